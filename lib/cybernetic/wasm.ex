@@ -1,0 +1,20 @@
+defmodule Cybernetic.WASM do
+  @external_resource "README.md"
+  @moduledoc "README.md" |> File.read!() |> String.split("<!-- moduledoc -->") |> List.last()
+
+  alias Cybernetic.WASM.{Error, Executor, Loader, Module, Runtime, Value}
+
+  @doc "See `Cybernetic.WASM.Runtime.load_module/2`."
+  @spec load_module(Loader.source(), keyword) :: {:ok, Module.t()} | {:error, Error.t()}
+  defdelegate load_module(source, opts \\ []), to: Runtime
+
+  @doc "See `Cybernetic.WASM.Executor.call/4`."
+  @spec call(Module.t(), String.t(), [Value.t()], keyword) ::
+          {:ok, Value.result()} | {:error, Error.t()}
+  defdelegate call(module, function, args \\ [], opts \\ []), to: Executor
+
+  @doc "See `Cybernetic.WASM.Executor.run/4`."
+  @spec run(Module.t(), String.t(), [Value.t()], keyword) ::
+          {:ok, Cybernetic.WASM.Run.t()} | {:error, Error.t()}
+  defdelegate run(module, function, args \\ [], opts \\ []), to: Executor
+end

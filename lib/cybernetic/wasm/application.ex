@@ -1,0 +1,15 @@
+defmodule Cybernetic.WASM.Application do
+  @moduledoc false
+  # Reads the configuration, refuses what it does not know, and makes the node's runtime. No process stands between a
+  # caller and its guest, so the supervisor has nothing to watch yet.
+
+  use Application
+
+  alias Cybernetic.WASM.{Config, Runtime}
+
+  @impl true
+  def start(_type, _args) do
+    Config.load!() |> Config.put() |> Runtime.start!()
+    Supervisor.start_link([], strategy: :one_for_one, name: Cybernetic.WASM.Supervisor)
+  end
+end

@@ -1,0 +1,73 @@
+defmodule Cybernetic.WASM.CallError do
+  @moduledoc """
+  The caller's mistake; the guest has not run, or not gone wrong.
+
+  ## Reasons
+
+    * `:no_such_export` - `export` is not there; `known` names functions that are
+    * `:wrong_export_kind` - `export` is a `given`, not an `expected`
+    * `:arity` - `given` values where `signature` wants `expected`
+    * `:type` - value `index` (from 0) is `given`, `expected` says what the type takes
+    * `:out_of_bounds` - `offset` and `length` leave a memory of `size` bytes
+    * `:no_memory` - the module exports no memory named `export`
+    * `:busy` - another call runs on the instance, or another process drives the execution
+    * `:poisoned` - an earlier call on the instance did not end well
+    * `:stale_context` - a host function's context was used after its call was over
+  """
+
+  defexception [
+    :reason,
+    :export,
+    :known,
+    :expected,
+    :given,
+    :signature,
+    :index,
+    :offset,
+    :length,
+    :size,
+    blame: :caller
+  ]
+
+  @typedoc "The caller's mistake."
+  @type t :: %__MODULE__{reason: atom, blame: :caller}
+
+  @impl true
+  def message(%__MODULE__{reason: :no_such_export} = error) do
+    "no function is exported as #{inspect(error.export)}#{known(error.known)}"
+  end
+
+  def message(%__MODULE__{reason: :wrong_export_kind} = error) do
+    "the export #{inspect(error.export)} is a #{error.given}, not a #{error.expected}"
+  end
+
+  def message(%__MODULE__{reason: :arity} = error) do
+    "expected #{error.expected} value(s) for #{error.signature}, got #{error.given}"
+  end
+
+  def message(%__MODULE__{reason: :type} = error) do
+    "value #{error.index} must be #{error.expected}, got: #{error.given}"
+  end
+
+  def message(%__MODULE__{reason: :out_of_bounds} = error) do
+    "#{error.length} bytes at offset #{error.offset} are outside a memory of #{error.size} bytes"
+  end
+
+  def message(%__MODULE__{reason: :no_memory} = error),
+    do: "no memory is exported as #{inspect(error.export)}"
+
+  def message(%__MODULE__{reason: :busy}), do: "busy: another call is running"
+
+  def message(%__MODULE__{reason: :poisoned}),
+    do: "the instance is poisoned: an earlier call did not end well"
+
+  def message(%__MODULE__{reason: :stale_context}) do
+    "this context's host call is over, or it is not the innermost one: a context is good only inside its host function"
+  end
+
+  def message(%__MODULE__{reason: reason} = error), do: "#{reason} #{error.expected}"
+
+  defp known([]), do: "; the module exports no function"
+  defp known(nil), do: ""
+  defp known(names), do: "; exported are: #{Enum.join(names, ", ")}"
+end

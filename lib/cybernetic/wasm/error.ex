@@ -1,0 +1,41 @@
+defmodule Cybernetic.WASM.Error do
+  @moduledoc false
+  # Turns what Rust says into the exception structs, and holds what they have in common. Their fields are facts, the text
+  # is made in `message/1`.
+
+  alias Cybernetic.WASM.{
+    CallError,
+    HostError,
+    InternalError,
+    LimitError,
+    LinkError,
+    LoadError,
+    TrapError
+  }
+
+  @typedoc "Any of the library's exceptions."
+  @type t ::
+          LoadError.t()
+          | LinkError.t()
+          | CallError.t()
+          | TrapError.t()
+          | LimitError.t()
+          | HostError.t()
+          | InternalError.t()
+
+  @structs %{
+    load: LoadError,
+    link: LinkError,
+    call: CallError,
+    trap: TrapError,
+    limit: LimitError,
+    internal: InternalError
+  }
+
+  @doc "The struct of a `{kind, fields}` from Rust, with further fields of this side's knowledge."
+  @spec from_native({atom, map}, map) :: t
+  def from_native({kind, fields}, more \\ %{}) do
+    error = struct!(Map.fetch!(@structs, kind), fields)
+    struct(error, more)
+  end
+end

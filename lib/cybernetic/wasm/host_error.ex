@@ -1,0 +1,32 @@
+defmodule Cybernetic.WASM.HostError do
+  @moduledoc """
+  A host function raised, threw or exited, or returned what its type does not take. The guest was unwound.
+
+    * `kind`, `reason`, `stacktrace` - what it did, as in `catch kind, reason`; the `kind` of a
+      `Cybernetic.WASM.Host.trap/2` is `:trap`
+    * `import` - `{module, name}` of the function
+    * `usage` - what the call had used, a `Cybernetic.WASM.Usage`
+
+  `Cybernetic.WASM.Executor.call!/4` raises the original with its own stack instead.
+  """
+
+  defexception [:kind, :reason, :import, :usage, stacktrace: [], blame: :host]
+
+  @typedoc "What a host function did."
+  @type t :: %__MODULE__{
+          kind: :error | :exit | :throw | :trap,
+          reason: term,
+          stacktrace: Exception.stacktrace(),
+          import: {String.t(), String.t()} | nil,
+          usage: Cybernetic.WASM.Usage.t() | nil,
+          blame: :host
+        }
+
+  @impl true
+  def message(%__MODULE__{import: {module, name}} = error) do
+    "the host function #{inspect(module)} #{inspect(name)} failed: #{banner(error)}"
+  end
+
+  defp banner(%{kind: :trap, reason: reason}), do: "it trapped the guest with #{inspect(reason)}"
+  defp banner(error), do: Exception.format_banner(error.kind, error.reason, error.stacktrace)
+end

@@ -1,0 +1,43 @@
+defmodule Cybernetic.WASM.LimitError do
+  @moduledoc """
+  A limit struck.
+
+    * `limit` - which: `:fuel`, `:timeout`, `:memory`, `:table_elements`, `:instances`, `:stack`, `:output`, `:host_calls`
+      of the call (`Cybernetic.WASM.Limits`), or `:live_instances`, `:total_memory`, `:code_memory` of the node
+      (`Cybernetic.WASM.Config`)
+    * `allowed` - what it allows, in the limit's unit
+    * `used` - what had been used, or what the refused request would have made it. Of fuel and stack no more is known than
+      that all of it was used.
+    * `usage` - what the call had used, a `Cybernetic.WASM.Usage`; `nil` before it started
+  """
+
+  defexception [:limit, :allowed, :used, :usage, blame: :guest]
+
+  @typedoc "A limit that struck."
+  @type t :: %__MODULE__{
+          limit: atom,
+          allowed: non_neg_integer,
+          used: non_neg_integer,
+          usage: Cybernetic.WASM.Usage.t() | nil,
+          blame: :guest
+        }
+
+  @units %{
+    fuel: "units of fuel",
+    timeout: "milliseconds",
+    memory: "bytes of memory",
+    table_elements: "table elements",
+    instances: "instances",
+    stack: "bytes of stack",
+    output: "bytes of output",
+    host_calls: "host calls",
+    live_instances: "live instances on this node",
+    total_memory: "bytes of memory of all guests on this node",
+    code_memory: "bytes of compiled code on this node"
+  }
+
+  @impl true
+  def message(%__MODULE__{} = error) do
+    "the #{error.limit} limit was reached: #{error.allowed} #{@units[error.limit]} allowed, #{error.used} used or asked for"
+  end
+end

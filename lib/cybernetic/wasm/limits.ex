@@ -1,0 +1,75 @@
+defmodule Cybernetic.WASM.Limits do
+  @moduledoc """
+  What one call may use. Every field has a finite value: there is no unlimited.
+
+  | field | unit | default | when it strikes |
+  |---|---|---|---|
+  | `fuel` | about one per instruction; bulk instructions by size | 1,000,000,000 | the guest is stopped |
+  | `max_memory` | bytes, all memories, tables and GC heaps of the guest together | 100,000,000 | `memory.grow` gives the guest -1; instantiation, or a trap that follows, fails with the limit |
+  | `max_table_elements` | elements of all tables together | 100,000 | the same with `table.grow` |
+  | `max_instances` | instances in the guest's store | 64 | instantiation fails |
+  | `max_stack` | bytes of WebAssembly stack | 1,000,000 | the guest is stopped |
+  | `timeout` | milliseconds of wall-clock time, waiting and host functions included; also as `max_execution_time` | 5,000 | the guest is stopped |
+  | `max_output` | bytes given to `Cybernetic.WASM.Host.emit/2` | 10,000,000 | the guest is stopped |
+  | `max_host_calls` | calls of imported functions | 1,000,000 | the guest is stopped |
+
+  A limit that strikes is a `Cybernetic.WASM.LimitError` with the limit's name without `max_`.
+
+  A trap after a refused growth is taken for the limit's doing: most languages answer a failed allocation by
+  `unreachable`, and what the caller needs to hear then is that the memory was too small.
+
+  `max_stack` belongs to the compiled code's engine. A call with another stack than the configured one compiles the
+  module once more, the first time.
+  """
+
+  @fields [
+    fuel: 1_000_000_000,
+    max_memory: 100_000_000,
+    max_table_elements: 100_000,
+    max_instances: 64,
+    max_stack: 1_000_000,
+    timeout: 5_000,
+    max_output: 10_000_000,
+    max_host_calls: 1_000_000
+  ]
+
+  defstruct @fields
+
+  @typedoc "Limits of one call, in the units of the table above."
+  @type t :: %__MODULE__{
+          fuel: pos_integer,
+          max_memory: pos_integer,
+          max_table_elements: non_neg_integer,
+          max_instances: non_neg_integer,
+          max_stack: pos_integer,
+          timeout: pos_integer,
+          max_output: non_neg_integer,
+          max_host_calls: non_neg_integer
+        }
+
+  @doc false
+  @spec keys() :: [atom]
+  def keys, do: Keyword.keys(@fields)
+
+  @doc false
+  @spec option_names() :: [atom]
+  def option_names, do: [:max_execution_time | keys()]
+
+  @doc """
+  The smaller of each limit.
+
+      iex> a = %Cybernetic.WASM.Limits{fuel: 10, timeout: 50}
+      iex> b = %Cybernetic.WASM.Limits{fuel: 20, timeout: 40}
+      iex> narrowed = Cybernetic.WASM.Limits.narrow(a, b)
+      iex> {narrowed.fuel, narrowed.timeout}
+      {10, 40}
+  """
+  @spec narrow(t, t | map) :: t
+  def narrow(%__MODULE__{} = limits, other) do
+    other = if is_struct(other), do: Map.from_struct(other), else: other
+
+    Enum.reduce(other, limits, fn {key, value}, narrowed ->
+      Map.update!(narrowed, key, &min(&1, value))
+    end)
+  end
+end

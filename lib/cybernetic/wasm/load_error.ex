@@ -1,0 +1,66 @@
+defmodule Cybernetic.WASM.LoadError do
+  @moduledoc """
+  A module could not be loaded.
+
+  ## Reasons
+
+    * `:not_found`, `:not_a_file`, `:unreadable` - the path; `detail` has the operating system's word
+    * `:too_large` - `size` bytes, `allowed` are the ceiling
+    * `:not_wasm` - neither the binary nor the text format; `detail` says what was found
+    * `:component` - a component, where core modules are taken
+    * `:invalid` - malformed or invalid at byte `offset`; `detail` has the validator's words
+    * `:invalid_text` - the text format, at `line` and `column`
+    * `:unsupported_feature` - needs `feature`, which is switched off or not supported
+    * `:unsupported` - valid, but beyond what the compiler takes; `detail` says what
+
+  `source` is the path, or `:bytes`.
+  """
+
+  defexception [
+    :reason,
+    :source,
+    :detail,
+    :offset,
+    :line,
+    :column,
+    :feature,
+    :size,
+    :allowed,
+    blame: :caller
+  ]
+
+  @typedoc "Why a module was refused."
+  @type t :: %__MODULE__{
+          reason: atom,
+          source: Path.t() | :bytes | nil,
+          detail: String.t() | nil,
+          blame: :caller
+        }
+
+  @impl true
+  def message(%__MODULE__{} = error), do: "cannot load #{source(error.source)}: #{why(error)}"
+
+  defp source(path) when is_binary(path), do: path
+  defp source(_bytes), do: "the module"
+
+  defp why(%{reason: :not_found}), do: "no such file"
+  defp why(%{reason: :not_a_file} = error), do: "not a regular file (#{error.detail})"
+  defp why(%{reason: :unreadable} = error), do: "cannot be read (#{error.detail})"
+
+  defp why(%{reason: :too_large} = error) do
+    "#{error.size} bytes, at most #{error.allowed} are allowed (option :max_module_size)"
+  end
+
+  defp why(%{reason: :not_wasm} = error), do: "not WebAssembly: #{error.detail}"
+  defp why(%{reason: :component}), do: "it is a component; only core modules can be loaded"
+  defp why(%{reason: :invalid} = error), do: "invalid at offset #{error.offset}: #{error.detail}"
+
+  defp why(%{reason: :invalid_text} = error),
+    do: "line #{error.line}, column #{error.column}: #{error.detail}"
+
+  defp why(%{reason: :unsupported_feature} = error) do
+    "it needs the feature #{error.feature}, which is off (offset #{error.offset}: #{error.detail})"
+  end
+
+  defp why(%{reason: :unsupported} = error), do: error.detail
+end

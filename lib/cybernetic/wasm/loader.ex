@@ -1,0 +1,103 @@
+defmodule Cybernetic.WASM.Loader do
+  @moduledoc false
+  # From a source to a compiled module: fetch, measure, compile. Digesting, the cache and the compiling itself are the
+  # runtime's in Rust, which a load drives as an execution: a caller that dies leaves a compilation that others may use.
+
+  alias Cybernetic.WASM.{Config, Error, Execution, LoadError, Module, Native, Options}
+
+  # The digest of a larger source takes more time than a normal scheduler gives.
+  @inline_bytes 65_536
+
+  @options [:metering, :deterministic, :features, :max_module_size]
+
+  @typedoc "A path, or the bytes themselves."
+  @type source :: Path.t() | {:bytes, binary}
+
+  @doc false
+  @spec load(source, keyword) :: {:ok, Module.t()} | {:error, Error.t()}
+  def load(source, opts) do
+    config = Config.get()
+    opts = Options.check!(opts, @options, "load option")
+    engine = engine(opts, config)
+
+    with {:ok, bytes} <- fetch(source, Map.get(opts, :max_module_size, config.max_module_size)),
+         {:ok, ref} <- compile(bytes, engine) do
+      {:ok, Module.new(ref, name: name(source), size: byte_size(bytes), engine: engine)}
+    else
+      {:error, %LoadError{} = error} -> {:error, %{error | source: describe(source)}}
+      error -> error
+    end
+  end
+
+  defp engine(opts, config) do
+    features = Keyword.merge(config.features, Map.get(opts, :features, []))
+    off = for {name, false} <- features, do: name
+
+    {Map.get(opts, :metering, config.metering),
+     Map.get(opts, :deterministic, config.deterministic), off |> Enum.uniq() |> Enum.sort(),
+     config.limits.max_stack}
+  end
+
+  defp fetch({:bytes, bytes}, most) when is_binary(bytes),
+    do: measure(bytes, byte_size(bytes), most)
+
+  defp fetch({:bytes, other}, _most),
+    do: raise(ArgumentError, "{:bytes, binary} expected, got: #{inspect(other, limit: 5)}")
+
+  defp fetch(path, most) when is_binary(path) do
+    with :ok <- no_nul(path),
+         {:ok, %File.Stat{type: :regular, size: size}} <- File.stat(path),
+         {:ok, _} <- measure(path, size, most),
+         {:ok, bytes} <- read(path, most) do
+      measure(bytes, byte_size(bytes), most)
+    else
+      {:ok, %File.Stat{type: type}} ->
+        refuse(:not_a_file, detail: to_string(type))
+
+      {:error, :enoent} ->
+        refuse(:not_found)
+
+      {:error, :enotdir} ->
+        refuse(:not_found)
+
+      {:error, reason} when is_atom(reason) ->
+        refuse(:unreadable, detail: to_string(:file.format_error(reason)))
+
+      error ->
+        error
+    end
+  end
+
+  defp fetch(other, _most) do
+    raise ArgumentError,
+          "a module is loaded from a path or {:bytes, binary}, got: #{inspect(other, limit: 5)}"
+  end
+
+  defp no_nul(path), do: if(String.contains?(path, <<0>>), do: {:error, :enoent}, else: :ok)
+
+  # One byte more than allowed: a file that grew since it was measured is noticed, and never read whole.
+  defp read(path, most) do
+    with {:ok, file} <- :file.open(path, [:read, :binary, :raw]) do
+      result = :file.read(file, most + 1)
+      :ok = :file.close(file)
+      if result == :eof, do: {:ok, ""}, else: result
+    end
+  end
+
+  defp measure(source, size, most) when size <= most, do: {:ok, source}
+  defp measure(_source, size, most), do: refuse(:too_large, size: size, allowed: most)
+
+  defp refuse(reason, facts \\ []), do: {:error, struct!(LoadError, [reason: reason] ++ facts)}
+
+  defp compile(bytes, engine) when byte_size(bytes) <= @inline_bytes do
+    bytes |> Native.module_load(engine) |> Execution.finish()
+  end
+
+  defp compile(bytes, engine), do: bytes |> Native.module_load_dirty(engine) |> Execution.finish()
+
+  defp name({:bytes, _bytes}), do: nil
+  defp name(path), do: Path.basename(path)
+
+  defp describe({:bytes, _bytes}), do: :bytes
+  defp describe(path), do: path
+end

@@ -1,0 +1,74 @@
+defmodule Cybernetic.WASM.Module do
+  @moduledoc """
+  A compiled module: an opaque handle, cheap to copy between processes of one node, and what is known of it.
+
+    * `digest` - BLAKE3 of the bytes that were loaded, as `"blake3:…"` with 64 lowercase hexadecimal digits
+    * `name` - the file's name, or `nil`
+    * `size` - how many bytes were loaded
+
+  The machine code lives as long as somebody holds the handle, a call runs, or the compiled-module cache keeps it.
+
+      iex> {:ok, module} = Cybernetic.WASM.Runtime.load_module({:bytes, ~S|(module (func (export "answer") (result i32) i32.const 42))|})
+      iex> Cybernetic.WASM.Module.exports(module)
+      [%{name: "answer", type: {:function, [], ["i32"]}}]
+  """
+
+  alias Cybernetic.WASM.Native
+
+  @enforce_keys [:ref, :digest, :size, :engine]
+  defstruct [:ref, :digest, :name, :size, :engine, imports: [], unlinkable: []]
+
+  @typedoc "A compiled module."
+  @opaque t :: %__MODULE__{}
+
+  @typedoc "A value type in the text format's words, such as `\"i32\"`."
+  @type value_type :: String.t()
+
+  @typedoc "The type of an import or export. Sizes of memories are in pages of `page_size` bytes."
+  @type extern_type ::
+          {:function, params :: [value_type], results :: [value_type]}
+          | {:memory,
+             %{minimum: integer, maximum: integer | nil, page_size: integer, index: value_type}}
+          | {:table, %{element: value_type, minimum: integer, maximum: integer | nil}}
+          | {:global, %{type: value_type, mutable: boolean}}
+          | {:tag, params :: [value_type]}
+
+  @doc false
+  def new(ref, facts) do
+    {imports, unlinkable} = Native.module_imports(ref)
+    digest = "blake3:" <> Base.encode16(Native.module_digest(ref), case: :lower)
+
+    struct!(
+      __MODULE__,
+      [ref: ref, digest: digest, imports: imports, unlinkable: unlinkable] ++ facts
+    )
+  end
+
+  @doc "What the module imports, in order."
+  @spec imports(t) :: [%{module: String.t(), name: String.t(), type: extern_type}]
+  def imports(%__MODULE__{ref: ref}), do: Native.module_facts(ref).imports
+
+  @doc "What the module exports, in order."
+  @spec exports(t) :: [%{name: String.t(), type: extern_type}]
+  def exports(%__MODULE__{ref: ref}), do: Native.module_facts(ref).exports
+
+  @doc "The exported memories by name."
+  @spec memories(t) :: %{String.t() => map}
+  def memories(module) do
+    for %{name: name, type: {:memory, type}} <- exports(module), into: %{}, do: {name, type}
+  end
+
+  @doc "The names and sizes in bytes of the custom sections, in order."
+  @spec custom_sections(t) :: [%{name: String.t(), size: non_neg_integer}]
+  def custom_sections(%__MODULE__{ref: ref}), do: Native.module_facts(ref).custom_sections
+
+  @doc "Bytes of machine code and metadata."
+  @spec code_size(t) :: non_neg_integer
+  def code_size(%__MODULE__{ref: ref}), do: Native.module_facts(ref).code_size
+
+  defimpl Inspect do
+    def inspect(module, _opts) do
+      "#Cybernetic.WASM.Module<#{module.name || "bytes"}, #{module.size} bytes, #{String.slice(module.digest, 0, 15)}>"
+    end
+  end
+end

@@ -1,0 +1,53 @@
+defmodule Cybernetic.WASM.Native do
+  @moduledoc false
+  # The only door to Rust: stubs that the NIF library replaces when this module is loaded. Functions that may run a guest
+  # come in two, one for a normal scheduler, which answers `:dirty` where it must not, and one for a dirty one.
+
+  # The library is built after this module is compiled, so compiling must not load it.
+  @compile {:autoload, false}
+  @on_load :load_library
+
+  @doc false
+  def load_library do
+    path = :filename.join(:code.priv_dir(:cybernetic_wasm), ~c"native/cybernetic_wasm")
+
+    case :erlang.load_nif(path, 0) do
+      :ok -> :ok
+      {:error, {:reload, _text}} -> :ok
+      {:error, {_reason, text}} -> {:error, text}
+    end
+  end
+
+  # Runtime
+  def runtime_start(_settings), do: stub()
+  def runtime_stats, do: stub()
+  def runtime_clear_cache, do: stub()
+  def runtime_ping, do: stub()
+  def runtime_ping_dirty, do: stub()
+
+  # Modules
+  def module_load(_source, _engine), do: stub()
+  def module_load_dirty(_source, _engine), do: stub()
+  def module_digest(_module), do: stub()
+  def module_facts(_module), do: stub()
+  def module_imports(_module), do: stub()
+
+  # Executions
+  def execution_call(_module, _name, _args, _options, _scheduling), do: stub()
+  def execution_call_dirty(_module, _name, _args, _options), do: stub()
+  def execution_step(_execution), do: stub()
+  def execution_step_dirty(_execution), do: stub()
+  def execution_listen(_execution, _reference), do: stub()
+  def execution_unlisten(_execution), do: stub()
+  def execution_command(_execution, _call, _command), do: stub()
+  def execution_command_dirty(_execution, _call, _command), do: stub()
+  def execution_emit(_execution, _bytes), do: stub()
+  def execution_time_left(_execution), do: stub()
+
+  # Live instances
+  def instance_new(_module, _options), do: stub()
+  def instance_call(_instance, _name, _args, _options, _scheduling), do: stub()
+  def instance_call_dirty(_instance, _name, _args, _options), do: stub()
+
+  defp stub, do: :erlang.nif_error(:not_loaded)
+end

@@ -1,0 +1,107 @@
+defmodule Cybernetic.WASM.Options do
+  @moduledoc false
+  # The one table of option types: what a key takes, in words and as a check. Options are checked once, at the door; an
+  # unknown key or a wrong value raises an ArgumentError that names it.
+
+  @longest_wait 4_294_967_295
+
+  @doc "Checks `opts` against the keys `known`, and gives them back as a map under their canonical names."
+  @spec check!(keyword, [atom], String.t()) :: map
+  def check!(opts, known, whose) do
+    unless Keyword.keyword?(opts) do
+      raise ArgumentError, "#{whose} must be a keyword list, got: #{inspect(opts)}"
+    end
+
+    Enum.each(opts, fn {key, value} ->
+      unless key in known do
+        raise ArgumentError, "unknown #{whose} #{inspect(key)}; known are: #{list(known)}"
+      end
+
+      check_value!(key, value)
+    end)
+
+    both!(opts, :timeout, :max_execution_time)
+    Map.new(opts, fn {key, value} -> {canonical(key), value} end)
+  end
+
+  defp list(keys), do: Enum.map_join(keys, ", ", &inspect/1)
+
+  defp both!(opts, one, other) do
+    if Keyword.has_key?(opts, one) and Keyword.has_key?(opts, other) do
+      raise ArgumentError,
+            "#{inspect(one)} and #{inspect(other)} are two names of one option: give one of them"
+    end
+  end
+
+  defp canonical(:max_execution_time), do: :timeout
+  defp canonical(key), do: key
+
+  defp check_value!(key, value) do
+    {expected, valid?} = type(key)
+
+    unless valid?.(value) do
+      raise ArgumentError,
+            "option #{inspect(key)} must be #{expected}, got: #{inspect(value, limit: 5, printable_limit: 80)}"
+    end
+  end
+
+  @positive [
+    :fuel,
+    :max_memory,
+    :max_live_instances,
+    :max_total_memory,
+    :max_code_memory,
+    :max_module_size
+  ]
+  @counts [:max_table_elements, :max_instances, :max_output, :max_host_calls, :cache_size]
+  @booleans [:deterministic, :cache_compiled_modules, :parallel_execution]
+  @choices %{
+    metering: [:fuel, :epoch],
+    scheduling: [:adaptive, :dirty, :inline],
+    allocation: [:pooling, :on_demand],
+    runtime: [:wasmtime]
+  }
+  @most 0xFFFF_FFFF_FFFF
+
+  defp type(key) when key in @positive,
+    do: {"a positive integer", &(is_integer(&1) and &1 in 1..@most)}
+
+  defp type(key) when key in @counts,
+    do: {"a non-negative integer", &(is_integer(&1) and &1 in 0..@most)}
+
+  defp type(key) when key in @booleans, do: {"true or false", &is_boolean/1}
+
+  defp type(key) when key in [:timeout, :max_execution_time] do
+    {"a positive integer of milliseconds", &(is_integer(&1) and &1 in 1..@longest_wait)}
+  end
+
+  defp type(:wait),
+    do: {"a non-negative integer of milliseconds", &(is_integer(&1) and &1 in 0..@longest_wait)}
+
+  defp type(:max_stack),
+    do:
+      {"an integer of bytes from 16384 to 67108864",
+       &(is_integer(&1) and &1 in 16_384..67_108_864)}
+
+  defp type(:features) do
+    names = Cybernetic.WASM.Config.features()
+
+    {"a keyword list of booleans with the keys #{list(names)}",
+     &(Keyword.keyword?(&1) and
+         Enum.all?(&1, fn {name, on} -> name in names and is_boolean(on) end))}
+  end
+
+  defp type(:imports), do: {"a map of module names to maps of names to functions", &is_map/1}
+
+  defp type(:sandbox),
+    do:
+      {"a %Cybernetic.WASM.Sandbox{} or a preset's name",
+       &(is_struct(&1, Cybernetic.WASM.Sandbox) or is_atom(&1))}
+
+  defp type(:data), do: {"any term", fn _ -> true end}
+
+  defp type(key) do
+    choices = Map.fetch!(@choices, key)
+    {"one of #{list(choices)}", &(&1 in choices)}
+  end
+end

@@ -1,0 +1,90 @@
+defmodule Cybernetic.WASM.Runtime do
+  @moduledoc """
+  Loads modules, and tells what the node uses.
+
+      iex> {:ok, module} = Cybernetic.WASM.Runtime.load_module("priv/wasm/compute.wasm")
+      iex> Cybernetic.WASM.Executor.call(module, "process", [42])
+      {:ok, 84}
+      iex> {:error, error} = Cybernetic.WASM.Runtime.load_module({:bytes, "not a module"})
+      iex> error.reason
+      :not_wasm
+
+  ## Options of a load
+
+    * `:max_module_size` - bytes; a larger module is refused. Default: 10,000,000.
+    * `:metering` - `:fuel` (default) or `:epoch`. Epochs cost about half of what fuel costs, but such a guest is bounded
+      by its deadline alone and its use of fuel is not known.
+    * `:deterministic` - `true`: NaNs are canonical and relaxed SIMD gives the same bits on every machine. Default: `false`.
+    * `:features` - WebAssembly features to switch off: `[simd: false]`. All are on by default but threads, which are
+      always off: `:simd`, `:relaxed_simd`, `:bulk_memory`, `:multi_value`, `:reference_types`, `:function_references`,
+      `:gc`, `:tail_call`, `:multi_memory`, `:memory64`, `:extended_const`, `:exceptions`.
+
+  Compiled modules are cached in memory, by the digest of their bytes and these options; processes that ask for the same
+  module at once share one compilation.
+  """
+
+  require Logger
+
+  alias Cybernetic.WASM.{Config, Error, Loader, Module, Native}
+
+  @doc """
+  Loads a module from a path or from `{:bytes, binary}`, in the binary or the text format.
+
+  Errors: `Cybernetic.WASM.LoadError`, or `Cybernetic.WASM.LimitError` where the node's code memory is full. An unknown
+  option raises `ArgumentError`.
+  """
+  @spec load_module(Loader.source(), keyword) :: {:ok, Module.t()} | {:error, Error.t()}
+  def load_module(source, opts \\ []), do: Loader.load(source, opts)
+
+  @doc "As `load_module/2`, but raises the error."
+  @spec load_module!(Loader.source(), keyword) :: Module.t()
+  def load_module!(source, opts \\ []) do
+    case load_module(source, opts) do
+      {:ok, module} -> module
+      {:error, error} -> raise error
+    end
+  end
+
+  @doc """
+  What the node uses now, as a map: of the compiled-module cache `:cache_hits`, `:cache_misses` (compilations),
+  `:cache_joined` (loads that waited for another's compilation), `:cache_evictions`, `:cache_entries` and `:cache_bytes`;
+  `:live_instances`; `:total_memory` of all guests and `:code_memory` in bytes; `:engines`; and `:epoch_ticks` since the
+  node started.
+  """
+  @spec stats() :: %{atom => non_neg_integer}
+  def stats, do: Native.runtime_stats()
+
+  @doc "Empties the compiled-module cache. Modules in use live on with their users."
+  @spec clear_cache() :: :ok
+  def clear_cache, do: Native.runtime_clear_cache()
+
+  @doc false
+  @spec start!(Config.t()) :: :ok
+  def start!(config) do
+    case Native.runtime_start(settings(config)) do
+      :ok ->
+        :ok
+
+      {:on_demand, reason} ->
+        Logger.warning(
+          "Cybernetic.WASM: no address space for the pooling allocator, guests are allocated on demand " <>
+            "(slower to start; config allocation: :on_demand silences this): #{reason}"
+        )
+
+      {:error, error} ->
+        raise Error.from_native(error)
+    end
+  end
+
+  defp settings(config) do
+    %{
+      max_live_instances: config.max_live_instances,
+      max_total_memory: config.max_total_memory,
+      max_code_memory: config.max_code_memory,
+      parallel_execution: config.parallel_execution,
+      cache_bytes: if(config.cache_compiled_modules, do: config.cache_size, else: 0),
+      max_stack: config.limits.max_stack,
+      pooling: config.allocation == :pooling
+    }
+  end
+end

@@ -1,0 +1,42 @@
+defmodule Cybernetic.WASM.TrapError do
+  @moduledoc """
+  The guest trapped: it did what the WebAssembly specification forbids.
+
+    * `code` - `:unreachable`, `:memory_out_of_bounds`, `:table_out_of_bounds`, `:integer_divide_by_zero`,
+      `:integer_overflow`, `:invalid_conversion_to_integer`, `:indirect_call_to_null`, `:indirect_call_type_mismatch`,
+      `:null_reference`, `:array_out_of_bounds`, `:cast_failure`, `:allocation_too_large`, `:uncaught_exception`,
+      `:unaligned_atomic`, `:interrupt` or `:other`
+    * `detail` - Wasmtime's text for it
+    * `frames` - the WebAssembly stack, innermost first: maps with `function` (its index), `name` (from the module's name
+      section, or `nil`) and `offset` (of the instruction, in bytes, in the module)
+    * `usage` - what the call had used, a `Cybernetic.WASM.Usage`
+  """
+
+  defexception [:code, :detail, :usage, frames: [], blame: :guest]
+
+  @typedoc "One frame of the guest's stack."
+  @type frame :: %{
+          function: non_neg_integer,
+          name: String.t() | nil,
+          offset: non_neg_integer | nil
+        }
+
+  @typedoc "A trap."
+  @type t :: %__MODULE__{
+          code: atom,
+          detail: String.t(),
+          frames: [frame],
+          usage: Cybernetic.WASM.Usage.t() | nil,
+          blame: :guest
+        }
+
+  @impl true
+  def message(%__MODULE__{} = error) do
+    "the guest trapped: #{error.detail}#{Enum.map(error.frames, &line/1)}"
+  end
+
+  defp line(frame), do: "\n  in #{frame.name || "function #{frame.function}"}#{at(frame.offset)}"
+
+  defp at(nil), do: ""
+  defp at(offset), do: " at offset #{offset}"
+end

@@ -1,0 +1,25 @@
+defmodule Cybernetic.WASM.Usage do
+  @moduledoc """
+  What a call used.
+
+    * `fuel` - fuel consumed; `nil` where metering is by epochs. After a call that was cut off by its deadline it is
+      rounded down to the guest's last yield.
+    * `peak_memory` - the most bytes that the guest's memories and tables had together
+    * `wall_time` - microseconds from start to end, waiting and host functions included
+    * `slice_time` - microseconds on a scheduler
+    * `slices` - how often the guest was on one
+    * `host_calls` - calls of imported functions
+  """
+
+  defstruct [:fuel, :peak_memory, :wall_time, :slice_time, :slices, :host_calls]
+
+  @typedoc "What a call used."
+  @type t :: %__MODULE__{
+          fuel: non_neg_integer | nil,
+          peak_memory: non_neg_integer,
+          wall_time: float,
+          slice_time: float,
+          slices: pos_integer,
+          host_calls: non_neg_integer
+        }
+end

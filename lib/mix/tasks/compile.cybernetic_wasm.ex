@@ -1,0 +1,162 @@
+defmodule Mix.Tasks.Compile.CyberneticWasm do
+  @moduledoc """
+  Builds the native library with cargo and installs it as `priv/native/cybernetic_wasm.so`.
+
+  It is the last of this project's compilers, so `mix compile` runs it, also where Cybernetic.WASM is
+  a dependency. Rust is needed on the machine that compiles (https://rustup.rs), in the version that
+  `Cargo.toml` names as `rust-version`, and a C linker.
+
+    * Nothing changed: nothing runs and nothing is printed.
+    * Only our own crates changed: cargo rebuilds them; its output is shown when it fails or warns.
+    * Dependencies have to be compiled, as in a first build: cargo's progress is shown on standard
+      error. Compiling Wasmtime takes 4 to 8 minutes, once.
+
+  `mix compile --force` asks cargo even when nothing seems to have changed. With
+  `--warnings-as-errors` a warning of the Rust compiler is an error too. `mix clean` removes the
+  library, not cargo's `target` folder: that is `cargo clean`.
+
+  ## Environment
+
+    * `CYBERNETIC_WASM_PROFILE` - `release` (default) or `debug`: faster to build, far slower to run
+    * `CARGO_TARGET_DIR` and cargo's other variables mean what they mean to cargo
+  """
+
+  use Mix.Task.Compiler
+
+  alias Mix.Task.Compiler.Diagnostic
+  alias Mix.Tasks.Compile.CyberneticWasm.Cargo
+
+  @recursive true
+
+  # On macOS the file is a .dylib by content, but the BEAM looks for .so there too.
+  @extension if match?({:win32, _}, :os.type()), do: ".dll", else: ".so"
+  @library "priv/native/cybernetic_wasm" <> @extension
+
+  @impl true
+  def run(args) do
+    with {:ok, profile} <- profile() do
+      # Read before the build: what changes while it runs is new to the next one.
+      sources = sources(profile)
+
+      if "--force" not in args and File.read(manifest()) == {:ok, stamp(sources)} do
+        {:noop, []}
+      else
+        build(profile, sources, "--warnings-as-errors" in args)
+      end
+    else
+      {:error, message} -> failed(message)
+    end
+  end
+
+  @impl true
+  def manifests, do: [manifest()]
+
+  @impl true
+  def clean do
+    _ = File.rm(@library)
+    _ = File.rm(manifest())
+    :ok
+  end
+
+  defp profile do
+    case System.get_env("CYBERNETIC_WASM_PROFILE", "release") do
+      profile when profile in ["release", "debug"] -> {:ok, profile}
+      other -> {:error, "CYBERNETIC_WASM_PROFILE is #{inspect(other)}; use release or debug"}
+    end
+  end
+
+  defp build(profile, sources, strict?) do
+    with {:ok, cargo} <- Cargo.find(),
+         {:ok, library, output} <- Cargo.build(cargo, profile),
+         {:ok, warnings} <- accept(output, strict?) do
+      install(library)
+      record(sources)
+      {:ok, warnings}
+    else
+      {:error, message} -> failed(message)
+      {:error, message, output} -> failed(message, diagnostics(output))
+    end
+  end
+
+  # Refused warnings leave the manifest unwritten, so that the next run meets them again.
+  defp accept(output, strict?) do
+    case diagnostics(output) do
+      [_ | _] when strict? -> {:error, "warnings are errors here: --warnings-as-errors", output}
+      warnings -> {:ok, warnings}
+    end
+  end
+
+  # A running VM may have the old library mapped, and writing into a mapped file crashes it: a new
+  # file takes the name. The copy keeps its time, by which another environment (MIX_ENV=test has a
+  # manifest of its own) sees that the library is the one that it built.
+  defp install(built) do
+    stat = File.stat!(built, time: :posix)
+
+    unless identity(stat) == identity(@library) do
+      new = "#{@library}.#{System.pid()}"
+      File.mkdir_p!(Path.dirname(@library))
+      File.cp!(built, new)
+      File.touch!(new, stat.mtime)
+      File.rename!(new, @library)
+    end
+
+    # Links priv into the build folder, or copies it where links are not to be had.
+    Mix.Project.build_structure()
+  end
+
+  defp record(sources) do
+    File.mkdir_p!(Path.dirname(manifest()))
+    File.write!(manifest(), stamp(sources))
+  end
+
+  defp manifest, do: Path.join(Mix.Project.manifest_path(), "compile.cybernetic_wasm")
+
+  defp stamp(sources), do: :erlang.term_to_binary({sources, identity(@library)})
+
+  defp identity(%File.Stat{size: size, mtime: mtime}), do: {size, mtime}
+
+  defp identity(path) when is_binary(path) do
+    with {:ok, stat} <- File.stat(path, time: :posix), do: identity(stat)
+  end
+
+  # By content: times say nothing after a checkout, and have a grain of a second.
+  defp sources(profile) do
+    files =
+      for pattern <- ["Cargo.{toml,lock}", "rust-toolchain.toml", "native/**"],
+          path <- Path.wildcard(pattern),
+          not (path =~ ~r{^native/[^/]+/(tests|benches)/}),
+          {:ok, content} <- [File.read(path)],
+          do: {path, :erlang.md5(content)}
+
+    {profile, System.get_env("RUSTFLAGS"), files}
+  end
+
+  defp failed(message, diagnostics \\ []) do
+    Mix.shell().error(message)
+    {:error, if(diagnostics == [], do: [diagnostic(message)], else: diagnostics)}
+  end
+
+  # "error[E0425]: cannot find …" and below it "  --> native/…/src/lib.rs:12:5", as rustc prints them.
+  defp diagnostics(output) do
+    ~r/^(error|warning)(?:\[\w+\])?: (.+)\n\s*--> (.+?):(\d+):\d+$/m
+    |> Regex.scan(output, capture: :all_but_first)
+    |> Enum.map(fn [severity, message, file, line] ->
+      %{
+        diagnostic(message)
+        | severity: if(severity == "error", do: :error, else: :warning),
+          file: Path.expand(file),
+          position: String.to_integer(line)
+      }
+    end)
+  end
+
+  defp diagnostic(message) do
+    %Diagnostic{
+      compiler_name: "cargo",
+      file: Path.expand("Cargo.toml"),
+      message: message,
+      position: 1,
+      severity: :error
+    }
+  end
+end

@@ -1,0 +1,176 @@
+//! The compiled-module cache: in memory, keyed by the BLAKE3 digest of the bytes and the engine's configuration, bounded by
+//! bytes, least recently used out first. Who asks for a module that is being compiled waits for that compilation.
+//!
+//! A module dropped here lives on as long as somebody uses it: the cache holds one reference among others.
+
+use crate::engine::EngineConfig;
+use crate::error::Error;
+use crate::module::Module;
+use lru::LruCache;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+/// What a compiled module is found by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) digest: [u8; 32],
+    pub(crate) config: EngineConfig,
+}
+
+/// What the cache has done so far, and holds now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Modules found.
+    pub hits: u64,
+    /// Modules compiled.
+    pub misses: u64,
+    /// Loads that waited for another's compilation.
+    pub joined: u64,
+    /// Modules dropped for want of room.
+    pub evictions: u64,
+    /// Modules now.
+    pub entries: u64,
+    /// Bytes of code and source now.
+    pub bytes: u64,
+}
+
+pub(crate) struct Cache {
+    most_bytes: u64,
+    state: Mutex<State>,
+}
+
+struct State {
+    modules: LruCache<Key, Arc<Module>>,
+    flights: HashMap<Key, Arc<Flight>>,
+    stats: CacheStats,
+}
+
+pub(crate) enum Lookup {
+    Hit(Arc<Module>),
+    /// Somebody compiles it already.
+    Join(Arc<Flight>),
+    /// The asker must compile it, and land the flight.
+    Start(Arc<Flight>),
+}
+
+impl Cache {
+    pub(crate) fn new(most_bytes: u64) -> Self {
+        let state = State { modules: LruCache::unbounded(), flights: HashMap::new(), stats: CacheStats::default() };
+        Self { most_bytes, state: Mutex::new(state) }
+    }
+
+    pub(crate) fn look_up(&self, key: Key) -> Lookup {
+        let mut state = self.state.lock();
+        if let Some(module) = state.modules.get(&key).cloned() {
+            state.stats.hits += 1;
+            return Lookup::Hit(module);
+        }
+        match state.flights.entry(key) {
+            Entry::Occupied(flight) => {
+                let flight = Arc::clone(flight.get());
+                state.stats.joined += 1;
+                Lookup::Join(flight)
+            }
+            Entry::Vacant(place) => {
+                let flight = Arc::clone(place.insert(Arc::default()));
+                state.stats.misses += 1;
+                Lookup::Start(flight)
+            }
+        }
+    }
+
+    /// Ends a compilation: the result goes to all who wait, a module into the cache.
+    pub(crate) fn land(&self, key: Key, flight: &Flight, result: Result<Arc<Module>, Error>) {
+        let evicted = {
+            let mut state = self.state.lock();
+            state.flights.remove(&key);
+            match &result {
+                Ok(module) => self.insert(&mut state, key, module),
+                Err(_) => Vec::new(),
+            }
+        };
+        drop(evicted);
+        flight.land(result);
+    }
+
+    /// Gives the modules that had to go, to be dropped outside the lock: unmapping code takes time.
+    fn insert(&self, state: &mut State, key: Key, module: &Arc<Module>) -> Vec<Arc<Module>> {
+        if module.size() > self.most_bytes {
+            return Vec::new();
+        }
+        state.stats.bytes += module.size();
+        let mut out: Vec<_> = state.modules.push(key, Arc::clone(module)).into_iter().map(|(_, old)| old).collect();
+        state.stats.bytes -= out.iter().map(|old| old.size()).sum::<u64>();
+        while state.stats.bytes > self.most_bytes {
+            let Some((_, oldest)) = state.modules.pop_lru() else { break };
+            state.stats.bytes -= oldest.size();
+            state.stats.evictions += 1;
+            out.push(oldest);
+        }
+        out
+    }
+
+    /// Drops the least recently used module that nobody else holds. False where there is none.
+    pub(crate) fn evict_unused(&self) -> bool {
+        let mut state = self.state.lock();
+        let unused = state.modules.iter().rev().find(|(_, module)| Arc::strong_count(module) == 1).map(|(key, _)| *key);
+        let Some(module) = unused.and_then(|key| state.modules.pop(&key)) else { return false };
+        state.stats.bytes -= module.size();
+        state.stats.evictions += 1;
+        drop(state);
+        drop(module);
+        true
+    }
+
+    pub(crate) fn stats(&self) -> CacheStats {
+        let state = self.state.lock();
+        CacheStats { entries: state.modules.len() as u64, ..state.stats }
+    }
+
+    pub(crate) fn clear(&self) {
+        let modules: Vec<_> = {
+            let mut state = self.state.lock();
+            state.stats.bytes = 0;
+            std::iter::from_fn(|| state.modules.pop_lru()).collect()
+        };
+        drop(modules);
+    }
+}
+
+/// A compilation under way.
+#[derive(Default)]
+pub(crate) struct Flight(Mutex<FlightState>);
+
+#[derive(Default)]
+struct FlightState {
+    result: Option<Result<Arc<Module>, Error>>,
+    waiting: Vec<Waker>,
+}
+
+impl Flight {
+    pub(crate) fn land(&self, result: Result<Arc<Module>, Error>) {
+        let waiting = {
+            let mut state = self.0.lock();
+            state.result = Some(result);
+            std::mem::take(&mut state.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) async fn landed(&self) -> Result<Arc<Module>, Error> {
+        std::future::poll_fn(|context| {
+            let mut state = self.0.lock();
+            if let Some(result) = &state.result {
+                return Poll::Ready(result.clone());
+            }
+            if !state.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+                state.waiting.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}

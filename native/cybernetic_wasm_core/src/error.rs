@@ -1,0 +1,335 @@
+//! What can go wrong, as facts: one enum, its `kind` and whose fault it is. The text is derived from the facts.
+
+use std::fmt;
+use thiserror::Error;
+
+/// Every failure that leaves this crate.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum Error {
+    /// A module could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A module's imports cannot be satisfied.
+    #[error("the module's imports cannot be satisfied: {}", join(.0))]
+    Link(Vec<ImportProblem>),
+    /// The caller's mistake: no such export, wrong arity or type.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The guest trapped.
+    #[error(transparent)]
+    Trap(#[from] Trap),
+    /// A limit struck.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// A host function raised; what it raised is kept by the embedder.
+    #[error("a host function raised")]
+    Host,
+    /// Something that should not happen: a panic, or the operating system refused memory.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// Whose fault a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The code that called the library.
+    Caller,
+    /// The WebAssembly code.
+    Guest,
+    /// The embedder's functions, or this library.
+    Host,
+}
+
+impl Error {
+    /// The kind of failure, one word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Error::Load(_) => "load",
+            Error::Link(_) => "link",
+            Error::Call(_) => "call",
+            Error::Trap(_) => "trap",
+            Error::Limit(_) => "limit",
+            Error::Host => "host",
+            Error::Internal(_) => "internal",
+        }
+    }
+
+    /// Whose fault it is.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Error::Load(_) | Error::Link(_) | Error::Call(_) => Blame::Caller,
+            Error::Trap(_) | Error::Limit(_) => Blame::Guest,
+            Error::Host | Error::Internal(_) => Blame::Host,
+        }
+    }
+
+    /// An [`Error::Internal`] with the whole chain of causes as its text.
+    pub fn internal(error: impl Into<wasmtime::Error>) -> Self {
+        Error::Internal(format!("{:#}", error.into()))
+    }
+}
+
+/// Why a module was refused.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum LoadError {
+    /// Neither the binary nor the text format.
+    #[error("not WebAssembly: {found}")]
+    NotWasm {
+        /// What the bytes look like instead.
+        found: String,
+    },
+    /// A component where a core module is expected.
+    #[error("this is a component; only core modules are supported")]
+    Component,
+    /// The module is malformed or does not validate.
+    #[error("invalid at offset {offset}: {message}")]
+    Invalid {
+        /// Byte offset in the binary.
+        offset: u64,
+        /// What is wrong there.
+        message: String,
+    },
+    /// The text format does not parse.
+    #[error("invalid text at line {line}, column {column}: {message}")]
+    InvalidText {
+        /// Counted from 1.
+        line: u64,
+        /// Counted from 1.
+        column: u64,
+        /// What is wrong there.
+        message: String,
+    },
+    /// The module needs a feature that this engine has switched off or does not know.
+    #[error("needs the feature {feature} (at offset {offset}: {message})")]
+    UnsupportedFeature {
+        /// The feature's name, as the `features:` option spells it where it has one.
+        feature: String,
+        /// Byte offset in the binary.
+        offset: u64,
+        /// The validator's words.
+        message: String,
+    },
+    /// Valid, but beyond what the compiler or the engine can take.
+    #[error("cannot be compiled: {0}")]
+    Unsupported(String),
+}
+
+/// One import that cannot be satisfied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportProblem {
+    /// The import's module name.
+    pub module: String,
+    /// The import's field name.
+    pub name: String,
+    /// What the module wants, in the text format's words.
+    pub wanted: String,
+    /// Why it is not there.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for ImportProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}: {} ({})", self.module, self.name, self.wanted, self.reason)
+    }
+}
+
+fn join(problems: &[ImportProblem]) -> String {
+    let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    texts.join("; ")
+}
+
+/// The caller's mistakes.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum CallError {
+    /// The module exports no such name.
+    #[error("no export named {name:?}")]
+    NoSuchExport {
+        /// The name asked for.
+        name: String,
+        /// Exports of the wanted kind, the first few.
+        known: Vec<String>,
+    },
+    /// The export is a memory, table, global or tag.
+    #[error("the export {name:?} is a {found}, not a {expected}")]
+    WrongExportKind {
+        /// The export's name.
+        name: String,
+        /// What is wanted: `function`, `memory`, ….
+        expected: &'static str,
+        /// What it is.
+        found: &'static str,
+    },
+    /// Too many or too few values.
+    #[error("expected {expected} values ({signature}), got {given}")]
+    Arity {
+        /// How many the signature wants.
+        expected: usize,
+        /// How many were given.
+        given: usize,
+        /// The signature, in the text format's words.
+        signature: String,
+    },
+    /// A value of the wrong type, or out of its range.
+    #[error("value {index} must be {expected}, got {given}")]
+    Type {
+        /// Position, counted from 0.
+        index: usize,
+        /// What the type takes.
+        expected: String,
+        /// What was given, shortened.
+        given: String,
+    },
+    /// Another call runs on this instance.
+    #[error("the instance is busy with another call")]
+    Busy,
+    /// An earlier call trapped or was cut off in the middle.
+    #[error("the instance is poisoned: an earlier call did not end well")]
+    Poisoned,
+    /// The live guest has no such member.
+    #[error("the instance has no member {0}")]
+    NoSuchMember(u32),
+    /// A module that joins a live guest was loaded for another kind of engine.
+    #[error("the module is for another engine ({theirs}) than the instance that it is to join ({ours})")]
+    OtherEngine {
+        /// What the instance was made for.
+        ours: String,
+        /// What the module was loaded for.
+        theirs: String,
+    },
+    /// A host function's context was used after its call had returned.
+    #[error("the host call that this context belongs to is over")]
+    StaleContext,
+    /// A read or write beyond the end of a memory.
+    #[error("{offset} + {length} bytes is outside a memory of {size} bytes")]
+    OutOfBounds {
+        /// First byte.
+        offset: u64,
+        /// How many bytes.
+        length: u64,
+        /// The memory's size in bytes.
+        size: u64,
+    },
+    /// The module has no memory of that name.
+    #[error("no memory is exported as {0:?}")]
+    NoMemory(String),
+}
+
+/// A trap: the guest did what the specification forbids.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trap {
+    /// Snake-case code, from a fixed set: see [`trap_code`].
+    pub code: &'static str,
+    /// The trap's text.
+    pub message: String,
+    /// Innermost frame first.
+    pub frames: Vec<Frame>,
+}
+
+impl fmt::Display for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Trap {}
+
+/// One frame of a WebAssembly backtrace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// The function's index in its module.
+    pub function: u32,
+    /// Its name from the name section.
+    pub name: Option<String>,
+    /// Byte offset of the instruction in the module.
+    pub offset: Option<u64>,
+}
+
+/// What a limit bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// Fuel of one call.
+    Fuel,
+    /// Wall-clock time of one call, in milliseconds.
+    Time,
+    /// Bytes of all memories and tables of one guest.
+    Memory,
+    /// Table elements of one guest.
+    TableElements,
+    /// Instances in one guest.
+    Instances,
+    /// Bytes of WebAssembly stack.
+    Stack,
+    /// Bytes of output of one call.
+    Output,
+    /// Host calls of one call.
+    HostCalls,
+    /// Live guests on this node.
+    LiveInstances,
+    /// Bytes of memory of all guests on this node.
+    TotalMemory,
+    /// Bytes of compiled code on this node.
+    CodeMemory,
+}
+
+impl Limit {
+    /// The limit's snake-case name: its option without `max_`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Limit::Fuel => "fuel",
+            Limit::Time => "timeout",
+            Limit::Memory => "memory",
+            Limit::TableElements => "table_elements",
+            Limit::Instances => "instances",
+            Limit::Stack => "stack",
+            Limit::Output => "output",
+            Limit::HostCalls => "host_calls",
+            Limit::LiveInstances => "live_instances",
+            Limit::TotalMemory => "total_memory",
+            Limit::CodeMemory => "code_memory",
+        }
+    }
+}
+
+/// A limit struck: which, what it allowed, and what was used or asked for when it did.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[error("{} limit reached: allowed {allowed}, used {used}", .limit.name())]
+pub struct LimitError {
+    /// Which limit.
+    pub limit: Limit,
+    /// What it allows, in the limit's unit.
+    pub allowed: u64,
+    /// What was used, or what the refused request would have made it.
+    pub used: u64,
+}
+
+impl LimitError {
+    /// A limit that struck.
+    pub fn new(limit: Limit, allowed: u64, used: u64) -> Self {
+        Self { limit, allowed, used }
+    }
+}
+
+/// The snake-case code of a Wasmtime trap.
+pub fn trap_code(trap: wasmtime::Trap) -> &'static str {
+    use wasmtime::Trap::*;
+    match trap {
+        StackOverflow => "stack_overflow",
+        MemoryOutOfBounds => "memory_out_of_bounds",
+        HeapMisaligned => "unaligned_atomic",
+        TableOutOfBounds => "table_out_of_bounds",
+        IndirectCallToNull => "indirect_call_to_null",
+        BadSignature => "indirect_call_type_mismatch",
+        IntegerOverflow => "integer_overflow",
+        IntegerDivisionByZero => "integer_divide_by_zero",
+        BadConversionToInteger => "invalid_conversion_to_integer",
+        UnreachableCodeReached => "unreachable",
+        NullReference => "null_reference",
+        ArrayOutOfBounds => "array_out_of_bounds",
+        AllocationTooLarge => "allocation_too_large",
+        CastFailure => "cast_failure",
+        OutOfFuel => "out_of_fuel",
+        Interrupt => "interrupt",
+        UncaughtException => "uncaught_exception",
+        _ => "other",
+    }
+}

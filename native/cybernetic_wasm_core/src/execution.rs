@@ -1,0 +1,551 @@
+//! Executions: a guest's call, an instantiation or a load as a coroutine of whoever steps it.
+//!
+//! An [`Execution`] is a boxed future that owns its store, so a suspended call owns all that it needs. A step is polls of
+//! that future until the lane's time is spent, and ends in one [`Step`].
+
+mod pace;
+
+pub use pace::Pace;
+
+use crate::engine::{Allocation, EngineConfig, Metering, POOL_TABLE_ELEMENTS, Ticker, YIELD_FUEL};
+use crate::error::{CallError, Error, LimitError};
+use crate::host::{self, Answer, Command};
+use crate::instance::{Instance, Live, MemberId};
+use crate::invocation::{INLINE_MEMORY, Invocation, Listener, Notice};
+use crate::limits::{Ceilings, Limits, Place};
+use crate::linker::Joining;
+use crate::module::{Function, Import, Module};
+use crate::reaper::reap;
+use crate::runtime::Runtime;
+use crate::store;
+use crate::value::Value;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// Where a step runs, which says how long it may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// On a normal scheduler.
+    Inline,
+    /// On a dirty one.
+    Dirty,
+}
+
+impl Lane {
+    /// Time after which a step polls no more. One poll can go beyond it by a yield interval's running time.
+    fn budget(self) -> Duration {
+        match self {
+            Lane::Inline => Duration::from_micros(250),
+            Lane::Dirty => Duration::from_millis(5),
+        }
+    }
+}
+
+/// What an execution makes.
+#[derive(Debug)]
+pub enum Product {
+    /// A call's results.
+    Values(Vec<Value>),
+    /// A live instance.
+    Instance(Arc<Instance>),
+    /// One more instance in a live guest.
+    Member(MemberId),
+    /// A compiled module.
+    Module(Arc<Module>),
+}
+
+/// What a call used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Fuel, where it is metered; after a call that was cut off, rounded down to the last yield.
+    pub fuel: Option<u64>,
+    /// The most bytes of memory and tables that the guest had.
+    pub peak_memory: u64,
+    /// From the start to the end, waiting and host functions included.
+    pub wall: Duration,
+    /// On a scheduler.
+    pub slice: Duration,
+    /// How often it was on one.
+    pub slices: u64,
+    /// Calls of host functions.
+    pub host_calls: u64,
+    /// Bytes put out.
+    pub output: u64,
+}
+
+/// How a step ended.
+#[derive(Debug)]
+pub enum Step {
+    /// The work is done.
+    Finished(Product),
+    /// The slice is spent: step again, on a dirty scheduler.
+    Yielded,
+    /// The guest calls an imported function and waits for commands that carry this serial number.
+    HostCall {
+        /// The linked module that imports it; `None` where that is the guest's first, [`Execution::module`].
+        importer: Option<Arc<Module>>,
+        /// The function's index in [`Module::imports`].
+        import: u32,
+        /// Its arguments.
+        args: Vec<Value>,
+        /// Names this host call.
+        serial: u64,
+    },
+    /// The answer to a command; the host call is still open.
+    Answered(Result<Answer, Error>),
+    /// Nothing to do until a wake-up: see [`Execution::listen`].
+    Waiting,
+    /// The work failed.
+    Failed(Error),
+}
+
+type Work = Pin<Box<dyn Future<Output = Result<Product, Error>> + Send>>;
+
+/// A suspended call, instantiation or load.
+pub struct Execution {
+    work: Option<Work>,
+    invocation: Arc<Invocation>,
+    module: Option<Arc<Module>>,
+    ticker: Option<Arc<Ticker>>,
+    metering: Metering,
+    function: Option<(Arc<Function>, usize)>,
+    patience: Option<(Instant, LimitError)>,
+    failure: Option<Error>,
+    slice: Duration,
+    slices: u64,
+    last_slice: Duration,
+}
+
+impl std::fmt::Debug for Execution {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Execution").field("ended", &self.work.is_none()).field("slices", &self.slices).finish()
+    }
+}
+
+/// Places in [`Function::pace`].
+const FRESH: usize = 0;
+const WARM: usize = 1;
+
+impl Execution {
+    /// A call in a fresh instance of `module`, on an engine of `config`.
+    pub fn call(
+        module: &Arc<Module>,
+        function: &Arc<Function>,
+        args: Vec<Value>,
+        (limits, config): (Limits, EngineConfig),
+    ) -> Result<Self, Error> {
+        let runtime = runtime_of(module)?;
+        let invocation = Invocation::new(limits, runtime.ceilings());
+        let config = allocate_for(config, &invocation.limits);
+        let (module, function) = (Arc::clone(module), Arc::clone(function));
+        let mut execution = Self::new(&runtime, config.metering, &invocation);
+        execution.module = Some(Arc::clone(&module));
+        execution.function = Some((Arc::clone(&function), FRESH));
+        execution.work = Some(Box::pin(async move {
+            let mut live = instantiate(&module, config, &runtime, &invocation).await?;
+            let function = live.function(&module, &function)?;
+            let result = live.call(None, &function, args).await;
+            store::end(&live.store, &invocation);
+            result.map(Product::Values)
+        }));
+        Ok(execution)
+    }
+
+    /// An instance of `module` that lives on; its start function runs under `limits`.
+    pub fn instantiate(module: &Arc<Module>, (limits, config): (Limits, EngineConfig)) -> Result<Self, Error> {
+        let runtime = runtime_of(module)?;
+        let invocation = Invocation::new(limits, runtime.ceilings());
+        let config = allocate_for(config, &invocation.limits);
+        let module = Arc::clone(module);
+        let mut execution = Self::new(&runtime, config.metering, &invocation);
+        execution.module = Some(Arc::clone(&module));
+        execution.work = Some(Box::pin(async move {
+            let live = instantiate(&module, config, &runtime, &invocation).await?;
+            store::end(&live.store, &invocation);
+            Ok(Product::Instance(Instance::new(live)))
+        }));
+        Ok(execution)
+    }
+
+    /// A call on a live instance, which is busy until it ends.
+    pub fn call_instance(
+        instance: &Arc<Instance>,
+        function: &Arc<Function>,
+        args: Vec<Value>,
+        limits: Limits,
+    ) -> Result<Self, Error> {
+        Self::call_member(instance, (MemberId::FIRST, function), args, limits)
+    }
+
+    /// A call of a function that one of a live guest's members exports: `function` is from [`Instance::member`]'s module.
+    pub fn call_member(
+        instance: &Arc<Instance>,
+        (member, function): (MemberId, &Arc<Function>),
+        args: Vec<Value>,
+        limits: Limits,
+    ) -> Result<Self, Error> {
+        let mut execution = Self::on(instance, limits)?;
+        execution.function = Some((Arc::clone(function), WARM));
+        let invocation = Arc::clone(&execution.invocation);
+        let function = Arc::clone(function);
+        let callee = instance.handle(member)?;
+        let mut lease = instance.lease()?;
+        execution.work = Some(Box::pin(async move {
+            invocation.turn.take().await;
+            let live = lease.live()?;
+            let engine = Arc::clone(live.module().engine());
+            store::begin(&mut live.store, &engine, &invocation)?;
+            let result = live.call(callee, &function, args).await;
+            store::end(&live.store, &invocation);
+            lease.settle(&invocation, &result);
+            result.map(Product::Values)
+        }));
+        Ok(execution)
+    }
+
+    /// One more instance in a live guest: `module` is bound to the guest's registered members and, for functions from
+    /// other names, to the host, which `offers` some. Its start function runs under `limits`.
+    pub fn link(
+        instance: &Arc<Instance>,
+        module: &Arc<Module>,
+        offers: impl Fn(&Import) -> bool,
+        limits: Limits,
+    ) -> Result<Self, Error> {
+        let mut execution = Self::on(instance, limits)?;
+        let config = instance.engine_for(module)?;
+        let invocation = Arc::clone(&execution.invocation);
+        let offered = module.imports().iter().map(offers).collect();
+        let (module, instance) = (Arc::clone(module), Arc::clone(instance));
+        execution.work = Some(Box::pin(async move {
+            let joining = Joining { module: Runtime::variant(&module, config).await?, offered };
+            let mut lease = instance.lease()?;
+            invocation.turn.take().await;
+            let live = lease.live()?;
+            let engine = Arc::clone(live.module().engine());
+            store::begin(&mut live.store, &engine, &invocation)?;
+            let result = instance.join(live, joining).await;
+            store::end(&live.store, &invocation);
+            lease.settle(&invocation, &result);
+            result.map(Product::Member)
+        }));
+        Ok(execution)
+    }
+
+    /// An execution on a live guest, with no work yet.
+    fn on(instance: &Arc<Instance>, limits: Limits) -> Result<Self, Error> {
+        let runtime = runtime_of(instance.module())?;
+        let invocation = Invocation::new(limits, runtime.ceilings());
+        let metering = instance.module().engine().config().metering;
+        let mut execution = Self::new(&runtime, metering, &invocation);
+        execution.module = Some(Arc::clone(instance.module()));
+        Ok(execution)
+    }
+
+    /// A load: see [`Runtime::load`].
+    pub fn load(runtime: &Arc<Runtime>, source: Arc<[u8]>, config: EngineConfig) -> Self {
+        let invocation = Invocation::new(LOADING, runtime.ceilings());
+        let mut execution = Self::new(runtime, config.metering, &invocation);
+        execution.ticker = None;
+        let runtime = Arc::clone(runtime);
+        execution.work = Some(Box::pin(async move { runtime.load(source, config).await.map(Product::Module) }));
+        execution
+    }
+
+    fn new(runtime: &Arc<Runtime>, metering: Metering, invocation: &Arc<Invocation>) -> Self {
+        Self {
+            work: None,
+            invocation: Arc::clone(invocation),
+            module: None,
+            ticker: (metering == Metering::Epoch).then(|| Arc::clone(runtime.ticker())),
+            metering,
+            function: None,
+            patience: patience(runtime.ceilings(), invocation),
+            failure: None,
+            slice: Duration::ZERO,
+            slices: 0,
+            last_slice: Duration::ZERO,
+        }
+    }
+
+    /// The module whose code this runs; `None` for a load.
+    pub fn module(&self) -> Option<&Arc<Module>> {
+        self.module.as_ref()
+    }
+
+    /// Runs the guest until it ends, calls the host, waits, or has spent the lane's time.
+    pub fn step(&mut self, lane: Lane) -> Step {
+        let began = Instant::now();
+        self.slices += 1;
+        let step = self.poll_until(began, lane);
+        self.last_slice = began.elapsed();
+        self.slice += self.last_slice;
+        if let Some((function, which)) = &self.function {
+            let pace = &function.pace[*which];
+            match &step {
+                Step::Finished(_) => pace.observe(self.slice, self.invocation.peak_memory()),
+                Step::Yielded => pace.demote(),
+                _ => {}
+            }
+        }
+        step
+    }
+
+    fn poll_until(&mut self, began: Instant, lane: Lane) -> Step {
+        let invocation = Arc::clone(&self.invocation);
+        let ticker = self.ticker.clone();
+        let _running = ticker.as_ref().map(Ticker::run);
+        let waker = Waker::from(Arc::clone(&invocation));
+        let until = began + lane.budget();
+        let mut now = began;
+        invocation.enter(lane == Lane::Inline);
+        loop {
+            if let Some(error) = self.expired(now) {
+                return self.end(Err(error.into()));
+            }
+            let Some(work) = &mut self.work else { return Step::Failed(self.ending()) };
+            invocation.before_poll();
+            let poll = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut Context::from_waker(&waker))));
+            match poll {
+                Ok(Poll::Ready(result)) => return self.end(result),
+                Err(panic) => return self.end(Err(Error::Internal(crate::panic_message(&*panic)))),
+                Ok(Poll::Pending) => {}
+            }
+            if let Some(notice) = invocation.take_notice() {
+                return notice.into();
+            }
+            if invocation.take_hop() {
+                return Step::Yielded;
+            }
+            if !invocation.woken() {
+                return Step::Waiting;
+            }
+            if self.metering == Metering::Fuel {
+                invocation.add_fuel_used(YIELD_FUEL);
+            }
+            now = Instant::now();
+            if now >= until && self.expired(now).is_none() {
+                return Step::Yielded;
+            }
+        }
+    }
+
+    /// Which limit on time has passed.
+    fn expired(&self, now: Instant) -> Option<LimitError> {
+        if now >= self.invocation.deadline {
+            return Some(self.invocation.time_error());
+        }
+        let (until, error) = self.patience.as_ref()?;
+        (now >= *until && self.invocation.queueing()).then(|| error.clone())
+    }
+
+    /// What stepping gives after the end: the same failure again, so that a driver deep in a host function's own calls
+    /// may find out late.
+    fn ending(&self) -> Error {
+        self.failure.clone().unwrap_or_else(|| Error::Internal("the execution has ended".into()))
+    }
+
+    fn end(&mut self, result: Result<Product, Error>) -> Step {
+        self.bury();
+        self.invocation.turn.give_back();
+        if self.failure.is_none() {
+            self.failure = result.as_ref().err().cloned();
+        }
+        result.map_or_else(Step::Failed, Step::Finished)
+    }
+
+    /// Gives what is left of the work to the reaper: a suspended guest takes time to drop.
+    fn bury(&mut self) {
+        if let Some(work) = self.work.take() {
+            reap(work);
+        }
+    }
+
+    /// Gives the innermost open host call a command; the next step carries it out.
+    pub fn command(&self, serial: u64, command: Command) -> Result<(), Error> {
+        self.invocation.command(serial, command)
+    }
+
+    /// Arms `listener` for the wake-up of a waiting execution and gives the time until its deadline, or `None` where
+    /// the wake-up has come already and the execution can be stepped.
+    pub fn listen(&self, listener: Listener) -> Option<Duration> {
+        let queue = self.patience.as_ref().filter(|_| self.invocation.queueing()).map(|(until, _)| *until);
+        let until = queue.map_or(self.invocation.deadline, |until| until.min(self.invocation.deadline));
+        self.invocation.listen(listener).then(|| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// Disarms the listener. False: it has been called already.
+    pub fn unlisten(&self) -> bool {
+        self.invocation.unlisten()
+    }
+
+    /// Whether the guest is small enough for a normal scheduler.
+    pub fn fits_inline(&self) -> bool {
+        self.invocation.peak_memory() <= INLINE_MEMORY
+    }
+
+    /// Takes what the guest puts out, up to the limit.
+    pub fn emit(&self, bytes: &[u8]) -> Result<(), Error> {
+        Ok(self.invocation.emit(bytes)?)
+    }
+
+    /// The output so far, taken.
+    pub fn take_output(&self) -> Vec<u8> {
+        self.invocation.take_output().0
+    }
+
+    /// Time until the deadline; zero when it has passed.
+    pub fn time_left(&self) -> Duration {
+        self.invocation.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// How long the last step took.
+    pub fn last_slice(&self) -> Duration {
+        self.last_slice
+    }
+
+    /// What has been used so far.
+    pub fn usage(&self) -> Usage {
+        let invocation = &self.invocation;
+        Usage {
+            fuel: (self.metering == Metering::Fuel).then(|| invocation.fuel_used()),
+            peak_memory: invocation.peak_memory(),
+            wall: invocation.started.elapsed(),
+            slice: self.slice,
+            slices: self.slices,
+            host_calls: invocation.host_calls(),
+            output: invocation.output_bytes(),
+        }
+    }
+}
+
+/// A suspended guest that nobody drives any more must not be dropped where garbage is collected.
+impl Drop for Execution {
+    fn drop(&mut self) {
+        self.bury();
+    }
+}
+
+impl From<Notice> for Step {
+    fn from(notice: Notice) -> Self {
+        match notice {
+            Notice::HostCall { importer, import, args, serial } => Step::HostCall { importer, import, args, serial },
+            Notice::Answer(answer) => Step::Answered(answer),
+        }
+    }
+}
+
+/// A load takes as long as compiling takes, and this bound is only there so that everything has one.
+const LOADING: Limits = Limits {
+    fuel: 0,
+    max_memory: 0,
+    max_table_elements: 0,
+    max_instances: 0,
+    time: Duration::from_secs(600),
+    max_output: 0,
+    max_host_calls: 0,
+    wait: Duration::ZERO,
+};
+
+/// Whether a call of `function` may start on a normal scheduler. `instance` is the live instance it runs on, if any.
+pub fn may_run_inline(function: &Function, instance: Option<&Instance>) -> bool {
+    match instance {
+        None => function.pace[FRESH].is_short(),
+        Some(instance) => function.pace[WARM].is_short() && instance.is_small(),
+    }
+}
+
+fn runtime_of(module: &Arc<Module>) -> Result<Arc<Runtime>, Error> {
+    module.runtime.upgrade().ok_or_else(|| Error::Internal("the runtime is gone".into()))
+}
+
+fn patience(ceilings: &Ceilings, invocation: &Invocation) -> Option<(Instant, LimitError)> {
+    let wait = invocation.limits.wait;
+    (!wait.is_zero()).then(|| (invocation.started + wait, ceilings.full()))
+}
+
+/// Limits beyond what a pool's slots hold need an engine without a pool.
+fn allocate_for(mut config: EngineConfig, limits: &Limits) -> EngineConfig {
+    const SLOT: u64 = 4 << 30;
+    if limits.max_table_elements > POOL_TABLE_ELEMENTS || limits.max_memory > SLOT {
+        config.allocation = Allocation::OnDemand;
+    }
+    config
+}
+
+async fn queue(ceilings: &Ceilings, invocation: &Invocation) -> Result<Place, Error> {
+    match ceilings.try_place() {
+        Err(_) if !invocation.limits.wait.is_zero() => {
+            invocation.set_queueing(true);
+            let place = ceilings.place().await;
+            invocation.set_queueing(false);
+            Ok(place?)
+        }
+        place => Ok(place?),
+    }
+}
+
+/// A fresh guest of `module` on an engine of `config`, or on its on-demand sibling while the pool is full.
+async fn instantiate(
+    module: &Arc<Module>,
+    config: EngineConfig,
+    runtime: &Arc<Runtime>,
+    invocation: &Arc<Invocation>,
+) -> Result<Live, Error> {
+    let place = queue(runtime.ceilings(), invocation).await?;
+    invocation.turn.take().await;
+    let variant = Runtime::variant(module, config).await?;
+    match try_instantiate(&variant, runtime, invocation, place).await {
+        Err(error) if error.is::<wasmtime::PoolConcurrencyLimitError>() => {
+            let place = queue(runtime.ceilings(), invocation).await?;
+            let sibling = EngineConfig { allocation: Allocation::OnDemand, ..config };
+            let variant = Runtime::variant(module, sibling).await?;
+            let live = try_instantiate(&variant, runtime, invocation, place).await;
+            live.map_err(|error| host::classify(error, invocation, &variant))
+        }
+        live => live.map_err(|error| host::classify(error, invocation, &variant)),
+    }
+}
+
+async fn try_instantiate(
+    module: &Arc<Module>,
+    runtime: &Runtime,
+    invocation: &Arc<Invocation>,
+    place: Place,
+) -> wasmtime::Result<Live> {
+    let linked = module.linked()?;
+    let mut store = store::new(module, invocation, runtime.ceilings(), place)?;
+    store::begin(&mut store, module.engine(), invocation)?;
+    store.data_mut().add_instance().map_err(Error::from)?;
+    let instance = linked.instantiate_async(&mut store).await;
+    if instance.is_err() {
+        store::end(&store, invocation);
+    }
+    Ok(Live { store, instance: instance? })
+}
+
+impl Live {
+    /// `function` of `asked` in the module that this guest really runs, which may be a variant.
+    fn function(&self, asked: &Arc<Module>, function: &Arc<Function>) -> Result<Arc<Function>, CallError> {
+        match Arc::ptr_eq(asked, self.module()) {
+            true => Ok(Arc::clone(function)),
+            false => self.module().function(&function.name),
+        }
+    }
+
+    /// Calls the guest's first instance, or another `member`.
+    async fn call(
+        &mut self,
+        member: Option<wasmtime::Instance>,
+        function: &Function,
+        args: Vec<Value>,
+    ) -> Result<Vec<Value>, Error> {
+        let callee = member.unwrap_or(self.instance);
+        let export = callee.get_module_export(&mut self.store, &function.export);
+        let func = export.and_then(wasmtime::Extern::into_func);
+        let func = func.ok_or_else(|| Error::Internal("a function export is gone".into()))?;
+        host::invoke(&mut self.store, &func, function, args).await
+    }
+}

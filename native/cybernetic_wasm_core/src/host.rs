@@ -1,0 +1,242 @@
+//! Host functions, from the guest's side: a call suspends the guest, tells the driver, and then serves the driver's
+//! commands with the `Caller` that it holds, one a poll, until the driver returns values or raises.
+
+use crate::error::{CallError, Error};
+use crate::invocation::{Invocation, Notice};
+use crate::linker::Trampoline;
+use crate::module::Function;
+use crate::store::StoreData;
+use crate::value::Value;
+use std::sync::Arc;
+use wasmtime::{AsContextMut, Caller, Extern, Func, Memory, Val};
+
+/// What the driver may ask of a suspended host call.
+#[derive(Debug)]
+pub enum Command {
+    /// Go on in the guest with these results.
+    Return(Vec<Value>),
+    /// Unwind the guest.
+    Raise,
+    /// Copy bytes out of a memory; `None` is the module's first exported memory.
+    Read {
+        /// The memory's export name.
+        memory: Option<String>,
+        /// First byte.
+        offset: u64,
+        /// How many.
+        length: u64,
+    },
+    /// Copy bytes into a memory.
+    Write {
+        /// The memory's export name.
+        memory: Option<String>,
+        /// First byte.
+        offset: u64,
+        /// What to write.
+        bytes: Vec<u8>,
+    },
+    /// A memory's size in bytes.
+    Size {
+        /// The memory's export name.
+        memory: Option<String>,
+    },
+    /// Call an export of the guest that is suspended.
+    Call {
+        /// The export.
+        function: Arc<Function>,
+        /// Its arguments.
+        args: Vec<Value>,
+    },
+    /// Fuel that is left, `None` where fuel is not metered.
+    Fuel,
+}
+
+/// The answer to a command that does not end the host call.
+#[derive(Debug)]
+pub enum Answer {
+    /// To `Write`.
+    Done,
+    /// To `Read`.
+    Bytes(Vec<u8>),
+    /// To `Call`.
+    Values(Vec<Value>),
+    /// To `Size` and `Fuel`.
+    Number(Option<u64>),
+}
+
+/// Runs one host call, which came through `trampoline`.
+pub(crate) async fn call(
+    mut caller: Caller<'_, StoreData>,
+    trampoline: &Trampoline,
+    params: &[Val],
+    results: &mut [Val],
+) -> wasmtime::Result<()> {
+    let invocation = Arc::clone(&caller.data().invocation);
+    let args = params.iter().map(|value| Value::take(value, &mut caller)).collect::<wasmtime::Result<_>>()?;
+    let serial = invocation.open_host_call().map_err(Error::from)?;
+    invocation.turn.give_back();
+    let notice = Notice::HostCall { importer: trampoline.module.clone(), import: trampoline.import, args, serial };
+    let outcome = serve(&mut caller, trampoline, &invocation, notice).await;
+    invocation.close_host_call();
+    let values = outcome.ok_or(Error::Host)?;
+    invocation.turn.take().await;
+    for (index, (value, ty)) in values.into_iter().zip(&trampoline.results).enumerate() {
+        let value = value.put(ty, index, &mut caller).await;
+        // The caller's mistake, but one that cuts the guest off in the middle.
+        results[index] = value.inspect_err(|_| invocation.taint())?;
+    }
+    Ok(())
+}
+
+/// Serves commands until one ends the call: with values, or with `None` for a raise.
+async fn serve(
+    caller: &mut Caller<'_, StoreData>,
+    trampoline: &Trampoline,
+    invocation: &Invocation,
+    first: Notice,
+) -> Option<Vec<Value>> {
+    let mut notice = first;
+    loop {
+        let answer = match invocation.ask(notice).await {
+            Command::Return(values) => return Some(values),
+            Command::Raise => return None,
+            Command::Call { function, args } => {
+                invocation.turn.take().await;
+                let answer = reenter(caller, &function, args).await.map(Answer::Values);
+                invocation.turn.give_back();
+                answer
+            }
+            command => look(caller, trampoline, command),
+        };
+        notice = Notice::Answer(answer);
+    }
+}
+
+async fn reenter(caller: &mut Caller<'_, StoreData>, function: &Function, args: Vec<Value>) -> Result<Vec<Value>, Error> {
+    let export = caller.get_module_export(&function.export).and_then(Extern::into_func);
+    let func = export.ok_or_else(|| Error::Internal("a function export is gone".into()))?;
+    let result = invoke(&mut *caller, &func, function, args).await;
+    if !matches!(result, Ok(_) | Err(Error::Call(_))) {
+        caller.data().invocation.taint();
+    }
+    result
+}
+
+/// Calls `func`, whose signature `function` describes, in a store that an execution drives.
+pub(crate) async fn invoke(
+    mut store: impl AsContextMut<Data = StoreData>,
+    func: &Func,
+    function: &Function,
+    args: Vec<Value>,
+) -> Result<Vec<Value>, Error> {
+    let result = try_invoke(&mut store, func, function, args).await;
+    result.map_err(|error| classify(error, &store.as_context().data().invocation, &store.as_context().data().module))
+}
+
+async fn try_invoke(
+    mut store: impl AsContextMut<Data = StoreData>,
+    func: &Func,
+    function: &Function,
+    args: Vec<Value>,
+) -> wasmtime::Result<Vec<Value>> {
+    // References stay rooted as long as their scope; a live instance must not gather them call by call.
+    let mut scope = wasmtime::RootScope::new(&mut store);
+    let mut params = Vec::with_capacity(args.len());
+    for (index, (value, ty)) in args.into_iter().zip(function.ty.params()).enumerate() {
+        params.push(value.put(&ty, index, &mut scope).await?);
+    }
+    let mut results = vec![Val::I32(0); function.ty.results().len()];
+    let called = func.call_async(&mut scope, &params, &mut results).await;
+    called.inspect_err(|error| forget_exception(&mut scope, error))?;
+    results.iter().map(|value| Value::take(value, &mut scope)).collect()
+}
+
+/// An exception that left the guest stays pending in the store, and would be thrown again by the next failure there.
+pub(crate) fn forget_exception(mut store: impl AsContextMut<Data = StoreData>, error: &wasmtime::Error) {
+    if error.is::<wasmtime::ThrownException>() {
+        let _ = store.as_context_mut().take_pending_exception();
+    }
+}
+
+/// What a Wasmtime error means to the caller. Fuel and stack are limits; so is a trap that follows a refused growth.
+pub(crate) fn classify(
+    error: wasmtime::Error,
+    invocation: &Invocation,
+    module: &crate::module::Module,
+) -> Error {
+    use crate::error::{Limit, LimitError, Trap};
+    if let Some(error) = error.downcast_ref::<Error>() {
+        return error.clone();
+    }
+    let trap = match error.downcast_ref::<wasmtime::Trap>() {
+        Some(trap) => crate::error::trap_code(*trap),
+        None if error.is::<wasmtime::ThrownException>() => "uncaught_exception",
+        None => {
+            return match invocation.refused() {
+                Some(refused) => refused.into(),
+                None => Error::internal(error),
+            };
+        }
+    };
+    let limits = &invocation.limits;
+    match (trap, invocation.refused()) {
+        ("out_of_fuel", _) => LimitError::new(Limit::Fuel, limits.fuel, limits.fuel).into(),
+        ("stack_overflow", _) => {
+            let stack = module.engine().config().max_stack;
+            LimitError::new(Limit::Stack, stack, stack).into()
+        }
+        (_, Some(refused)) => refused.into(),
+        (code, None) => {
+            let message = error.downcast_ref::<wasmtime::Trap>().map_or_else(|| "uncaught exception".to_owned(), ToString::to_string);
+            Trap { code, message, frames: frames(&error) }.into()
+        }
+    }
+}
+
+fn frames(error: &wasmtime::Error) -> Vec<crate::error::Frame> {
+    let backtrace = error.downcast_ref::<wasmtime::WasmBacktrace>();
+    let frames = backtrace.map(|backtrace| backtrace.frames()).unwrap_or_default();
+    let frame = |frame: &wasmtime::FrameInfo| crate::error::Frame {
+        function: frame.func_index(),
+        name: frame.func_name().map(str::to_owned),
+        offset: frame.module_offset().map(|offset| offset as u64),
+    };
+    frames.iter().map(frame).collect()
+}
+
+/// The commands that only look at the guest.
+fn look(caller: &mut Caller<'_, StoreData>, trampoline: &Trampoline, command: Command) -> Result<Answer, Error> {
+    match command {
+        Command::Read { memory, offset, length } => {
+            let memory = find(caller, trampoline, memory)?;
+            let data = memory.data(&caller);
+            let range = range(offset, length, data.len())?;
+            Ok(Answer::Bytes(data[range].to_vec()))
+        }
+        Command::Write { memory, offset, bytes } => {
+            let memory = find(caller, trampoline, memory)?;
+            let data = memory.data_mut(caller);
+            let range = range(offset, bytes.len() as u64, data.len())?;
+            data[range].copy_from_slice(&bytes);
+            Ok(Answer::Done)
+        }
+        Command::Size { memory } => Ok(Answer::Number(Some(find(caller, trampoline, memory)?.data_size(&caller) as u64))),
+        Command::Fuel => Ok(Answer::Number(caller.get_fuel().ok())),
+        other => Err(Error::Internal(format!("not a look: {other:?}"))),
+    }
+}
+
+fn find(caller: &mut Caller<'_, StoreData>, trampoline: &Trampoline, name: Option<String>) -> Result<Memory, Error> {
+    let module = trampoline.module.as_ref().unwrap_or(&caller.data().module);
+    let name = name.or_else(|| module.default_memory().map(str::to_owned));
+    let name = name.unwrap_or_else(|| "memory".to_owned());
+    let memory = caller.get_export(&name).and_then(Extern::into_memory);
+    memory.ok_or_else(|| CallError::NoMemory(name).into())
+}
+
+/// The byte range, if it lies within `size`.
+pub(crate) fn range(offset: u64, length: u64, size: usize) -> Result<std::ops::Range<usize>, CallError> {
+    let end = offset.checked_add(length).filter(|end| *end <= size as u64);
+    let end = end.ok_or(CallError::OutOfBounds { offset, length, size: size as u64 })?;
+    Ok(offset as usize..end as usize)
+}

@@ -1,0 +1,299 @@
+//! What one call owns beside its store, however often the guest re-enters: its limits and their counters, the mail between
+//! a suspended host call and the driver, and the wake-up.
+//!
+//! The execution (`execution.rs`) and the guest's own side (`store.rs`, `host.rs`) share it; neither needs the other.
+
+use crate::error::{CallError, Error, Limit, LimitError};
+use crate::host::{Answer, Command};
+use crate::limits::{Ceilings, Limits};
+use crate::module::Module;
+use crate::value::Value;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::task::{Poll, Wake};
+use std::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Memory that a guest may have on a normal scheduler: filling this much with one bulk instruction, which no slice can
+/// interrupt, takes well under a millisecond.
+pub(crate) const INLINE_MEMORY: u64 = 2 << 20;
+
+/// Host calls that may be open at once, one inside the other. Each holds a fiber and a frame of the driver's stack.
+const MAX_REENTRANCE: usize = 200;
+
+/// One call of the embedder's.
+pub(crate) struct Invocation {
+    pub(crate) limits: Limits,
+    pub(crate) started: Instant,
+    pub(crate) deadline: Instant,
+    pub(crate) turn: Turn,
+    /// Set while a step runs on a normal scheduler.
+    inline: AtomicBool,
+    /// The guest wants memory that does not belong on a normal scheduler.
+    hop: AtomicBool,
+    /// Set while the call queues for a place among the live guests.
+    queueing: AtomicBool,
+    /// Set when a re-entrant call was cut off: what it left behind is not to be trusted.
+    tainted: AtomicBool,
+    peak_memory: AtomicU64,
+    host_calls: AtomicU64,
+    fuel_used: AtomicU64,
+    refused: Mutex<Option<LimitError>>,
+    output: Mutex<Output>,
+    mail: Mutex<Mail>,
+    woken: AtomicBool,
+    listener: Mutex<Option<Listener>>,
+}
+
+/// Called once when a waiting execution can go on.
+pub type Listener = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct Output {
+    chunks: Vec<u8>,
+    bytes: u64,
+}
+
+/// What the guest's side tells the driver.
+pub(crate) enum Notice {
+    HostCall { importer: Option<Arc<Module>>, import: u32, args: Vec<Value>, serial: u64 },
+    Answer(Result<Answer, Error>),
+}
+
+#[derive(Default)]
+struct Mail {
+    notice: Option<Notice>,
+    command: Option<Command>,
+    open: Vec<u64>,
+    serial: u64,
+}
+
+impl Invocation {
+    pub(crate) fn new(limits: Limits, ceilings: &Ceilings) -> Arc<Self> {
+        let started = Instant::now();
+        Arc::new(Self {
+            deadline: started + limits.time,
+            started,
+            turn: Turn { queue: ceilings.turn().cloned(), held: Mutex::new(None) },
+            limits,
+            inline: AtomicBool::new(false),
+            hop: AtomicBool::new(false),
+            queueing: AtomicBool::new(false),
+            tainted: AtomicBool::new(false),
+            peak_memory: AtomicU64::new(0),
+            host_calls: AtomicU64::new(0),
+            fuel_used: AtomicU64::new(0),
+            refused: Mutex::new(None),
+            output: Mutex::default(),
+            mail: Mutex::default(),
+            woken: AtomicBool::new(false),
+            listener: Mutex::new(None),
+        })
+    }
+
+    // Counters
+
+    pub(crate) fn peak_memory(&self) -> u64 {
+        self.peak_memory.load(Relaxed)
+    }
+
+    pub(crate) fn saw_memory(&self, bytes: u64) {
+        self.peak_memory.fetch_max(bytes, Relaxed);
+    }
+
+    pub(crate) fn host_calls(&self) -> u64 {
+        self.host_calls.load(Relaxed)
+    }
+
+    pub(crate) fn fuel_used(&self) -> u64 {
+        self.fuel_used.load(Relaxed)
+    }
+
+    pub(crate) fn set_fuel_used(&self, fuel: u64) {
+        self.fuel_used.store(fuel, Relaxed);
+    }
+
+    pub(crate) fn add_fuel_used(&self, fuel: u64) {
+        self.fuel_used.fetch_add(fuel, Relaxed);
+    }
+
+    /// A growth that was refused: a trap that follows it is this limit's doing.
+    pub(crate) fn refuse(&self, error: LimitError) {
+        *self.refused.lock() = Some(error);
+    }
+
+    pub(crate) fn refused(&self) -> Option<LimitError> {
+        self.refused.lock().clone()
+    }
+
+    pub(crate) fn time_error(&self) -> LimitError {
+        let millis = |duration: std::time::Duration| duration.as_millis() as u64;
+        LimitError::new(Limit::Time, millis(self.limits.time), millis(self.started.elapsed()))
+    }
+
+    /// Takes what the guest puts out, up to the limit.
+    pub(crate) fn emit(&self, bytes: &[u8]) -> Result<(), LimitError> {
+        let mut output = self.output.lock();
+        let sum = output.bytes.saturating_add(bytes.len() as u64);
+        if sum > self.limits.max_output {
+            return Err(LimitError::new(Limit::Output, self.limits.max_output, sum));
+        }
+        output.bytes = sum;
+        output.chunks.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    pub(crate) fn output_bytes(&self) -> u64 {
+        self.output.lock().bytes
+    }
+
+    pub(crate) fn take_output(&self) -> (Vec<u8>, u64) {
+        let mut output = self.output.lock();
+        (std::mem::take(&mut output.chunks), output.bytes)
+    }
+
+    // Host calls
+
+    /// Counts a host call in and gives its serial number.
+    pub(crate) fn open_host_call(&self) -> Result<u64, LimitError> {
+        let calls = self.host_calls.load(Relaxed) + 1;
+        if calls > self.limits.max_host_calls {
+            return Err(LimitError::new(Limit::HostCalls, self.limits.max_host_calls, calls));
+        }
+        self.host_calls.store(calls, Relaxed);
+        let mut mail = self.mail.lock();
+        if mail.open.len() >= MAX_REENTRANCE {
+            return Err(LimitError::new(Limit::Stack, MAX_REENTRANCE as u64, mail.open.len() as u64 + 1));
+        }
+        mail.serial += 1;
+        let serial = mail.serial;
+        mail.open.push(serial);
+        Ok(serial)
+    }
+
+    pub(crate) fn close_host_call(&self) {
+        self.mail.lock().open.pop();
+    }
+
+    /// Hands a command to the innermost open host call, which must be the one that `serial` names.
+    pub(crate) fn command(&self, serial: u64, command: Command) -> Result<(), Error> {
+        let mut mail = self.mail.lock();
+        if mail.open.last() != Some(&serial) {
+            return Err(CallError::StaleContext.into());
+        }
+        mail.command = Some(command);
+        Ok(())
+    }
+
+    pub(crate) fn take_notice(&self) -> Option<Notice> {
+        self.mail.lock().notice.take()
+    }
+
+    /// Tells the driver something and waits for its next command.
+    pub(crate) async fn ask(&self, notice: Notice) -> Command {
+        self.mail.lock().notice = Some(notice);
+        std::future::poll_fn(|_| match self.mail.lock().command.take() {
+            Some(command) => Poll::Ready(command),
+            None => Poll::Pending,
+        })
+        .await
+    }
+
+    // Scheduling
+
+    pub(crate) fn enter(&self, inline: bool) {
+        self.inline.store(inline, Relaxed);
+    }
+
+    /// Before a guest gets `bytes` of memory: leaves the normal scheduler if that is more than it may have there.
+    pub(crate) async fn leave_inline_for(&self, bytes: u64) {
+        if bytes > INLINE_MEMORY && self.inline.load(Relaxed) {
+            self.hop.store(true, Relaxed);
+            let mut hopped = false;
+            std::future::poll_fn(|_| if std::mem::replace(&mut hopped, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+        }
+    }
+
+    pub(crate) fn take_hop(&self) -> bool {
+        self.hop.swap(false, Relaxed)
+    }
+
+    pub(crate) fn set_queueing(&self, queueing: bool) {
+        self.queueing.store(queueing, Relaxed);
+    }
+
+    pub(crate) fn queueing(&self) -> bool {
+        self.queueing.load(Relaxed)
+    }
+
+    pub(crate) fn taint(&self) {
+        self.tainted.store(true, Relaxed);
+    }
+
+    pub(crate) fn tainted(&self) -> bool {
+        self.tainted.load(Relaxed)
+    }
+
+    // Wake-ups
+
+    pub(crate) fn before_poll(&self) {
+        self.woken.store(false, SeqCst);
+    }
+
+    pub(crate) fn woken(&self) -> bool {
+        self.woken.load(SeqCst)
+    }
+
+    /// Arms `listener` for the next wake-up, or says that it has already come. A wake-up sets the flag before it looks
+    /// for a listener, and this looks at the flag while it holds the listener's lock: none is missed.
+    pub(crate) fn listen(&self, listener: Listener) -> bool {
+        let mut slot = self.listener.lock();
+        if self.woken() {
+            return false;
+        }
+        *slot = Some(listener);
+        true
+    }
+
+    /// Takes the listener back. False: a wake-up has taken it already.
+    pub(crate) fn unlisten(&self) -> bool {
+        self.listener.lock().take().is_some()
+    }
+}
+
+impl Wake for Invocation {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, SeqCst);
+        if let Some(listener) = self.listener.lock().take() {
+            listener();
+        }
+    }
+}
+
+/// The right to run a guest where only one may run at a time. It is given back during a host call, so that a host function
+/// may call another guest.
+pub(crate) struct Turn {
+    queue: Option<Arc<Semaphore>>,
+    held: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Turn {
+    pub(crate) async fn take(&self) {
+        if let Some(queue) = &self.queue {
+            // The semaphore is never closed.
+            let permit = Arc::clone(queue).acquire_owned().await.ok();
+            *self.held.lock() = permit;
+        }
+    }
+
+    pub(crate) fn give_back(&self) {
+        if self.queue.is_some() {
+            self.held.lock().take();
+        }
+    }
+}

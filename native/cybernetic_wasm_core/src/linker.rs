@@ -1,0 +1,211 @@
+//! Linking: what each import of a module is bound to.
+//!
+//! A module whose imports are all functions is bound once, when it is compiled, to trampolines that ask the driver
+//! (`prepare`): one prepared instance then serves all calls, whatever functions they bring. A module that joins a live
+//! guest is bound at that time (`resolve`): an import from a registered name to what that member exports, a function from
+//! any other name to a trampoline of its own.
+
+use crate::engine::Engine;
+use crate::error::{Error, ImportProblem};
+use crate::host;
+use crate::instance::Members;
+use crate::module::{Import, Module, kind};
+use crate::store::{GuestStore, StoreData};
+use std::collections::HashMap;
+use std::sync::Arc;
+use wasmtime::{Caller, Extern, ExternType, Func, FuncType, GlobalType, InstancePre, Linker, MemoryType, Mutability};
+use wasmtime::{TableType, Val, ValType};
+
+/// A module ready to instantiate by itself, or which of its imports nothing can satisfy.
+pub(crate) type Linked = Result<InstancePre<StoreData>, Vec<ImportProblem>>;
+
+/// The way from an imported function to the driver.
+pub(crate) struct Trampoline {
+    /// The importing module, where it joined a live guest. A guest's first module is its store's: a compiled module
+    /// that owned itself would never be freed.
+    pub(crate) module: Option<Arc<Module>>,
+    /// The function's index in [`Module::imports`].
+    pub(crate) import: u32,
+    /// The types of its results.
+    pub(crate) results: Box<[ValType]>,
+}
+
+impl Trampoline {
+    fn new(module: Option<Arc<Module>>, import: u32, ty: &FuncType) -> Arc<Self> {
+        Arc::new(Self { module, import, results: ty.results().collect() })
+    }
+}
+
+type Answering<'a> = Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'a>;
+
+fn ask<'a>(
+    trampoline: &Arc<Trampoline>,
+    caller: Caller<'a, StoreData>,
+    params: &'a [Val],
+    results: &'a mut [Val],
+) -> Answering<'a> {
+    let trampoline = Arc::clone(trampoline);
+    Box::new(async move { host::call(caller, &trampoline, params, results).await })
+}
+
+/// Binds every imported function of a module to a trampoline, once and for all.
+pub(crate) fn prepare(engine: &Engine, module: &wasmtime::Module, imports: &[Import]) -> Result<Linked, Error> {
+    let mut linker: Linker<StoreData> = Linker::new(&engine.wasmtime);
+    let mut problems = unsatisfiable(module);
+    let mut seen: HashMap<(&str, &str), &FuncType> = HashMap::new();
+    for (index, import) in imports.iter().enumerate() {
+        match seen.insert((&import.module, &import.name), &import.ty) {
+            Some(first) if !first.matches(&import.ty) => {
+                problems.push(problem(import, "imported twice, with two types"));
+            }
+            Some(_) => {}
+            None => define(&mut linker, index as u32, import)?,
+        }
+    }
+    if !problems.is_empty() {
+        return Ok(Err(problems));
+    }
+    Ok(Ok(linker.instantiate_pre(module).map_err(Error::internal)?))
+}
+
+fn unsatisfiable(module: &wasmtime::Module) -> Vec<ImportProblem> {
+    let others = module.imports().filter(|import| !matches!(import.ty(), ExternType::Func(_)));
+    let problem = |import: wasmtime::ImportType<'_>| ImportProblem {
+        module: import.module().to_owned(),
+        name: import.name().to_owned(),
+        wanted: describe(&import.ty()),
+        reason: "only functions can be given",
+    };
+    others.map(problem).collect()
+}
+
+fn problem(import: &Import, reason: &'static str) -> ImportProblem {
+    ImportProblem { module: import.module.clone(), name: import.name.clone(), wanted: import.ty.to_string(), reason }
+}
+
+fn define(linker: &mut Linker<StoreData>, index: u32, import: &Import) -> Result<(), Error> {
+    let trampoline = Trampoline::new(None, index, &import.ty);
+    linker
+        .func_new_async(&import.module, &import.name, import.ty.clone(), move |caller, params, results| {
+            ask(&trampoline, caller, params, results)
+        })
+        .map(|_| ())
+        .map_err(Error::internal)
+}
+
+/// A module that is to join a live guest, and which of its imported functions the host offers.
+pub(crate) struct Joining {
+    pub(crate) module: Arc<Module>,
+    pub(crate) offered: Vec<bool>,
+}
+
+/// Binds the imports of a module that joins a live guest, or names every one that cannot be.
+pub(crate) fn resolve(
+    store: &mut GuestStore,
+    members: &Members,
+    first: wasmtime::Instance,
+    joining: &Joining,
+) -> Result<Vec<Extern>, Error> {
+    let mut functions = 0..;
+    let (mut found, mut problems) = (Vec::new(), Vec::new());
+    for import in joining.module.wasmtime.imports() {
+        let wanted = import.ty();
+        let function = wanted.func().and_then(|_| functions.next());
+        let answer = match members.named(import.module()) {
+            Some(member) => {
+                let instance = members.handle(member).unwrap_or(first);
+                exported(store, instance, import.name(), &wanted)
+            }
+            None => hosted(store, joining, function),
+        };
+        match answer {
+            Ok(item) => found.push(item),
+            Err(reason) => problems.push(ImportProblem {
+                module: import.module().to_owned(),
+                name: import.name().to_owned(),
+                wanted: describe(&wanted),
+                reason,
+            }),
+        }
+    }
+    if problems.is_empty() { Ok(found) } else { Err(Error::Link(problems)) }
+}
+
+fn exported(
+    store: &mut GuestStore,
+    instance: wasmtime::Instance,
+    name: &str,
+    wanted: &ExternType,
+) -> Result<Extern, &'static str> {
+    let found = instance.get_export(&mut *store, name).ok_or("missing")?;
+    if fits(wanted, &found, store) { Ok(found) } else { Err("wrong type") }
+}
+
+fn hosted(store: &mut GuestStore, joining: &Joining, function: Option<usize>) -> Result<Extern, &'static str> {
+    let index = function.filter(|index| joining.offered[*index]).ok_or("missing")?;
+    let ty = joining.module.imports()[index].ty.clone();
+    let trampoline = Trampoline::new(Some(Arc::clone(&joining.module)), index as u32, &ty);
+    let func = Func::new_async(store, ty, move |caller, params, results| ask(&trampoline, caller, params, results));
+    Ok(func.into())
+}
+
+/// Import matching as the specification has it. Wasmtime checks it again, but stops at the first that does not match.
+fn fits(wanted: &ExternType, found: &Extern, store: &GuestStore) -> bool {
+    match (wanted, found.ty(store), found) {
+        (ExternType::Func(wanted), ExternType::Func(found), _) => found.matches(wanted),
+        (ExternType::Global(wanted), ExternType::Global(found), _) => global_fits(wanted, &found),
+        (ExternType::Tag(wanted), ExternType::Tag(found), _) => FuncType::eq(wanted.ty(), found.ty()),
+        (ExternType::Table(wanted), ExternType::Table(found), Extern::Table(table)) => {
+            table_fits(wanted, &found, table.size(store))
+        }
+        (ExternType::Memory(wanted), ExternType::Memory(found), Extern::Memory(memory)) => {
+            memory_fits(wanted, &found, memory.size(store))
+        }
+        _ => false,
+    }
+}
+
+/// Only what nobody can write may be of a narrower type than asked for.
+fn global_fits(wanted: &GlobalType, found: &GlobalType) -> bool {
+    wanted.mutability() == found.mutability()
+        && match wanted.mutability() {
+            Mutability::Const => found.content().matches(wanted.content()),
+            Mutability::Var => ValType::eq(found.content(), wanted.content()),
+        }
+}
+
+fn table_fits(wanted: &TableType, found: &TableType, size: u64) -> bool {
+    wanted.is_64() == found.is_64()
+        && wasmtime::RefType::eq(wanted.element(), found.element())
+        && limits_fit((wanted.minimum(), wanted.maximum()), (size, found.maximum()))
+}
+
+fn memory_fits(wanted: &MemoryType, found: &MemoryType, size: u64) -> bool {
+    wanted.is_64() == found.is_64()
+        && wanted.is_shared() == found.is_shared()
+        && wanted.page_size() == found.page_size()
+        && limits_fit((wanted.minimum(), wanted.maximum()), (size, found.maximum()))
+}
+
+fn limits_fit(wanted: (u64, Option<u64>), (size, maximum): (u64, Option<u64>)) -> bool {
+    size >= wanted.0 && wanted.1.is_none_or(|most| maximum.is_some_and(|maximum| maximum <= most))
+}
+
+/// An import's type in the text format's words.
+fn describe(ty: &ExternType) -> String {
+    let limits = |wide: bool, least: u64, most: Option<u64>| {
+        let most = most.map(|most| format!(" {most}")).unwrap_or_default();
+        format!("{}{least}{most}", if wide { "i64 " } else { "" })
+    };
+    let facts = match ty {
+        ExternType::Func(ty) => return ty.to_string(),
+        ExternType::Tag(ty) => ty.ty().to_string(),
+        ExternType::Global(ty) if ty.mutability() == Mutability::Var => format!("(mut {})", ty.content()),
+        ExternType::Global(ty) => ty.content().to_string(),
+        ExternType::Memory(ty) => limits(ty.is_64(), ty.minimum(), ty.maximum()),
+        ExternType::Table(ty) => {
+            format!("{} {}", limits(ty.is_64(), ty.minimum(), ty.maximum()), ty.element())
+        }
+    };
+    format!("{} {facts}", kind(ty))
+}

@@ -1,0 +1,376 @@
+//! Compiled modules: the code, what it imports and exports, and how long each of its functions has lately taken.
+
+use crate::engine::{Engine, EngineConfig, POOL_PER_MODULE, POOL_TABLE_ELEMENTS};
+use crate::error::{CallError, Error, ImportProblem, LoadError};
+use crate::execution::Pace;
+use crate::limits::Ceilings;
+use crate::linker::{self, Linked};
+use crate::runtime::Runtime;
+use crate::store::StoreData;
+pub use wasmtime::{ExternType, FuncType, GlobalType, MemoryType, Mutability, TableType};
+
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use wasmparser::{Parser, Payload, Validator};
+use wasmtime::{InstancePre, ModuleExport, ValType};
+
+/// Each import costs a trampoline; nobody needs this many, and a module of 10 MB could have a million.
+const MOST_IMPORTS: usize = 10_000;
+
+/// Export names that an error lists.
+const KNOWN_NAMES: usize = 20;
+
+/// A compiled module.
+pub struct Module {
+    pub(crate) wasmtime: wasmtime::Module,
+    engine: Arc<Engine>,
+    requested: EngineConfig,
+    digest: [u8; 32],
+    wasm: Arc<[u8]>,
+    sections: Vec<CustomSection>,
+    imports: Vec<Import>,
+    linked: Linked,
+    functions: RwLock<HashMap<String, Arc<Function>>>,
+    default_memory: Option<String>,
+    variants: Mutex<Vec<(EngineConfig, Arc<Module>)>>,
+    code: CodeBytes,
+    pub(crate) runtime: Weak<Runtime>,
+}
+
+impl std::fmt::Debug for Module {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Module").field("digest", &self.digest).field("engine", &self.engine).finish_non_exhaustive()
+    }
+}
+
+/// An exported function, and its pace.
+pub struct Function {
+    pub(crate) name: String,
+    pub(crate) export: ModuleExport,
+    pub(crate) ty: FuncType,
+    params: Vec<ValType>,
+    /// Of calls in a fresh instance, and on a live one.
+    pub(crate) pace: [Pace; 2],
+}
+
+impl std::fmt::Debug for Function {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Function({:?}: {})", self.name, self.ty)
+    }
+}
+
+impl Function {
+    /// The types of the parameters.
+    pub fn params(&self) -> &[ValType] {
+        &self.params
+    }
+
+    /// Refuses a call with another number of arguments.
+    pub fn check_arity(&self, given: usize) -> Result<(), CallError> {
+        check_arity(&self.ty, true, given)
+    }
+}
+
+/// A function that the module imports. Its place in [`Module::imports`] is its index in a host call.
+#[derive(Debug)]
+pub struct Import {
+    /// The import's module name.
+    pub module: String,
+    /// The import's field name.
+    pub name: String,
+    /// Its signature.
+    pub ty: FuncType,
+}
+
+impl Import {
+    /// The types of the results.
+    pub fn results(&self) -> impl ExactSizeIterator<Item = ValType> + '_ {
+        self.ty.results()
+    }
+
+    /// How many parameters it has.
+    pub fn arity(&self) -> usize {
+        self.ty.params().len()
+    }
+
+    /// Its signature, in the text format's words.
+    pub fn signature(&self) -> String {
+        self.ty.to_string()
+    }
+
+    /// Refuses another number of results.
+    pub fn check_results(&self, given: usize) -> Result<(), CallError> {
+        check_arity(&self.ty, false, given)
+    }
+}
+
+fn check_arity(ty: &FuncType, params: bool, given: usize) -> Result<(), CallError> {
+    let expected = if params { ty.params().len() } else { ty.results().len() };
+    match expected == given {
+        true => Ok(()),
+        false => Err(CallError::Arity { expected, given, signature: ty.to_string() }),
+    }
+}
+
+/// A custom section: its name and size in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomSection {
+    /// The section's name.
+    pub name: String,
+    /// Bytes of its contents.
+    pub size: u64,
+}
+
+/// Bytes of compiled code, given back to the node when the module goes.
+struct CodeBytes {
+    bytes: u64,
+    ceilings: Arc<Ceilings>,
+}
+
+impl Drop for CodeBytes {
+    fn drop(&mut self) {
+        self.ceilings.code_counter().release(self.bytes);
+    }
+}
+
+/// What a look at the sections tells before compiling.
+#[derive(Default)]
+pub(crate) struct Outline {
+    sections: Vec<CustomSection>,
+    imports: usize,
+    memories: u32,
+    tables: u32,
+    most_elements: u64,
+}
+
+impl Outline {
+    /// Reads the sections. Defects are left to the compiler, which has the better words for them.
+    pub(crate) fn read(wasm: &[u8]) -> Result<Self, LoadError> {
+        let mut outline = Outline::default();
+        for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
+            match payload {
+                Payload::Version { encoding: wasmparser::Encoding::Component, .. } => return Err(LoadError::Component),
+                Payload::ImportSection(section) => outline.imports = section.count() as usize,
+                Payload::MemorySection(section) => outline.memories = section.count(),
+                Payload::TableSection(section) => {
+                    outline.tables = section.count();
+                    let tables = section.into_iter().map_while(Result::ok);
+                    outline.most_elements = tables.map(|table| table.ty.initial).max().unwrap_or(0);
+                }
+                Payload::CustomSection(section) => outline.sections.push(CustomSection {
+                    name: section.name().to_owned(),
+                    size: section.data().len() as u64,
+                }),
+                _ => {}
+            }
+        }
+        match outline.imports > MOST_IMPORTS {
+            true => Err(LoadError::Unsupported(format!("{} imports, at most {MOST_IMPORTS}", outline.imports))),
+            false => Ok(outline),
+        }
+    }
+
+    /// Whether a pool's slots can hold the module.
+    pub(crate) fn fits_pool(&self) -> bool {
+        self.memories <= POOL_PER_MODULE && self.tables <= POOL_PER_MODULE && self.most_elements <= POOL_TABLE_ELEMENTS
+    }
+}
+
+/// What is being compiled, and for whom.
+pub(crate) struct Order {
+    pub(crate) digest: [u8; 32],
+    pub(crate) wasm: Arc<[u8]>,
+    pub(crate) outline: Outline,
+    pub(crate) requested: EngineConfig,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) ceilings: Arc<Ceilings>,
+    pub(crate) runtime: Weak<Runtime>,
+}
+
+impl Module {
+    /// Compiles. The code is not yet counted against the node's ceiling: see [`Module::count_code`].
+    pub(crate) fn compile(order: Order) -> Result<Self, Error> {
+        let Order { digest, wasm, outline, requested, engine, ceilings, runtime } = order;
+        let module = wasmtime::Module::from_binary(&engine.wasmtime, &wasm)
+            .map_err(|error| explain(&wasm, requested, error))?;
+        let imports = imported_functions(&module);
+        let linked = linker::prepare(&engine, &module, &imports)?;
+        let memory = module.exports().find(|export| matches!(export.ty(), ExternType::Memory(_)));
+        Ok(Self {
+            default_memory: memory.map(|export| export.name().to_owned()),
+            wasmtime: module,
+            engine,
+            requested,
+            digest,
+            wasm,
+            sections: outline.sections,
+            imports,
+            linked,
+            functions: RwLock::default(),
+            variants: Mutex::default(),
+            code: CodeBytes { bytes: 0, ceilings },
+            runtime,
+        })
+    }
+
+    /// Bytes of machine code and metadata that the module keeps mapped.
+    pub fn code_size(&self) -> u64 {
+        let range = self.wasmtime.image_range();
+        range.end as u64 - range.start as u64
+    }
+
+    pub(crate) fn count_code(&mut self) -> Result<(), crate::error::LimitError> {
+        let bytes = self.code_size();
+        self.code.ceilings.code_counter().reserve(bytes)?;
+        self.code.bytes = bytes;
+        Ok(())
+    }
+
+    /// Bytes that the cache counts for it: code and source.
+    pub fn size(&self) -> u64 {
+        self.code_size() + self.wasm.len() as u64
+    }
+
+    /// BLAKE3 of the bytes that were loaded.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// The module in the binary format.
+    pub fn wasm(&self) -> &Arc<[u8]> {
+        &self.wasm
+    }
+
+    /// The engine that it was compiled for.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The configuration that it was asked for with; the engine's own may differ in its allocation.
+    pub fn requested(&self) -> &EngineConfig {
+        &self.requested
+    }
+
+    /// The functions it imports, in order.
+    pub fn imports(&self) -> &[Import] {
+        &self.imports
+    }
+
+    /// All imports with their types.
+    pub fn import_types(&self) -> impl Iterator<Item = (String, String, ExternType)> + '_ {
+        self.wasmtime.imports().map(|import| (import.module().to_owned(), import.name().to_owned(), import.ty()))
+    }
+
+    /// All exports with their types.
+    pub fn export_types(&self) -> impl Iterator<Item = (String, ExternType)> + '_ {
+        self.wasmtime.exports().map(|export| (export.name().to_owned(), export.ty()))
+    }
+
+    /// Its custom sections, in order.
+    pub fn custom_sections(&self) -> &[CustomSection] {
+        &self.sections
+    }
+
+    pub(crate) fn default_memory(&self) -> Option<&str> {
+        self.default_memory.as_deref()
+    }
+
+    /// The module ready to instantiate, or which imports nothing can satisfy.
+    pub(crate) fn linked(&self) -> Result<&InstancePre<StoreData>, Error> {
+        self.linked.as_ref().map_err(|problems| Error::Link(problems.clone()))
+    }
+
+    /// Imports that nothing can satisfy, whatever functions the host offers.
+    pub fn unlinkable(&self) -> &[ImportProblem] {
+        self.linked.as_ref().err().map_or(&[], Vec::as_slice)
+    }
+
+    /// The exported function `name`.
+    pub fn function(&self, name: &str) -> Result<Arc<Function>, CallError> {
+        if let Some(function) = self.functions.read().get(name) {
+            return Ok(Arc::clone(function));
+        }
+        let function = Arc::new(self.find_function(name)?);
+        self.functions.write().insert(name.to_owned(), Arc::clone(&function));
+        Ok(function)
+    }
+
+    fn find_function(&self, name: &str) -> Result<Function, CallError> {
+        let found = self.wasmtime.get_export(name).zip(self.wasmtime.get_export_index(name));
+        match found {
+            Some((ExternType::Func(ty), export)) => Ok(Function {
+                name: name.to_owned(),
+                export,
+                params: ty.params().collect(),
+                ty,
+                pace: Default::default(),
+            }),
+            Some((other, _)) => {
+                Err(CallError::WrongExportKind { name: name.to_owned(), expected: "function", found: kind(&other) })
+            }
+            None => Err(self.no_such_export(name, "function")),
+        }
+    }
+
+    /// The error that names the exports of the wanted kind.
+    pub(crate) fn no_such_export(&self, name: &str, wanted: &'static str) -> CallError {
+        let others = self.wasmtime.exports().filter(|export| kind(&export.ty()) == wanted);
+        let known = others.take(KNOWN_NAMES).map(|export| export.name().to_owned()).collect();
+        CallError::NoSuchExport { name: shorten(name), known }
+    }
+
+    /// This module compiled for another configuration, if that has been done already.
+    pub(crate) fn variant(&self, config: &EngineConfig) -> Option<Arc<Module>> {
+        let variants = self.variants.lock();
+        variants.iter().find(|(known, _)| known == config).map(|(_, module)| Arc::clone(module))
+    }
+
+    pub(crate) fn keep_variant(&self, config: EngineConfig, module: &Arc<Module>) {
+        let mut variants = self.variants.lock();
+        // A host that goes through ever new stacks gets the latest few; what falls out is only recompiled.
+        const MOST: usize = 8;
+        if variants.len() == MOST {
+            variants.remove(0);
+        }
+        variants.push((config, Arc::clone(module)));
+    }
+}
+
+/// The text format's word for a kind of import or export.
+pub fn kind(ty: &ExternType) -> &'static str {
+    match ty {
+        ExternType::Func(_) => "function",
+        ExternType::Memory(_) => "memory",
+        ExternType::Table(_) => "table",
+        ExternType::Global(_) => "global",
+        ExternType::Tag(_) => "tag",
+    }
+}
+
+fn shorten(name: &str) -> String {
+    name.chars().take(200).collect()
+}
+
+fn imported_functions(module: &wasmtime::Module) -> Vec<Import> {
+    let functions = module.imports().filter_map(|import| match import.ty() {
+        ExternType::Func(ty) => Some(Import { module: import.module().into(), name: import.name().into(), ty }),
+        _ => None,
+    });
+    functions.collect()
+}
+
+/// Why the compiler refused: in the validator's words, with an offset, where the module is at fault.
+fn explain(wasm: &[u8], config: EngineConfig, error: wasmtime::Error) -> Error {
+    let validate = |features| Validator::new_with_features(features).validate_all(wasm);
+    match validate(config.features.to_wasm()) {
+        Ok(_) => LoadError::Unsupported(format!("{error:#}")).into(),
+        Err(invalid) => {
+            let (offset, message) = (invalid.offset() as u64, invalid.message().to_owned());
+            match config.features.lacking(|features| validate(features).is_ok()) {
+                Some(feature) => LoadError::UnsupportedFeature { feature, offset, message }.into(),
+                None => LoadError::Invalid { offset, message }.into(),
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Loading: the node's engines, its compiled-module cache, its compiling threads and its ceilings, under one roof.
+
+use crate::cache::{Cache, CacheStats, Flight, Key, Lookup};
+use crate::engine::{Allocation, Compiler, Engine, EngineConfig, Features, Metering, Ticker};
+use crate::error::{Error, LoadError};
+use crate::limits::{Ceilings, NodeLimits};
+use crate::module::{Module, Order, Outline};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+
+/// What a runtime is made with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The node's ceilings.
+    pub node: NodeLimits,
+    /// Bytes that the compiled-module cache may hold; zero switches it off.
+    pub cache_bytes: u64,
+    /// The stack of guests for which nothing else is asked; engines of another stack allocate on demand.
+    pub default_stack: u64,
+    /// False: never reserve a pool.
+    pub pooling: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { node: NodeLimits::default(), cache_bytes: 256 << 20, default_stack: 1_000_000, pooling: true }
+    }
+}
+
+/// All that the guests of one node share.
+pub struct Runtime {
+    settings: Settings,
+    engines: Mutex<HashMap<EngineConfig, Arc<Engine>>>,
+    ticker: Arc<Ticker>,
+    compiler: Compiler,
+    cache: Cache,
+    ceilings: Arc<Ceilings>,
+    no_pool: Mutex<Option<String>>,
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// What the node uses now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stats {
+    /// The compiled-module cache.
+    pub cache: CacheStats,
+    /// Live guests.
+    pub live_instances: u64,
+    /// Bytes of memory of all guests.
+    pub total_memory: u64,
+    /// Bytes of compiled code.
+    pub code_memory: u64,
+    /// Engines made.
+    pub engines: u64,
+    /// Ticks of the epoch ticker since the runtime was made.
+    pub ticks: u64,
+}
+
+impl Runtime {
+    /// A runtime with no engine yet.
+    pub fn new(settings: Settings) -> Arc<Self> {
+        Arc::new(Self {
+            engines: Mutex::default(),
+            ticker: Arc::default(),
+            compiler: Compiler::default(),
+            cache: Cache::new(settings.cache_bytes),
+            ceilings: Arc::new(Ceilings::new(&settings.node)),
+            no_pool: Mutex::new(None),
+            settings,
+        })
+    }
+
+    /// The configuration for which nothing special is asked.
+    pub fn default_config(&self) -> EngineConfig {
+        EngineConfig {
+            metering: Metering::Fuel,
+            deterministic: false,
+            features: Features::default(),
+            max_stack: self.settings.default_stack,
+            allocation: Allocation::Pooling,
+        }
+    }
+
+    /// The node's ceilings and what is used of them.
+    pub fn ceilings(&self) -> &Arc<Ceilings> {
+        &self.ceilings
+    }
+
+    pub(crate) fn ticker(&self) -> &Arc<Ticker> {
+        &self.ticker
+    }
+
+    /// What the node uses now.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            cache: self.cache.stats(),
+            live_instances: self.ceilings.live(),
+            total_memory: self.ceilings.memory(),
+            code_memory: self.ceilings.code(),
+            engines: self.engines.lock().len() as u64,
+            ticks: self.ticker.ticks(),
+        }
+    }
+
+    /// Forgets all compiled modules that nobody uses; those in use live on with their users.
+    pub fn clear_cache(&self) {
+        self.cache.clear();
+    }
+
+    /// Why guests are allocated on demand although a pool was wanted, once that has happened.
+    pub fn no_pool(&self) -> Option<String> {
+        self.no_pool.lock().clone()
+    }
+
+    /// Makes the default engine now rather than at the first module, so that a missing pool is known.
+    pub fn warm_up(&self) -> Result<(), Error> {
+        self.engine(self.default_config()).map(|_| ())
+    }
+
+    /// The engine of a configuration. Only the usual ones reserve a pool, so that a node never holds more than four.
+    fn engine(&self, mut config: EngineConfig) -> Result<Arc<Engine>, Error> {
+        let usual = config.features == Features::default() && config.max_stack == self.settings.default_stack;
+        if !usual || !self.settings.pooling {
+            config.allocation = Allocation::OnDemand;
+        }
+        let mut engines = self.engines.lock();
+        if self.no_pool.lock().is_some() {
+            config.allocation = Allocation::OnDemand;
+        }
+        if let Some(engine) = engines.get(&config) {
+            return Ok(Arc::clone(engine));
+        }
+        let engine = Engine::new(config, &self.ticker).or_else(|error| match config.allocation {
+            Allocation::Pooling => {
+                *self.no_pool.lock() = Some(error.to_string());
+                config.allocation = Allocation::OnDemand;
+                Engine::new(config, &self.ticker)
+            }
+            Allocation::OnDemand => Err(error),
+        });
+        let engine = Arc::new(engine?);
+        engines.insert(config, Arc::clone(&engine));
+        Ok(engine)
+    }
+
+    /// Loads a module, in the binary or the text format, for an engine of `config`: from the cache, from another's
+    /// compilation under way, or by compiling it on a thread of ours.
+    pub async fn load(self: &Arc<Self>, source: impl Into<Arc<[u8]>>, config: EngineConfig) -> Result<Arc<Module>, Error> {
+        let source = source.into();
+        let key = Key { digest: *blake3::hash(&source).as_bytes(), config };
+        self.load_keyed(key, source).await
+    }
+
+    async fn load_keyed(self: &Arc<Self>, key: Key, source: Arc<[u8]>) -> Result<Arc<Module>, Error> {
+        let cached = self.settings.cache_bytes > 0;
+        let flight = match cached.then(|| self.cache.look_up(key)) {
+            Some(Lookup::Hit(module)) => return Ok(module),
+            Some(Lookup::Join(flight)) => flight,
+            Some(Lookup::Start(flight)) => self.compile(key, source, flight, cached),
+            None => self.compile(key, source, Arc::default(), cached),
+        };
+        flight.landed().await
+    }
+
+    /// Starts a compilation that lands `flight` whether or not anybody still waits for it.
+    fn compile(self: &Arc<Self>, key: Key, source: Arc<[u8]>, flight: Arc<Flight>, cached: bool) -> Arc<Flight> {
+        let (runtime, landing) = (Arc::clone(self), Arc::clone(&flight));
+        let job = move || {
+            let made = catch_unwind(AssertUnwindSafe(|| runtime.compile_now(key, source)));
+            let made = made.unwrap_or_else(|panic| Err(Error::Internal(crate::panic_message(&*panic))));
+            runtime.land(key, &landing, made.map(Arc::new), cached);
+        };
+        if let Err(error) = self.compiler.run(job) {
+            self.land(key, &flight, Err(Error::Internal(format!("no compiling thread: {error}"))), cached);
+        }
+        flight
+    }
+
+    fn land(&self, key: Key, flight: &Flight, result: Result<Arc<Module>, Error>, cached: bool) {
+        match cached {
+            true => self.cache.land(key, flight, result),
+            false => flight.land(result),
+        }
+    }
+
+    fn compile_now(self: &Arc<Self>, key: Key, source: Arc<[u8]>) -> Result<Module, Error> {
+        let wasm = to_binary(source)?;
+        let outline = Outline::read(&wasm)?;
+        let mut config = key.config;
+        if !outline.fits_pool() {
+            config.allocation = Allocation::OnDemand;
+        }
+        let mut module = Module::compile(Order {
+            digest: key.digest,
+            wasm,
+            outline,
+            requested: key.config,
+            engine: self.engine(config)?,
+            ceilings: Arc::clone(&self.ceilings),
+            runtime: Arc::downgrade(self),
+        })?;
+        loop {
+            match module.count_code() {
+                Ok(()) => return Ok(module),
+                Err(_) if self.cache.evict_unused() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// `module` compiled for `config`: itself where that is what it was made for.
+    pub(crate) async fn variant(module: &Arc<Module>, config: EngineConfig) -> Result<Arc<Module>, Error> {
+        if *module.requested() == config {
+            return Ok(Arc::clone(module));
+        }
+        if let Some(variant) = module.variant(&config) {
+            return Ok(variant);
+        }
+        let runtime = Weak::upgrade(&module.runtime).ok_or_else(|| Error::Internal("the runtime is gone".into()))?;
+        let key = Key { digest: *module.digest(), config };
+        let variant = runtime.load_keyed(key, Arc::clone(module.wasm())).await?;
+        module.keep_variant(config, &variant);
+        Ok(variant)
+    }
+}
+
+const MAGIC: &[u8] = b"\0asm";
+
+/// The binary format, from either.
+fn to_binary(source: Arc<[u8]>) -> Result<Arc<[u8]>, LoadError> {
+    if source.starts_with(MAGIC) {
+        return Ok(source);
+    }
+    let text = std::str::from_utf8(&source).ok().filter(|text| looks_like_text_format(text));
+    let text = text.ok_or_else(|| LoadError::NotWasm { found: describe(&source) })?;
+    let binary = wat::parse_str(text).map_err(|error| text_error(&error.to_string()))?;
+    Ok(binary.into())
+}
+
+/// The text format starts with a parenthesis or a comment.
+fn looks_like_text_format(text: &str) -> bool {
+    let text = text.trim_start();
+    text.starts_with('(') || text.starts_with(";;")
+}
+
+fn describe(source: &[u8]) -> String {
+    if source.is_empty() {
+        return "the source is empty".to_owned();
+    }
+    let start: Vec<String> = source.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("it starts with the bytes {}", start.join(" "))
+}
+
+/// `wat` tells the place only in its rendered text: a message, then `--> <anon>:LINE:COLUMN`.
+fn text_error(rendered: &str) -> LoadError {
+    let message = rendered.lines().next().unwrap_or(rendered).trim().to_owned();
+    let place = rendered.split("<anon>:").nth(1).and_then(|rest| rest.lines().next()).unwrap_or("");
+    let mut numbers = place.split(':').filter_map(|number| number.trim().parse().ok());
+    LoadError::InvalidText { line: numbers.next().unwrap_or(1), column: numbers.next().unwrap_or(1), message }
+}

@@ -1,0 +1,177 @@
+//! A guest's store: what it is made with, and the limiter that counts all its memories and tables together.
+
+use crate::engine::{Engine, Metering, YIELD_FUEL};
+use crate::error::{Error, Limit, LimitError};
+use crate::invocation::Invocation;
+use crate::limits::{Ceilings, Place};
+use crate::module::Module;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use wasmtime::{ResourceLimiterAsync, Store};
+
+/// A funcref or externref element is one pointer wide in Wasmtime's tables.
+const TABLE_ELEMENT_BYTES: u64 = size_of::<usize>() as u64;
+
+/// What a store carries.
+pub(crate) struct StoreData {
+    id: u64,
+    pub(crate) invocation: Arc<Invocation>,
+    pub(crate) module: Arc<Module>,
+    ceilings: Arc<Ceilings>,
+    memory: u64,
+    table_elements: u64,
+    growing: u64,
+    instances: u64,
+    _place: Place,
+}
+
+pub(crate) type GuestStore = Store<StoreData>;
+
+/// A store for one guest of `module`, metered for `invocation`.
+pub(crate) fn new(
+    module: &Arc<Module>,
+    invocation: &Arc<Invocation>,
+    ceilings: &Arc<Ceilings>,
+    place: Place,
+) -> Result<GuestStore, Error> {
+    static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+    let data = StoreData {
+        id: NEXT_ID.fetch_add(1, Relaxed),
+        invocation: Arc::clone(invocation),
+        module: Arc::clone(module),
+        ceilings: Arc::clone(ceilings),
+        memory: 0,
+        table_elements: 0,
+        growing: 0,
+        instances: 0,
+        _place: place,
+    };
+    let engine = module.engine();
+    let mut store = Store::try_new(&engine.wasmtime, data).map_err(Error::internal)?;
+    store.limiter_async(|data| data);
+    match engine.config().metering {
+        Metering::Fuel => store.fuel_async_yield_interval(Some(YIELD_FUEL)).map_err(Error::internal)?,
+        Metering::Epoch => store.epoch_deadline_async_yield_and_update(1),
+    }
+    Ok(store)
+}
+
+/// Begins an invocation on a store: its fuel, its first slice.
+pub(crate) fn begin(store: &mut GuestStore, engine: &Engine, invocation: &Arc<Invocation>) -> Result<(), Error> {
+    match engine.config().metering {
+        Metering::Fuel => store.set_fuel(invocation.limits.fuel).map_err(Error::internal)?,
+        Metering::Epoch => store.set_epoch_deadline(1),
+    }
+    let data = store.data_mut();
+    invocation.saw_memory(data.memory);
+    data.invocation = Arc::clone(invocation);
+    Ok(())
+}
+
+/// Ends an invocation: notes the fuel that it used.
+pub(crate) fn end(store: &GuestStore, invocation: &Invocation) {
+    if let Ok(left) = store.get_fuel() {
+        invocation.set_fuel_used(invocation.limits.fuel.saturating_sub(left));
+    }
+}
+
+impl StoreData {
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Bytes of the guest's memories and tables.
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    /// Counts one more instance. One that fails to start stays in the store: what it wrote into tables may live on.
+    pub(crate) fn add_instance(&mut self) -> Result<(), LimitError> {
+        let (sum, allowed) = (self.instances + 1, self.invocation.limits.max_instances);
+        if sum > allowed {
+            return Err(LimitError::new(Limit::Instances, allowed, sum));
+        }
+        self.instances = sum;
+        Ok(())
+    }
+
+    /// Counts `bytes` more, or says which ceiling refuses them.
+    async fn grow(&mut self, bytes: u64) -> Result<(), LimitError> {
+        let sum = self.memory.saturating_add(bytes);
+        let allowed = self.invocation.limits.max_memory;
+        if sum > allowed {
+            return Err(LimitError::new(Limit::Memory, allowed, sum));
+        }
+        self.ceilings.memory_counter().reserve(bytes)?;
+        self.memory = sum;
+        self.growing = bytes;
+        self.invocation.saw_memory(sum);
+        self.invocation.leave_inline_for(sum).await;
+        Ok(())
+    }
+
+    /// Takes the last growth back: the operating system refused it.
+    fn ungrow(&mut self) {
+        let bytes = std::mem::take(&mut self.growing);
+        self.memory = self.memory.saturating_sub(bytes);
+        self.ceilings.memory_counter().release(bytes);
+    }
+
+    fn answer(&self, result: Result<(), LimitError>) -> bool {
+        result.map_err(|error| self.invocation.refuse(error)).is_ok()
+    }
+}
+
+impl Drop for StoreData {
+    fn drop(&mut self) {
+        self.ceilings.memory_counter().release(self.memory);
+    }
+}
+
+/// A refused growth gives the guest -1, as the specification has it; the refusal is remembered, so that a guest which
+/// traps because of it fails with the limit and not with its own `unreachable`.
+#[async_trait::async_trait]
+impl ResourceLimiterAsync for StoreData {
+    async fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // Beyond the module's own maximum Wasmtime refuses by itself, but only after this answer: count nothing for it.
+        self.growing = 0;
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(true);
+        }
+        let result = self.grow(desired.saturating_sub(current) as u64).await;
+        Ok(self.answer(result))
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.ungrow();
+        Ok(())
+    }
+
+    async fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.growing = 0;
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(true);
+        }
+        let more = desired.saturating_sub(current) as u64;
+        let sum = self.table_elements.saturating_add(more);
+        let allowed = self.invocation.limits.max_table_elements;
+        let result = match sum <= allowed {
+            true => self.grow(more * TABLE_ELEMENT_BYTES).await,
+            false => Err(LimitError::new(Limit::TableElements, allowed, sum)),
+        };
+        if result.is_ok() {
+            self.table_elements = sum;
+        }
+        Ok(self.answer(result))
+    }
+
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.table_elements = self.table_elements.saturating_sub(self.growing / TABLE_ELEMENT_BYTES);
+        self.ungrow();
+        Ok(())
+    }
+
+    fn instances(&self) -> usize {
+        self.invocation.limits.max_instances as usize
+    }
+}

@@ -1,0 +1,142 @@
+//! WebAssembly values as owned Rust data, and their way in and out of a store.
+//!
+//! Floats are kept as bits, so that a NaN's payload survives. References hold an `Arc` or a handle that knows the store it
+//! comes from: nothing here borrows from a store.
+
+use crate::error::CallError;
+use crate::store::StoreData;
+pub use wasmtime::{HeapType, ValType};
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use wasmtime::{AnyRef, AsContext, AsContextMut, ExternRef, Func, Ref, Rooted, Val};
+
+/// Anything of the embedder's that an `externref` may hold.
+pub type HostRef = Arc<dyn Any + Send + Sync>;
+
+/// One value.
+#[derive(Clone)]
+pub enum Value {
+    /// `i32`.
+    I32(i32),
+    /// `i64`.
+    I64(i64),
+    /// `f32`, as bits.
+    F32(u32),
+    /// `f64`, as bits.
+    F64(u64),
+    /// `v128`, little-endian lanes.
+    V128(u128),
+    /// A null reference of any type.
+    Null,
+    /// A non-null `externref`.
+    Extern(HostRef),
+    /// A non-null `funcref`.
+    Func(FuncRef),
+    /// A non-null reference that has no form outside its store, by its type's name.
+    Opaque(&'static str),
+}
+
+/// A function reference, which is good in the store it came from and no other.
+#[derive(Clone)]
+pub struct FuncRef {
+    func: Func,
+    store: u64,
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::I32(v) => write!(f, "i32 {v}"),
+            Value::I64(v) => write!(f, "i64 {v}"),
+            Value::F32(v) => write!(f, "f32 {} ({v:#010x})", f32::from_bits(*v)),
+            Value::F64(v) => write!(f, "f64 {} ({v:#018x})", f64::from_bits(*v)),
+            Value::V128(v) => write!(f, "v128 {v:#034x}"),
+            Value::Null => write!(f, "null"),
+            Value::Extern(_) => write!(f, "externref"),
+            Value::Func(_) => write!(f, "funcref"),
+            Value::Opaque(kind) => write!(f, "{kind}"),
+        }
+    }
+}
+
+impl Value {
+    /// Takes a value out of its store.
+    pub(crate) fn take(value: &Val, mut store: impl AsContextMut<Data = StoreData>) -> wasmtime::Result<Value> {
+        Ok(match value {
+            Val::I32(v) => Value::I32(*v),
+            Val::I64(v) => Value::I64(*v),
+            Val::F32(v) => Value::F32(*v),
+            Val::F64(v) => Value::F64(*v),
+            Val::V128(v) => Value::V128(v.as_u128()),
+            Val::FuncRef(Some(func)) => Value::Func(FuncRef { func: *func, store: store.as_context().data().id() }),
+            Val::ExternRef(Some(reference)) => host_ref(reference, &store)?.unwrap_or(Value::Opaque("externref")),
+            Val::AnyRef(Some(reference)) => take_any(reference, &mut store)?,
+            Val::ExnRef(Some(_)) => Value::Opaque("exnref"),
+            Val::ContRef(Some(_)) => Value::Opaque("contref"),
+            _ => Value::Null,
+        })
+    }
+
+    /// Puts the value into a store as a parameter or result of type `ty`; `index` says where it stands, for the error.
+    pub(crate) async fn put(
+        self,
+        ty: &ValType,
+        index: usize,
+        mut store: impl AsContextMut<Data = StoreData>,
+    ) -> wasmtime::Result<Val> {
+        let value = match (&self, ty) {
+            (Value::I32(v), ValType::I32) => Val::I32(*v),
+            (Value::I64(v), ValType::I64) => Val::I64(*v),
+            (Value::F32(v), ValType::F32) => Val::F32(*v),
+            (Value::F64(v), ValType::F64) => Val::F64(*v),
+            (Value::V128(v), ValType::V128) => Val::V128((*v).into()),
+            (Value::Null, ValType::Ref(ty)) if ty.is_nullable() => Ref::null(ty.heap_type()).into(),
+            (Value::Extern(host), ValType::Ref(ty)) if matches!(ty.heap_type(), HeapType::Extern) => {
+                Val::ExternRef(Some(ExternRef::new_async(&mut store, host.clone()).await?))
+            }
+            (Value::Extern(host), ValType::Ref(ty)) if matches!(ty.heap_type(), HeapType::Any) => {
+                let reference = ExternRef::new_async(&mut store, host.clone()).await?;
+                Val::AnyRef(Some(AnyRef::convert_extern(&mut store, reference)?))
+            }
+            (Value::Func(handle), ValType::Ref(_)) if handle.store == store.as_context().data().id() => {
+                let value = Val::FuncRef(Some(handle.func));
+                if !value.matches_ty(&store, ty)? {
+                    return Err(mismatch(&self, ty, index));
+                }
+                value
+            }
+            _ => return Err(mismatch(&self, ty, index)),
+        };
+        Ok(value)
+    }
+}
+
+/// What of the embedder's `reference` holds, if it does.
+fn host_ref(reference: &Rooted<ExternRef>, store: impl AsContext) -> wasmtime::Result<Option<Value>> {
+    let data = reference.data(store.as_context())?;
+    Ok(data.and_then(|data| data.downcast_ref::<HostRef>()).map(|host| Value::Extern(host.clone())))
+}
+
+/// An `externref` that the guest made an `anyref` of is still the embedder's.
+fn take_any(reference: &Rooted<AnyRef>, mut store: impl AsContextMut) -> wasmtime::Result<Value> {
+    Ok(if reference.is_i31(&store)? {
+        Value::Opaque("i31ref")
+    } else if reference.is_struct(&store)? {
+        Value::Opaque("structref")
+    } else if reference.is_array(&store)? {
+        Value::Opaque("arrayref")
+    } else {
+        let external = ExternRef::convert_any(&mut store, *reference)?;
+        host_ref(&external, &store)?.unwrap_or(Value::Opaque("anyref"))
+    })
+}
+
+fn mismatch(value: &Value, ty: &ValType, index: usize) -> wasmtime::Error {
+    let expected = match (value, ty) {
+        (Value::Func(_), ValType::Ref(_)) => format!("{ty} of the same instance"),
+        _ => ty.to_string(),
+    };
+    crate::Error::from(CallError::Type { index, expected, given: format!("{value:?}") }).into()
+}

@@ -1,0 +1,298 @@
+//! What every test needs: a runtime, a module from text, and a driver that steps an execution to its end as an embedder
+//! would, on lanes in turn, answering host calls.
+
+use cybernetic_wasm_core::Error;
+use cybernetic_wasm_core::engine::EngineConfig;
+use cybernetic_wasm_core::execution::{Execution, Lane, Product, Step, Usage};
+use cybernetic_wasm_core::host::{Answer, Command};
+use cybernetic_wasm_core::instance::Instance;
+use cybernetic_wasm_core::limits::{Limits, NodeLimits};
+use cybernetic_wasm_core::module::Module;
+use cybernetic_wasm_core::runtime::{Runtime, Settings};
+use cybernetic_wasm_core::value::Value;
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use std::cell::Cell;
+use std::fmt::Debug;
+use std::sync::{Arc, OnceLock, mpsc};
+use std::time::{Duration, Instant};
+
+/// Far beyond what any step, wait or clean-up takes: reaching it means that something hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One runtime as a node has it, with its pools, for the tests that count nothing.
+pub(crate) fn shared() -> &'static Arc<Runtime> {
+    static SHARED: OnceLock<Arc<Runtime>> = OnceLock::new();
+    SHARED.get_or_init(|| Runtime::new(Settings::default()))
+}
+
+/// A runtime of the test's own, without pools: its counters are nobody else's, and making it costs nothing.
+pub(crate) fn own(change: impl FnOnce(&mut Settings)) -> Arc<Runtime> {
+    let mut settings = Settings { pooling: false, ..Settings::default() };
+    change(&mut settings);
+    Runtime::new(settings)
+}
+
+/// A runtime of the test's own with other ceilings.
+pub(crate) fn own_node(change: impl FnOnce(&mut NodeLimits)) -> Arc<Runtime> {
+    own(|settings| change(&mut settings.node))
+}
+
+/// Limits that no well-behaved guest meets.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        fuel: 1_000_000_000,
+        max_memory: 100_000_000,
+        max_table_elements: 100_000,
+        max_instances: 10,
+        time: Duration::from_secs(30),
+        max_output: 1_000_000,
+        max_host_calls: 1_000_000,
+        wait: Duration::ZERO,
+    }
+}
+
+pub(crate) fn try_load(runtime: &Arc<Runtime>, source: impl AsRef<[u8]>, config: EngineConfig) -> Result<Arc<Module>, Error> {
+    let mut execution = Execution::load(runtime, source.as_ref().into(), config);
+    match Driver::default().drive(&mut execution)? {
+        Product::Module(module) => Ok(module),
+        other => panic!("a load made {other:?}"),
+    }
+}
+
+pub(crate) fn load(runtime: &Arc<Runtime>, source: impl AsRef<[u8]>) -> Arc<Module> {
+    try_load(runtime, source, runtime.default_config()).unwrap()
+}
+
+/// A call in a fresh instance, not yet stepped.
+pub(crate) fn start(module: &Arc<Module>, name: &str, args: &[Value], limits: Limits) -> Execution {
+    let function = module.function(name).unwrap();
+    Execution::call(module, &function, args.to_vec(), (limits, *module.requested())).unwrap()
+}
+
+pub(crate) fn call_within(module: &Arc<Module>, name: &str, args: &[Value], limits: Limits) -> Result<Vec<Value>, Error> {
+    Driver::default().values(&mut start(module, name, args, limits))
+}
+
+pub(crate) fn call(module: &Arc<Module>, name: &str, args: &[Value]) -> Result<Vec<Value>, Error> {
+    call_within(module, name, args, limits())
+}
+
+pub(crate) fn run_within(module: &Arc<Module>, name: &str, limits: Limits) -> (Result<Vec<Value>, Error>, Usage) {
+    let mut execution = start(module, name, &[], limits);
+    let result = Driver::default().values(&mut execution);
+    (result, execution.usage())
+}
+
+pub(crate) fn instantiate(module: &Arc<Module>, limits: Limits) -> Result<Arc<Instance>, Error> {
+    Driver::default().instance(module, limits)
+}
+
+pub(crate) fn start_on(instance: &Arc<Instance>, name: &str, args: &[Value], limits: Limits) -> Result<Execution, Error> {
+    let function = instance.module().function(name)?;
+    Execution::call_instance(instance, &function, args.to_vec(), limits)
+}
+
+pub(crate) fn call_on(instance: &Arc<Instance>, name: &str, args: &[Value]) -> Result<Vec<Value>, Error> {
+    Driver::default().values(&mut start_on(instance, name, args, limits())?)
+}
+
+/// Answers a host call with its results, or with `None` to raise.
+pub(crate) type Host<'a> = dyn Fn(&mut HostCall<'_>) -> Option<Vec<Value>> + 'a;
+
+/// Steps executions to their end.
+pub(crate) struct Driver<'a> {
+    lanes: &'a [Lane],
+    host: &'a Host<'a>,
+    steps: Cell<usize>,
+    yields: Cell<usize>,
+}
+
+impl Default for Driver<'_> {
+    fn default() -> Self {
+        Self { lanes: &[Lane::Inline, Lane::Dirty], host: &|_| None, steps: Cell::new(0), yields: Cell::new(0) }
+    }
+}
+
+/// An open host call, through which the host may look at the guest or call it again.
+pub(crate) struct HostCall<'a> {
+    pub(crate) execution: &'a mut Execution,
+    pub(crate) import: u32,
+    pub(crate) args: Vec<Value>,
+    pub(crate) serial: u64,
+    driver: &'a Driver<'a>,
+    failed: Option<Error>,
+}
+
+impl HostCall<'_> {
+    /// Gives a command and drives the guest until it is answered.
+    pub(crate) fn ask(&mut self, command: Command) -> Result<Answer, Error> {
+        self.execution.command(self.serial, command)?;
+        match self.driver.go_on(self.execution) {
+            Stop::Answer(answer) => answer,
+            Stop::Failed(error) => {
+                self.failed = Some(error.clone());
+                Err(error)
+            }
+            Stop::Product(product) => panic!("the guest ended during a host call, with {product:?}"),
+        }
+    }
+
+    /// Calls an export of the suspended guest.
+    pub(crate) fn call(&mut self, name: &str, args: &[Value]) -> Result<Vec<Value>, Error> {
+        let function = self.execution.module().unwrap().function(name)?;
+        match self.ask(Command::Call { function, args: args.to_vec() })? {
+            Answer::Values(values) => Ok(values),
+            other => panic!("a call was answered with {other:?}"),
+        }
+    }
+}
+
+enum Stop {
+    Product(Product),
+    Answer(Result<Answer, Error>),
+    Failed(Error),
+}
+
+impl<'a> Driver<'a> {
+    pub(crate) fn with_host(host: &'a Host<'a>) -> Self {
+        Self { host, ..Self::default() }
+    }
+
+    pub(crate) fn on(mut self, lanes: &'a [Lane]) -> Self {
+        self.lanes = lanes;
+        self
+    }
+
+    /// How often the guests have yielded so far.
+    pub(crate) fn yields(&self) -> usize {
+        self.yields.get()
+    }
+
+    pub(crate) fn drive(&self, execution: &mut Execution) -> Result<Product, Error> {
+        match self.go_on(execution) {
+            Stop::Product(product) => Ok(product),
+            Stop::Failed(error) => Err(error),
+            Stop::Answer(answer) => panic!("an answer that nobody asked for: {answer:?}"),
+        }
+    }
+
+    pub(crate) fn values(&self, execution: &mut Execution) -> Result<Vec<Value>, Error> {
+        match self.drive(execution)? {
+            Product::Values(values) => Ok(values),
+            other => panic!("a call made {other:?}"),
+        }
+    }
+
+    pub(crate) fn instance(&self, module: &Arc<Module>, limits: Limits) -> Result<Arc<Instance>, Error> {
+        match self.drive(&mut Execution::instantiate(module, (limits, *module.requested()))?)? {
+            Product::Instance(instance) => Ok(instance),
+            other => panic!("an instantiation made {other:?}"),
+        }
+    }
+
+    fn go_on(&self, execution: &mut Execution) -> Stop {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            match execution.step(self.next_lane()) {
+                Step::Finished(product) => return Stop::Product(product),
+                Step::Failed(error) => return Stop::Failed(error),
+                Step::Answered(answer) => return Stop::Answer(answer),
+                Step::Yielded => self.yields.set(self.yields.get() + 1),
+                Step::Waiting => wait(execution),
+                Step::HostCall { import, args, serial, .. } => {
+                    let mut call = HostCall { execution, import, args, serial, driver: self, failed: None };
+                    let results = (self.host)(&mut call);
+                    if let Some(error) = call.failed {
+                        return Stop::Failed(error);
+                    }
+                    execution.command(serial, results.map_or(Command::Raise, Command::Return)).unwrap();
+                }
+            }
+        }
+        panic!("an execution does not come to its end");
+    }
+
+    fn next_lane(&self) -> Lane {
+        let step = self.steps.get();
+        self.steps.set(step + 1);
+        self.lanes[step % self.lanes.len()]
+    }
+}
+
+/// Sleeps until the execution is woken or its time is up, as a process in `receive` does.
+pub(crate) fn wait(execution: &Execution) {
+    let (woken, wake_up) = mpsc::channel();
+    let listener = Box::new(move || drop(woken.send(())));
+    if let Some(left) = execution.listen(listener) {
+        assert!(wake_up.recv_timeout(left.min(PATIENCE)).is_ok() || left < PATIENCE, "nothing wakes a waiting execution");
+    }
+}
+
+/// Steps an execution that has work for more than one slice, once, and says whether it yielded.
+pub(crate) fn yields(execution: &mut Execution, lane: Lane) -> bool {
+    matches!(execution.step(lane), Step::Yielded)
+}
+
+/// Steps to the next host call and gives its serial number.
+pub(crate) fn to_host_call(execution: &mut Execution) -> u64 {
+    loop {
+        match execution.step(Lane::Dirty) {
+            Step::HostCall { serial, .. } => return serial,
+            Step::Yielded => {}
+            Step::Waiting => wait(execution),
+            other => panic!("no host call but {other:?}"),
+        }
+    }
+}
+
+/// Waits for what another thread, the reaper say, will soon have done.
+pub(crate) fn eventually(what: &str, done: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < PATIENCE, "never: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Nothing of the node's is in use any more.
+pub(crate) fn eventually_unused(runtime: &Arc<Runtime>) {
+    let ceilings = runtime.ceilings();
+    eventually("no live guest", || ceilings.live() == 0);
+    eventually("no guest's memory", || ceilings.memory() == 0);
+}
+
+/// Holds a property against many random values.
+pub(crate) fn property<S: Strategy>(cases: u32, strategy: S, holds: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    if let Err(failure) = TestRunner::new(config).run(&strategy, holds) {
+        panic!("{failure}");
+    }
+}
+
+/// One number out of a call's results.
+pub(crate) fn number<E: Debug>(result: Result<Vec<Value>, E>) -> i64 {
+    match result.unwrap().as_slice() {
+        [Value::I32(number)] => i64::from(*number),
+        [Value::I64(number)] => *number,
+        other => panic!("not one integer: {other:?}"),
+    }
+}
+
+/// Whether two values are the same, floats bit by bit and host references by identity.
+pub(crate) fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::I32(one), Value::I32(other)) => one == other,
+        (Value::I64(one), Value::I64(other)) => one == other,
+        (Value::F32(one), Value::F32(other)) => one == other,
+        (Value::F64(one), Value::F64(other)) => one == other,
+        (Value::V128(one), Value::V128(other)) => one == other,
+        (Value::Null, Value::Null) => true,
+        (Value::Extern(one), Value::Extern(other)) => Arc::ptr_eq(one, other),
+        _ => false,
+    }
+}
+
+pub(crate) fn all_same(ones: &[Value], others: &[Value]) -> bool {
+    ones.len() == others.len() && ones.iter().zip(others).all(|(one, other)| same(one, other))
+}

@@ -1,0 +1,67 @@
+//! The node's runtime.
+
+use crate::terms::options::SettingsMap;
+use crate::terms::{binary, map};
+use crate::{atoms, terms};
+use cybernetic_wasm_core::runtime::{Runtime, Settings};
+use once_cell::sync::OnceCell;
+use rustler::{Encoder, Env, Term};
+use std::sync::Arc;
+
+static RUNTIME: OnceCell<Arc<Runtime>> = OnceCell::new();
+
+/// The one runtime of this node, with the defaults where the application has not been started.
+pub(super) fn runtime() -> &'static Arc<Runtime> {
+    RUNTIME.get_or_init(|| Runtime::new(Settings::default()))
+}
+
+/// Makes the runtime with these settings, unless there is one: guests may be running on it.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn runtime_start<'a>(env: Env<'a>, settings: SettingsMap) -> Term<'a> {
+    let runtime = RUNTIME.get_or_init(|| Runtime::new(settings.into()));
+    match (runtime.warm_up(), runtime.no_pool()) {
+        (Err(error), _) => (atoms::error(), terms::error::encode(env, &error)).encode(env),
+        (Ok(()), Some(reason)) => (atoms::on_demand(), binary(env, reason.as_bytes())).encode(env),
+        (Ok(()), None) => atoms::ok().encode(env),
+    }
+}
+
+#[rustler::nif]
+fn runtime_stats<'a>(env: Env<'a>) -> Term<'a> {
+    let stats = runtime().stats();
+    let cache = stats.cache;
+    map(
+        env,
+        &[
+            ("cache_hits", cache.hits.encode(env)),
+            ("cache_misses", cache.misses.encode(env)),
+            ("cache_joined", cache.joined.encode(env)),
+            ("cache_evictions", cache.evictions.encode(env)),
+            ("cache_entries", cache.entries.encode(env)),
+            ("cache_bytes", cache.bytes.encode(env)),
+            ("live_instances", stats.live_instances.encode(env)),
+            ("total_memory", stats.total_memory.encode(env)),
+            ("code_memory", stats.code_memory.encode(env)),
+            ("engines", stats.engines.encode(env)),
+            ("epoch_ticks", stats.ticks.encode(env)),
+        ],
+    )
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn runtime_clear_cache() -> rustler::Atom {
+    runtime().clear_cache();
+    atoms::ok()
+}
+
+/// Does nothing: what a call into this library costs at the least, for the bench.
+#[rustler::nif]
+fn runtime_ping() -> rustler::Atom {
+    atoms::ok()
+}
+
+/// The same on a dirty scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn runtime_ping_dirty() -> rustler::Atom {
+    atoms::ok()
+}

@@ -1,0 +1,44 @@
+//! What Elixir holds references to. Destructors run on whichever scheduler collects garbage, so they only hand what they
+//! hold to the core's reaper.
+
+use cybernetic_wasm_core::execution::Execution;
+use cybernetic_wasm_core::instance::Instance;
+use cybernetic_wasm_core::module::Module;
+use cybernetic_wasm_core::reaper::reap;
+use cybernetic_wasm_core::value::FuncRef;
+use parking_lot::Mutex;
+use rustler::Resource;
+use std::sync::Arc;
+
+pub(crate) struct ModuleResource(pub(crate) Arc<Module>);
+
+#[rustler::resource_impl]
+impl Resource for ModuleResource {}
+
+impl Drop for ModuleResource {
+    fn drop(&mut self) {
+        reap(Arc::clone(&self.0));
+    }
+}
+
+pub(crate) struct InstanceResource(pub(crate) Arc<Instance>);
+
+#[rustler::resource_impl]
+impl Resource for InstanceResource {}
+
+impl Drop for InstanceResource {
+    fn drop(&mut self) {
+        reap(Arc::clone(&self.0));
+    }
+}
+
+/// The lock is for two processes that step one execution by mistake; nobody ever waits for it.
+pub(crate) struct ExecutionResource(pub(crate) Mutex<Execution>);
+
+#[rustler::resource_impl]
+impl Resource for ExecutionResource {}
+
+pub(crate) struct FuncRefResource(pub(crate) FuncRef);
+
+#[rustler::resource_impl]
+impl Resource for FuncRefResource {}

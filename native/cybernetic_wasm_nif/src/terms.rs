@@ -1,0 +1,25 @@
+//! Terms in and out.
+
+pub(crate) mod error;
+pub(crate) mod facts;
+pub(crate) mod options;
+pub(crate) mod step;
+pub(crate) mod value;
+
+use rustler::{Atom, Encoder, Env, Term};
+
+/// A map with atom keys. The keys are the fields of an Elixir struct, written in this crate: never a guest's words.
+pub(crate) fn map<'a>(env: Env<'a>, fields: &[(&'static str, Term<'a>)]) -> Term<'a> {
+    let pairs: Vec<(Term<'a>, Term<'a>)> = fields.iter().map(|(key, value)| (atom(env, key), *value)).collect();
+    Term::map_from_pairs(env, &pairs).unwrap_or_else(|_| Term::map_new(env))
+}
+
+/// An atom of a fixed set.
+pub(crate) fn atom<'a>(env: Env<'a>, name: &'static str) -> Term<'a> {
+    Atom::from_str(env, name).map_or_else(|_| crate::atoms::nil().encode(env), |atom| atom.to_term(env))
+}
+
+/// Bytes as a binary.
+pub(crate) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
+    rustler::NewBinary::from_slice(env, bytes).into()
+}

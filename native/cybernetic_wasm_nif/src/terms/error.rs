@@ -1,0 +1,118 @@
+//! Errors as `{kind, fields}`: Elixir makes the struct of that kind from the fields.
+
+use super::{atom, map};
+use crate::atoms;
+use cybernetic_wasm_core::Error;
+use cybernetic_wasm_core::error::{CallError, Frame, ImportProblem, LimitError, LoadError, Trap};
+use rustler::{Encoder, Env, Term};
+
+pub(crate) fn encode<'a>(env: Env<'a>, error: &Error) -> Term<'a> {
+    let fields = match error {
+        Error::Load(error) => load(env, error),
+        Error::Link(problems) => link(env, problems),
+        Error::Call(error) => call(env, error),
+        Error::Trap(trap) => self::trap(env, trap),
+        Error::Limit(error) => limit(env, error),
+        Error::Host => Term::map_new(env),
+        Error::Internal(detail) => map(env, &[("detail", detail.encode(env))]),
+    };
+    (atom(env, error.kind()), fields).encode(env)
+}
+
+/// `{:refused, error}`: a command or argument that was never carried out.
+pub(crate) fn refused<'a>(env: Env<'a>, error: impl Into<Error>) -> Term<'a> {
+    (atoms::refused(), encode(env, &error.into())).encode(env)
+}
+
+fn load<'a>(env: Env<'a>, error: &LoadError) -> Term<'a> {
+    let reason = |name| ("reason", atom(env, name));
+    let detail = |text: &str| ("detail", text.encode(env));
+    match error {
+        LoadError::NotWasm { found } => map(env, &[reason("not_wasm"), detail(found)]),
+        LoadError::Component => map(env, &[reason("component")]),
+        LoadError::Invalid { offset, message } => {
+            map(env, &[reason("invalid"), ("offset", offset.encode(env)), detail(message)])
+        }
+        LoadError::InvalidText { line, column, message } => {
+            let place = [("line", line.encode(env)), ("column", column.encode(env))];
+            map(env, &[reason("invalid_text"), place[0], place[1], detail(message)])
+        }
+        LoadError::UnsupportedFeature { feature, offset, message } => {
+            let facts = [("feature", feature.encode(env)), ("offset", offset.encode(env))];
+            map(env, &[reason("unsupported_feature"), facts[0], facts[1], detail(message)])
+        }
+        LoadError::Unsupported(message) => map(env, &[reason("unsupported"), detail(message)]),
+    }
+}
+
+fn link<'a>(env: Env<'a>, problems: &[ImportProblem]) -> Term<'a> {
+    map(env, &[("problems", encode_problems(env, problems))])
+}
+
+/// Import problems as maps.
+pub(crate) fn encode_problems<'a>(env: Env<'a>, problems: &[ImportProblem]) -> Term<'a> {
+    let problem = |problem: &ImportProblem| {
+        map(
+            env,
+            &[
+                ("module", problem.module.encode(env)),
+                ("name", problem.name.encode(env)),
+                ("wanted", problem.wanted.encode(env)),
+                ("reason", problem.reason.encode(env)),
+            ],
+        )
+    };
+    problems.iter().map(problem).collect::<Vec<_>>().encode(env)
+}
+
+fn call<'a>(env: Env<'a>, error: &CallError) -> Term<'a> {
+    let reason = |name| ("reason", atom(env, name));
+    match error {
+        CallError::NoSuchExport { name, known } => {
+            map(env, &[reason("no_such_export"), ("export", name.encode(env)), ("known", known.encode(env))])
+        }
+        CallError::WrongExportKind { name, expected, found } => {
+            let kinds = [("expected", expected.encode(env)), ("given", found.encode(env))];
+            map(env, &[reason("wrong_export_kind"), ("export", name.encode(env)), kinds[0], kinds[1]])
+        }
+        CallError::Arity { expected, given, signature } => {
+            let numbers = [("expected", expected.encode(env)), ("given", given.encode(env))];
+            map(env, &[reason("arity"), numbers[0], numbers[1], ("signature", signature.encode(env))])
+        }
+        CallError::Type { index, expected, given } => {
+            let types = [("expected", expected.encode(env)), ("given", given.encode(env))];
+            map(env, &[reason("type"), ("index", index.encode(env)), types[0], types[1]])
+        }
+        CallError::Busy => map(env, &[reason("busy")]),
+        CallError::Poisoned => map(env, &[reason("poisoned")]),
+        CallError::StaleContext => map(env, &[reason("stale_context")]),
+        CallError::OutOfBounds { offset, length, size } => {
+            let range = [("offset", offset.encode(env)), ("length", length.encode(env))];
+            map(env, &[reason("out_of_bounds"), range[0], range[1], ("size", size.encode(env))])
+        }
+        CallError::NoMemory(name) => map(env, &[reason("no_memory"), ("export", name.encode(env))]),
+        // A reason that a newer core knows and this crate does not: its text still says what happened.
+        #[allow(unreachable_patterns)]
+        other => map(env, &[reason("other"), ("expected", other.to_string().encode(env))]),
+    }
+}
+
+fn trap<'a>(env: Env<'a>, trap: &Trap) -> Term<'a> {
+    let frame = |frame: &Frame| {
+        map(
+            env,
+            &[
+                ("function", frame.function.encode(env)),
+                ("name", frame.name.encode(env)),
+                ("offset", frame.offset.encode(env)),
+            ],
+        )
+    };
+    let frames: Vec<_> = trap.frames.iter().map(frame).collect();
+    map(env, &[("code", atom(env, trap.code)), ("detail", trap.message.encode(env)), ("frames", frames.encode(env))])
+}
+
+fn limit<'a>(env: Env<'a>, error: &LimitError) -> Term<'a> {
+    let numbers = [("allowed", error.allowed.encode(env)), ("used", error.used.encode(env))];
+    map(env, &[("limit", atom(env, error.limit.name())), numbers[0], numbers[1]])
+}

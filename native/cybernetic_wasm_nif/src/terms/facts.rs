@@ -1,0 +1,78 @@
+//! What a module imports and exports, as maps.
+
+use super::map;
+use crate::atoms;
+use cybernetic_wasm_core::module::{ExternType, FuncType, GlobalType, MemoryType, Module, Mutability, TableType};
+use rustler::{Encoder, Env, Term};
+
+pub(crate) fn encode<'a>(env: Env<'a>, module: &Module) -> Term<'a> {
+    let imports = module.import_types().map(|(from, name, ty)| {
+        map(env, &[("module", from.encode(env)), ("name", name.encode(env)), ("type", extern_type(env, &ty))])
+    });
+    let exports = module
+        .export_types()
+        .map(|(name, ty)| map(env, &[("name", name.encode(env)), ("type", extern_type(env, &ty))]));
+    let sections = module
+        .custom_sections()
+        .iter()
+        .map(|section| map(env, &[("name", section.name.encode(env)), ("size", section.size.encode(env))]));
+    map(
+        env,
+        &[
+            ("imports", imports.collect::<Vec<_>>().encode(env)),
+            ("exports", exports.collect::<Vec<_>>().encode(env)),
+            ("custom_sections", sections.collect::<Vec<_>>().encode(env)),
+            ("code_size", module.code_size().encode(env)),
+        ],
+    )
+}
+
+fn extern_type<'a>(env: Env<'a>, ty: &ExternType) -> Term<'a> {
+    match ty {
+        ExternType::Func(ty) => function(env, ty),
+        ExternType::Memory(ty) => memory(env, ty),
+        ExternType::Table(ty) => table(env, ty),
+        ExternType::Global(ty) => global(env, ty),
+        ExternType::Tag(ty) => (atoms::tag(), names(ty.ty().params())).encode(env),
+    }
+}
+
+fn names(types: impl Iterator<Item = impl ToString>) -> Vec<String> {
+    types.map(|ty| ty.to_string()).collect()
+}
+
+fn function<'a>(env: Env<'a>, ty: &FuncType) -> Term<'a> {
+    (atoms::function(), names(ty.params()), names(ty.results())).encode(env)
+}
+
+fn memory<'a>(env: Env<'a>, ty: &MemoryType) -> Term<'a> {
+    let index = if ty.is_64() { "i64" } else { "i32" };
+    let facts = map(
+        env,
+        &[
+            ("minimum", ty.minimum().encode(env)),
+            ("maximum", ty.maximum().encode(env)),
+            ("page_size", ty.page_size().encode(env)),
+            ("index", index.encode(env)),
+        ],
+    );
+    (atoms::memory(), facts).encode(env)
+}
+
+fn table<'a>(env: Env<'a>, ty: &TableType) -> Term<'a> {
+    let facts = map(
+        env,
+        &[
+            ("element", ty.element().to_string().encode(env)),
+            ("minimum", ty.minimum().encode(env)),
+            ("maximum", ty.maximum().encode(env)),
+        ],
+    );
+    (atoms::table(), facts).encode(env)
+}
+
+fn global<'a>(env: Env<'a>, ty: &GlobalType) -> Term<'a> {
+    let mutable = ty.mutability() == Mutability::Var;
+    (atoms::global(), map(env, &[("type", ty.content().to_string().encode(env)), ("mutable", mutable.encode(env))]))
+        .encode(env)
+}

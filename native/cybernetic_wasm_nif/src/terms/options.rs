@@ -1,0 +1,104 @@
+//! Limits, engine configurations and node settings, as Elixir's structs flatten them for the way here.
+
+use crate::atoms;
+use cybernetic_wasm_core::engine::{Allocation, EngineConfig, Features, Metering};
+use cybernetic_wasm_core::limits::{Limits, NodeLimits};
+use cybernetic_wasm_core::runtime::Settings;
+use rustler::{Atom, Decoder, Error, NifMap, NifResult, NifTuple, Term};
+use std::time::Duration;
+
+#[derive(NifTuple)]
+struct LimitsTuple {
+    fuel: u64,
+    max_memory: u64,
+    max_table_elements: u64,
+    max_instances: u64,
+    time_ms: u64,
+    max_output: u64,
+    max_host_calls: u64,
+    wait_ms: u64,
+}
+
+/// What a call is made with: its limits, and an engine where it wants another than the module's.
+pub(crate) struct CallOptions {
+    pub(crate) limits: Limits,
+    pub(crate) engine: Option<EngineConfig>,
+}
+
+impl<'a> Decoder<'a> for CallOptions {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let (limits, engine): (LimitsTuple, Option<EngineTuple>) = term.decode()?;
+        Ok(Self { limits: limits.into(), engine: engine.map(TryInto::try_into).transpose()? })
+    }
+}
+
+impl From<LimitsTuple> for Limits {
+    fn from(tuple: LimitsTuple) -> Self {
+        Limits {
+            fuel: tuple.fuel,
+            max_memory: tuple.max_memory,
+            max_table_elements: tuple.max_table_elements,
+            max_instances: tuple.max_instances,
+            time: Duration::from_millis(tuple.time_ms),
+            max_output: tuple.max_output,
+            max_host_calls: tuple.max_host_calls,
+            wait: Duration::from_millis(tuple.wait_ms),
+        }
+    }
+}
+
+/// `{metering, deterministic, features that are off, max_stack}`.
+#[derive(NifTuple)]
+pub(crate) struct EngineTuple<'a> {
+    metering: Atom,
+    deterministic: bool,
+    features_off: Vec<Term<'a>>,
+    max_stack: u64,
+}
+
+impl TryFrom<EngineTuple<'_>> for EngineConfig {
+    type Error = Error;
+
+    fn try_from(tuple: EngineTuple<'_>) -> NifResult<Self> {
+        let off = |features: Features, name: Term<'_>| {
+            let name = name.atom_to_string()?;
+            features.without(&name).ok_or(Error::BadArg)
+        };
+        Ok(EngineConfig {
+            metering: if tuple.metering == atoms::epoch() { Metering::Epoch } else { Metering::Fuel },
+            deterministic: tuple.deterministic,
+            features: tuple.features_off.into_iter().try_fold(Features::default(), off)?,
+            max_stack: tuple.max_stack,
+            allocation: Allocation::Pooling,
+        })
+    }
+}
+
+/// The node's settings; an absent ceiling keeps the core's default.
+#[derive(NifMap)]
+pub(crate) struct SettingsMap {
+    max_live_instances: Option<u64>,
+    max_total_memory: u64,
+    max_code_memory: u64,
+    parallel_execution: bool,
+    cache_bytes: u64,
+    max_stack: u64,
+    pooling: bool,
+}
+
+impl From<SettingsMap> for Settings {
+    fn from(map: SettingsMap) -> Self {
+        let default = NodeLimits::default();
+        Settings {
+            node: NodeLimits {
+                max_live_instances: map.max_live_instances.unwrap_or(default.max_live_instances),
+                max_total_memory: map.max_total_memory,
+                max_code_memory: map.max_code_memory,
+                parallel_execution: map.parallel_execution,
+            },
+            cache_bytes: map.cache_bytes,
+            default_stack: map.max_stack,
+            pooling: map.pooling,
+        }
+    }
+}

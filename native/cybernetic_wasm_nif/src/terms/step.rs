@@ -1,0 +1,158 @@
+//! Steps as tagged tuples, and commands from them.
+
+use super::{binary, error, value};
+use crate::atoms;
+use crate::resources::{ExecutionResource, InstanceResource, ModuleResource};
+use cybernetic_wasm_core::Error;
+use cybernetic_wasm_core::error::CallError;
+use cybernetic_wasm_core::execution::{Execution, Lane, Product, Step};
+use cybernetic_wasm_core::host::{Answer, Command};
+use rustler::{Atom, Binary, Encoder, Env, NifResult, ResourceArc, Term};
+use std::time::Duration;
+
+/// An execution on its first step has no resource yet: a call that ends in it never needs one.
+pub(crate) enum Handle<'r> {
+    New(Execution),
+    Known(&'r ResourceArc<ExecutionResource>),
+}
+
+/// Steps once and encodes the outcome.
+pub(crate) fn step<'a>(env: Env<'a>, handle: Handle<'_>, lane: Lane) -> Term<'a> {
+    match handle {
+        Handle::New(mut execution) => {
+            let step = run(env, &mut execution, lane);
+            match encode_ended(env, &execution, &step) {
+                Some(term) => term,
+                None => encode_open(env, &ResourceArc::new(ExecutionResource(execution.into())), step),
+            }
+        }
+        Handle::Known(resource) => {
+            let Some(mut execution) = resource.0.try_lock() else { return error::refused(env, CallError::Busy) };
+            let step = run(env, &mut execution, lane);
+            let ended = encode_ended(env, &execution, &step);
+            drop(execution);
+            ended.unwrap_or_else(|| encode_open(env, resource, step))
+        }
+    }
+}
+
+/// Steps, and reports to the scheduler what the step took of the process's time: to the BEAM a NIF call is one reduction,
+/// however long it was.
+fn run(env: Env<'_>, execution: &mut Execution, lane: Lane) -> Step {
+    let step = execution.step(lane);
+    if lane == Lane::Inline {
+        let percent = match step {
+            Step::Yielded => 100,
+            _ => percent(execution.last_slice()),
+        };
+        if percent > 0 {
+            rustler::schedule::consume_timeslice(env, percent);
+        }
+    }
+    step
+}
+
+/// A process's timeslice is about a millisecond.
+fn percent(time: Duration) -> i32 {
+    (time.as_micros() / 10).min(100) as i32
+}
+
+fn encode_ended<'a>(env: Env<'a>, execution: &Execution, step: &Step) -> Option<Term<'a>> {
+    match step {
+        Step::Finished(product) => Some((atoms::finished(), encode_product(env, product), usage(env, execution)).encode(env)),
+        Step::Failed(failure) => Some((atoms::failed(), error::encode(env, failure), usage(env, execution)).encode(env)),
+        _ => None,
+    }
+}
+
+fn encode_product<'a>(env: Env<'a>, product: &Product) -> Term<'a> {
+    match product {
+        Product::Values(values) => value::encode_results(env, values),
+        Product::Instance(instance) => ResourceArc::new(InstanceResource(instance.clone())).encode(env),
+        Product::Module(module) => ResourceArc::new(ModuleResource(module.clone())).encode(env),
+        #[allow(unreachable_patterns)]
+        _ => atoms::nil().encode(env),
+    }
+}
+
+fn encode_open<'a>(env: Env<'a>, resource: &ResourceArc<ExecutionResource>, step: Step) -> Term<'a> {
+    match step {
+        Step::Yielded => (atoms::yielded(), resource).encode(env),
+        Step::Waiting => (atoms::waiting(), resource).encode(env),
+        Step::HostCall { import, args, serial, .. } => {
+            (atoms::host_call(), resource, import, value::encode_all(env, &args), serial).encode(env)
+        }
+        Step::Answered(Ok(answer)) => (atoms::answer(), encode_answer(env, answer)).encode(env),
+        Step::Answered(Err(failure)) => error::refused(env, failure),
+        Step::Finished(_) | Step::Failed(_) => atoms::nil().encode(env),
+    }
+}
+
+fn encode_answer<'a>(env: Env<'a>, answer: Answer) -> Term<'a> {
+    match answer {
+        Answer::Done => atoms::ok().encode(env),
+        Answer::Bytes(bytes) => binary(env, &bytes),
+        Answer::Values(values) => value::encode_results(env, &values),
+        Answer::Number(number) => number.encode(env),
+        #[allow(unreachable_patterns)]
+        _ => atoms::nil().encode(env),
+    }
+}
+
+/// `{fuel, peak memory, wall µs, slice µs, slices, host calls, output}`.
+fn usage<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
+    let usage = execution.usage();
+    let micros = |time: Duration| time.as_nanos() as f64 / 1000.0;
+    let output = match usage.output {
+        0 => binary(env, b""),
+        _ => binary(env, &execution.take_output()),
+    };
+    let fields = (usage.fuel, usage.peak_memory, micros(usage.wall), micros(usage.slice), usage.slices, usage.host_calls);
+    (fields.0, fields.1, fields.2, fields.3, fields.4, fields.5, output).encode(env)
+}
+
+/// A command for the host call `serial` of `execution`.
+pub(crate) fn decode_command(execution: &Execution, import: u32, term: Term<'_>) -> NifResult<Result<Command, Error>> {
+    let tag: Atom = match term.decode::<Atom>() {
+        Ok(atom) if atom == atoms::raise() => return Ok(Ok(Command::Raise)),
+        Ok(atom) if atom == atoms::fuel() => return Ok(Ok(Command::Fuel)),
+        Ok(_) => return Err(rustler::Error::BadArg),
+        Err(_) => rustler::types::tuple::get_tuple(term)?.first().ok_or(rustler::Error::BadArg)?.decode()?,
+    };
+    if tag == atoms::return_values() {
+        let (_, values): (Atom, Vec<Term<'_>>) = term.decode()?;
+        return Ok(results(execution, import, values).map(Command::Return));
+    }
+    if tag == atoms::read() {
+        let (_, memory, offset, length): (Atom, Option<String>, u64, u64) = term.decode()?;
+        return Ok(Ok(Command::Read { memory, offset, length }));
+    }
+    if tag == atoms::write() {
+        let (_, memory, offset, bytes): (Atom, Option<String>, u64, Binary<'_>) = term.decode()?;
+        return Ok(Ok(Command::Write { memory, offset, bytes: bytes.as_slice().to_vec() }));
+    }
+    if tag == atoms::size() {
+        let (_, memory): (Atom, Option<String>) = term.decode()?;
+        return Ok(Ok(Command::Size { memory }));
+    }
+    if tag == atoms::call() {
+        let (_, name, args): (Atom, Binary<'_>, Vec<Term<'_>>) = term.decode()?;
+        return Ok(reentry(execution, &name, args));
+    }
+    Err(rustler::Error::BadArg)
+}
+
+fn results(execution: &Execution, import: u32, terms: Vec<Term<'_>>) -> Result<Vec<value::Value>, Error> {
+    let module = execution.module().ok_or(CallError::StaleContext)?;
+    let import = module.imports().get(import as usize).ok_or(CallError::StaleContext)?;
+    import.check_results(terms.len())?;
+    Ok(value::decode_all(terms.into_iter(), import.results())?)
+}
+
+fn reentry(execution: &Execution, name: &[u8], args: Vec<Term<'_>>) -> Result<Command, Error> {
+    let module = execution.module().ok_or(CallError::StaleContext)?;
+    let function = module.function(&String::from_utf8_lossy(name))?;
+    function.check_arity(args.len())?;
+    let args = value::decode_all(args.into_iter(), function.params().iter().cloned())?;
+    Ok(Command::Call { function, args })
+}

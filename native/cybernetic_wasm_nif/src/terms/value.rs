@@ -1,0 +1,174 @@
+//! The value rules: which Elixir term is which WebAssembly value, and back.
+//!
+//! Integers are taken signed or unsigned and given signed. Elixir floats hold neither NaN nor infinity, so those are atoms,
+//! and `{:f32_bits, n}` and `{:f64_bits, n}` keep any bit pattern. A `v128` is 16 bytes, little-endian. `nil` is null.
+
+use super::atom;
+use crate::atoms;
+use crate::resources::FuncRefResource;
+use cybernetic_wasm_core::error::CallError;
+pub(crate) use cybernetic_wasm_core::value::Value;
+use cybernetic_wasm_core::value::HostRef;
+use parking_lot::Mutex;
+use rustler::env::SavedTerm;
+use rustler::{Atom, Binary, Encoder, Env, OwnedEnv, ResourceArc, Term, TermType};
+use std::sync::Arc;
+use cybernetic_wasm_core::value::{HeapType, ValType};
+
+/// An Elixir term in a guest's `externref`.
+struct HostTerm(Mutex<(OwnedEnv, SavedTerm)>);
+
+/// Decodes `terms`, one for each of `types`.
+pub(crate) fn decode_all<'a>(
+    terms: impl Iterator<Item = Term<'a>>,
+    types: impl Iterator<Item = ValType>,
+) -> Result<Vec<Value>, CallError> {
+    terms.zip(types).enumerate().map(|(index, (term, ty))| decode(term, &ty, index)).collect()
+}
+
+fn decode(term: Term<'_>, ty: &ValType, index: usize) -> Result<Value, CallError> {
+    let value = match ty {
+        ValType::I32 => integer(term, i32::MIN.into(), u32::MAX.into()).map(|value| Value::I32(value as i32)),
+        ValType::I64 => integer(term, i64::MIN.into(), u64::MAX.into()).map(|value| Value::I64(value as i64)),
+        ValType::F32 => f32_bits(term).map(Value::F32),
+        ValType::F64 => f64_bits(term).map(Value::F64),
+        ValType::V128 => v128(term).map(Value::V128),
+        ValType::Ref(ty) => reference(term, ty.heap_type(), ty.is_nullable()),
+    };
+    value.ok_or_else(|| CallError::Type { index, expected: expected(ty), given: shorten(&format!("{term:?}")) })
+}
+
+fn integer(term: Term<'_>, least: i128, most: i128) -> Option<i128> {
+    let value = term.decode::<i64>().map(i128::from).or_else(|_| term.decode::<u64>().map(i128::from)).ok()?;
+    (least..=most).contains(&value).then_some(value)
+}
+
+fn f64_bits(term: Term<'_>) -> Option<u64> {
+    if let Some(bits) = tagged_bits(term, atoms::f64_bits()) {
+        return Some(bits);
+    }
+    number(term).map(f64::to_bits)
+}
+
+/// A float is rounded to the nearest `f32`; one beyond its range is refused rather than made infinite.
+fn f32_bits(term: Term<'_>) -> Option<u32> {
+    if let Some(bits) = tagged_bits(term, atoms::f32_bits()) {
+        return u32::try_from(bits).ok();
+    }
+    let wide = number(term)?;
+    let narrow = wide as f32;
+    (narrow.is_finite() || !wide.is_finite()).then(|| narrow.to_bits())
+}
+
+fn tagged_bits(term: Term<'_>, tag: Atom) -> Option<u64> {
+    let (found, bits) = term.decode::<(Atom, u64)>().ok()?;
+    (found == tag).then_some(bits)
+}
+
+/// A float, an integer that a float holds exactly, or one of the three atoms.
+fn number(term: Term<'_>) -> Option<f64> {
+    match term.get_type() {
+        TermType::Float => term.decode().ok(),
+        TermType::Integer => term.decode::<i64>().ok().filter(|value| value.unsigned_abs() <= 1 << 53).map(|value| value as f64),
+        TermType::Atom => match term.decode::<Atom>().ok()? {
+            atom if atom == atoms::nan() => Some(f64::NAN),
+            atom if atom == atoms::infinity() => Some(f64::INFINITY),
+            atom if atom == atoms::neg_infinity() => Some(f64::NEG_INFINITY),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn v128(term: Term<'_>) -> Option<u128> {
+    let bytes = term.decode::<Binary<'_>>().ok()?;
+    bytes.as_slice().try_into().ok().map(u128::from_le_bytes)
+}
+
+fn reference(term: Term<'_>, heap: &HeapType, nullable: bool) -> Option<Value> {
+    if nullable && term.decode::<Atom>().is_ok_and(|atom| atom == atoms::nil()) {
+        return Some(Value::Null);
+    }
+    if matches!(heap, HeapType::Extern) {
+        let env = OwnedEnv::new();
+        let term = env.save(term);
+        let host: HostRef = Arc::new(HostTerm(Mutex::new((env, term))));
+        return Some(Value::Extern(host));
+    }
+    term.decode::<ResourceArc<FuncRefResource>>().ok().map(|func| Value::Func(func.0.clone()))
+}
+
+fn expected(ty: &ValType) -> String {
+    match ty {
+        ValType::I32 => "an i32 (integer from -2147483648 to 4294967295)".into(),
+        ValType::I64 => "an i64 (integer from -9223372036854775808 to 18446744073709551615)".into(),
+        ValType::F32 => "an f32 (float or integer within range, :nan, :infinity, :neg_infinity or {:f32_bits, n})".into(),
+        ValType::F64 => "an f64 (float, integer up to 2^53, :nan, :infinity, :neg_infinity or {:f64_bits, n})".into(),
+        ValType::V128 => "a v128 (binary of 16 bytes)".into(),
+        ValType::Ref(ty) => format!("{ty} (nil is null)"),
+    }
+}
+
+fn shorten(text: &str) -> String {
+    const MOST: usize = 80;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// One result is the bare value, none is `nil`, several are a list.
+pub(crate) fn encode_results<'a>(env: Env<'a>, values: &[Value]) -> Term<'a> {
+    match values {
+        [] => atoms::nil().encode(env),
+        [value] => encode(env, value),
+        values => encode_all(env, values),
+    }
+}
+
+/// A list of values.
+pub(crate) fn encode_all<'a>(env: Env<'a>, values: &[Value]) -> Term<'a> {
+    values.iter().map(|value| encode(env, value)).collect::<Vec<_>>().encode(env)
+}
+
+fn encode<'a>(env: Env<'a>, value: &Value) -> Term<'a> {
+    match value {
+        Value::I32(value) => value.encode(env),
+        Value::I64(value) => value.encode(env),
+        Value::F32(bits) => encode_f32(env, *bits),
+        Value::F64(bits) => encode_f64(env, *bits),
+        Value::V128(value) => super::binary(env, &value.to_le_bytes()),
+        Value::Null => atoms::nil().encode(env),
+        Value::Extern(host) => match host.downcast_ref::<HostTerm>() {
+            Some(HostTerm(host)) => {
+                let (inner, term) = &*host.lock();
+                inner.run(|inner| term.load(inner).in_env(env))
+            }
+            None => atom(env, "externref"),
+        },
+        Value::Func(func) => ResourceArc::new(FuncRefResource(func.clone())).encode(env),
+        Value::Opaque(kind) => atom(env, kind),
+    }
+}
+
+/// The canonical NaN, of either sign, is `:nan` (§4.3.3 of the specification leaves the sign of a computed one open); any
+/// other keeps its bits.
+fn encode_f64<'a>(env: Env<'a>, bits: u64) -> Term<'a> {
+    const CANONICAL: u64 = 0x7ff8_0000_0000_0000;
+    match f64::from_bits(bits) {
+        value if value.is_finite() => value.encode(env),
+        value if value == f64::INFINITY => atoms::infinity().encode(env),
+        value if value == f64::NEG_INFINITY => atoms::neg_infinity().encode(env),
+        _ if bits & (u64::MAX >> 1) == CANONICAL => atoms::nan().encode(env),
+        _ => (atoms::f64_bits(), bits).encode(env),
+    }
+}
+
+fn encode_f32<'a>(env: Env<'a>, bits: u32) -> Term<'a> {
+    const CANONICAL: u32 = 0x7fc0_0000;
+    match f32::from_bits(bits) {
+        value if value.is_nan() && bits & (u32::MAX >> 1) != CANONICAL => (atoms::f32_bits(), bits).encode(env),
+        value if value.is_nan() => atoms::nan().encode(env),
+        value => encode_f64(env, f64::from(value).to_bits()),
+    }
+}

@@ -1,0 +1,2 @@
+# The soak tests take minutes: `mix test --only soak`.
+ExUnit.start(exclude: [:soak])
