@@ -1,6 +1,6 @@
 defmodule Cybernetic.WASM do
-  @external_resource "README.md"
-  @moduledoc "README.md" |> File.read!() |> String.split("<!-- moduledoc -->") |> List.last()
+  @external_resource readme = Path.expand("../../README.md", __DIR__)
+  @moduledoc readme |> File.read!() |> String.split("<!-- moduledoc -->") |> List.last()
 
   alias Cybernetic.WASM.{Error, Executor, Loader, Module, Runtime, Value}
 

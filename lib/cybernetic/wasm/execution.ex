@@ -170,19 +170,27 @@ defmodule Cybernetic.WASM.Execution do
     end
   end
 
-  # Short commands and replies run on the normal scheduler, whose step is bounded and moves on to a dirty one. With a large
-  # guest one instruction can go beyond that bound.
-  defp native_command(%Context{plan: %Plan{scheduling: scheduling}} = context, command) do
+  # Short commands and replies run on the normal scheduler, whose step is bounded and moves on to a dirty one. Rust answers
+  # `:dirty` for a guest that does not belong there.
+  defp native_command(%Context{execution: execution, plan: plan} = context, command) do
     call = {context.import, context.serial}
 
-    case scheduling != :dirty and Native.execution_command(context.execution, call, command) do
+    case plan.scheduling != :dirty and not large?(command) and
+           Native.execution_command(execution, call, command) do
       step when step in [false, :dirty] ->
-        Native.execution_command_dirty(context.execution, call, command)
+        Native.execution_command_dirty(execution, call, command)
 
       step ->
         step
     end
   end
+
+  # Copying this much takes some 0.1 ms.
+  @large 262_144
+
+  defp large?({:read, _memory, _offset, length}), do: length > @large
+  defp large?({:write, _memory, _offset, bytes}), do: byte_size(bytes) > @large
+  defp large?(_command), do: false
 
   @doc "Takes output of the guest; past the limit the host function is left and the guest stopped."
   @spec emit(Context.t(), binary) :: :ok

@@ -79,7 +79,7 @@ defmodule Cybernetic.WASM.Executor do
     do: module |> run(function, args, opts) |> unwrap!()
 
   defp execute(%Module{} = module, function, args, opts)
-       when is_binary(function) and is_list(args) do
+       when is_binary(function) and length(args) >= 0 do
     with {:ok, plan} <- Plan.new(module, opts),
          do: Execution.call(module.ref, function, args, plan)
   end
@@ -90,7 +90,7 @@ defmodule Cybernetic.WASM.Executor do
   end
 
   defp execute(%Module{}, _function, args, _opts) do
-    raise ArgumentError, "arguments must be a list, got: #{inspect(args, limit: 5)}"
+    raise ArgumentError, "arguments must be a proper list, got: #{inspect(args, limit: 5)}"
   end
 
   defp execute(other, _function, _args, _opts) do

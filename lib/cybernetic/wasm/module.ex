@@ -35,13 +35,17 @@ defmodule Cybernetic.WASM.Module do
 
   @doc false
   def new(ref, facts) do
-    {imports, unlinkable} = Native.module_imports(ref)
-    digest = "blake3:" <> Base.encode16(Native.module_digest(ref), case: :lower)
+    {digest, imports, unlinkable} = handle(ref)
+    digest = "blake3:" <> Base.encode16(digest, case: :lower)
 
     struct!(
       __MODULE__,
       [ref: ref, digest: digest, imports: imports, unlinkable: unlinkable] ++ facts
     )
+  end
+
+  defp handle(ref) do
+    with :dirty <- Native.module_handle(ref), do: Native.module_handle_dirty(ref)
   end
 
   @doc "What the module imports, in order."

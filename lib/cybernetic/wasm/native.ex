@@ -28,9 +28,9 @@ defmodule Cybernetic.WASM.Native do
   # Modules
   def module_load(_source, _engine), do: stub()
   def module_load_dirty(_source, _engine), do: stub()
-  def module_digest(_module), do: stub()
+  def module_handle(_module), do: stub()
+  def module_handle_dirty(_module), do: stub()
   def module_facts(_module), do: stub()
-  def module_imports(_module), do: stub()
 
   # Executions
   def execution_call(_module, _name, _args, _options, _scheduling), do: stub()

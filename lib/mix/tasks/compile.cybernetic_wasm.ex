@@ -87,18 +87,14 @@ defmodule Mix.Tasks.Compile.CyberneticWasm do
   end
 
   # A running VM may have the old library mapped, and writing into a mapped file crashes it: a new
-  # file takes the name. The copy keeps its time, by which another environment (MIX_ENV=test has a
-  # manifest of its own) sees that the library is the one that it built.
+  # file takes the name. It keeps its time, by which the manifest of another environment (MIX_ENV=test
+  # has its own) knows the library that it built.
   defp install(built) do
-    stat = File.stat!(built, time: :posix)
-
-    unless identity(stat) == identity(@library) do
-      new = "#{@library}.#{System.pid()}"
-      File.mkdir_p!(Path.dirname(@library))
-      File.cp!(built, new)
-      File.touch!(new, stat.mtime)
-      File.rename!(new, @library)
-    end
+    new = "#{@library}.#{System.pid()}"
+    File.mkdir_p!(Path.dirname(@library))
+    File.cp!(built, new)
+    File.touch!(new, File.stat!(built, time: :posix).mtime)
+    File.rename!(new, @library)
 
     # Links priv into the build folder, or copies it where links are not to be had.
     Mix.Project.build_structure()
@@ -113,10 +109,8 @@ defmodule Mix.Tasks.Compile.CyberneticWasm do
 
   defp stamp(sources), do: :erlang.term_to_binary({sources, identity(@library)})
 
-  defp identity(%File.Stat{size: size, mtime: mtime}), do: {size, mtime}
-
-  defp identity(path) when is_binary(path) do
-    with {:ok, stat} <- File.stat(path, time: :posix), do: identity(stat)
+  defp identity(path) do
+    with {:ok, %{size: size, mtime: mtime}} <- File.stat(path, time: :posix), do: {size, mtime}
   end
 
   # By content: times say nothing after a checkout, and have a grain of a second.

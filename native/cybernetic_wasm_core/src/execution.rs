@@ -68,7 +68,7 @@ pub struct Usage {
     pub wall: Duration,
     /// On a scheduler.
     pub slice: Duration,
-    /// How often it was on one.
+    /// Slices of time that it took: one, and one more for each that it spent. A host call or a wake-up begins none.
     pub slices: u64,
     /// Calls of host functions.
     pub host_calls: u64,
@@ -245,12 +245,12 @@ impl Execution {
     }
 
     /// A load: see [`Runtime::load`].
-    pub fn load(runtime: &Arc<Runtime>, source: Arc<[u8]>, config: EngineConfig) -> Self {
+    pub fn load(runtime: &Arc<Runtime>, source: &[u8], config: EngineConfig) -> Self {
         let invocation = Invocation::new(LOADING, runtime.ceilings());
         let mut execution = Self::new(runtime, config.metering, &invocation);
         execution.ticker = None;
-        let runtime = Arc::clone(runtime);
-        execution.work = Some(Box::pin(async move { runtime.load(source, config).await.map(Product::Module) }));
+        let loading = runtime.begin_load(source, config);
+        execution.work = Some(Box::pin(async move { loading.end().await.map(Product::Module) }));
         execution
     }
 
@@ -265,7 +265,7 @@ impl Execution {
             patience: patience(runtime.ceilings(), invocation),
             failure: None,
             slice: Duration::ZERO,
-            slices: 0,
+            slices: 1,
             last_slice: Duration::ZERO,
         }
     }
@@ -278,7 +278,6 @@ impl Execution {
     /// Runs the guest until it ends, calls the host, waits, or has spent the lane's time.
     pub fn step(&mut self, lane: Lane) -> Step {
         let began = Instant::now();
-        self.slices += 1;
         let step = self.poll_until(began, lane);
         self.last_slice = began.elapsed();
         self.slice += self.last_slice;
@@ -289,6 +288,9 @@ impl Execution {
                 Step::Yielded => pace.demote(),
                 _ => {}
             }
+        }
+        if matches!(step, Step::Yielded) {
+            self.slices += 1;
         }
         step
     }
@@ -359,7 +361,7 @@ impl Execution {
     /// Gives what is left of the work to the reaper: a suspended guest takes time to drop.
     fn bury(&mut self) {
         if let Some(work) = self.work.take() {
-            reap(work);
+            reap((work, self.module.clone()));
         }
     }
 
@@ -381,9 +383,11 @@ impl Execution {
         self.invocation.unlisten()
     }
 
-    /// Whether the guest is small enough for a normal scheduler.
-    pub fn fits_inline(&self) -> bool {
-        self.invocation.peak_memory() <= INLINE_MEMORY
+    /// Whether a command for the host call of `import` may be carried out on a normal scheduler: the guest is small, and
+    /// so are the values that the function gives.
+    pub fn fits_inline(&self, import: u32) -> bool {
+        let import = self.module.as_ref().and_then(|module| module.imports().get(import as usize));
+        self.invocation.peak_memory() <= INLINE_MEMORY && !import.is_some_and(Import::gives_references)
     }
 
     /// Takes what the guest puts out, up to the limit.
@@ -451,10 +455,11 @@ const LOADING: Limits = Limits {
 
 /// Whether a call of `function` may start on a normal scheduler. `instance` is the live instance it runs on, if any.
 pub fn may_run_inline(function: &Function, instance: Option<&Instance>) -> bool {
-    match instance {
+    let proven = match instance {
         None => function.pace[FRESH].is_short(),
         Some(instance) => function.pace[WARM].is_short() && instance.is_small(),
-    }
+    };
+    proven && !function.takes_references()
 }
 
 fn runtime_of(module: &Arc<Module>) -> Result<Arc<Runtime>, Error> {

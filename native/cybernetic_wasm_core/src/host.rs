@@ -112,7 +112,11 @@ async fn serve(
     }
 }
 
-async fn reenter(caller: &mut Caller<'_, StoreData>, function: &Function, args: Vec<Value>) -> Result<Vec<Value>, Error> {
+async fn reenter(
+    caller: &mut Caller<'_, StoreData>,
+    function: &Function,
+    args: Vec<Value>,
+) -> Result<Vec<Value>, Error> {
     let export = caller.get_module_export(&function.export).and_then(Extern::into_func);
     let func = export.ok_or_else(|| Error::Internal("a function export is gone".into()))?;
     let result = invoke(&mut *caller, &func, function, args).await;
@@ -159,11 +163,7 @@ pub(crate) fn forget_exception(mut store: impl AsContextMut<Data = StoreData>, e
 }
 
 /// What a Wasmtime error means to the caller. Fuel and stack are limits; so is a trap that follows a refused growth.
-pub(crate) fn classify(
-    error: wasmtime::Error,
-    invocation: &Invocation,
-    module: &crate::module::Module,
-) -> Error {
+pub(crate) fn classify(error: wasmtime::Error, invocation: &Invocation, module: &crate::module::Module) -> Error {
     use crate::error::{Limit, LimitError, Trap};
     if let Some(error) = error.downcast_ref::<Error>() {
         return error.clone();
@@ -187,7 +187,9 @@ pub(crate) fn classify(
         }
         (_, Some(refused)) => refused.into(),
         (code, None) => {
-            let message = error.downcast_ref::<wasmtime::Trap>().map_or_else(|| "uncaught exception".to_owned(), ToString::to_string);
+            let text = error.downcast_ref::<wasmtime::Trap>().map(ToString::to_string);
+            let text = text.unwrap_or_else(|| "uncaught exception".to_owned());
+            let message = text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned();
             Trap { code, message, frames: frames(&error) }.into()
         }
     }
@@ -220,7 +222,9 @@ fn look(caller: &mut Caller<'_, StoreData>, trampoline: &Trampoline, command: Co
             data[range].copy_from_slice(&bytes);
             Ok(Answer::Done)
         }
-        Command::Size { memory } => Ok(Answer::Number(Some(find(caller, trampoline, memory)?.data_size(&caller) as u64))),
+        Command::Size { memory } => {
+            Ok(Answer::Number(Some(find(caller, trampoline, memory)?.data_size(&caller) as u64)))
+        }
         Command::Fuel => Ok(Answer::Number(caller.get_fuel().ok())),
         other => Err(Error::Internal(format!("not a look: {other:?}"))),
     }

@@ -211,7 +211,10 @@ impl Invocation {
         if bytes > INLINE_MEMORY && self.inline.load(Relaxed) {
             self.hop.store(true, Relaxed);
             let mut hopped = false;
-            std::future::poll_fn(|_| if std::mem::replace(&mut hopped, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+            std::future::poll_fn(
+                |_| if std::mem::replace(&mut hopped, true) { Poll::Ready(()) } else { Poll::Pending },
+            )
+            .await;
         }
     }
 

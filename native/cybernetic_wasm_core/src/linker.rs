@@ -13,8 +13,8 @@ use crate::module::{Import, Module, kind};
 use crate::store::{GuestStore, StoreData};
 use std::collections::HashMap;
 use std::sync::Arc;
-use wasmtime::{Caller, Extern, ExternType, Func, FuncType, GlobalType, InstancePre, Linker, MemoryType, Mutability};
-use wasmtime::{TableType, Val, ValType};
+use wasmtime::{Caller, Extern, ExternType, Func, FuncType, GlobalType, HeapType, InstancePre, Linker, MemoryType};
+use wasmtime::{Mutability, RefType, TableType, Val, ValType};
 
 /// A module ready to instantiate by itself, or which of its imports nothing can satisfy.
 pub(crate) type Linked = Result<InstancePre<StoreData>, Vec<ImportProblem>>;
@@ -55,7 +55,7 @@ pub(crate) fn prepare(engine: &Engine, module: &wasmtime::Module, imports: &[Imp
     let mut seen: HashMap<(&str, &str), &FuncType> = HashMap::new();
     for (index, import) in imports.iter().enumerate() {
         match seen.insert((&import.module, &import.name), &import.ty) {
-            Some(first) if !first.matches(&import.ty) => {
+            Some(first) if !function_fits(&import.ty, first) => {
                 problems.push(problem(import, "imported twice, with two types"));
             }
             Some(_) => {}
@@ -152,7 +152,7 @@ fn hosted(store: &mut GuestStore, joining: &Joining, function: Option<usize>) ->
 /// Import matching as the specification has it. Wasmtime checks it again, but stops at the first that does not match.
 fn fits(wanted: &ExternType, found: &Extern, store: &GuestStore) -> bool {
     match (wanted, found.ty(store), found) {
-        (ExternType::Func(wanted), ExternType::Func(found), _) => found.matches(wanted),
+        (ExternType::Func(wanted), ExternType::Func(found), _) => function_fits(wanted, &found),
         (ExternType::Global(wanted), ExternType::Global(found), _) => global_fits(wanted, &found),
         (ExternType::Tag(wanted), ExternType::Tag(found), _) => FuncType::eq(wanted.ty(), found.ty()),
         (ExternType::Table(wanted), ExternType::Table(found), Extern::Table(table)) => {
@@ -163,6 +163,11 @@ fn fits(wanted: &ExternType, found: &Extern, store: &GuestStore) -> bool {
         }
         _ => false,
     }
+}
+
+/// By declared subtyping; [`FuncType::matches`] compares parameters and results only.
+fn function_fits(wanted: &FuncType, found: &FuncType) -> bool {
+    HeapType::ConcreteFunc(found.clone()).matches(&HeapType::ConcreteFunc(wanted.clone()))
 }
 
 /// Only what nobody can write may be of a narrower type than asked for.
@@ -176,7 +181,7 @@ fn global_fits(wanted: &GlobalType, found: &GlobalType) -> bool {
 
 fn table_fits(wanted: &TableType, found: &TableType, size: u64) -> bool {
     wanted.is_64() == found.is_64()
-        && wasmtime::RefType::eq(wanted.element(), found.element())
+        && RefType::eq(wanted.element(), found.element())
         && limits_fit((wanted.minimum(), wanted.maximum()), (size, found.maximum()))
 }
 

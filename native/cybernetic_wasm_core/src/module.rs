@@ -66,6 +66,11 @@ impl Function {
         &self.params
     }
 
+    /// Whether it takes references: an argument may then be a term of any size.
+    pub fn takes_references(&self) -> bool {
+        self.params.iter().any(|ty| matches!(ty, ValType::Ref(_)))
+    }
+
     /// Refuses a call with another number of arguments.
     pub fn check_arity(&self, given: usize) -> Result<(), CallError> {
         check_arity(&self.ty, true, given)
@@ -87,6 +92,11 @@ impl Import {
     /// The types of the results.
     pub fn results(&self) -> impl ExactSizeIterator<Item = ValType> + '_ {
         self.ty.results()
+    }
+
+    /// Whether it gives references: a result may then be a term of any size.
+    pub fn gives_references(&self) -> bool {
+        self.ty.results().any(|ty| matches!(ty, ValType::Ref(_)))
     }
 
     /// How many parameters it has.
@@ -158,10 +168,9 @@ impl Outline {
                     let tables = section.into_iter().map_while(Result::ok);
                     outline.most_elements = tables.map(|table| table.ty.initial).max().unwrap_or(0);
                 }
-                Payload::CustomSection(section) => outline.sections.push(CustomSection {
-                    name: section.name().to_owned(),
-                    size: section.data().len() as u64,
-                }),
+                Payload::CustomSection(section) => outline
+                    .sections
+                    .push(CustomSection { name: section.name().to_owned(), size: section.data().len() as u64 }),
                 _ => {}
             }
         }
@@ -192,8 +201,8 @@ impl Module {
     /// Compiles. The code is not yet counted against the node's ceiling: see [`Module::count_code`].
     pub(crate) fn compile(order: Order) -> Result<Self, Error> {
         let Order { digest, wasm, outline, requested, engine, ceilings, runtime } = order;
-        let module = wasmtime::Module::from_binary(&engine.wasmtime, &wasm)
-            .map_err(|error| explain(&wasm, requested, error))?;
+        let module =
+            wasmtime::Module::from_binary(&engine.wasmtime, &wasm).map_err(|error| explain(&wasm, requested, error))?;
         let imports = imported_functions(&module);
         let linked = linker::prepare(&engine, &module, &imports)?;
         let memory = module.exports().find(|export| matches!(export.ty(), ExternType::Memory(_)));

@@ -152,21 +152,24 @@ impl Runtime {
 
     /// Loads a module, in the binary or the text format, for an engine of `config`: from the cache, from another's
     /// compilation under way, or by compiling it on a thread of ours.
-    pub async fn load(self: &Arc<Self>, source: impl Into<Arc<[u8]>>, config: EngineConfig) -> Result<Arc<Module>, Error> {
-        let source = source.into();
-        let key = Key { digest: *blake3::hash(&source).as_bytes(), config };
-        self.load_keyed(key, source).await
+    pub async fn load(self: &Arc<Self>, source: impl AsRef<[u8]>, config: EngineConfig) -> Result<Arc<Module>, Error> {
+        self.begin_load(source.as_ref(), config).end().await
     }
 
-    async fn load_keyed(self: &Arc<Self>, key: Key, source: Arc<[u8]>) -> Result<Arc<Module>, Error> {
+    /// The part of a load that needs the source: its digest, a look into the cache, and at a miss a copy for the compiler.
+    pub(crate) fn begin_load(self: &Arc<Self>, source: &[u8], config: EngineConfig) -> Loading {
+        let key = Key { digest: *blake3::hash(source).as_bytes(), config };
+        self.begin(key, || source.into())
+    }
+
+    fn begin(self: &Arc<Self>, key: Key, source: impl FnOnce() -> Arc<[u8]>) -> Loading {
         let cached = self.settings.cache_bytes > 0;
-        let flight = match cached.then(|| self.cache.look_up(key)) {
-            Some(Lookup::Hit(module)) => return Ok(module),
-            Some(Lookup::Join(flight)) => flight,
-            Some(Lookup::Start(flight)) => self.compile(key, source, flight, cached),
-            None => self.compile(key, source, Arc::default(), cached),
-        };
-        flight.landed().await
+        match cached.then(|| self.cache.look_up(key)) {
+            Some(Lookup::Hit(module)) => Loading::Done(module),
+            Some(Lookup::Join(flight)) => Loading::UnderWay(flight),
+            Some(Lookup::Start(flight)) => Loading::UnderWay(self.compile(key, source(), flight, cached)),
+            None => Loading::UnderWay(self.compile(key, source(), Arc::default(), cached)),
+        }
     }
 
     /// Starts a compilation that lands `flight` whether or not anybody still waits for it.
@@ -225,9 +228,24 @@ impl Runtime {
         }
         let runtime = Weak::upgrade(&module.runtime).ok_or_else(|| Error::Internal("the runtime is gone".into()))?;
         let key = Key { digest: *module.digest(), config };
-        let variant = runtime.load_keyed(key, Arc::clone(module.wasm())).await?;
+        let variant = runtime.begin(key, || Arc::clone(module.wasm())).end().await?;
         module.keep_variant(config, &variant);
         Ok(variant)
+    }
+}
+
+/// A load that has begun.
+pub(crate) enum Loading {
+    Done(Arc<Module>),
+    UnderWay(Arc<Flight>),
+}
+
+impl Loading {
+    pub(crate) async fn end(self) -> Result<Arc<Module>, Error> {
+        match self {
+            Loading::Done(module) => Ok(module),
+            Loading::UnderWay(flight) => flight.landed().await,
+        }
     }
 }
 

@@ -132,7 +132,12 @@ impl Drop for StoreData {
 /// traps because of it fails with the limit and not with its own `unreachable`.
 #[async_trait::async_trait]
 impl ResourceLimiterAsync for StoreData {
-    async fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    async fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         // Beyond the module's own maximum Wasmtime refuses by itself, but only after this answer: count nothing for it.
         self.growing = 0;
         if maximum.is_some_and(|maximum| desired > maximum) {
@@ -147,7 +152,12 @@ impl ResourceLimiterAsync for StoreData {
         Ok(())
     }
 
-    async fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    async fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         self.growing = 0;
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(true);

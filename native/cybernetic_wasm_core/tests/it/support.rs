@@ -52,7 +52,11 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
-pub(crate) fn try_load(runtime: &Arc<Runtime>, source: impl AsRef<[u8]>, config: EngineConfig) -> Result<Arc<Module>, Error> {
+pub(crate) fn try_load(
+    runtime: &Arc<Runtime>,
+    source: impl AsRef<[u8]>,
+    config: EngineConfig,
+) -> Result<Arc<Module>, Error> {
     let mut execution = Execution::load(runtime, source.as_ref().into(), config);
     match Driver::default().drive(&mut execution)? {
         Product::Module(module) => Ok(module),
@@ -70,7 +74,12 @@ pub(crate) fn start(module: &Arc<Module>, name: &str, args: &[Value], limits: Li
     Execution::call(module, &function, args.to_vec(), (limits, *module.requested())).unwrap()
 }
 
-pub(crate) fn call_within(module: &Arc<Module>, name: &str, args: &[Value], limits: Limits) -> Result<Vec<Value>, Error> {
+pub(crate) fn call_within(
+    module: &Arc<Module>,
+    name: &str,
+    args: &[Value],
+    limits: Limits,
+) -> Result<Vec<Value>, Error> {
     Driver::default().values(&mut start(module, name, args, limits))
 }
 
@@ -88,7 +97,12 @@ pub(crate) fn instantiate(module: &Arc<Module>, limits: Limits) -> Result<Arc<In
     Driver::default().instance(module, limits)
 }
 
-pub(crate) fn start_on(instance: &Arc<Instance>, name: &str, args: &[Value], limits: Limits) -> Result<Execution, Error> {
+pub(crate) fn start_on(
+    instance: &Arc<Instance>,
+    name: &str,
+    args: &[Value],
+    limits: Limits,
+) -> Result<Execution, Error> {
     let function = instance.module().function(name)?;
     Execution::call_instance(instance, &function, args.to_vec(), limits)
 }
@@ -225,7 +239,10 @@ pub(crate) fn wait(execution: &Execution) {
     let (woken, wake_up) = mpsc::channel();
     let listener = Box::new(move || drop(woken.send(())));
     if let Some(left) = execution.listen(listener) {
-        assert!(wake_up.recv_timeout(left.min(PATIENCE)).is_ok() || left < PATIENCE, "nothing wakes a waiting execution");
+        assert!(
+            wake_up.recv_timeout(left.min(PATIENCE)).is_ok() || left < PATIENCE,
+            "nothing wakes a waiting execution"
+        );
     }
 }
 

@@ -8,29 +8,26 @@ use crate::{atoms, courier};
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::{Execution, Lane, may_run_inline};
+use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::module::{Function, Module};
 use rustler::{Atom, Binary, Encoder, Env, NifResult, Reference, ResourceArc, Term};
 use std::sync::Arc;
 
-/// The exported function `name` and the values of `args`.
-pub(super) fn prepare(module: &Module, name: &[u8], args: Vec<Term<'_>>) -> Result<(Arc<Function>, Vec<value::Value>), Error> {
+/// The exported function `name`, if it takes that many arguments.
+pub(super) fn find(module: &Module, name: &[u8], given: usize) -> Result<Arc<Function>, Error> {
     let function = module.function(&String::from_utf8_lossy(name))?;
-    function.check_arity(args.len())?;
-    let args = value::decode_all(args.into_iter(), function.params().iter().cloned())?;
-    Ok((function, args))
+    function.check_arity(given)?;
+    Ok(function)
 }
 
-/// Starts in a normal scheduler's NIF, which gives `:dirty` where it must not run the guest.
-pub(super) fn inline_or_dirty<'a>(
-    env: Env<'a>,
-    scheduling: Atom,
-    proven: bool,
-    make: impl FnOnce() -> Result<Execution, Error>,
-) -> Term<'a> {
-    if scheduling == atoms::dirty() || (scheduling == atoms::adaptive() && !proven) {
-        return atoms::dirty().encode(env);
-    }
-    started(env, make(), Lane::Inline)
+pub(super) fn values(function: &Function, arguments: Vec<Term<'_>>) -> Result<Vec<value::Value>, Error> {
+    Ok(value::decode_all(arguments.into_iter(), function.params().iter().cloned())?)
+}
+
+/// Whether a call may not start on the normal scheduler that asks. Arguments are decoded after this question, where the
+/// guest then runs: a reference may be a term of any size.
+pub(super) fn belongs_on_dirty(scheduling: Atom, function: &Function, instance: Option<&Instance>) -> bool {
+    scheduling == atoms::dirty() || (scheduling == atoms::adaptive() && !may_run_inline(function, instance))
 }
 
 pub(super) fn started<'a>(env: Env<'a>, execution: Result<Execution, Error>, lane: Lane) -> Term<'a> {
@@ -40,9 +37,14 @@ pub(super) fn started<'a>(env: Env<'a>, execution: Result<Execution, Error>, lan
     }
 }
 
-fn call(module: &Arc<Module>, function: &Arc<Function>, args: Vec<value::Value>, options: CallOptions) -> Result<Execution, Error> {
+fn call(
+    module: &Arc<Module>,
+    function: &Arc<Function>,
+    args: Vec<Term<'_>>,
+    options: CallOptions,
+) -> Result<Execution, Error> {
     let config = options.engine.unwrap_or(*module.requested());
-    Execution::call(module, function, args, (options.limits, config))
+    Execution::call(module, function, values(function, args)?, (options.limits, config))
 }
 
 #[rustler::nif]
@@ -54,11 +56,9 @@ fn execution_call<'a>(
     options: CallOptions,
     scheduling: Atom,
 ) -> Term<'a> {
-    match prepare(&module.0, &name, arguments) {
-        Ok((function, args)) => {
-            let proven = may_run_inline(&function, None);
-            inline_or_dirty(env, scheduling, proven, || call(&module.0, &function, args, options))
-        }
+    match find(&module.0, &name, arguments.len()) {
+        Ok(function) if belongs_on_dirty(scheduling, &function, None) => atoms::dirty().encode(env),
+        Ok(function) => started(env, call(&module.0, &function, arguments, options), Lane::Inline),
         Err(failure) => error::refused(env, failure),
     }
 }
@@ -71,8 +71,8 @@ fn execution_call_dirty<'a>(
     arguments: Vec<Term<'a>>,
     options: CallOptions,
 ) -> Term<'a> {
-    let prepared = prepare(&module.0, &name, arguments);
-    let execution = prepared.and_then(|(function, args)| call(&module.0, &function, args, options));
+    let function = find(&module.0, &name, arguments.len());
+    let execution = function.and_then(|function| call(&module.0, &function, arguments, options));
     started(env, execution, Lane::Dirty)
 }
 
@@ -111,7 +111,7 @@ fn command<'a>(
     lane: Lane,
 ) -> NifResult<Term<'a>> {
     let Some(execution) = resource.0.try_lock() else { return Ok(error::refused(env, CallError::Busy)) };
-    if lane == Lane::Inline && !execution.fits_inline() {
+    if lane == Lane::Inline && !execution.fits_inline(import) {
         return Ok(atoms::dirty().encode(env));
     }
     let given = decode_command(&execution, import, command)?.and_then(|command| execution.command(serial, command));

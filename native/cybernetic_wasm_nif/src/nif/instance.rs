@@ -1,11 +1,16 @@
 //! Live instances.
 
-use super::execution::{inline_or_dirty, prepare, started};
+use super::execution::{belongs_on_dirty, find, started, values};
+use crate::atoms;
 use crate::resources::{InstanceResource, ModuleResource};
 use crate::terms::error;
 use crate::terms::options::CallOptions;
-use cybernetic_wasm_core::execution::{Execution, Lane, may_run_inline};
-use rustler::{Atom, Binary, Env, ResourceArc, Term};
+use cybernetic_wasm_core::Error;
+use cybernetic_wasm_core::execution::{Execution, Lane};
+use cybernetic_wasm_core::instance::Instance;
+use cybernetic_wasm_core::module::Function;
+use rustler::{Atom, Binary, Encoder, Env, ResourceArc, Term};
+use std::sync::Arc;
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn instance_new<'a>(env: Env<'a>, module: ResourceArc<ModuleResource>, options: CallOptions) -> Term<'a> {
@@ -22,12 +27,9 @@ fn instance_call<'a>(
     options: CallOptions,
     scheduling: Atom,
 ) -> Term<'a> {
-    match prepare(instance.0.module(), &name, arguments) {
-        Ok((function, args)) => {
-            let proven = may_run_inline(&function, Some(&instance.0));
-            let make = || Execution::call_instance(&instance.0, &function, args, options.limits);
-            inline_or_dirty(env, scheduling, proven, make)
-        }
+    match find(instance.0.module(), &name, arguments.len()) {
+        Ok(function) if belongs_on_dirty(scheduling, &function, Some(&instance.0)) => atoms::dirty().encode(env),
+        Ok(function) => started(env, call(&instance.0, &function, arguments, options), Lane::Inline),
         Err(failure) => error::refused(env, failure),
     }
 }
@@ -40,8 +42,16 @@ fn instance_call_dirty<'a>(
     arguments: Vec<Term<'a>>,
     options: CallOptions,
 ) -> Term<'a> {
-    let prepared = prepare(instance.0.module(), &name, arguments);
-    let execution =
-        prepared.and_then(|(function, args)| Execution::call_instance(&instance.0, &function, args, options.limits));
+    let function = find(instance.0.module(), &name, arguments.len());
+    let execution = function.and_then(|function| call(&instance.0, &function, arguments, options));
     started(env, execution, Lane::Dirty)
+}
+
+fn call(
+    instance: &Arc<Instance>,
+    function: &Arc<Function>,
+    args: Vec<Term<'_>>,
+    options: CallOptions,
+) -> Result<Execution, Error> {
+    Execution::call_instance(instance, function, values(function, args)?, options.limits)
 }

@@ -59,8 +59,12 @@ fn percent(time: Duration) -> i32 {
 
 fn encode_ended<'a>(env: Env<'a>, execution: &Execution, step: &Step) -> Option<Term<'a>> {
     match step {
-        Step::Finished(product) => Some((atoms::finished(), encode_product(env, product), usage(env, execution)).encode(env)),
-        Step::Failed(failure) => Some((atoms::failed(), error::encode(env, failure), usage(env, execution)).encode(env)),
+        Step::Finished(product) => {
+            Some((atoms::finished(), encode_product(env, product), usage(env, execution)).encode(env))
+        }
+        Step::Failed(failure) => {
+            Some((atoms::failed(), error::encode(env, failure), usage(env, execution)).encode(env))
+        }
         _ => None,
     }
 }
@@ -107,7 +111,8 @@ fn usage<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
         0 => binary(env, b""),
         _ => binary(env, &execution.take_output()),
     };
-    let fields = (usage.fuel, usage.peak_memory, micros(usage.wall), micros(usage.slice), usage.slices, usage.host_calls);
+    let fields =
+        (usage.fuel, usage.peak_memory, micros(usage.wall), micros(usage.slice), usage.slices, usage.host_calls);
     (fields.0, fields.1, fields.2, fields.3, fields.4, fields.5, output).encode(env)
 }
 

@@ -7,13 +7,13 @@ use super::atom;
 use crate::atoms;
 use crate::resources::FuncRefResource;
 use cybernetic_wasm_core::error::CallError;
-pub(crate) use cybernetic_wasm_core::value::Value;
 use cybernetic_wasm_core::value::HostRef;
+pub(crate) use cybernetic_wasm_core::value::Value;
+use cybernetic_wasm_core::value::{HeapType, ValType};
 use parking_lot::Mutex;
 use rustler::env::SavedTerm;
 use rustler::{Atom, Binary, Encoder, Env, OwnedEnv, ResourceArc, Term, TermType};
 use std::sync::Arc;
-use cybernetic_wasm_core::value::{HeapType, ValType};
 
 /// An Elixir term in a guest's `externref`.
 struct HostTerm(Mutex<(OwnedEnv, SavedTerm)>);
@@ -69,7 +69,9 @@ fn tagged_bits(term: Term<'_>, tag: Atom) -> Option<u64> {
 fn number(term: Term<'_>) -> Option<f64> {
     match term.get_type() {
         TermType::Float => term.decode().ok(),
-        TermType::Integer => term.decode::<i64>().ok().filter(|value| value.unsigned_abs() <= 1 << 53).map(|value| value as f64),
+        TermType::Integer => {
+            term.decode::<i64>().ok().filter(|value| value.unsigned_abs() <= 1 << 53).map(|value| value as f64)
+        }
         TermType::Atom => match term.decode::<Atom>().ok()? {
             atom if atom == atoms::nan() => Some(f64::NAN),
             atom if atom == atoms::infinity() => Some(f64::INFINITY),
@@ -102,7 +104,9 @@ fn expected(ty: &ValType) -> String {
     match ty {
         ValType::I32 => "an i32 (integer from -2147483648 to 4294967295)".into(),
         ValType::I64 => "an i64 (integer from -9223372036854775808 to 18446744073709551615)".into(),
-        ValType::F32 => "an f32 (float or integer within range, :nan, :infinity, :neg_infinity or {:f32_bits, n})".into(),
+        ValType::F32 => {
+            "an f32 (float or integer within range, :nan, :infinity, :neg_infinity or {:f32_bits, n})".into()
+        }
         ValType::F64 => "an f64 (float, integer up to 2^53, :nan, :infinity, :neg_infinity or {:f64_bits, n})".into(),
         ValType::V128 => "a v128 (binary of 16 bytes)".into(),
         ValType::Ref(ty) => format!("{ty} (nil is null)"),

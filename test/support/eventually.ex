@@ -1,0 +1,22 @@
+defmodule Cybernetic.WASM.Eventually do
+  @moduledoc false
+  # For what happens soon but not at once: other threads clean up. The bound is only there so that a test ends.
+
+  import ExUnit.Assertions
+
+  @doc "Waits until `condition` gives something true, and gives that."
+  def eventually(condition, milliseconds \\ 10_000) do
+    wait(condition, System.monotonic_time(:millisecond) + milliseconds)
+  end
+
+  defp wait(condition, until) do
+    cond do
+      found = condition.() -> found
+      System.monotonic_time(:millisecond) > until -> flunk("it did not come about")
+      true -> Process.sleep(5) && wait(condition, until)
+    end
+  end
+
+  @doc "The messages in the caller's own mailbox."
+  def mailbox, do: self() |> Process.info(:messages) |> elem(1)
+end

@@ -1,0 +1,45 @@
+defmodule Cybernetic.WASM.FreshNode do
+  @moduledoc false
+  # A VM of its own for what is fixed when the application starts: its configuration, the node's ceilings, how the
+  # operating system limits it.
+
+  @doc """
+  Starts the application with `config` (under `:cybernetic`'s `:wasm`) in a new VM and evaluates `code` there. Gives what
+  it printed and its exit status.
+
+  `own:` is configuration under `:cybernetic_wasm`, `ulimit:` are arguments for the shell's `ulimit`.
+  """
+  def run(config, code, opts \\ []) do
+    environment = [
+      "Application.put_env(:cybernetic, :wasm, #{inspect(config)})",
+      "Application.put_all_env([cybernetic_wasm: #{inspect(Keyword.get(opts, :own, []))}])"
+    ]
+
+    start = "{:ok, _} = Application.ensure_all_started(:cybernetic_wasm)"
+    aliases = "alias Cybernetic.WASM.{Runtime, Executor, Host, LimitError}"
+    script = Enum.join(environment ++ [start, aliases, code], "\n")
+
+    System.cmd("sh", ["-c", command(opts), "sh", ebin(), script],
+      stderr_to_stdout: true,
+      env: [{"ERL_CRASH_DUMP_BYTES", "0"}]
+    )
+  end
+
+  @doc "As `run/3`, and gives the last line that was printed, as a term."
+  def eval(config, code, opts \\ []) do
+    {output, status} = run(config, "IO.puts(inspect((fn -> #{code} end).(), limit: :infinity))", opts)
+
+    if status != 0, do: ExUnit.Assertions.flunk("the VM ended with #{status}:\n#{output}")
+    {term, _} = output |> String.split("\n", trim: true) |> List.last() |> Code.eval_string()
+    term
+  end
+
+  defp command(opts) do
+    case Keyword.get(opts, :ulimit) do
+      nil -> ~S(exec elixir -pa "$1" -e "$2")
+      limit -> ~s(ulimit #{limit} && exec elixir -pa "$1" -e "$2")
+    end
+  end
+
+  defp ebin, do: Application.app_dir(:cybernetic_wasm, "ebin")
+end

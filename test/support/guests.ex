@@ -1,0 +1,35 @@
+defmodule Cybernetic.WASM.Guests do
+  @moduledoc false
+  # The guests that several tests share, and the way to load one written in place.
+
+  alias Cybernetic.WASM.Runtime
+
+  @doc "Compiles the text format, or bytes."
+  def load!(source, opts \\ []), do: Runtime.load_module!({:bytes, source}, opts)
+
+  @doc "The tour's guest: `process`, `add`, `div_mod`, `fib`, `spin`, `grow`, `recurse`, `fail`."
+  def compute(opts \\ []), do: Runtime.load_module!("priv/wasm/compute.wasm", opts)
+
+  @doc "A module that no other test loads: the same but for one constant."
+  def unique do
+    number = System.unique_integer([:positive])
+    ~s|(module (func (export "number") (result i32) i32.const #{number}))|
+  end
+
+  @doc "Calls `env.f` (`i32` to `i32`) from its export `run`, and `env.g` (nothing to nothing) from `side`."
+  def calling do
+    load!(~S"""
+    (module
+      (import "env" "f" (func $f (param i32) (result i32)))
+      (memory (export "memory") 1)
+      (func (export "run") (param i32) (result i32) (call $f (local.get 0)))
+      (func (export "double") (param i32) (result i32)
+        (i32.mul (local.get 0) (i32.const 2)))
+      (func (export "spin") (loop (br 0)))
+      (func (export "fail") unreachable))
+    """)
+  end
+
+  @doc "Imports that make `env.f` this function."
+  def f(function), do: %{"env" => %{"f" => function}}
+end
