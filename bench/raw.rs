@@ -1,1 +1,162 @@
-fn main() {}
+//! The other side of the comparison: the same guests on plain Wasmtime and the same kernels as native code, both driven
+//! from Rust with nothing in between. `mix wasm.bench` runs it; by hand:
+//!
+//!     cargo bench --workspace --bench raw -- [--quick] [calls] [loads] [kernels]
+//!
+//! Each line that it prints is a JSON object: a name, the median and the least time of one piece of work in nanoseconds.
+
+#[path = "raw/core.rs"]
+mod core;
+#[path = "raw/guest.rs"]
+mod guest;
+#[path = "guests/kernels/src/kernels.rs"]
+#[expect(unreachable_pub, reason = "the file is a guest's too, and exports there")]
+mod kernels;
+#[path = "raw/measure.rs"]
+mod measure;
+
+use guest::{Guest, Host, Metering, drive};
+use measure::{Effort, Subject, compare};
+use std::hint::black_box;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+use wasmtime::{Caller, Linker, Module, Result, Val};
+
+const KERNELS: &[u8] = include_bytes!("guests/kernels.wasm");
+const COMPUTE: &[u8] = include_bytes!("../priv/wasm/compute.wasm");
+const HOST_CALLS: &str = include_str!("guests/host_calls.wat");
+
+type Native = fn(u32) -> u64;
+
+/// The kernels, what they are called with, and the same as native code. The Elixir side has the same list.
+const WORK: [(&str, u32, Native); 3] =
+    [("fib", 35, kernels::fib), ("sha256", 16, kernels::sha256), ("mandelbrot", 256, kernels::mandelbrot)];
+
+fn main() -> Result<()> {
+    // Cargo adds its own `--bench`.
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let quick = args.iter().any(|arg| arg == "--quick");
+    let wanted = |group: &str| args.iter().all(|arg| arg.starts_with("--")) || args.iter().any(|arg| arg == group);
+
+    if wanted("calls") {
+        calls(effort(quick, 50, 15))?;
+    }
+    if wanted("loads") {
+        loads(effort(quick, 100, 9))?;
+    }
+    if wanted("kernels") {
+        kernels(effort(quick, 1, 7))?;
+    }
+    Ok(())
+}
+
+fn effort(quick: bool, milliseconds: u64, rounds: usize) -> Effort {
+    match quick {
+        true => Effort { round: Duration::from_millis(milliseconds / 4), rounds: rounds / 2 },
+        false => Effort { round: Duration::from_millis(milliseconds), rounds },
+    }
+}
+
+fn calls(effort: Effort) -> Result<()> {
+    let hosts = [Metering::None, Metering::Epoch, Metering::Fuel].map(Host::new);
+    let mut subjects = Vec::new();
+    for host in &hosts {
+        let host = host.as_ref().map_err(|error| wasmtime::format_err!("{error:#}"))?;
+        let metering = host.metering.name();
+        subjects.push(warm_typed(format!("warm call, typed, {metering}"), host)?);
+        subjects.push(warm(format!("warm call, {metering}"), host)?);
+        subjects.push(fresh(format!("fresh call, small guest, {metering}"), host, COMPUTE)?);
+        subjects.push(fresh(format!("fresh call, Rust guest, {metering}"), host, KERNELS)?);
+        subjects.push(host_call(format!("host call, answered at once, {metering}"), host, false)?);
+        subjects.push(host_call(format!("host call, suspended, {metering}"), host, true)?);
+    }
+    let runtime = core::runtime();
+    subjects.push(core::warm("warm call, the library without the BEAM", &runtime, KERNELS)?);
+    subjects.push(core::fresh("fresh call, small guest, the library without the BEAM", &runtime, COMPUTE)?);
+    compare(subjects, effort)
+}
+
+fn warm_typed<'a>(name: String, host: &Host) -> Result<Subject<'a>> {
+    let Guest { mut store, instance } = host.guest(KERNELS)?;
+    let add = instance.get_typed_func::<(i32, i32), i32>(&mut store, "add")?;
+    Ok(Subject::each(name, move || drive(add.call_async(&mut store, black_box((2, 3)))).map(|_| ())))
+}
+
+fn warm<'a>(name: String, host: &Host) -> Result<Subject<'a>> {
+    let mut guest = host.guest(KERNELS)?;
+    let add = guest.func("add")?;
+    Ok(Subject::each(name, move || guest.call(&add, black_box(&[Val::I32(2), Val::I32(3)])).map(|_| ())))
+}
+
+/// A store, an instance and a call, each time anew.
+fn fresh<'a>(name: String, host: &'a Host, wasm: &[u8]) -> Result<Subject<'a>> {
+    let prepared = host.prepare(wasm)?;
+    let add = prepared.module().get_export_index("add");
+    let add = add.ok_or_else(|| wasmtime::format_err!("no function add"))?;
+    Ok(Subject::each(name, move || {
+        let mut store = host.store()?;
+        let instance = drive(prepared.instantiate_async(&mut store))?;
+        let func = instance.get_module_export(&mut store, &add).and_then(wasmtime::Extern::into_func);
+        let func = func.ok_or_else(|| wasmtime::format_err!("no function add"))?;
+        Guest { store, instance }.call(&func, black_box(&[Val::I32(2), Val::I32(3)])).map(|_| ())
+    }))
+}
+
+/// A call from the guest to the host and back; `suspended` leaves the guest's stack in between, as the library must.
+fn host_call<'a>(name: String, host: &Host, suspended: bool) -> Result<Subject<'a>> {
+    let module = Module::from_binary(&host.engine, &wat::parse_str(HOST_CALLS)?)?;
+    let mut linker: Linker<()> = Linker::new(&host.engine);
+    linker.func_wrap_async("host", "next", move |_: Caller<'_, ()>, (value,): (i32,)| {
+        Box::new(async move {
+            if suspended {
+                suspend().await;
+            }
+            value.wrapping_add(1)
+        })
+    })?;
+    let mut store = host.store()?;
+    let instance = drive(linker.instantiate_async(&mut store, &module))?;
+    let mut guest = Guest { store, instance };
+    let calls = guest.func("calls")?;
+    Ok(Subject::new(name, move |times| {
+        let began = Instant::now();
+        guest.call(&calls, &[Val::I32(times as i32)])?;
+        Ok(began.elapsed())
+    }))
+}
+
+async fn suspend() {
+    let mut suspended = false;
+    std::future::poll_fn(|_| if std::mem::replace(&mut suspended, true) { Poll::Ready(()) } else { Poll::Pending })
+        .await;
+}
+
+/// Compiling, without cache: the kernels, which are a small program of a real language.
+fn loads(effort: Effort) -> Result<()> {
+    let host = Host::new(Metering::Fuel)?;
+    let cold = Subject::each("cold load", || Module::from_binary(&host.engine, black_box(KERNELS)).map(|_| ()));
+    compare(vec![cold], effort)
+}
+
+fn kernels(effort: Effort) -> Result<()> {
+    use Metering::{CallsAndLoops, Entries, Epoch, Fuel, None};
+    let hosts = [None, Epoch, Fuel, CallsAndLoops, Entries].map(Host::new).into_iter().collect::<Result<Vec<_>>>()?;
+    for (kernel, argument, native) in WORK {
+        let mut subjects = vec![Subject::each(format!("{kernel}, native"), || {
+            black_box(native(black_box(argument)));
+            Ok(())
+        })];
+        for host in &hosts {
+            subjects.push(kernel_in_wasm(host, kernel, argument)?);
+        }
+        compare(subjects, effort)?;
+    }
+    Ok(())
+}
+
+fn kernel_in_wasm<'a>(host: &Host, kernel: &str, argument: u32) -> Result<Subject<'a>> {
+    let mut guest = host.guest(KERNELS)?;
+    let func = guest.func(kernel)?;
+    let name = format!("{kernel}, {}", host.metering.name());
+    Ok(Subject::each(name, move || guest.call(&func, &[Val::I32(argument as i32)]).map(|_| ())))
+}

@@ -4,6 +4,8 @@ defmodule Cybernetic.WASM.Eventually do
 
   import ExUnit.Assertions
 
+  alias Cybernetic.WASM.Runtime
+
   @doc "Waits until `condition` gives something true, and gives that."
   def eventually(condition, milliseconds \\ 10_000) do
     wait(condition, System.monotonic_time(:millisecond) + milliseconds)
@@ -15,6 +17,15 @@ defmodule Cybernetic.WASM.Eventually do
       System.monotonic_time(:millisecond) > until -> flunk("it did not come about")
       true -> Process.sleep(5) && wait(condition, until)
     end
+  end
+
+  @doc """
+  What the node uses once the guests of earlier tests are gone: they are unwound on a thread of their own, a little later.
+  """
+  def quiet do
+    eventually(fn -> Runtime.stats().live_instances == 0 end, 30_000)
+    eventually(fn -> Runtime.stats().total_memory == 0 end)
+    Runtime.stats()
   end
 
   @doc "The messages in the caller's own mailbox."

@@ -27,7 +27,8 @@ defmodule Cybernetic.WASM.FreshNode do
 
   @doc "As `run/3`, and gives the last line that was printed, as a term."
   def eval(config, code, opts \\ []) do
-    {output, status} = run(config, "IO.puts(inspect((fn -> #{code} end).(), limit: :infinity))", opts)
+    {output, status} =
+      run(config, "IO.puts(inspect((fn -> #{code} end).(), limit: :infinity))", opts)
 
     if status != 0, do: ExUnit.Assertions.flunk("the VM ended with #{status}:\n#{output}")
     {term, _} = output |> String.split("\n", trim: true) |> List.last() |> Code.eval_string()

@@ -32,6 +32,10 @@ defmodule Cybernetic.WASM.CallError do
   @typedoc "The caller's mistake."
   @type t :: %__MODULE__{reason: atom, blame: :caller}
 
+  alias Cybernetic.WASM.Error
+
+  @most_named 20
+
   @impl true
   def message(%__MODULE__{reason: :no_such_export} = error) do
     "no function is exported as #{inspect(error.export)}#{known(error.known)}"
@@ -69,5 +73,10 @@ defmodule Cybernetic.WASM.CallError do
 
   defp known([]), do: "; the module exports no function"
   defp known(nil), do: ""
-  defp known(names), do: "; exported are: #{Enum.join(names, ", ")}"
+
+  defp known(names) do
+    {named, others} = Enum.split(names, @most_named)
+    more = if others == [], do: "", else: ", and more"
+    "; exported are: #{Enum.map_join(named, ", ", &Error.visible/1)}#{more}"
+  end
 end

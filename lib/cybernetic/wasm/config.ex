@@ -30,7 +30,7 @@ defmodule Cybernetic.WASM.Config do
   | `:cache_compiled_modules` | | `true` | keep compiled modules in memory |
   | `:cache_size` | bytes | 268,435,456 | of code and source in the cache |
   | `:parallel_execution` | | `true` | `false`: one guest at a time on this node |
-  | `:max_live_instances` | guests | a tenth of the kernel's `vm.max_map_count`, at most 10,000 | live at once on this node |
+  | `:max_live_instances` | guests | a fifth of the kernel's `vm.max_map_count` less 15,000, at most 10,000 | live at once on this node |
   | `:max_total_memory` | bytes | 8,589,934,592 | of all guests of this node |
   | `:max_code_memory` | bytes | 1,073,741,824 | of compiled code on this node |
   """

@@ -38,4 +38,8 @@ defmodule Cybernetic.WASM.Error do
     error = struct!(Map.fetch!(@structs, kind), fields)
     struct(error, more)
   end
+
+  @doc "A guest's name as a message may show it: a stranger chose it, and it may hold a terminal's control sequences."
+  @spec visible(String.t()) :: String.t()
+  def visible(name), do: if(name =~ ~r/\A[\x21-\x7e]+\z/, do: name, else: inspect(name))
 end

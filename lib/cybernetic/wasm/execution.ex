@@ -61,7 +61,7 @@ defmodule Cybernetic.WASM.Execution do
     context = %Context{execution: execution, import: import, serial: serial, plan: plan}
 
     case run_host_function(context, args) do
-      {:return, values} -> context |> reply(values) |> loop(plan, nil)
+      {:return, values} -> reply(context, values)
       {:raise, error} -> context |> native_command(:raise) |> loop(plan, error)
       {:ended, ended} -> ended
     end
@@ -133,20 +133,25 @@ defmodule Cybernetic.WASM.Execution do
 
   defp values(0, _ignored), do: []
   defp values(1, value), do: [value]
-  defp values(_several, values) when is_list(values), do: values
+  # `length` fails, and so does the guard, where a list is improper.
+  defp values(_several, values) when length(values) >= 0, do: values
 
   defp values(several, value),
-    do: raise(ArgumentError, "a list of #{several} results expected, got: #{inspect(value)}")
+    do:
+      raise(
+        ArgumentError,
+        "a list of #{several} results expected, got: #{inspect(value, limit: 5, printable_limit: 80)}"
+      )
 
-  defp reply(context, values) do
+  defp reply(%Context{plan: plan} = context, values) do
     case native_command(context, {:return, values}) do
       {:refused, {:call, %{reason: reason}} = error} when reason in [:type, :arity] ->
         # The function returned what its type does not take: that is its failure, and the guest is unwound for it.
         raised = host_error(context, :error, Error.from_native(error), [])
-        context |> native_command(:raise) |> loop(context.plan, raised)
+        context |> native_command(:raise) |> loop(plan, raised)
 
       step ->
-        step
+        loop(step, plan, nil)
     end
   end
 
@@ -194,8 +199,8 @@ defmodule Cybernetic.WASM.Execution do
 
   @doc "Takes output of the guest; past the limit the host function is left and the guest stopped."
   @spec emit(Context.t(), binary) :: :ok
-  def emit(%Context{execution: execution}, bytes) do
-    case Native.execution_emit(execution, bytes) do
+  def emit(%Context{execution: execution, serial: serial}, bytes) do
+    case Native.execution_emit(execution, serial, bytes) do
       :ok -> :ok
       {:refused, error} -> give_up(Error.from_native(error))
     end
@@ -207,7 +212,10 @@ defmodule Cybernetic.WASM.Execution do
 
   @doc "Milliseconds until the deadline of a suspended execution."
   @spec time_left(reference) :: non_neg_integer
-  def time_left(execution), do: Native.execution_time_left(execution)
+  def time_left(execution) do
+    with {:refused, error} <- Native.execution_time_left(execution),
+         do: raise(Error.from_native(error))
+  end
 
   # Usage
 

@@ -27,9 +27,9 @@ defmodule Cybernetic.WASM.Host do
       iex> {:ok, module} = Cybernetic.WASM.Runtime.load_module({:bytes, wat})
       iex> Cybernetic.WASM.Executor.call(module, "run", [], imports: %{"env" => %{"add" => fn _ctx, a, b -> a + b end}})
       {:ok, 5}
-      iex> {:error, error} = Cybernetic.WASM.Executor.call(module, "run", [], imports: %{"env" => %{"add" => fn _ctx, a, _b -> div(a, 0) end}})
+      iex> {:error, error} = Cybernetic.WASM.Executor.call(module, "run", [], imports: %{"env" => %{"add" => fn _ctx, _a, _b -> raise "no" end}})
       iex> error.reason
-      %ArithmeticError{message: "bad argument in arithmetic expression"}
+      %RuntimeError{message: "no"}
   """
 
   alias Cybernetic.WASM.{CallError, Error, Execution, Value}
@@ -67,7 +67,18 @@ defmodule Cybernetic.WASM.Host do
 
   @doc "Calls an export of the guest while it is suspended in this host call, within what the call has left of its limits."
   @spec call(ctx, String.t(), [Value.t()]) :: {:ok, Value.result()} | {:error, Error.t()}
-  def call(ctx, function, args \\ []), do: Execution.command(ctx, {:call, function, args})
+  def call(ctx, function, args \\ [])
+
+  # `length` fails, and so does the guard, where the list is improper.
+  def call(ctx, function, args) when is_binary(function) and length(args) >= 0 do
+    Execution.command(ctx, {:call, function, args})
+  end
+
+  def call(_ctx, function, args) do
+    raise ArgumentError,
+          "a function's name and a proper list of arguments are needed, got: " <>
+            inspect({function, args}, limit: 5, printable_limit: 80)
+  end
 
   @doc "Puts out bytes: they are the `output` of the finished `Cybernetic.WASM.Run`. Past `max_output` the guest is stopped."
   @spec emit(ctx, iodata) :: :ok
@@ -80,8 +91,10 @@ defmodule Cybernetic.WASM.Host do
   @doc "Fuel that the call has left; `nil` where metering is by epochs."
   @spec fuel_left(ctx) :: non_neg_integer | nil
   def fuel_left(ctx) do
-    {:ok, fuel} = Execution.command(ctx, :fuel)
-    fuel
+    case Execution.command(ctx, :fuel) do
+      {:ok, fuel} -> fuel
+      {:error, error} -> raise error
+    end
   end
 
   @doc "Milliseconds that the call has left."

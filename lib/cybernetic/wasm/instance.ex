@@ -9,7 +9,7 @@ defmodule Cybernetic.WASM.Instance do
   @enforce_keys [:ref, :module]
   defstruct [:ref, :module]
 
-  @opaque t :: %__MODULE__{}
+  @type t :: %__MODULE__{}
 
   @spec new(Module.t(), keyword) :: {:ok, t} | {:error, Error.t()}
   def new(%Module{} = module, opts \\ []) do

@@ -38,6 +38,10 @@ defmodule Cybernetic.WASM.LimitError do
 
   @impl true
   def message(%__MODULE__{} = error) do
-    "the #{error.limit} limit was reached: #{error.allowed} #{@units[error.limit]} allowed, #{error.used} used or asked for"
+    "the #{error.limit} limit was reached: #{error.allowed} #{@units[error.limit]} allowed, #{used(error)}"
   end
+
+  defp used(%{limit: limit}) when limit in [:fuel, :stack], do: "all used"
+  defp used(%{limit: :timeout, used: used}), do: "#{used} used"
+  defp used(%{used: used}), do: "#{used} asked for"
 end

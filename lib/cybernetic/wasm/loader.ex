@@ -4,6 +4,7 @@ defmodule Cybernetic.WASM.Loader do
   # runtime's in Rust, which a load drives as an execution: a caller that dies leaves a compilation that others may use.
 
   alias Cybernetic.WASM.{Config, Error, Execution, LoadError, Module, Native, Options}
+  alias Cybernetic.WASM.Execution.Plan
 
   # The digest of a larger source takes more time than a normal scheduler gives.
   @inline_bytes 65_536
@@ -22,7 +23,8 @@ defmodule Cybernetic.WASM.Loader do
 
     with {:ok, bytes} <- fetch(source, Map.get(opts, :max_module_size, config.max_module_size)),
          {:ok, ref} <- compile(bytes, engine) do
-      {:ok, Module.new(ref, name: name(source), size: byte_size(bytes), engine: engine)}
+      module = Module.new(ref, name: name(source), size: byte_size(bytes), engine: engine)
+      {:ok, plan(module)}
     else
       {:error, %LoadError{} = error} -> {:error, %{error | source: describe(source)}}
       error -> error
@@ -94,6 +96,14 @@ defmodule Cybernetic.WASM.Loader do
   end
 
   defp compile(bytes, engine), do: bytes |> Native.module_load_dirty(engine) |> Execution.finish()
+
+  # Most calls bring no options: theirs is made once. The configuration does not change once it is read.
+  defp plan(%Module{imports: [], unlinkable: []} = module) do
+    {:ok, plan} = Plan.new(module, [])
+    %{module | plan: plan}
+  end
+
+  defp plan(module), do: module
 
   defp name({:bytes, _bytes}), do: nil
   defp name(path), do: Path.basename(path)

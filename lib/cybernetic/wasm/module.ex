@@ -16,10 +16,11 @@ defmodule Cybernetic.WASM.Module do
   alias Cybernetic.WASM.Native
 
   @enforce_keys [:ref, :digest, :size, :engine]
-  defstruct [:ref, :digest, :name, :size, :engine, imports: [], unlinkable: []]
+  # `plan` is that of a call without options, where the module can be called without any.
+  defstruct [:ref, :digest, :name, :size, :engine, :plan, imports: [], unlinkable: []]
 
-  @typedoc "A compiled module."
-  @opaque t :: %__MODULE__{}
+  @typedoc "A compiled module. Its other fields are private."
+  @type t :: %__MODULE__{digest: String.t(), name: String.t() | nil, size: non_neg_integer}
 
   @typedoc "A value type in the text format's words, such as `\"i32\"`."
   @type value_type :: String.t()

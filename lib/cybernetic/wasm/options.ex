@@ -55,28 +55,34 @@ defmodule Cybernetic.WASM.Options do
   ]
   @counts [:max_table_elements, :max_instances, :max_output, :max_host_calls, :cache_size]
   @booleans [:deterministic, :cache_compiled_modules, :parallel_execution]
-  @choices %{
-    metering: [:fuel, :epoch],
-    scheduling: [:adaptive, :dirty, :inline],
-    allocation: [:pooling, :on_demand],
-    runtime: [:wasmtime]
-  }
+  # With their words for the message, which no call should have to make.
+  @choices for {key, choices} <- [
+                 metering: [:fuel, :epoch],
+                 scheduling: [:adaptive, :dirty, :inline],
+                 allocation: [:pooling, :on_demand],
+                 runtime: [:wasmtime]
+               ],
+               into: %{},
+               do: {key, {"one of " <> Enum.map_join(choices, ", ", &inspect/1), choices}}
   @most 0xFFFF_FFFF_FFFF
 
   defp type(key) when key in @positive,
-    do: {"a positive integer", &(is_integer(&1) and &1 in 1..@most)}
+    do: {"an integer from 1 to #{@most}", &(is_integer(&1) and &1 in 1..@most)}
 
   defp type(key) when key in @counts,
-    do: {"a non-negative integer", &(is_integer(&1) and &1 in 0..@most)}
+    do: {"an integer from 0 to #{@most}", &(is_integer(&1) and &1 in 0..@most)}
 
   defp type(key) when key in @booleans, do: {"true or false", &is_boolean/1}
 
   defp type(key) when key in [:timeout, :max_execution_time] do
-    {"a positive integer of milliseconds", &(is_integer(&1) and &1 in 1..@longest_wait)}
+    {"an integer of milliseconds from 1 to #{@longest_wait}",
+     &(is_integer(&1) and &1 in 1..@longest_wait)}
   end
 
   defp type(:wait),
-    do: {"a non-negative integer of milliseconds", &(is_integer(&1) and &1 in 0..@longest_wait)}
+    do:
+      {"an integer of milliseconds from 0 to #{@longest_wait}",
+       &(is_integer(&1) and &1 in 0..@longest_wait)}
 
   defp type(:max_stack),
     do:
@@ -101,7 +107,7 @@ defmodule Cybernetic.WASM.Options do
   defp type(:data), do: {"any term", fn _ -> true end}
 
   defp type(key) do
-    choices = Map.fetch!(@choices, key)
-    {"one of #{list(choices)}", &(&1 in choices)}
+    {expected, choices} = Map.fetch!(@choices, key)
+    {expected, &(&1 in choices)}
   end
 end

@@ -30,12 +30,17 @@ defmodule Cybernetic.WASM.TrapError do
           blame: :guest
         }
 
+  alias Cybernetic.WASM.Error
+
   @impl true
   def message(%__MODULE__{} = error) do
     "the guest trapped: #{error.detail}#{Enum.map(error.frames, &line/1)}"
   end
 
-  defp line(frame), do: "\n  in #{frame.name || "function #{frame.function}"}#{at(frame.offset)}"
+  defp line(frame), do: "\n  in #{name(frame)}#{at(frame.offset)}"
+
+  defp name(%{name: nil, function: index}), do: "function #{index}"
+  defp name(%{name: name}), do: Error.visible(name)
 
   defp at(nil), do: ""
   defp at(offset), do: " at offset #{offset}"

@@ -8,7 +8,7 @@ pub(crate) use ticker::Ticker;
 
 use crate::error::Error;
 use wasmparser::WasmFeatures;
-use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, InstanceAllocationStrategy, OperatorCost, PoolingAllocationConfig};
 
 /// How a guest's running time is cut into slices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +26,9 @@ pub enum Allocation {
     Pooling,
     /// Mapped for each guest: slower, no bound but the node's.
     OnDemand,
+    /// The same where address space is limited: no more is reserved than a guest has, so that every access is checked in
+    /// code and growing may move a memory.
+    Scarce,
 }
 
 /// What an engine is made for. Two modules of the same configuration share an engine.
@@ -62,7 +65,8 @@ pub const POOL_TABLE_ELEMENTS: u64 = 100_000;
 /// Memories and tables of one module that a pool takes; a module with more goes on demand.
 pub const POOL_PER_MODULE: u32 = 4;
 
-const POOL_MEMORY: usize = 4 << 30;
+/// Bytes of a memory that a pool's slot holds.
+pub(crate) const POOL_MEMORY: usize = 4 << 30;
 
 /// The features that can be switched, by the names of the option.
 const SWITCHES: &[(&str, WasmFeatures)] = &[
@@ -172,6 +176,7 @@ fn wasmtime_config(config: &EngineConfig) -> Config {
     let mut wasmtime = Config::new();
     wasmtime
         .consume_fuel(config.metering == Metering::Fuel)
+        .operator_cost(operator_cost())
         .epoch_interruption(config.metering == Metering::Epoch)
         .cranelift_nan_canonicalization(config.deterministic)
         .relaxed_simd_deterministic(config.deterministic)
@@ -184,8 +189,25 @@ fn wasmtime_config(config: &EngineConfig) -> Config {
     match config.allocation {
         Allocation::Pooling => wasmtime.allocation_strategy(InstanceAllocationStrategy::Pooling(pool())),
         Allocation::OnDemand => wasmtime.allocation_strategy(InstanceAllocationStrategy::OnDemand),
+        Allocation::Scarce => wasmtime
+            .allocation_strategy(InstanceAllocationStrategy::OnDemand)
+            .memory_reservation(0)
+            .memory_guard_size(64 << 10)
+            // Growing page by page must not copy the whole memory each time.
+            .memory_reservation_for_growth(16 << 20),
     };
     wasmtime
+}
+
+/// Growing is not charged by size. What a guest can grow is bounded by its limits, and the charge has a hole: it is made
+/// before the growth is refused, is as large as the guest likes where indices have 64 bits, and so can make Wasmtime's
+/// fuel counter overflow. A guest whose counter has done that never runs dry and never yields: nothing could end it. The
+/// other instructions that are charged by size trap when theirs is absurd.
+fn operator_cost() -> OperatorCost {
+    let mut cost = OperatorCost::new();
+    cost.variable.memory_grow_per_page = 0;
+    cost.variable.table_grow_per_element = 0;
+    cost
 }
 
 /// The pool's shape: slots for [`POOL_SLOTS`] guests; what a guest may really use is its limits' affair.

@@ -1,5 +1,9 @@
 //! What can go wrong, as facts: one enum, its `kind` and whose fault it is. The text is derived from the facts.
 
+mod classify;
+
+pub(crate) use classify::classify;
+
 use std::fmt;
 use thiserror::Error;
 
@@ -217,7 +221,7 @@ pub enum CallError {
 /// A trap: the guest did what the specification forbids.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trap {
-    /// Snake-case code, from a fixed set: see [`trap_code`].
+    /// Snake-case code, from a fixed set: see `classify`.
     pub code: &'static str,
     /// The trap's text.
     pub message: String,
@@ -306,30 +310,5 @@ impl LimitError {
     /// A limit that struck.
     pub fn new(limit: Limit, allowed: u64, used: u64) -> Self {
         Self { limit, allowed, used }
-    }
-}
-
-/// The snake-case code of a Wasmtime trap.
-pub fn trap_code(trap: wasmtime::Trap) -> &'static str {
-    use wasmtime::Trap::*;
-    match trap {
-        StackOverflow => "stack_overflow",
-        MemoryOutOfBounds => "memory_out_of_bounds",
-        HeapMisaligned => "unaligned_atomic",
-        TableOutOfBounds => "table_out_of_bounds",
-        IndirectCallToNull => "indirect_call_to_null",
-        BadSignature => "indirect_call_type_mismatch",
-        IntegerOverflow => "integer_overflow",
-        IntegerDivisionByZero => "integer_divide_by_zero",
-        BadConversionToInteger => "invalid_conversion_to_integer",
-        UnreachableCodeReached => "unreachable",
-        NullReference => "null_reference",
-        ArrayOutOfBounds => "array_out_of_bounds",
-        AllocationTooLarge => "allocation_too_large",
-        CastFailure => "cast_failure",
-        OutOfFuel => "out_of_fuel",
-        Interrupt => "interrupt",
-        UncaughtException => "uncaught_exception",
-        _ => "other",
     }
 }

@@ -8,10 +8,10 @@ mod pace;
 pub use pace::Pace;
 
 use crate::engine::{Allocation, EngineConfig, Metering, POOL_TABLE_ELEMENTS, Ticker, YIELD_FUEL};
-use crate::error::{CallError, Error, LimitError};
+use crate::error::{CallError, Error, LimitError, classify};
 use crate::host::{self, Answer, Command};
 use crate::instance::{Instance, Live, MemberId};
-use crate::invocation::{INLINE_MEMORY, Invocation, Listener, Notice};
+use crate::invocation::{INLINE_MEMORY, Invocation, Listener, Notice, later};
 use crate::limits::{Ceilings, Limits, Place};
 use crate::linker::Joining;
 use crate::module::{Function, Import, Module};
@@ -117,6 +117,7 @@ pub struct Execution {
     slice: Duration,
     slices: u64,
     last_slice: Duration,
+    seen: Instant,
 }
 
 impl std::fmt::Debug for Execution {
@@ -196,8 +197,7 @@ impl Execution {
         execution.work = Some(Box::pin(async move {
             invocation.turn.take().await;
             let live = lease.live()?;
-            let engine = Arc::clone(live.module().engine());
-            store::begin(&mut live.store, &engine, &invocation)?;
+            store::begin(&mut live.store, &invocation)?;
             let result = live.call(callee, &function, args).await;
             store::end(&live.store, &invocation);
             lease.settle(&invocation, &result);
@@ -206,8 +206,8 @@ impl Execution {
         Ok(execution)
     }
 
-    /// One more instance in a live guest: `module` is bound to the guest's registered members and, for functions from
-    /// other names, to the host, which `offers` some. Its start function runs under `limits`.
+    /// One more instance in a live guest. What `module` imports from a registered name is bound to what that member
+    /// exports, functions from other names to the host, which `offers` some. Its start function runs under `limits`.
     pub fn link(
         instance: &Arc<Instance>,
         module: &Arc<Module>,
@@ -215,17 +215,17 @@ impl Execution {
         limits: Limits,
     ) -> Result<Self, Error> {
         let mut execution = Self::on(instance, limits)?;
-        let config = instance.engine_for(module)?;
+        let (runtime, config) = (runtime_of(module)?, instance.engine_for(module)?);
         let invocation = Arc::clone(&execution.invocation);
         let offered = module.imports().iter().map(offers).collect();
         let (module, instance) = (Arc::clone(module), Arc::clone(instance));
         execution.work = Some(Box::pin(async move {
-            let joining = Joining { module: Runtime::variant(&module, config).await?, offered };
+            let place = queue(runtime.ceilings(), module.weight(), &invocation).await?;
+            let joining = Joining { module: Runtime::variant(&module, config).await?, offered, place };
             let mut lease = instance.lease()?;
             invocation.turn.take().await;
             let live = lease.live()?;
-            let engine = Arc::clone(live.module().engine());
-            store::begin(&mut live.store, &engine, &invocation)?;
+            store::begin(&mut live.store, &invocation)?;
             let result = instance.join(live, joining).await;
             store::end(&live.store, &invocation);
             lease.settle(&invocation, &result);
@@ -267,6 +267,7 @@ impl Execution {
             slice: Duration::ZERO,
             slices: 1,
             last_slice: Duration::ZERO,
+            seen: invocation.started,
         }
     }
 
@@ -277,9 +278,11 @@ impl Execution {
 
     /// Runs the guest until it ends, calls the host, waits, or has spent the lane's time.
     pub fn step(&mut self, lane: Lane) -> Step {
-        let began = Instant::now();
+        // Each look at the clock is a twentieth of a short call, and a new execution is stepped at once.
+        let began = if self.slice.is_zero() { self.invocation.started } else { Instant::now() };
         let step = self.poll_until(began, lane);
-        self.last_slice = began.elapsed();
+        self.seen = Instant::now();
+        self.last_slice = self.seen.saturating_duration_since(began);
         self.slice += self.last_slice;
         if let Some((function, which)) = &self.function {
             let pace = &function.pace[*which];
@@ -311,7 +314,11 @@ impl Execution {
             invocation.before_poll();
             let poll = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut Context::from_waker(&waker))));
             match poll {
-                Ok(Poll::Ready(result)) => return self.end(result),
+                Ok(Poll::Ready(result)) => {
+                    // What has run to its end holds nothing that takes time to drop.
+                    self.work = None;
+                    return self.end(result);
+                }
                 Err(panic) => return self.end(Err(Error::Internal(crate::panic_message(&*panic)))),
                 Ok(Poll::Pending) => {}
             }
@@ -390,6 +397,11 @@ impl Execution {
         self.invocation.peak_memory() <= INLINE_MEMORY && !import.is_some_and(Import::gives_references)
     }
 
+    /// Whether `serial` names the innermost open host call, the only one that may ask for anything.
+    pub fn is_open(&self, serial: u64) -> bool {
+        self.invocation.is_open(serial)
+    }
+
     /// Takes what the guest puts out, up to the limit.
     pub fn emit(&self, bytes: &[u8]) -> Result<(), Error> {
         Ok(self.invocation.emit(bytes)?)
@@ -410,13 +422,13 @@ impl Execution {
         self.last_slice
     }
 
-    /// What has been used so far.
+    /// What had been used when the last step ended.
     pub fn usage(&self) -> Usage {
         let invocation = &self.invocation;
         Usage {
             fuel: (self.metering == Metering::Fuel).then(|| invocation.fuel_used()),
             peak_memory: invocation.peak_memory(),
-            wall: invocation.started.elapsed(),
+            wall: self.seen.saturating_duration_since(invocation.started),
             slice: self.slice,
             slices: self.slices,
             host_calls: invocation.host_calls(),
@@ -468,7 +480,7 @@ fn runtime_of(module: &Arc<Module>) -> Result<Arc<Runtime>, Error> {
 
 fn patience(ceilings: &Ceilings, invocation: &Invocation) -> Option<(Instant, LimitError)> {
     let wait = invocation.limits.wait;
-    (!wait.is_zero()).then(|| (invocation.started + wait, ceilings.full()))
+    (!wait.is_zero()).then(|| (later(invocation.started, wait), ceilings.full()))
 }
 
 /// Limits beyond what a pool's slots hold need an engine without a pool.
@@ -480,11 +492,11 @@ fn allocate_for(mut config: EngineConfig, limits: &Limits) -> EngineConfig {
     config
 }
 
-async fn queue(ceilings: &Ceilings, invocation: &Invocation) -> Result<Place, Error> {
-    match ceilings.try_place() {
+async fn queue(ceilings: &Ceilings, weight: u32, invocation: &Invocation) -> Result<Place, Error> {
+    match ceilings.try_place(weight) {
         Err(_) if !invocation.limits.wait.is_zero() => {
             invocation.set_queueing(true);
-            let place = ceilings.place().await;
+            let place = ceilings.place(weight).await;
             invocation.set_queueing(false);
             Ok(place?)
         }
@@ -499,18 +511,18 @@ async fn instantiate(
     runtime: &Arc<Runtime>,
     invocation: &Arc<Invocation>,
 ) -> Result<Live, Error> {
-    let place = queue(runtime.ceilings(), invocation).await?;
+    let place = queue(runtime.ceilings(), module.weight(), invocation).await?;
     invocation.turn.take().await;
     let variant = Runtime::variant(module, config).await?;
     match try_instantiate(&variant, runtime, invocation, place).await {
         Err(error) if error.is::<wasmtime::PoolConcurrencyLimitError>() => {
-            let place = queue(runtime.ceilings(), invocation).await?;
+            let place = queue(runtime.ceilings(), module.weight(), invocation).await?;
             let sibling = EngineConfig { allocation: Allocation::OnDemand, ..config };
             let variant = Runtime::variant(module, sibling).await?;
             let live = try_instantiate(&variant, runtime, invocation, place).await;
-            live.map_err(|error| host::classify(error, invocation, &variant))
+            live.map_err(|error| classify(error, invocation, &variant))
         }
-        live => live.map_err(|error| host::classify(error, invocation, &variant)),
+        live => live.map_err(|error| classify(error, invocation, &variant)),
     }
 }
 
@@ -522,7 +534,7 @@ async fn try_instantiate(
 ) -> wasmtime::Result<Live> {
     let linked = module.linked()?;
     let mut store = store::new(module, invocation, runtime.ceilings(), place)?;
-    store::begin(&mut store, module.engine(), invocation)?;
+    store::begin(&mut store, invocation)?;
     store.data_mut().add_instance().map_err(Error::from)?;
     let instance = linked.instantiate_async(&mut store).await;
     if instance.is_err() {

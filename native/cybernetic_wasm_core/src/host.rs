@@ -1,7 +1,7 @@
 //! Host functions, from the guest's side: a call suspends the guest, tells the driver, and then serves the driver's
 //! commands with the `Caller` that it holds, one a poll, until the driver returns values or raises.
 
-use crate::error::{CallError, Error};
+use crate::error::{CallError, Error, classify};
 use crate::invocation::{Invocation, Notice};
 use crate::linker::Trampoline;
 use crate::module::Function;
@@ -79,6 +79,9 @@ pub(crate) async fn call(
     let outcome = serve(&mut caller, trampoline, &invocation, notice).await;
     invocation.close_host_call();
     let values = outcome.ok_or(Error::Host)?;
+    let importer = trampoline.importer(&caller);
+    let arity = importer.imports()[trampoline.import as usize].check_results(values.len());
+    arity.inspect_err(|_| invocation.taint()).map_err(Error::from)?;
     invocation.turn.take().await;
     for (index, (value, ty)) in values.into_iter().zip(&trampoline.results).enumerate() {
         let value = value.put(ty, index, &mut caller).await;
@@ -102,7 +105,7 @@ async fn serve(
             Command::Raise => return None,
             Command::Call { function, args } => {
                 invocation.turn.take().await;
-                let answer = reenter(caller, &function, args).await.map(Answer::Values);
+                let answer = reenter(caller, trampoline, (&function, args)).await.map(Answer::Values);
                 invocation.turn.give_back();
                 answer
             }
@@ -114,16 +117,30 @@ async fn serve(
 
 async fn reenter(
     caller: &mut Caller<'_, StoreData>,
-    function: &Function,
-    args: Vec<Value>,
+    trampoline: &Trampoline,
+    (function, args): (&Arc<Function>, Vec<Value>),
 ) -> Result<Vec<Value>, Error> {
-    let export = caller.get_module_export(&function.export).and_then(Extern::into_func);
-    let func = export.ok_or_else(|| Error::Internal("a function export is gone".into()))?;
-    let result = invoke(&mut *caller, &func, function, args).await;
+    let (func, function) = find_function(caller, trampoline, function)?;
+    let result = invoke(&mut *caller, &func, &function, args).await;
     if !matches!(result, Ok(_) | Err(Error::Call(_))) {
         caller.data().invocation.taint();
     }
     result
+}
+
+/// `function` as the guest exports it. The driver knows the module that it loaded; the guest may run a variant of it.
+fn find_function(
+    caller: &mut Caller<'_, StoreData>,
+    trampoline: &Trampoline,
+    function: &Arc<Function>,
+) -> Result<(Func, Arc<Function>), Error> {
+    if let Some(Extern::Func(func)) = caller.get_module_export(&function.export) {
+        return Ok((func, Arc::clone(function)));
+    }
+    let function = trampoline.importer(caller).counterpart(function)?;
+    let export = caller.get_module_export(&function.export).and_then(Extern::into_func);
+    let func = export.ok_or_else(|| Error::Internal("a function export is gone".into()))?;
+    Ok((func, function))
 }
 
 /// Calls `func`, whose signature `function` describes, in a store that an execution drives.
@@ -143,16 +160,21 @@ async fn try_invoke(
     function: &Function,
     args: Vec<Value>,
 ) -> wasmtime::Result<Vec<Value>> {
+    function.check_arity(args.len()).map_err(Error::from)?;
     // References stay rooted as long as their scope; a live instance must not gather them call by call.
     let mut scope = wasmtime::RootScope::new(&mut store);
     let mut params = Vec::with_capacity(args.len());
-    for (index, (value, ty)) in args.into_iter().zip(function.ty.params()).enumerate() {
-        params.push(value.put(&ty, index, &mut scope).await?);
+    for (index, (value, ty)) in args.into_iter().zip(function.params()).enumerate() {
+        params.push(value.put(ty, index, &mut scope).await?);
     }
     let mut results = vec![Val::I32(0); function.ty.results().len()];
     let called = func.call_async(&mut scope, &params, &mut results).await;
     called.inspect_err(|error| forget_exception(&mut scope, error))?;
-    results.iter().map(|value| Value::take(value, &mut scope)).collect()
+    let mut values = Vec::with_capacity(results.len());
+    for value in &results {
+        values.push(Value::take(value, &mut scope)?);
+    }
+    Ok(values)
 }
 
 /// An exception that left the guest stays pending in the store, and would be thrown again by the next failure there.
@@ -160,50 +182,6 @@ pub(crate) fn forget_exception(mut store: impl AsContextMut<Data = StoreData>, e
     if error.is::<wasmtime::ThrownException>() {
         let _ = store.as_context_mut().take_pending_exception();
     }
-}
-
-/// What a Wasmtime error means to the caller. Fuel and stack are limits; so is a trap that follows a refused growth.
-pub(crate) fn classify(error: wasmtime::Error, invocation: &Invocation, module: &crate::module::Module) -> Error {
-    use crate::error::{Limit, LimitError, Trap};
-    if let Some(error) = error.downcast_ref::<Error>() {
-        return error.clone();
-    }
-    let trap = match error.downcast_ref::<wasmtime::Trap>() {
-        Some(trap) => crate::error::trap_code(*trap),
-        None if error.is::<wasmtime::ThrownException>() => "uncaught_exception",
-        None => {
-            return match invocation.refused() {
-                Some(refused) => refused.into(),
-                None => Error::internal(error),
-            };
-        }
-    };
-    let limits = &invocation.limits;
-    match (trap, invocation.refused()) {
-        ("out_of_fuel", _) => LimitError::new(Limit::Fuel, limits.fuel, limits.fuel).into(),
-        ("stack_overflow", _) => {
-            let stack = module.engine().config().max_stack;
-            LimitError::new(Limit::Stack, stack, stack).into()
-        }
-        (_, Some(refused)) => refused.into(),
-        (code, None) => {
-            let text = error.downcast_ref::<wasmtime::Trap>().map(ToString::to_string);
-            let text = text.unwrap_or_else(|| "uncaught exception".to_owned());
-            let message = text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned();
-            Trap { code, message, frames: frames(&error) }.into()
-        }
-    }
-}
-
-fn frames(error: &wasmtime::Error) -> Vec<crate::error::Frame> {
-    let backtrace = error.downcast_ref::<wasmtime::WasmBacktrace>();
-    let frames = backtrace.map(|backtrace| backtrace.frames()).unwrap_or_default();
-    let frame = |frame: &wasmtime::FrameInfo| crate::error::Frame {
-        function: frame.func_index(),
-        name: frame.func_name().map(str::to_owned),
-        offset: frame.module_offset().map(|offset| offset as u64),
-    };
-    frames.iter().map(frame).collect()
 }
 
 /// The commands that only look at the guest.

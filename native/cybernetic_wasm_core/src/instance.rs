@@ -1,8 +1,8 @@
 //! Live instances: a guest that stays between calls, on one call at a time. Other modules can join its store as further
 //! members, bound to each other by the names that they are registered under.
 
-use crate::engine::EngineConfig;
-use crate::error::{CallError, Error, Limit, LimitError};
+use crate::engine::{EngineConfig, POOL_SLOTS};
+use crate::error::{CallError, Error, Limit, LimitError, classify};
 use crate::host;
 use crate::invocation::{INLINE_MEMORY, Invocation};
 use crate::linker::{self, Joining};
@@ -14,7 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use wasmtime::RootScope;
+use wasmtime::{PoolConcurrencyLimitError, RootScope};
 
 /// A store with its first instance.
 pub(crate) struct Live {
@@ -192,14 +192,18 @@ impl Instance {
             return Err(other_engine(ours.config(), theirs.config()).into());
         }
         let imports = linker::resolve(&mut live.store, &self.members.read(), live.instance, &joining)?;
-        live.store.data_mut().add_instance()?;
+        live.store.data_mut().add_member(joining.place)?;
         let module = joining.module;
         let result = wasmtime::Instance::new_async(&mut live.store, &module.wasmtime, &imports).await;
         match result {
             Ok(instance) => Ok(self.members.write().push(module, instance)),
+            Err(error) if error.is::<PoolConcurrencyLimitError>() => {
+                let slots = u64::from(POOL_SLOTS);
+                Err(LimitError::new(Limit::LiveInstances, slots, slots + 1).into())
+            }
             Err(error) => {
                 host::forget_exception(&mut live.store, &error);
-                Err(host::classify(error, &live.store.data().invocation, &module))
+                Err(classify(error, &live.store.data().invocation, &module))
             }
         }
     }
@@ -251,7 +255,8 @@ impl Lease {
 
 /// Errors that come before anything runs.
 fn is_harmless(error: &Error) -> bool {
-    matches!(error, Error::Call(_) | Error::Link(_) | Error::Limit(LimitError { limit: Limit::Instances, .. }))
+    let is_count = |limit| matches!(limit, Limit::Instances | Limit::LiveInstances);
+    matches!(error, Error::Call(_) | Error::Link(_)) || matches!(error, Error::Limit(error) if is_count(error.limit))
 }
 
 fn is_trap(error: &Error) -> bool {

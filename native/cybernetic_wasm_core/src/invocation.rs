@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::task::{Poll, Wake};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Memory that a guest may have on a normal scheduler: filling this much with one bulk instruction, which no slice can
@@ -69,11 +69,17 @@ struct Mail {
     serial: u64,
 }
 
+/// `time` after `start`, or about a century where the clock does not go that far.
+pub(crate) fn later(start: Instant, time: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+    start + time.min(CENTURY)
+}
+
 impl Invocation {
     pub(crate) fn new(limits: Limits, ceilings: &Ceilings) -> Arc<Self> {
         let started = Instant::now();
         Arc::new(Self {
-            deadline: started + limits.time,
+            deadline: later(started, limits.time),
             started,
             turn: Turn { queue: ceilings.turn().cloned(), held: Mutex::new(None) },
             limits,
@@ -128,7 +134,7 @@ impl Invocation {
     }
 
     pub(crate) fn time_error(&self) -> LimitError {
-        let millis = |duration: std::time::Duration| duration.as_millis() as u64;
+        let millis = |duration: Duration| duration.as_millis() as u64;
         LimitError::new(Limit::Time, millis(self.limits.time), millis(self.started.elapsed()))
     }
 
@@ -174,6 +180,10 @@ impl Invocation {
 
     pub(crate) fn close_host_call(&self) {
         self.mail.lock().open.pop();
+    }
+
+    pub(crate) fn is_open(&self, serial: u64) -> bool {
+        self.mail.lock().open.last() == Some(&serial)
     }
 
     /// Hands a command to the innermost open host call, which must be the one that `serial` names.

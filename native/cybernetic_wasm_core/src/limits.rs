@@ -70,12 +70,14 @@ impl Default for NodeLimits {
     }
 }
 
-/// A live guest takes up to five memory mappings, and past the kernel's limit `mmap` fails for the whole VM, which needs
-/// some itself: half of them stay free.
+/// A live guest takes up to five memory mappings, and past the kernel's limit `mmap` fails for the whole VM: it and the
+/// pools keep these for themselves.
+const OTHER_MAPPINGS: u64 = 15_000;
+
 fn default_live() -> u64 {
     let read = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok();
     let mappings: u64 = read.and_then(|text| text.trim().parse().ok()).unwrap_or(65_530);
-    (mappings / 10).clamp(16, MOST_LIVE)
+    (mappings.saturating_sub(OTHER_MAPPINGS) / 5).clamp(16, MOST_LIVE)
 }
 
 impl Ceilings {
@@ -106,12 +108,13 @@ impl Ceilings {
         self.code.used()
     }
 
-    pub(crate) fn try_place(&self) -> Result<Place, LimitError> {
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| self.full())
+    /// A place that counts as `weight` guests, if there is room now.
+    pub(crate) fn try_place(&self, weight: u32) -> Result<Place, LimitError> {
+        Arc::clone(&self.places).try_acquire_many_owned(weight).map_err(|_| self.full())
     }
 
-    pub(crate) async fn place(&self) -> Result<Place, LimitError> {
-        Arc::clone(&self.places).acquire_owned().await.map_err(|_| self.full())
+    pub(crate) async fn place(&self, weight: u32) -> Result<Place, LimitError> {
+        Arc::clone(&self.places).acquire_many_owned(weight).await.map_err(|_| self.full())
     }
 
     pub(crate) fn full(&self) -> LimitError {

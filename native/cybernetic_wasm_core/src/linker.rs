@@ -9,8 +9,10 @@ use crate::engine::Engine;
 use crate::error::{Error, ImportProblem};
 use crate::host;
 use crate::instance::Members;
+use crate::limits::Place;
 use crate::module::{Import, Module, kind};
 use crate::store::{GuestStore, StoreData};
+use crate::value::{reference_name, signature, type_name};
 use std::collections::HashMap;
 use std::sync::Arc;
 use wasmtime::{Caller, Extern, ExternType, Func, FuncType, GlobalType, HeapType, InstancePre, Linker, MemoryType};
@@ -33,6 +35,11 @@ pub(crate) struct Trampoline {
 impl Trampoline {
     fn new(module: Option<Arc<Module>>, import: u32, ty: &FuncType) -> Arc<Self> {
         Arc::new(Self { module, import, results: ty.results().collect() })
+    }
+
+    /// The importing module.
+    pub(crate) fn importer(&self, caller: &Caller<'_, StoreData>) -> Arc<Module> {
+        Arc::clone(self.module.as_ref().unwrap_or(&caller.data().module))
     }
 }
 
@@ -80,7 +87,7 @@ fn unsatisfiable(module: &wasmtime::Module) -> Vec<ImportProblem> {
 }
 
 fn problem(import: &Import, reason: &'static str) -> ImportProblem {
-    ImportProblem { module: import.module.clone(), name: import.name.clone(), wanted: import.ty.to_string(), reason }
+    ImportProblem { module: import.module.clone(), name: import.name.clone(), wanted: import.signature(), reason }
 }
 
 fn define(linker: &mut Linker<StoreData>, index: u32, import: &Import) -> Result<(), Error> {
@@ -93,10 +100,13 @@ fn define(linker: &mut Linker<StoreData>, index: u32, import: &Import) -> Result
         .map_err(Error::internal)
 }
 
-/// A module that is to join a live guest, and which of its imported functions the host offers.
+/// A module that is to join a live guest.
 pub(crate) struct Joining {
     pub(crate) module: Arc<Module>,
+    /// Which of its imported functions the host offers.
     pub(crate) offered: Vec<bool>,
+    /// A member maps as much memory as a guest of its own, and counts as one.
+    pub(crate) place: Place,
 }
 
 /// Binds the imports of a module that joins a live guest, or names every one that cannot be.
@@ -203,13 +213,13 @@ fn describe(ty: &ExternType) -> String {
         format!("{}{least}{most}", if wide { "i64 " } else { "" })
     };
     let facts = match ty {
-        ExternType::Func(ty) => return ty.to_string(),
-        ExternType::Tag(ty) => ty.ty().to_string(),
-        ExternType::Global(ty) if ty.mutability() == Mutability::Var => format!("(mut {})", ty.content()),
-        ExternType::Global(ty) => ty.content().to_string(),
+        ExternType::Func(ty) => return signature(ty),
+        ExternType::Tag(ty) => signature(ty.ty()),
+        ExternType::Global(ty) if ty.mutability() == Mutability::Var => format!("(mut {})", type_name(ty.content())),
+        ExternType::Global(ty) => type_name(ty.content()),
         ExternType::Memory(ty) => limits(ty.is_64(), ty.minimum(), ty.maximum()),
         ExternType::Table(ty) => {
-            format!("{} {}", limits(ty.is_64(), ty.minimum(), ty.maximum()), ty.element())
+            format!("{} {}", limits(ty.is_64(), ty.minimum(), ty.maximum()), reference_name(ty.element()))
         }
     };
     format!("{} {facts}", kind(ty))

@@ -1,16 +1,18 @@
 //! Compiled modules: the code, what it imports and exports, and how long each of its functions has lately taken.
 
-use crate::engine::{Engine, EngineConfig, POOL_PER_MODULE, POOL_TABLE_ELEMENTS};
+use crate::engine::{Engine, EngineConfig, POOL_MEMORY, POOL_PER_MODULE, POOL_TABLE_ELEMENTS};
 use crate::error::{CallError, Error, ImportProblem, LoadError};
 use crate::execution::Pace;
 use crate::limits::Ceilings;
 use crate::linker::{self, Linked};
 use crate::runtime::Runtime;
 use crate::store::StoreData;
+use crate::value::signature;
 pub use wasmtime::{ExternType, FuncType, GlobalType, MemoryType, Mutability, TableType};
 
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use wasmparser::{Parser, Payload, Validator};
 use wasmtime::{InstancePre, ModuleExport, ValType};
@@ -18,8 +20,8 @@ use wasmtime::{InstancePre, ModuleExport, ValType};
 /// Each import costs a trampoline; nobody needs this many, and a module of 10 MB could have a million.
 const MOST_IMPORTS: usize = 10_000;
 
-/// Export names that an error lists.
-const KNOWN_NAMES: usize = 20;
+/// Export names that an error brings: twenty to be listed, and one more that says that there are more.
+const KNOWN_NAMES: usize = 21;
 
 /// A compiled module.
 pub struct Module {
@@ -29,11 +31,14 @@ pub struct Module {
     digest: [u8; 32],
     wasm: Arc<[u8]>,
     sections: Vec<CustomSection>,
+    memories: u32,
     imports: Vec<Import>,
     linked: Linked,
     functions: RwLock<HashMap<String, Arc<Function>>>,
     default_memory: Option<String>,
     variants: Mutex<Vec<(EngineConfig, Arc<Module>)>>,
+    /// Counts the modules of this process.
+    serial: u64,
     code: CodeBytes,
     pub(crate) runtime: Weak<Runtime>,
 }
@@ -47,6 +52,8 @@ impl std::fmt::Debug for Module {
 /// An exported function, and its pace.
 pub struct Function {
     pub(crate) name: String,
+    /// Of the module's source.
+    digest: [u8; 32],
     pub(crate) export: ModuleExport,
     pub(crate) ty: FuncType,
     params: Vec<ValType>,
@@ -106,7 +113,7 @@ impl Import {
 
     /// Its signature, in the text format's words.
     pub fn signature(&self) -> String {
-        self.ty.to_string()
+        signature(&self.ty)
     }
 
     /// Refuses another number of results.
@@ -119,7 +126,7 @@ fn check_arity(ty: &FuncType, params: bool, given: usize) -> Result<(), CallErro
     let expected = if params { ty.params().len() } else { ty.results().len() };
     match expected == given {
         true => Ok(()),
-        false => Err(CallError::Arity { expected, given, signature: ty.to_string() }),
+        false => Err(CallError::Arity { expected, given, signature: signature(ty) }),
     }
 }
 
@@ -152,6 +159,7 @@ pub(crate) struct Outline {
     memories: u32,
     tables: u32,
     most_elements: u64,
+    most_bytes: u64,
 }
 
 impl Outline {
@@ -162,7 +170,11 @@ impl Outline {
             match payload {
                 Payload::Version { encoding: wasmparser::Encoding::Component, .. } => return Err(LoadError::Component),
                 Payload::ImportSection(section) => outline.imports = section.count() as usize,
-                Payload::MemorySection(section) => outline.memories = section.count(),
+                Payload::MemorySection(section) => {
+                    outline.memories = section.count();
+                    let memories = section.into_iter().map_while(Result::ok);
+                    outline.most_bytes = memories.map(|memory| least_bytes(&memory)).max().unwrap_or(0);
+                }
                 Payload::TableSection(section) => {
                     outline.tables = section.count();
                     let tables = section.into_iter().map_while(Result::ok);
@@ -182,8 +194,16 @@ impl Outline {
 
     /// Whether a pool's slots can hold the module.
     pub(crate) fn fits_pool(&self) -> bool {
-        self.memories <= POOL_PER_MODULE && self.tables <= POOL_PER_MODULE && self.most_elements <= POOL_TABLE_ELEMENTS
+        self.memories <= POOL_PER_MODULE
+            && self.tables <= POOL_PER_MODULE
+            && self.most_elements <= POOL_TABLE_ELEMENTS
+            && self.most_bytes <= POOL_MEMORY as u64
     }
+}
+
+/// What a memory has from the start; with 64-bit addresses that may be more than there is.
+fn least_bytes(memory: &wasmparser::MemoryType) -> u64 {
+    memory.initial.saturating_mul(1 << memory.page_size_log2.unwrap_or(16))
 }
 
 /// What is being compiled, and for whom.
@@ -200,6 +220,7 @@ pub(crate) struct Order {
 impl Module {
     /// Compiles. The code is not yet counted against the node's ceiling: see [`Module::count_code`].
     pub(crate) fn compile(order: Order) -> Result<Self, Error> {
+        static NEXT_SERIAL: AtomicU64 = AtomicU64::new(0);
         let Order { digest, wasm, outline, requested, engine, ceilings, runtime } = order;
         let module =
             wasmtime::Module::from_binary(&engine.wasmtime, &wasm).map_err(|error| explain(&wasm, requested, error))?;
@@ -214,10 +235,12 @@ impl Module {
             digest,
             wasm,
             sections: outline.sections,
+            memories: outline.memories,
             imports,
             linked,
             functions: RwLock::default(),
             variants: Mutex::default(),
+            serial: NEXT_SERIAL.fetch_add(1, Relaxed),
             code: CodeBytes { bytes: 0, ceilings },
             runtime,
         })
@@ -285,6 +308,11 @@ impl Module {
         self.default_memory.as_deref()
     }
 
+    /// How many live guests an instance counts as: what the node runs short of is mappings, and each memory takes some.
+    pub(crate) fn weight(&self) -> u32 {
+        self.memories.max(1)
+    }
+
     /// The module ready to instantiate, or which imports nothing can satisfy.
     pub(crate) fn linked(&self) -> Result<&InstancePre<StoreData>, Error> {
         self.linked.as_ref().map_err(|problems| Error::Link(problems.clone()))
@@ -310,6 +338,7 @@ impl Module {
         match found {
             Some((ExternType::Func(ty), export)) => Ok(Function {
                 name: name.to_owned(),
+                digest: self.digest,
                 export,
                 params: ty.params().collect(),
                 ty,
@@ -322,8 +351,16 @@ impl Module {
         }
     }
 
+    /// What `function`, of another compilation of the same source, is here.
+    pub(crate) fn counterpart(&self, function: &Function) -> Result<Arc<Function>, CallError> {
+        match function.digest == self.digest {
+            true => self.function(&function.name),
+            false => Err(self.no_such_export(&function.name, "function")),
+        }
+    }
+
     /// The error that names the exports of the wanted kind.
-    pub(crate) fn no_such_export(&self, name: &str, wanted: &'static str) -> CallError {
+    pub fn no_such_export(&self, name: &str, wanted: &'static str) -> CallError {
         let others = self.wasmtime.exports().filter(|export| kind(&export.ty()) == wanted);
         let known = others.take(KNOWN_NAMES).map(|export| export.name().to_owned()).collect();
         CallError::NoSuchExport { name: shorten(name), known }
@@ -336,6 +373,11 @@ impl Module {
     }
 
     pub(crate) fn keep_variant(&self, config: EngineConfig, module: &Arc<Module>) {
+        // Two modules can be variants of each other. If each kept the other, neither would ever be freed: only the older
+        // keeps the younger, and the younger asks the cache, from where the older cannot go without becoming young.
+        if module.serial < self.serial {
+            return;
+        }
         let mut variants = self.variants.lock();
         // A host that goes through ever new stacks gets the latest few; what falls out is only recompiled.
         const MOST: usize = 8;

@@ -132,7 +132,7 @@ impl Runtime {
         }
         let mut engines = self.engines.lock();
         if self.no_pool.lock().is_some() {
-            config.allocation = Allocation::OnDemand;
+            config.allocation = Allocation::Scarce;
         }
         if let Some(engine) = engines.get(&config) {
             return Ok(Arc::clone(engine));
@@ -140,10 +140,10 @@ impl Runtime {
         let engine = Engine::new(config, &self.ticker).or_else(|error| match config.allocation {
             Allocation::Pooling => {
                 *self.no_pool.lock() = Some(error.to_string());
-                config.allocation = Allocation::OnDemand;
+                config.allocation = Allocation::Scarce;
                 Engine::new(config, &self.ticker)
             }
-            Allocation::OnDemand => Err(error),
+            Allocation::OnDemand | Allocation::Scarce => Err(error),
         });
         let engine = Arc::new(engine?);
         engines.insert(config, Arc::clone(&engine));

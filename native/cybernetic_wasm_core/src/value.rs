@@ -5,12 +5,12 @@
 
 use crate::error::CallError;
 use crate::store::StoreData;
-pub use wasmtime::{HeapType, ValType};
+pub use wasmtime::{HeapType, RefType, ValType};
 
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use wasmtime::{AnyRef, AsContext, AsContextMut, ExternRef, Func, Ref, Rooted, Val};
+use wasmtime::{AnyRef, AsContext, AsContextMut, ExternRef, Func, FuncType, Ref, Rooted, Val};
 
 /// Anything of the embedder's that an `externref` may hold.
 pub type HostRef = Arc<dyn Any + Send + Sync>;
@@ -80,6 +80,7 @@ impl Value {
     }
 
     /// Puts the value into a store as a parameter or result of type `ty`; `index` says where it stands, for the error.
+    /// A future has room for the largest that it may wait for, so the rare ones are boxed: every call would pay for them.
     pub(crate) async fn put(
         self,
         ty: &ValType,
@@ -94,10 +95,10 @@ impl Value {
             (Value::V128(v), ValType::V128) => Val::V128((*v).into()),
             (Value::Null, ValType::Ref(ty)) if ty.is_nullable() => Ref::null(ty.heap_type()).into(),
             (Value::Extern(host), ValType::Ref(ty)) if matches!(ty.heap_type(), HeapType::Extern) => {
-                Val::ExternRef(Some(ExternRef::new_async(&mut store, host.clone()).await?))
+                Val::ExternRef(Some(Box::pin(ExternRef::new_async(&mut store, host.clone())).await?))
             }
             (Value::Extern(host), ValType::Ref(ty)) if matches!(ty.heap_type(), HeapType::Any) => {
-                let reference = ExternRef::new_async(&mut store, host.clone()).await?;
+                let reference = Box::pin(ExternRef::new_async(&mut store, host.clone())).await?;
                 Val::AnyRef(Some(AnyRef::convert_extern(&mut store, reference)?))
             }
             (Value::Func(handle), ValType::Ref(_)) if handle.store == store.as_context().data().id() => {
@@ -135,8 +136,34 @@ fn take_any(reference: &Rooted<AnyRef>, mut store: impl AsContextMut) -> wasmtim
 
 fn mismatch(value: &Value, ty: &ValType, index: usize) -> wasmtime::Error {
     let expected = match (value, ty) {
-        (Value::Func(_), ValType::Ref(_)) => format!("{ty} of the same instance"),
-        _ => ty.to_string(),
+        (Value::Func(_), ValType::Ref(_)) => format!("{} of the same instance", type_name(ty)),
+        _ => type_name(ty),
     };
     crate::Error::from(CallError::Type { index, expected, given: format!("{value:?}") }).into()
+}
+
+/// A value type in the text format's words, where the usual references have names of their own.
+pub fn type_name(ty: &ValType) -> String {
+    match ty {
+        ValType::Ref(ty) => reference_name(ty),
+        _ => ty.to_string(),
+    }
+}
+
+/// A reference type: `funcref` for `(ref null func)`.
+pub fn reference_name(ty: &RefType) -> String {
+    let name = ty.heap_type().to_string();
+    let plain = name.chars().all(|letter| letter.is_ascii_alphanumeric()) && !name.starts_with("no");
+    if ty.is_nullable() && plain { format!("{name}ref") } else { ty.to_string() }
+}
+
+/// A function's type in the text format's words: `(func (param i32) (result i32))`.
+pub fn signature(ty: &FuncType) -> String {
+    let group = |word: &str, types: Vec<String>| match types.is_empty() {
+        true => String::new(),
+        false => format!(" ({word} {})", types.join(" ")),
+    };
+    let params = ty.params().map(|ty| type_name(&ty)).collect();
+    let results = ty.results().map(|ty| type_name(&ty)).collect();
+    format!("(func{}{})", group("param", params), group("result", results))
 }

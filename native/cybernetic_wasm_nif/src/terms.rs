@@ -6,7 +6,10 @@ pub(crate) mod options;
 pub(crate) mod step;
 pub(crate) mod value;
 
+use cybernetic_wasm_core::error::CallError;
+use cybernetic_wasm_core::module::{Function, Module};
 use rustler::{Atom, Encoder, Env, Term};
+use std::sync::Arc;
 
 /// A map with atom keys. The keys are the fields of an Elixir struct, written in this crate: never a guest's words.
 pub(crate) fn map<'a>(env: Env<'a>, fields: &[(&'static str, Term<'a>)]) -> Term<'a> {
@@ -22,4 +25,12 @@ pub(crate) fn atom<'a>(env: Env<'a>, name: &'static str) -> Term<'a> {
 /// Bytes as a binary.
 pub(crate) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
     rustler::NewBinary::from_slice(env, bytes).into()
+}
+
+/// The exported function that bytes from Elixir name. What is not UTF-8 names none, whatever it may look like in print.
+pub(crate) fn exported_function(module: &Module, name: &[u8]) -> Result<Arc<Function>, CallError> {
+    match std::str::from_utf8(name) {
+        Ok(name) => module.function(name),
+        Err(_) => Err(module.no_such_export(&String::from_utf8_lossy(name), "function")),
+    }
 }

@@ -29,9 +29,7 @@ pub fn sha256(megabytes: u32) -> u64 {
     extend_to(&mut input, length);
 
     let digest = Hash::hash(&input[..length]);
-    digest[..8]
-        .iter()
-        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+    digest[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 fn extend_to(input: &mut Vec<u8>, length: usize) {

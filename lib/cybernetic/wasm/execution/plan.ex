@@ -14,7 +14,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   @doc "The plan of a call on `module` with these options."
   @spec new(Module.t(), keyword) :: {:ok, t} | {:error, LinkError.t()}
-  def new(%{imports: [], unlinkable: [], engine: engine}, []), do: {:ok, default(engine)}
+  def new(%{plan: %__MODULE__{} = plan}, []), do: {:ok, plan}
 
   def new(module, opts) do
     opts = Options.check!(opts, @options, "call option")
@@ -33,23 +33,6 @@ defmodule Cybernetic.WASM.Execution.Plan do
          names: names,
          data: Map.get(opts, :data)
        }}
-    end
-  end
-
-  # The plan of a call without options is the same for all modules of an engine: it is kept.
-  defp default(engine) do
-    config = Config.get()
-
-    case :persistent_term.get({__MODULE__, engine}, nil) do
-      {^config, plan} ->
-        plan
-
-      _ ->
-        {:ok, plan} =
-          new(%{imports: [], unlinkable: [], engine: engine}, scheduling: config.scheduling)
-
-        :persistent_term.put({__MODULE__, engine}, {config, plan})
-        plan
     end
   end
 

@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.Host.Context do
   @enforce_keys [:execution, :import, :serial, :plan]
   defstruct [:execution, :import, :serial, :plan]
 
-  @opaque t :: %__MODULE__{}
+  @type t :: %__MODULE__{}
 
   defimpl Inspect do
     def inspect(context, _opts), do: "#Cybernetic.WASM.Host.Context<call #{context.serial}>"

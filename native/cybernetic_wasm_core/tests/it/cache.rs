@@ -38,7 +38,15 @@ fn load_at_once(runtime: &Arc<Runtime>, threads: usize, source: &str) -> Vec<Res
 fn a_hundred_threads_that_load_a_new_module_compile_it_once() {
     let runtime = own(|_| {});
     // Large enough that the others come while the first compiles.
-    let source = format!("(module {})", (0..200).map(|n| format!(r#"(func (export "f{n}") (param i32) (result i32) {})"#, "(i32.mul (local.get 0) (i32.const 3)) (local.set 0) ".repeat(50) + "(local.get 0)")).collect::<String>());
+    let source = format!(
+        "(module {})",
+        (0..200)
+            .map(|n| format!(
+                r#"(func (export "f{n}") (param i32) (result i32) {})"#,
+                "(i32.mul (local.get 0) (i32.const 3)) (local.set 0) ".repeat(50) + "(local.get 0)"
+            ))
+            .collect::<String>()
+    );
     let modules: Vec<_> = load_at_once(&runtime, 100, &source).into_iter().map(Result::unwrap).collect();
     assert!(modules.iter().all(|module| Arc::ptr_eq(module, &modules[0])));
     let stats = runtime.stats().cache;
@@ -113,7 +121,10 @@ fn a_module_evicted_or_cleared_lives_on_with_its_user() {
 #[test]
 fn a_guest_keeps_the_code_that_it_runs() {
     let runtime = own(|_| {});
-    let module = load(&runtime, r#"(module (import "host" "hold" (func $hold)) (func (export "f") (result i32) call $hold i32.const 7))"#);
+    let module = load(
+        &runtime,
+        r#"(module (import "host" "hold" (func $hold)) (func (export "f") (result i32) call $hold i32.const 7))"#,
+    );
     let mut execution = crate::support::start(&module, "f", &[], limits());
     let serial = crate::support::to_host_call(&mut execution);
     drop(module);
@@ -138,7 +149,13 @@ fn without_room_nothing_is_kept() {
 fn a_module_larger_than_the_whole_cache_is_loaded_and_throws_nothing_out() {
     let runtime = room_for(2);
     load(&runtime, numbered(1));
-    let large = load(&runtime, format!(r#"(module (func (export "f") (param i32) (result i32) i32.const 9) (memory 20) (data (i32.const 0) "{}"))"#, "x".repeat(1_000_000)));
+    let large = load(
+        &runtime,
+        format!(
+            r#"(module (func (export "f") (param i32) (result i32) i32.const 9) (memory 20) (data (i32.const 0) "{}"))"#,
+            "x".repeat(1_000_000)
+        ),
+    );
     assert_eq!(answer(&large), 9);
     let stats = runtime.stats().cache;
     assert_eq!((stats.entries, stats.evictions), (1, 0), "{stats:?}");
@@ -188,7 +205,7 @@ fn a_failed_compilation_fails_all_who_wait_and_is_not_kept() {
 #[test]
 fn a_compilation_that_nobody_waits_for_lands_all_the_same() {
     let runtime = own(|_| {});
-    let mut abandoned = Execution::load(&runtime, numbered(1).into_bytes().into(), runtime.default_config());
+    let mut abandoned = Execution::load(&runtime, numbered(1).as_bytes(), runtime.default_config());
     assert!(matches!(abandoned.step(Lane::Inline), Step::Waiting | Step::Finished(_)));
     drop(abandoned);
     assert_eq!(answer(&load(&runtime, numbered(1))), 1);
@@ -246,6 +263,6 @@ fn the_text_format_and_the_binary_it_stands_for_run_the_same() {
     let binary = load(&runtime, text.wasm());
     assert_ne!(text.digest(), binary.digest());
     assert_eq!((answer(&text), answer(&binary)), (5, 5));
-    let step = Execution::load(&runtime, numbered(5).into_bytes().into(), runtime.default_config()).step(Lane::Dirty);
+    let step = Execution::load(&runtime, numbered(5).as_bytes(), runtime.default_config()).step(Lane::Dirty);
     assert!(matches!(step, Step::Finished(_)), "a cached module is there at the first step: {step:?}");
 }

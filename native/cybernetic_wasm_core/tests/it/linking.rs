@@ -1,7 +1,8 @@
 //! Modules that join a live guest: what they are bound to, what a failed link says, and that the guest's limits hold for
 //! all of its members together.
 
-use crate::support::{Driver, HostCall, eventually_unused, instantiate, limits, load, number, own, shared, try_load};
+use crate::support::{Driver, HostCall, eventually, eventually_unused, instantiate, limits, load, number, own};
+use crate::support::{own_node, shared, try_load};
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::engine::EngineConfig;
 use cybernetic_wasm_core::error::{CallError, Limit, LimitError};
@@ -113,16 +114,16 @@ fn a_failed_link_names_every_import_with_its_reason() {
     assert_eq!(
         told,
         [
-            "base.bump: (type (func (param i64) (result i32))) (wrong type)",
-            "base.nothing: (type (func)) (missing)",
+            "base.bump: (func (param i64) (result i32)) (wrong type)",
+            "base.nothing: (func) (missing)",
             "base.count: global i32 (wrong type)",
             "base.memory: memory 2 (wrong type)",
             "base.memory: memory 1 1 (wrong type)",
-            "base.table: table 4 (ref null extern) (wrong type)",
-            "base.tag: tag (type (func)) (wrong type)",
+            "base.table: table 4 externref (wrong type)",
+            "base.tag: tag (func) (wrong type)",
             "base.fixed: memory 1 (wrong type)",
             "elsewhere.memory: memory 1 (missing)",
-            "host.log: (type (func (param i32))) (missing)",
+            "host.log: (func (param i32)) (missing)",
         ]
     );
     // Nothing has run, so the guest is as good as before.
@@ -190,6 +191,21 @@ fn limits_hold_for_all_members_together() {
     let memory = link_within(&guest, &module, Limits { max_instances: 9, ..few });
     let Err(Error::Limit(error)) = memory else { panic!("{memory:?}") };
     assert_eq!((error.limit, error.allowed, error.used), (Limit::Memory, 4 << 16, (5 << 16) + 32));
+}
+
+#[test]
+fn a_member_counts_among_the_nodes_live_instances() {
+    let runtime = own_node(|node| node.max_live_instances = 2);
+    let module = load(&runtime, "(module)");
+    let guest = instantiate(&module, limits()).unwrap();
+    link_within(&guest, &module, limits()).unwrap();
+    assert_eq!(runtime.stats().live_instances, 2);
+    for _ in 0..2 {
+        let refused = link_within(&guest, &module, limits());
+        assert_eq!(refused, Err(LimitError::new(Limit::LiveInstances, 2, 3).into()));
+    }
+    drop(guest);
+    eventually_unused(&runtime);
 }
 
 #[test]
@@ -276,5 +292,5 @@ fn a_guest_with_members_is_freed_with_its_last_reference() {
     drop((guest, first, second));
     runtime.clear_cache();
     eventually_unused(&runtime);
-    assert!(weak.iter().all(|module| module.upgrade().is_none()));
+    eventually("no module", || weak.iter().all(|module| module.upgrade().is_none()));
 }

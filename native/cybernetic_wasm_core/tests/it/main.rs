@@ -2,6 +2,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod cache;
 mod conformance;
+mod hostile;
+mod limits;
 mod linking;
+mod scheduling;
 mod support;
+mod values;

@@ -57,7 +57,7 @@ pub(crate) fn try_load(
     source: impl AsRef<[u8]>,
     config: EngineConfig,
 ) -> Result<Arc<Module>, Error> {
-    let mut execution = Execution::load(runtime, source.as_ref().into(), config);
+    let mut execution = Execution::load(runtime, source.as_ref(), config);
     match Driver::default().drive(&mut execution)? {
         Product::Module(module) => Ok(module),
         other => panic!("a load made {other:?}"),
@@ -237,7 +237,7 @@ impl<'a> Driver<'a> {
 /// Sleeps until the execution is woken or its time is up, as a process in `receive` does.
 pub(crate) fn wait(execution: &Execution) {
     let (woken, wake_up) = mpsc::channel();
-    let listener = Box::new(move || drop(woken.send(())));
+    let listener = Box::new(move || _ = woken.send(()));
     if let Some(left) = execution.listen(listener) {
         assert!(
             wake_up.recv_timeout(left.min(PATIENCE)).is_ok() || left < PATIENCE,

@@ -2,7 +2,8 @@
 //! the caller's mistake named, before the guest runs.
 
 use crate::support::{
-    Driver, all_same, call, call_on, instantiate, limits, load, number, own, property, same, shared, start, start_on, to_host_call,
+    Driver, all_same, call, call_on, instantiate, limits, load, number, own, property, same, shared, start, start_on,
+    to_host_call,
 };
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::error::CallError;
@@ -62,10 +63,15 @@ fn edges() -> Vec<(&'static str, Value)> {
     // Zeros, infinities, the smallest subnormal, a canonical NaN, a quiet one with payload, signalling ones.
     let bits32 = [0, 0x8000_0000, 0x7f80_0000, 0xff80_0000, 1, 0x7fc0_0000, 0x7fc1_2345, 0x7f80_0001, 0xffbf_ffff];
     edges.extend(bits32.map(|v| ("f32", Value::F32(v))));
-    let bits64 = [0, 1 << 63, 0x7ff << 52, 0xfff << 52, 1, 0x7ff8 << 48, 0x7ff8_0000_dead_beef, (0x7ff << 52) | 1, u64::MAX];
+    let bits64 =
+        [0, 1 << 63, 0x7ff << 52, 0xfff << 52, 1, 0x7ff8 << 48, 0x7ff8_0000_dead_beef, (0x7ff << 52) | 1, u64::MAX];
     edges.extend(bits64.map(|v| ("f64", Value::F64(v))));
     edges.extend([0, 1, u128::MAX, 1 << 64, 0x0123_4567_89ab_cdef << 32].map(|v| ("v128", Value::V128(v))));
-    edges.extend([("externref", Value::Null), ("funcref", Value::Null), ("externref", Value::Extern(host_ref("host")))]);
+    edges.extend([
+        ("externref", Value::Null),
+        ("funcref", Value::Null),
+        ("externref", Value::Extern(host_ref("host"))),
+    ]);
     edges
 }
 
@@ -193,7 +199,11 @@ fn a_function_reference_of_another_instance_is_refused() {
         assert!(expected.contains("same instance"), "{expected}");
         assert_eq!(given, "funcref");
     }
-    assert_eq!(number(call_on(&abroad, "call", &call_on(&abroad, "one", &[]).unwrap())), 41, "a refusal poisons nothing");
+    assert_eq!(
+        number(call_on(&abroad, "call", &call_on(&abroad, "one", &[]).unwrap())),
+        41,
+        "a refusal poisons nothing"
+    );
 }
 
 #[test]
@@ -220,9 +230,12 @@ fn a_null_reference_that_is_called_traps() {
 
 #[test]
 fn null_is_accepted_by_every_nullable_reference_and_comes_back_as_null() {
-    let heap_types = ["extern", "func", "any", "eq", "i31", "struct", "array", "none", "nofunc", "noextern", "exn", "noexn"];
+    let heap_types =
+        ["extern", "func", "any", "eq", "i31", "struct", "array", "none", "nofunc", "noextern", "exn", "noexn"];
     for heap_type in heap_types {
-        let text = format!(r#"(module (func (export "f") (param (ref null {heap_type})) (result (ref null {heap_type})) local.get 0))"#);
+        let text = format!(
+            r#"(module (func (export "f") (param (ref null {heap_type})) (result (ref null {heap_type})) local.get 0))"#
+        );
         let back = call(&load(shared(), text), "f", &[Value::Null]).unwrap();
         assert!(all_same(&back, &[Value::Null]), "{heap_type}: {back:?}");
     }
@@ -255,11 +268,20 @@ fn references_with_no_form_outside_come_out_opaque_and_go_nowhere() {
           (func (export "take_extern") (param externref))
           (func (export "take_exn") (param exnref)))"#,
     );
-    let into = [("struct", "take_any"), ("array", "take_any"), ("i31", "take_any"), ("inside_out", "take_extern"), ("exception", "take_exn")];
+    let into = [
+        ("struct", "take_any"),
+        ("array", "take_any"),
+        ("i31", "take_any"),
+        ("inside_out", "take_extern"),
+        ("exception", "take_exn"),
+    ];
     for (from, to) in into {
         let out = call(&module, from, &[]).unwrap();
         assert!(matches!(out.as_slice(), [Value::Opaque(_)]), "{from}: {out:?}");
-        assert!(matches!(call(&module, to, &out), Err(Error::Call(CallError::Type { .. }))), "{to} took what {from} gave");
+        assert!(
+            matches!(call(&module, to, &out), Err(Error::Call(CallError::Type { .. }))),
+            "{to} took what {from} gave"
+        );
     }
 }
 
@@ -281,8 +303,13 @@ fn a_value_of_any_other_type_is_refused_by_name() {
     for (wanted, _) in one_of_each().iter().chain(&[("funcref", Value::Null)]) {
         for (kind, value) in one_of_each().iter().filter(|(kind, _)| kind != wanted) {
             let refused = call_on(&instance, wanted, std::slice::from_ref(value)).unwrap_err();
-            let Error::Call(CallError::Type { index: 0, expected, given }) = &refused else { panic!("{kind} as {wanted}: {refused:?}") };
-            assert!(expected.contains(wanted) || *expected == format!("(ref null {})", wanted.trim_end_matches("ref")), "{expected}");
+            let Error::Call(CallError::Type { index: 0, expected, given }) = &refused else {
+                panic!("{kind} as {wanted}: {refused:?}")
+            };
+            assert!(
+                expected.contains(wanted) || *expected == format!("(ref null {})", wanted.trim_end_matches("ref")),
+                "{expected}"
+            );
             assert!(given.starts_with(kind), "{given}");
         }
     }
@@ -290,7 +317,11 @@ fn a_value_of_any_other_type_is_refused_by_name() {
         let refused = call_on(&instance, number, &[Value::Null]).unwrap_err();
         assert!(matches!(refused, Error::Call(CallError::Type { index: 0, .. })), "{refused:?}");
     }
-    assert_eq!(number(call_on(&instance, "i32", &[Value::I32(7)])), 7, "the caller's mistake does not poison the instance");
+    assert_eq!(
+        number(call_on(&instance, "i32", &[Value::I32(7)])),
+        7,
+        "the caller's mistake does not poison the instance"
+    );
 }
 
 #[test]
@@ -305,7 +336,9 @@ fn the_wrong_number_of_arguments_is_refused_with_the_signature() {
     let module = load(shared(), IDENTITIES);
     let function = module.function("turned").unwrap();
     for given in [0, 1, 4, 6, 100] {
-        let Err(CallError::Arity { expected: 5, given: told, signature }) = function.check_arity(given) else { panic!("{given}") };
+        let Err(CallError::Arity { expected: 5, given: told, signature }) = function.check_arity(given) else {
+            panic!("{given}")
+        };
         assert_eq!(told, given);
         assert!(signature.contains("v128"), "{signature}");
     }
@@ -433,6 +466,7 @@ fn memory_is_read_and_written_within_its_bounds_and_nowhere_else() {
 fn a_function_of_another_module_is_refused_and_not_confused_with_one_of_this() {
     let (module, other) = (ask_for_a_number(), load(shared(), IDENTITIES));
     let foreign = other.function("i32").unwrap();
-    let mut execution = Execution::call(&module, &foreign, vec![Value::I32(1)], (limits(), *module.requested())).unwrap();
+    let mut execution =
+        Execution::call(&module, &foreign, vec![Value::I32(1)], (limits(), *module.requested())).unwrap();
     assert!(Driver::default().values(&mut execution).is_err());
 }

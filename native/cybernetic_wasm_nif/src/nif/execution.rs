@@ -3,7 +3,7 @@
 use crate::resources::{ExecutionResource, ModuleResource};
 use crate::terms::options::CallOptions;
 use crate::terms::step::{Handle, decode_command, step};
-use crate::terms::{error, value};
+use crate::terms::{error, exported_function, value};
 use crate::{atoms, courier};
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::error::CallError;
@@ -15,13 +15,13 @@ use std::sync::Arc;
 
 /// The exported function `name`, if it takes that many arguments.
 pub(super) fn find(module: &Module, name: &[u8], given: usize) -> Result<Arc<Function>, Error> {
-    let function = module.function(&String::from_utf8_lossy(name))?;
+    let function = exported_function(module, name)?;
     function.check_arity(given)?;
     Ok(function)
 }
 
 pub(super) fn values(function: &Function, arguments: Vec<Term<'_>>) -> Result<Vec<value::Value>, Error> {
-    Ok(value::decode_all(arguments.into_iter(), function.params().iter().cloned())?)
+    Ok(value::decode_all(&arguments, function.params().iter())?)
 }
 
 /// Whether a call may not start on the normal scheduler that asks. Arguments are decoded after this question, where the
@@ -143,10 +143,18 @@ fn execution_command_dirty<'a>(
     command(env, &execution, call, term, Lane::Dirty)
 }
 
-/// Takes output of the guest, up to its limit.
+/// Takes output of the guest from the host call `serial`, up to its limit.
 #[rustler::nif]
-fn execution_emit<'a>(env: Env<'a>, execution: ResourceArc<ExecutionResource>, bytes: Binary<'a>) -> Term<'a> {
+fn execution_emit<'a>(
+    env: Env<'a>,
+    execution: ResourceArc<ExecutionResource>,
+    serial: u64,
+    bytes: Binary<'a>,
+) -> Term<'a> {
     let Some(execution) = execution.0.try_lock() else { return error::refused(env, CallError::Busy) };
+    if !execution.is_open(serial) {
+        return error::refused(env, CallError::StaleContext);
+    }
     match execution.emit(&bytes) {
         Ok(()) => atoms::ok().encode(env),
         Err(failure) => error::refused(env, failure),

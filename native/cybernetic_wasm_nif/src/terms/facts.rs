@@ -3,6 +3,7 @@
 use super::map;
 use crate::atoms;
 use cybernetic_wasm_core::module::{ExternType, FuncType, GlobalType, MemoryType, Module, Mutability, TableType};
+use cybernetic_wasm_core::value::{ValType, reference_name, type_name};
 use rustler::{Encoder, Env, Term};
 
 pub(crate) fn encode<'a>(env: Env<'a>, module: &Module) -> Term<'a> {
@@ -37,8 +38,8 @@ fn extern_type<'a>(env: Env<'a>, ty: &ExternType) -> Term<'a> {
     }
 }
 
-fn names(types: impl Iterator<Item = impl ToString>) -> Vec<String> {
-    types.map(|ty| ty.to_string()).collect()
+fn names(types: impl Iterator<Item = ValType>) -> Vec<String> {
+    types.map(|ty| type_name(&ty)).collect()
 }
 
 fn function<'a>(env: Env<'a>, ty: &FuncType) -> Term<'a> {
@@ -63,7 +64,7 @@ fn table<'a>(env: Env<'a>, ty: &TableType) -> Term<'a> {
     let facts = map(
         env,
         &[
-            ("element", ty.element().to_string().encode(env)),
+            ("element", reference_name(ty.element()).encode(env)),
             ("minimum", ty.minimum().encode(env)),
             ("maximum", ty.maximum().encode(env)),
         ],
@@ -73,6 +74,6 @@ fn table<'a>(env: Env<'a>, ty: &TableType) -> Term<'a> {
 
 fn global<'a>(env: Env<'a>, ty: &GlobalType) -> Term<'a> {
     let mutable = ty.mutability() == Mutability::Var;
-    (atoms::global(), map(env, &[("type", ty.content().to_string().encode(env)), ("mutable", mutable.encode(env))]))
+    (atoms::global(), map(env, &[("type", type_name(ty.content()).encode(env)), ("mutable", mutable.encode(env))]))
         .encode(env)
 }

@@ -106,7 +106,7 @@ fn encode_answer<'a>(env: Env<'a>, answer: Answer) -> Term<'a> {
 /// `{fuel, peak memory, wall µs, slice µs, slices, host calls, output}`.
 fn usage<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
     let usage = execution.usage();
-    let micros = |time: Duration| time.as_nanos() as f64 / 1000.0;
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let output = match usage.output {
         0 => binary(env, b""),
         _ => binary(env, &execution.take_output()),
@@ -151,13 +151,13 @@ fn results(execution: &Execution, import: u32, terms: Vec<Term<'_>>) -> Result<V
     let module = execution.module().ok_or(CallError::StaleContext)?;
     let import = module.imports().get(import as usize).ok_or(CallError::StaleContext)?;
     import.check_results(terms.len())?;
-    Ok(value::decode_all(terms.into_iter(), import.results())?)
+    Ok(value::decode_all(&terms, import.results())?)
 }
 
 fn reentry(execution: &Execution, name: &[u8], args: Vec<Term<'_>>) -> Result<Command, Error> {
     let module = execution.module().ok_or(CallError::StaleContext)?;
-    let function = module.function(&String::from_utf8_lossy(name))?;
+    let function = super::exported_function(module, name)?;
     function.check_arity(args.len())?;
-    let args = value::decode_all(args.into_iter(), function.params().iter().cloned())?;
+    let args = value::decode_all(&args, function.params().iter())?;
     Ok(Command::Call { function, args })
 }

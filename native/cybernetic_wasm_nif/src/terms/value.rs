@@ -9,21 +9,26 @@ use crate::resources::FuncRefResource;
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::value::HostRef;
 pub(crate) use cybernetic_wasm_core::value::Value;
-use cybernetic_wasm_core::value::{HeapType, ValType};
+use cybernetic_wasm_core::value::{HeapType, ValType, reference_name};
 use parking_lot::Mutex;
 use rustler::env::SavedTerm;
 use rustler::{Atom, Binary, Encoder, Env, OwnedEnv, ResourceArc, Term, TermType};
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 /// An Elixir term in a guest's `externref`.
 struct HostTerm(Mutex<(OwnedEnv, SavedTerm)>);
 
 /// Decodes `terms`, one for each of `types`.
-pub(crate) fn decode_all<'a>(
-    terms: impl Iterator<Item = Term<'a>>,
-    types: impl Iterator<Item = ValType>,
+pub(crate) fn decode_all(
+    terms: &[Term<'_>],
+    types: impl Iterator<Item = impl Borrow<ValType>>,
 ) -> Result<Vec<Value>, CallError> {
-    terms.zip(types).enumerate().map(|(index, (term, ty))| decode(term, &ty, index)).collect()
+    let mut values = Vec::with_capacity(terms.len());
+    for (index, (term, ty)) in terms.iter().zip(types).enumerate() {
+        values.push(decode(*term, ty.borrow(), index)?);
+    }
+    Ok(values)
 }
 
 fn decode(term: Term<'_>, ty: &ValType, index: usize) -> Result<Value, CallError> {
@@ -35,7 +40,7 @@ fn decode(term: Term<'_>, ty: &ValType, index: usize) -> Result<Value, CallError
         ValType::V128 => v128(term).map(Value::V128),
         ValType::Ref(ty) => reference(term, ty.heap_type(), ty.is_nullable()),
     };
-    value.ok_or_else(|| CallError::Type { index, expected: expected(ty), given: shorten(&format!("{term:?}")) })
+    value.ok_or_else(|| CallError::Type { index, expected: expected(ty), given: given(term) })
 }
 
 fn integer(term: Term<'_>, least: i128, most: i128) -> Option<i128> {
@@ -109,15 +114,48 @@ fn expected(ty: &ValType) -> String {
         }
         ValType::F64 => "an f64 (float, integer up to 2^53, :nan, :infinity, :neg_infinity or {:f64_bits, n})".into(),
         ValType::V128 => "a v128 (binary of 16 bytes)".into(),
-        ValType::Ref(ty) => format!("{ty} (nil is null)"),
+        ValType::Ref(ty) => format!("{} (nil is null)", reference_name(ty)),
     }
 }
 
-fn shorten(text: &str) -> String {
-    const MOST: usize = 80;
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+/// What was given, in words. A term takes as long to print as it is large, an integer of a million digits minutes, and nothing
+/// can interrupt it: only what is small is printed.
+fn given(term: Term<'_>) -> String {
+    match term.get_type() {
+        TermType::Float => format!("{term:?}"),
+        TermType::Integer => match integer(term, i64::MIN.into(), u64::MAX.into()) {
+            Some(value) => value.to_string(),
+            None => "an integer of more than 64 bits".into(),
+        },
+        TermType::Atom => given_atom(&term.atom_to_string().unwrap_or_default()),
+        TermType::Binary => given_binary(term),
+        TermType::Tuple => {
+            format!("a tuple of {} elements", rustler::types::tuple::get_tuple(term).map_or(0, |tuple| tuple.len()))
+        }
+        TermType::List => "a list".into(),
+        TermType::Map => "a map".into(),
+        TermType::Fun => "a function".into(),
+        TermType::Pid => "a pid".into(),
+        TermType::Port => "a port".into(),
+        TermType::Ref => "a reference".into(),
+        _ => "another term".into(),
+    }
+}
+
+fn given_atom(name: &str) -> String {
+    match name {
+        "nil" | "true" | "false" => name.to_owned(),
+        name if name.chars().all(|letter| letter.is_alphanumeric() || letter == '_') => format!(":{name}"),
+        name => format!(":{name:?}"),
+    }
+}
+
+fn given_binary(term: Term<'_>) -> String {
+    const MOST: usize = 40;
+    let Ok(bytes) = term.decode::<Binary<'_>>() else { return "a bitstring".into() };
+    match std::str::from_utf8(&bytes) {
+        Ok(text) if text.len() <= MOST => format!("{text:?}"),
+        _ => format!("a binary of {} bytes", bytes.len()),
     }
 }
 

@@ -1,0 +1,79 @@
+for file <-
+      ~w(measure raw report groups/calls groups/loads groups/kernels groups/throughput groups/fairness groups/idle) do
+  Code.require_file("#{file}.exs", __DIR__)
+end
+
+defmodule Cybernetic.WASM.Bench do
+  # The story of a run: build the raw side, then group by group the raw figures and ours, the same on one processor, and
+  # the report. Everything that is compared is measured within the same minute.
+
+  alias Cybernetic.WASM.Bench.{Calls, Fairness, Idle, Kernels, Loads, Raw, Report, Throughput}
+
+  @groups [
+    {"calls", Calls},
+    {"loads", Loads},
+    {"kernels", Kernels},
+    {"throughput", Throughput},
+    {"fairness", Fairness},
+    {"idle", Idle}
+  ]
+  @raw ["calls", "loads", "kernels"]
+  @pinned ["calls", "throughput", "fairness"]
+
+  def main(opts) do
+    groups = groups!(opts.only)
+    raw = Raw.build!()
+    rows = measure(groups, raw, opts.quick) ++ pinned(groups, opts)
+    Report.print_ratios(rows)
+    Report.write(rows, opts)
+  end
+
+  @doc "Measures groups, raw side first, and prints each as soon as it is done."
+  def measure(groups, raw, quick, note \\ "") do
+    Enum.flat_map(groups, fn group ->
+      there = if group in @raw, do: Raw.rows(raw, group, quick), else: []
+      {_, module} = List.keyfind(@groups, group, 0)
+      here = for {name, figures} <- module.rows(quick), do: {group, name, figures}
+      rows = for {group, name, figures} <- there ++ here, do: {group <> note, name, figures}
+      Report.print_rows(rows)
+      rows
+    end)
+  end
+
+  # The whole bench on one processor, in a VM of its own that was started there and so has one scheduler of each kind.
+  defp pinned(groups, %{pinned: true, quick: quick}) do
+    case {Enum.filter(groups, &(&1 in @pinned)), System.find_executable("taskset")} do
+      {[], _} ->
+        []
+
+      {_, nil} ->
+        Mix.shell().info("\nNo taskset here: the rows on one processor are left out")
+        []
+
+      {groups, taskset} ->
+        file = Path.join(System.tmp_dir!(), "cybernetic_wasm_bench.#{System.pid()}")
+        args = [file, to_string(quick) | groups]
+        command = ["-c", "0", "mix", "run", "--no-compile", "bench/pinned.exs" | args]
+        {_, 0} = System.cmd(taskset, command, into: IO.stream(:stdio, :line))
+        rows = file |> File.read!() |> :erlang.binary_to_term()
+        File.rm!(file)
+        rows
+    end
+  end
+
+  defp pinned(_groups, _opts), do: []
+
+  defp groups!([]), do: Enum.map(@groups, &elem(&1, 0))
+
+  defp groups!(only) do
+    known = Enum.map(@groups, &elem(&1, 0))
+
+    case only -- known do
+      [] ->
+        Enum.filter(known, &(&1 in only))
+
+      unknown ->
+        Mix.raise("No group #{Enum.join(unknown, ", ")}; known are: #{Enum.join(known, ", ")}")
+    end
+  end
+end

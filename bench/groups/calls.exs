@@ -1,0 +1,92 @@
+defmodule Cybernetic.WASM.Bench.Calls do
+  # Short calls: warm, fresh, to the host and back, and what the same costs with a hop to another thread or process.
+
+  alias Cybernetic.WASM.{Executor, Instance, Native, Runtime}
+  alias Cybernetic.WASM.Bench.Measure
+
+  defmodule Server do
+    use GenServer
+    def init(state), do: {:ok, state}
+    def handle_call(:ping, _from, state), do: {:reply, :ok, state}
+    def handle_call(:ping_dirty, _from, state), do: {:reply, Native.runtime_ping_dirty(), state}
+  end
+
+  def rows(quick) do
+    {:ok, server} = GenServer.start(Server, nil)
+
+    rows =
+      Measure.compare(
+        hops(server) ++ warm() ++ fresh() ++ [host()],
+        if(quick, do: 12, else: 50),
+        if(quick, do: 7, else: 15)
+      )
+
+    GenServer.stop(server)
+    rows
+  end
+
+  defp hops(server) do
+    [
+      {"no-op NIF", fn -> Native.runtime_ping() end},
+      {"no-op dirty NIF", fn -> Native.runtime_ping_dirty() end},
+      {"GenServer call", fn -> GenServer.call(server, :ping) end},
+      {"GenServer call with a no-op dirty NIF", fn -> GenServer.call(server, :ping_dirty) end}
+    ]
+  end
+
+  defp warm do
+    fuel = instance(metering: :fuel)
+    epoch = instance(metering: :epoch)
+
+    [
+      {"warm call, adaptive", fn -> {:ok, 5} = Instance.call(fuel, "add", [2, 3]) end},
+      {"warm call, inline",
+       fn -> {:ok, 5} = Instance.call(fuel, "add", [2, 3], scheduling: :inline) end},
+      {"warm call, dirty",
+       fn -> {:ok, 5} = Instance.call(fuel, "add", [2, 3], scheduling: :dirty) end},
+      {"warm call, adaptive, epoch", fn -> {:ok, 5} = Instance.call(epoch, "add", [2, 3]) end}
+    ]
+  end
+
+  defp instance(opts) do
+    {:ok, instance} = "bench/guests/kernels.wasm" |> Runtime.load_module!(opts) |> Instance.new()
+    instance
+  end
+
+  defp fresh do
+    small = Runtime.load_module!("priv/wasm/compute.wasm")
+    rust = Runtime.load_module!("bench/guests/kernels.wasm")
+    epoch = Runtime.load_module!("priv/wasm/compute.wasm", metering: :epoch)
+    limits = [fuel: 1_000_000, timeout: 100, max_memory: 10_000_000]
+
+    [
+      {"fresh call, small guest, adaptive",
+       fn -> {:ok, 5} = Executor.call(small, "add", [2, 3]) end},
+      {"fresh call, small guest, inline",
+       fn -> {:ok, 5} = Executor.call(small, "add", [2, 3], scheduling: :inline) end},
+      {"fresh call, small guest, dirty",
+       fn -> {:ok, 5} = Executor.call(small, "add", [2, 3], scheduling: :dirty) end},
+      {"fresh call, small guest, adaptive, own limits",
+       fn -> {:ok, 5} = Executor.call(small, "add", [2, 3], limits) end},
+      {"fresh call, small guest, adaptive, epoch",
+       fn -> {:ok, 5} = Executor.call(epoch, "add", [2, 3]) end},
+      {"fresh call, Rust guest, adaptive",
+       fn -> {:ok, 5} = Executor.call(rust, "add", [2, 3]) end}
+    ]
+  end
+
+  # One call of the guest makes all the host calls of a round.
+  defp host do
+    module = Runtime.load_module!("bench/guests/host_calls.wat")
+    imports = %{"host" => %{"next" => fn _context, value -> value + 1 end}}
+
+    opts = [
+      imports: imports,
+      max_host_calls: 1_000_000_000,
+      fuel: 1_000_000_000_000,
+      timeout: 60_000
+    ]
+
+    {"host call", fn times -> {:ok, ^times} = Executor.call(module, "calls", [times], opts) end}
+  end
+end

@@ -1,0 +1,31 @@
+defmodule Cybernetic.WASM.Bench.Raw do
+  # The raw side: bench/raw.rs, built in the release profile with the library's own build of Wasmtime.
+
+  @doc "Builds it and gives its path."
+  def build! do
+    args =
+      ~w(bench --workspace --bench raw --no-run --quiet --message-format=json-render-diagnostics)
+
+    {output, 0} = System.cmd("cargo", args)
+    [_, path] = Regex.run(~r/"name":"raw".*"executable":"([^"]+)"/, output)
+    path
+  end
+
+  @doc "The rows of a group, their names marked as raw."
+  def rows(path, group, quick) do
+    {output, 0} = System.cmd(path, [group | if(quick, do: ["--quick"], else: [])])
+    for line <- String.split(output, "\n", trim: true), do: row(group, line)
+  end
+
+  # A line is a flat object of our own making, and there is no JSON decoder in the oldest OTP that we support.
+  defp row(group, line) do
+    [name] = Regex.run(~r/"name":"([^"]+)"/, line, capture: :all_but_first)
+
+    figure = fn key ->
+      [number] = Regex.run(~r/"#{key}":([\d.eE+-]+)/, line, capture: :all_but_first)
+      number |> Float.parse() |> elem(0)
+    end
+
+    {group, "raw: " <> name, [median_ns: figure.("median_ns"), min_ns: figure.("min_ns")]}
+  end
+end

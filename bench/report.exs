@@ -1,0 +1,173 @@
+defmodule Cybernetic.WASM.Bench.Report do
+  # Rows as tables, ratios with their budgets, and all of it as JSON. A row is {group, name, figures}.
+
+  alias Mix.Tasks.Wasm.JSON
+
+  @headings [
+    median_ns: "median",
+    min_ns: "least",
+    p50_ns: "p50",
+    p90_ns: "p90",
+    p99_ns: "p99",
+    max_ns: "most",
+    per_second: "per second",
+    count: "count"
+  ]
+
+  @kernels ["fib", "sha256", "mandelbrot"]
+
+  # Group, row, what it is measured against (the sum of these rows), budget.
+  @ratios [
+    {"calls", "warm call, adaptive", ["raw: warm call, fuel", "no-op NIF"], 3},
+    {"calls", "warm call, inline", ["raw: warm call, fuel", "no-op NIF"], nil},
+    {"calls", "warm call, dirty", ["raw: warm call, fuel", "no-op dirty NIF"], nil},
+    {"calls", "warm call, adaptive, epoch", ["raw: warm call, epoch", "no-op NIF"], nil},
+    {"calls", "fresh call, small guest, adaptive", ["raw: fresh call, small guest, fuel"], 2},
+    {"calls", "fresh call, Rust guest, adaptive", ["raw: fresh call, Rust guest, fuel"], 2},
+    {"calls", "fresh call, small guest, adaptive, epoch", ["raw: fresh call, small guest, epoch"],
+     nil},
+    {"calls", "host call", ["raw: host call, suspended, fuel"], nil},
+    {"loads", "cold load", ["raw: cold load"], nil},
+    for(kernel <- @kernels, do: {"kernels", "#{kernel}, fuel", ["raw: #{kernel}, fuel"], 1.05}),
+    for(kernel <- @kernels, do: {"kernels", "#{kernel}, epoch", ["raw: #{kernel}, epoch"], nil}),
+    for(kernel <- @kernels, do: {"kernels", "#{kernel}, fuel", ["raw: #{kernel}, none"], nil}),
+    for(kernel <- @kernels, do: {"kernels", "#{kernel}, fuel", ["raw: #{kernel}, native"], nil})
+  ]
+
+  @doc "Prints rows of one group."
+  def print_rows([{group, _, _} | _] = rows) do
+    used = for {_, _, figures} <- rows, {key, _} <- figures, uniq: true, do: key
+    columns = for {key, heading} <- @headings, key in used, do: {key, heading}
+
+    table([
+      [String.upcase(group) | Enum.map(columns, &elem(&1, 1))]
+      | for({_, name, figures} <- rows, do: [name | cells(columns, figures)])
+    ])
+  end
+
+  defp cells(columns, figures), do: for({key, _} <- columns, do: show(key, figures[key]))
+
+  @doc "Prints the ratios."
+  def print_ratios(rows) do
+    lines =
+      for ratio <- ratios(rows) do
+        [
+          "#{ratio.name} / #{ratio.against}",
+          show(ratio.unit, ratio.ours),
+          show(ratio.unit, ratio.theirs),
+          decimals(ratio.ratio, 2),
+          decimals(ratio.budget, 2),
+          verdict(ratio)
+        ]
+      end
+
+    table([["RATIOS", "ours", "against", "ratio", "budget", ""] | lines])
+  end
+
+  @doc "Writes rows and ratios as JSON."
+  def write(rows, opts) do
+    now = DateTime.utc_now() |> DateTime.truncate(:second) |> DateTime.to_iso8601(:basic)
+    path = opts.json || "bench/results/#{now}.json"
+    File.mkdir_p!(Path.dirname(path))
+
+    File.write!(path, [
+      JSON.encode(
+        time: now,
+        quick: opts.quick,
+        versions: versions(),
+        rows: for({group, name, figures} <- rows, do: [group: group, name: name] ++ figures),
+        ratios: for(ratio <- ratios(rows), do: Map.delete(ratio, :unit))
+      ),
+      ?\n
+    ])
+
+    IO.puts("\nWritten to #{path}")
+  end
+
+  defp versions do
+    [
+      library: :cybernetic_wasm |> Application.spec(:vsn) |> to_string(),
+      elixir: System.version(),
+      otp: System.otp_release(),
+      schedulers: System.schedulers_online()
+    ]
+  end
+
+  # Ratios
+
+  defp ratios(rows) do
+    index = Map.new(rows, fn {group, name, figures} -> {{group, name}, figures} end)
+
+    of_times =
+      for note <- ["", ", one processor"],
+          {group, ours, against, budget} <- List.flatten(@ratios),
+          figures = index[{group <> note, ours}],
+          do: ratio(index, {group <> note, note, ours, figures}, against, budget)
+
+    of_times ++ idle(rows)
+  end
+
+  # The least times: what else the computer does disturbs them least.
+  defp ratio(index, {group, note, name, figures}, against, budget) do
+    theirs = against |> Enum.map(&Map.fetch!(index, {group, &1})[:min_ns]) |> Enum.sum()
+    ours = figures[:min_ns]
+
+    %{
+      name: name <> note,
+      against: Enum.join(against, " + "),
+      unit: :min_ns,
+      ours: ours,
+      theirs: theirs,
+      ratio: ours / theirs,
+      budget: budget,
+      within: if(budget, do: ours / theirs <= budget)
+    }
+  end
+
+  defp idle(rows) do
+    for {"idle", "epoch ticks" <> _ = name, [count: ticks]} <- rows do
+      %{
+        name: name,
+        against: "none",
+        unit: :count,
+        ours: ticks,
+        theirs: 0,
+        ratio: nil,
+        budget: 0,
+        within: ticks == 0
+      }
+    end
+  end
+
+  defp verdict(%{within: nil}), do: ""
+  defp verdict(%{within: true}), do: "ok"
+  defp verdict(%{within: false}), do: "MISSED"
+
+  # Tables
+
+  defp table(lines) do
+    first = lines |> Enum.map(&String.length(hd(&1))) |> Enum.max()
+    IO.puts("")
+
+    for [name | cells] <- lines do
+      cells = for cell <- cells, do: String.pad_leading(cell, 12)
+
+      IO.puts(
+        String.trim_trailing(IO.iodata_to_binary([String.pad_trailing(name, first) | cells]))
+      )
+    end
+  end
+
+  defp show(_key, nil), do: ""
+  defp show(:count, count), do: Integer.to_string(count)
+  defp show(:per_second, number), do: number |> round() |> grouped()
+  defp show(_time, ns) when abs(ns) < 1_000_000, do: decimals(ns / 1_000, 2) <> " µs"
+  defp show(_time, ns), do: decimals(ns / 1_000_000, 2) <> " ms"
+
+  defp decimals(nil, _digits), do: ""
+  defp decimals(number, digits), do: :erlang.float_to_binary(number / 1, decimals: digits)
+
+  defp grouped(number) do
+    number |> Integer.to_string() |> String.replace(~r/\B(?=(\d{3})+$)/, ",")
+  end
+end

@@ -1,0 +1,49 @@
+defmodule Mix.Tasks.Wasm.Bench do
+  @shortdoc "Measures calls, loads, kernels and fairness against plain Wasmtime and native code"
+
+  @moduledoc """
+  Measures the library against plain Wasmtime and against native code, in one run.
+
+      mix wasm.bench [--quick] [--only GROUP]… [--no-pinned] [--json FILE]
+
+    * `--quick` - fewer and shorter rounds: a minute instead of several
+    * `--only` - one group of `calls`, `loads`, `kernels`, `throughput`, `fairness`, `idle`; may be given several times, or
+      as a list with commas. Default: all.
+    * `--no-pinned` - leaves out the second run of `calls`, `throughput` and `fairness` with everything on one processor
+    * `--json` - where the figures go. Default: a new file in `bench/results`.
+
+  It prints a table of each group, and the ratios with their budgets. A missed budget is marked there and fails nothing:
+  timings depend on what else the computer does. `bench/README.md` says what each row means.
+
+  The bench is not part of the package: the task works in the library's own repository.
+  """
+
+  use Mix.Task
+
+  @switches [quick: :boolean, only: :keep, pinned: :boolean, json: :string]
+
+  @impl true
+  def run(args) do
+    {opts, rest} = OptionParser.parse!(args, strict: @switches)
+
+    if rest != [],
+      do: Mix.raise("Not understood: #{Enum.join(rest, " ")}. See: mix help wasm.bench")
+
+    unless File.exists?("bench/bench.exs") do
+      Mix.raise(
+        "There is no bench/bench.exs here: the bench runs in the library's own repository"
+      )
+    end
+
+    Mix.Task.run("app.start")
+    Code.require_file("bench/bench.exs")
+
+    # Not a module of the library, so the compiler does not know it.
+    Module.concat(["Cybernetic.WASM.Bench"]).main(%{
+      quick: Keyword.get(opts, :quick, false),
+      pinned: Keyword.get(opts, :pinned, true),
+      only: opts |> Keyword.get_values(:only) |> Enum.flat_map(&String.split(&1, ",")),
+      json: opts[:json]
+    })
+  end
+end

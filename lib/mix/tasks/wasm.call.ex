@@ -1,0 +1,304 @@
+defmodule Mix.Tasks.Wasm.Call do
+  @shortdoc "Calls a function of a WebAssembly module"
+
+  @moduledoc """
+  Calls an exported function of a WebAssembly module, within limits, and prints what it returns.
+
+      mix wasm.call FILE FUNCTION [ARG...] [options]
+
+  FILE is in the binary or the text format; `-` is standard input. Without FUNCTION the exported
+  functions are listed. The function runs in a fresh instance, which is granted nothing: no files, no
+  network, no host functions. A module that imports functions has to be called from Elixir, with the
+  option `:imports` of `Cybernetic.WASM.Executor.call/4`.
+
+  ## Arguments
+
+  Each is read by the type of its parameter:
+
+  | type | written as |
+  |---|---|
+  | `i32`, `i64` | `42`, `-5`, `0xFF`, `1_000_000`; signed or unsigned |
+  | `f32`, `f64` | `1.5`, `-3`, `1e-3`, `inf`, `-inf`, `nan`, `nan:0x1` (with a payload) |
+  | `v128` | `0x` and up to 32 hexadecimal digits, the last of which are the first lane |
+  | references | `null` |
+
+  Results are written in the same way, each on a line; integers are signed. A function without results
+  prints nothing. A negative number is never taken for an option; after `--` nothing is.
+
+  ## Options
+
+    * `--fuel N` - units of fuel, about one per instruction. Default: 1,000,000,000
+    * `--timeout N` - milliseconds. Default: 5,000
+    * `--max-memory N` - bytes of all memories and tables, also as `64K`, `16M` or `1G` (of 1024).
+      Default: 100,000,000
+    * `--usage` - also prints what the call used, to standard error; also after a trap or limit
+    * `--json` - prints one JSON object: `result` or `error`, and `usage` if asked for. Several results
+      are a list and none is `null`; what no JSON number holds is a string: `"nan"`, `"inf"`, a `v128`
+    * `--help`
+
+  What is not given is as configured: see `Cybernetic.WASM.Config`.
+
+  ## Exit status
+
+    * 0 - the function returned
+    * 1 - the guest failed: it trapped, or a limit stopped it
+    * 2 - the mistake is on the command line: an unknown option, no such file, not a module, no such
+      function, wrong arguments, imports
+
+  The result goes to standard output and messages to standard error, but with `--json` errors are on
+  standard output, too.
+
+  ## Examples
+
+      $ mix wasm.call priv/wasm/compute.wasm div_mod -7 2
+      -3
+      -1
+
+      $ mix wasm.call priv/wasm/compute.wasm process 42 --json --usage
+      {"result":84,"usage":{"fuel":4,"peak_memory":65536,"wall_time":205.648,"slice_time":201.442,"slices":1,"host_calls":0}}
+
+      $ mix wasm.call priv/wasm/compute.wasm spin --fuel 1_000_000
+      mix wasm.call: the fuel limit was reached: 1000000 units of fuel allowed, 1000000 used or asked for
+      $ echo $?
+      1
+  """
+
+  use Mix.Task
+
+  alias Cybernetic.WASM.{CallError, Executor, Module, Sandbox}
+  alias Mix.Tasks.Wasm.{CommandLine, JSON, TextFormat}
+
+  @task "wasm.call"
+  @usage "FILE FUNCTION [ARG...] [--fuel N] [--timeout N] [--max-memory N] [--usage] [--json]"
+  @switches [
+    fuel: :string,
+    timeout: :string,
+    max_memory: :string,
+    usage: :boolean,
+    json: :boolean
+  ]
+  @usage_fields [
+    fuel: "units",
+    peak_memory: "bytes",
+    wall_time: "microseconds",
+    slice_time: "microseconds",
+    slices: "",
+    host_calls: ""
+  ]
+
+  # As many as the library itself names in this error.
+  @most_named 20
+
+  @impl true
+  def run(argv) do
+    case CommandLine.parse(argv, @switches) do
+      :help -> CommandLine.help(@task, @usage)
+      parsed -> run(parsed, argv)
+    end
+  end
+
+  defp run(parsed, argv) do
+    with {:ok, options, words} <- parsed,
+         {:ok, limits} <- limits(options),
+         {:ok, results, usage} <- call(words, limits) do
+      print(results, usage, options)
+    else
+      {:error, error} -> fail(error, argv)
+    end
+  end
+
+  defp call([], _limits),
+    do: CommandLine.usage_error("FILE is missing\nusage: mix #{@task} #{@usage}")
+
+  defp call([file | words], limits) do
+    # A limit on fuel needs fuel metering, whatever is configured.
+    metering = if limits[:fuel], do: [metering: :fuel], else: []
+
+    with :ok <- CommandLine.start(),
+         {:ok, sandbox} <- sandbox(limits),
+         {:ok, module} <- CommandLine.load(file, metering),
+         {:ok, function, words} <- function(words, module) do
+      invoke(module, function, words, [sandbox: sandbox] ++ metering)
+    end
+  end
+
+  defp invoke(module, function, words, opts) do
+    with {:ok, params, results} <- signature(module, function, length(words)),
+         {:ok, args} <- arguments(words, params),
+         {:ok, run} <- in_range(Executor.run(module, function, args, opts), words, params) do
+      {:ok, list(run.result, results), run.usage}
+    end
+  end
+
+  defp list(nil, []), do: []
+  defp list(result, [_]), do: [result]
+  defp list(results, _several), do: results
+
+  # Functions
+
+  defp function([function | words], _module), do: {:ok, function, words}
+
+  defp function([], module) do
+    case functions(module) do
+      [] -> CommandLine.usage_error("FUNCTION is missing, and the module exports none")
+      functions -> CommandLine.usage_error("FUNCTION is missing; exported are:#{functions}")
+    end
+  end
+
+  defp functions(module) do
+    for %{name: name, type: {:function, _, _} = type} <- Module.exports(module),
+        do: "\n  #{TextFormat.name(name)} #{TextFormat.type(type)}"
+  end
+
+  defp signature(module, function, given) do
+    exports = Module.exports(module)
+
+    case Enum.find(exports, &(&1.name == function)) do
+      %{type: {:function, params, results}} when length(params) == given ->
+        {:ok, params, results}
+
+      %{type: {:function, params, _results} = type} ->
+        call_error(
+          reason: :arity,
+          expected: length(params),
+          given: given,
+          signature: TextFormat.type(type)
+        )
+
+      %{type: type} ->
+        kind = type |> elem(0) |> to_string()
+
+        call_error(
+          reason: :wrong_export_kind,
+          export: function,
+          given: kind,
+          expected: "function"
+        )
+
+      nil ->
+        known = for %{name: name, type: {:function, _, _}} <- exports, do: name
+
+        call_error(
+          reason: :no_such_export,
+          export: function,
+          known: Enum.take(known, @most_named)
+        )
+    end
+  end
+
+  defp call_error(facts), do: {:error, struct!(CallError, facts)}
+
+  # Arguments
+
+  defp arguments(words, params) do
+    values = Enum.zip_with(words, params, &TextFormat.read/2)
+
+    case Enum.find_index(values, &(&1 == :error)) do
+      nil -> {:ok, for({:ok, value} <- values, do: value)}
+      index -> wrong(index, words, params)
+    end
+  end
+
+  # What is out of range the library refuses, and speaks of Elixir terms.
+  defp in_range({:error, %CallError{reason: :type, index: index}}, words, params),
+    do: wrong(index, words, params)
+
+  defp in_range(result, _words, _params), do: result
+
+  defp wrong(index, words, params) do
+    expected = params |> Enum.at(index) |> TextFormat.expected()
+    call_error(reason: :type, index: index, expected: expected, given: Enum.at(words, index))
+  end
+
+  # Options
+
+  defp limits(options) do
+    Enum.reduce_while([:fuel, :timeout, :max_memory], {:ok, []}, fn key, {:ok, limits} ->
+      case limit(key, options[key]) do
+        {:ok, nil} -> {:cont, {:ok, limits}}
+        {:ok, value} -> {:cont, {:ok, [{key, value} | limits]}}
+        :error -> {:halt, invalid(key, options[key])}
+      end
+    end)
+  end
+
+  defp limit(_key, nil), do: {:ok, nil}
+
+  defp limit(key, text) do
+    with {digits, unit} <- unit(key, text),
+         {:ok, count} when count > 0 <- TextFormat.integer(digits) do
+      {:ok, count * unit}
+    else
+      _ -> :error
+    end
+  end
+
+  defp unit(:max_memory, text) do
+    case String.split_at(text, -1) do
+      {digits, unit} when unit in ["k", "K"] -> {digits, 1024}
+      {digits, unit} when unit in ["m", "M"] -> {digits, 1024 ** 2}
+      {digits, unit} when unit in ["g", "G"] -> {digits, 1024 ** 3}
+      _ -> {text, 1}
+    end
+  end
+
+  defp unit(_key, text), do: {text, 1}
+
+  defp invalid(key, text) do
+    name = key |> to_string() |> String.replace("_", "-")
+    CommandLine.usage_error("--#{name} must be #{wanted(key)}, got: #{text}")
+  end
+
+  defp wanted(:fuel), do: "a positive number of units, such as 1_000_000"
+  defp wanted(:timeout), do: "a positive number of milliseconds, such as 500"
+  defp wanted(:max_memory), do: "a positive number of bytes, such as 100_000, 64K, 16M or 1G"
+
+  # The library knows how large each can be.
+  defp sandbox(limits) do
+    {:ok, Sandbox.new(limits)}
+  rescue
+    error in ArgumentError -> CommandLine.usage_error(Exception.message(error))
+  end
+
+  # Printing
+
+  defp print(results, usage, %{json: true} = options) do
+    usage = if options[:usage], do: [usage: fields(usage)], else: []
+    CommandLine.print(JSON.encode([result: json(results)] ++ usage))
+  end
+
+  defp print(results, usage, options) do
+    Enum.each(results, &(&1 |> TextFormat.write() |> CommandLine.print()))
+    if options[:usage], do: print_usage(usage)
+  end
+
+  defp json([]), do: nil
+  defp json([result]), do: json_value(result)
+  defp json(results), do: Enum.map(results, &json_value/1)
+
+  defp json_value(value) when is_number(value) or is_nil(value), do: value
+  defp json_value(value), do: TextFormat.write(value)
+
+  defp print_usage(usage) do
+    for {key, value} <- fields(usage) do
+      name = key |> to_string() |> String.replace("_", " ") |> String.pad_trailing(11)
+      CommandLine.warn("#{name} #{measured(value, @usage_fields[key])}")
+    end
+  end
+
+  # Where the configuration meters by epochs there is no fuel.
+  defp measured(nil, _unit), do: "not metered"
+  defp measured(value, unit), do: String.trim_trailing("#{value} #{unit}")
+
+  defp fields(usage), do: for({key, _unit} <- @usage_fields, do: {key, Map.fetch!(usage, key)})
+
+  @spec fail(CommandLine.error(), [String.t()]) :: no_return
+  defp fail(error, argv) do
+    json? = CommandLine.asked?(argv, "--json")
+    usage = if CommandLine.asked?(argv, "--usage"), do: Map.get(error, :usage)
+
+    if usage && not json?, do: print_usage(usage)
+    more = if usage, do: [usage: fields(usage)], else: []
+    CommandLine.stop(error, @task, json: json?, more: more)
+  end
+end

@@ -1,0 +1,150 @@
+defmodule Mix.Tasks.Wasm.Inspect do
+  @shortdoc "Shows what a WebAssembly module imports and exports"
+
+  @moduledoc """
+  Shows what is known of a WebAssembly module: size, digest, imports, exports, memories and custom
+  sections. The module is validated and compiled, and nothing in it runs.
+
+      mix wasm.inspect FILE [options]
+
+  FILE is in the binary or the text format; `-` is standard input. Types are in the words of the text
+  format; sizes of memories there are in pages.
+
+  ## Options
+
+    * `--json` - prints one JSON object, with an `error` where there is one. Types are in parts, the
+      sizes of memories in pages of `page_size` bytes.
+    * `--help`
+
+  ## Exit status
+
+    * 0 - the module is shown
+    * 1 - the node has no room for its code
+    * 2 - an unknown option, no such file, not a valid module
+
+  ## Examples
+
+      $ mix wasm.inspect priv/wasm/wordcount.wasm
+      file: priv/wasm/wordcount.wasm
+      size: 1343 bytes
+      digest: blake3:5d055a7d5bec0de5405337154e927cddd1e5b123ce5f52c840b91e7b3d08e3af
+      code: 14040 bytes of machine code and metadata
+      imports: 2
+        "env" "read" (func (param i32 i32 i32) (result i32))
+        "env" "write" (func (param i32 i32))
+      exports: 2
+        "memory" (memory 1)
+        "word_count" (func (result i32))
+      memories: 1
+        "memory" 65536 bytes, no maximum of its own
+      custom sections: 3
+        "name" 58 bytes
+        "producers" 35 bytes
+        "target_features" 14 bytes
+
+      $ mix wasm.inspect mix.exs
+      mix wasm.inspect: cannot load mix.exs: not WebAssembly: it starts with the bytes 64 65 66 6d 6f 64 75 6c
+  """
+
+  use Mix.Task
+
+  alias Cybernetic.WASM.Module
+  alias Mix.Tasks.Wasm.{CommandLine, JSON, TextFormat}
+
+  @task "wasm.inspect"
+  @usage "FILE [--json]"
+
+  @impl true
+  def run(argv) do
+    case CommandLine.parse(argv, json: :boolean) do
+      :help -> CommandLine.help(@task, @usage)
+      parsed -> show(parsed, argv)
+    end
+  end
+
+  defp show(parsed, argv) do
+    with {:ok, options, words} <- parsed,
+         {:ok, file} <- file(words),
+         :ok <- CommandLine.start(),
+         {:ok, module} <- CommandLine.load(file) do
+      CommandLine.print(if options[:json], do: json(file, module), else: text(file, module))
+    else
+      {:error, error} -> CommandLine.stop(error, @task, json: CommandLine.asked?(argv, "--json"))
+    end
+  end
+
+  defp file([file]), do: {:ok, file}
+  defp file([]), do: CommandLine.usage_error("FILE is missing\nusage: mix #{@task} #{@usage}")
+
+  defp file(files),
+    do: CommandLine.usage_error("one FILE is expected, got: #{Enum.join(files, " ")}")
+
+  # Text
+
+  defp text(file, module) do
+    [
+      "file: #{file}",
+      "size: #{module.size} bytes",
+      "digest: #{module.digest}",
+      "code: #{Module.code_size(module)} bytes of machine code and metadata",
+      list("imports", Module.imports(module), &imported/1),
+      list("exports", Module.exports(module), &exported/1),
+      list("memories", memories(module), &memory/1),
+      list("custom sections", Module.custom_sections(module), &section/1)
+    ]
+    |> List.flatten()
+    |> Enum.join("\n")
+  end
+
+  defp list(title, [], _line), do: "#{title}: none"
+
+  defp list(title, items, line),
+    do: ["#{title}: #{length(items)}" | Enum.map(items, &("  " <> line.(&1)))]
+
+  defp imported(%{module: module, name: name, type: type}),
+    do: "#{TextFormat.name(module)} #{TextFormat.name(name)} #{TextFormat.type(type)}"
+
+  defp exported(%{name: name, type: type}),
+    do: "#{TextFormat.name(name)} #{TextFormat.type(type)}"
+
+  defp memories(module) do
+    for %{name: name, type: {:memory, memory}} <-
+          Module.imports(module) ++ Module.exports(module),
+        do: {name, memory}
+  end
+
+  defp memory({name, memory}) do
+    most =
+      if memory.maximum,
+        do: "at most #{memory.maximum * memory.page_size}",
+        else: "no maximum of its own"
+
+    "#{TextFormat.name(name)} #{memory.minimum * memory.page_size} bytes, #{most}"
+  end
+
+  defp section(%{name: name, size: size}), do: "#{TextFormat.name(name)} #{size} bytes"
+
+  # JSON
+
+  defp json(file, module) do
+    JSON.encode(
+      file: file,
+      size: module.size,
+      digest: module.digest,
+      code_size: Module.code_size(module),
+      imports: for(item <- Module.imports(module), do: [module: item.module] ++ named(item)),
+      exports: Enum.map(Module.exports(module), &named/1),
+      custom_sections:
+        for(
+          %{name: name, size: size} <- Module.custom_sections(module),
+          do: [name: name, size: size]
+        )
+    )
+  end
+
+  defp named(%{name: name, type: type}), do: [name: name, type: type(type)]
+
+  defp type({:function, params, results}), do: [kind: :function, params: params, results: results]
+  defp type({:tag, params}), do: [kind: :tag, params: params]
+  defp type({kind, facts}), do: [kind: kind] ++ Enum.sort(facts)
+end

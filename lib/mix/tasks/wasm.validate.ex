@@ -1,0 +1,73 @@
+defmodule Mix.Tasks.Wasm.Validate do
+  @shortdoc "Checks that WebAssembly modules can be loaded"
+
+  @moduledoc """
+  Checks that files are WebAssembly modules which the library loads: not too large, valid, and without
+  features that are switched off. Each is compiled, and nothing in it runs.
+
+      mix wasm.validate FILE...
+
+  Files are in the binary or the text format; `-` is standard input. For each a line is printed:
+  `FILE: ok` to standard output, or the error to standard error. The ceiling on size and the features
+  are as configured: see `Cybernetic.WASM.Config`.
+
+  ## Options
+
+    * `--help`
+
+  ## Exit status
+
+    * 0 - all files are valid
+    * 1 - at least one is not, or cannot be read
+    * 2 - an unknown option, or no file given
+
+  ## Examples
+
+      $ mix wasm.validate priv/wasm/compute.wasm mix.exs
+      priv/wasm/compute.wasm: ok
+      cannot load mix.exs: not WebAssembly: it starts with the bytes 64 65 66 6d 6f 64 75 6c
+      $ echo $?
+      1
+  """
+
+  use Mix.Task
+
+  alias Mix.Tasks.Wasm.CommandLine
+
+  @task "wasm.validate"
+  @usage "FILE..."
+
+  @impl true
+  def run(argv) do
+    case CommandLine.parse(argv, []) do
+      :help -> CommandLine.help(@task, @usage)
+      parsed -> validate(parsed)
+    end
+  end
+
+  defp validate(parsed) do
+    with {:ok, _options, files} <- parsed,
+         :ok <- some(files),
+         :ok <- CommandLine.start() do
+      valid? = files |> Enum.map(&valid?/1) |> Enum.all?()
+      unless valid?, do: exit({:shutdown, 1})
+    else
+      {:error, error} -> CommandLine.stop(error, @task, [])
+    end
+  end
+
+  defp some([]), do: CommandLine.usage_error("FILE is missing\nusage: mix #{@task} #{@usage}")
+  defp some(_files), do: :ok
+
+  defp valid?(file) do
+    case CommandLine.load(file) do
+      {:ok, _module} ->
+        CommandLine.print("#{file}: ok")
+        true
+
+      {:error, error} ->
+        CommandLine.warn(Exception.message(error))
+        false
+    end
+  end
+end

@@ -1,0 +1,176 @@
+defmodule Mix.Tasks.Wasm.CommandLine do
+  @moduledoc false
+  # What the wasm tasks have in common: options, starting the library, loading a file, and how a task
+  # ends. Results go to standard output and nothing else does, so that a shell can use them.
+
+  alias Cybernetic.WASM.{CallError, Config, Error, LinkError, Loader, LoadError, Module, Runtime}
+  alias Mix.Tasks.Wasm.{JSON, TextFormat, UsageError}
+
+  @type error :: Error.t() | UsageError.t()
+
+  @doc """
+  Splits a command line into options, as a map, and arguments.
+
+  Options may stand anywhere before `--`. A negative number is an argument.
+  """
+  @spec parse([String.t()], keyword) ::
+          {:ok, map, [String.t()]} | :help | {:error, UsageError.t()}
+  def parse(argv, switches) do
+    parse(argv, [strict: [help: :boolean] ++ switches, aliases: [h: :help]], %{}, [])
+  end
+
+  defp parse([], _config, %{help: true}, _arguments), do: :help
+  defp parse([], _config, options, arguments), do: {:ok, options, Enum.reverse(arguments)}
+
+  defp parse(["--" | rest], config, options, arguments),
+    do: parse([], config, options, Enum.reverse(rest, arguments))
+
+  defp parse([word | rest] = argv, config, options, arguments) do
+    case if(argument?(word), do: :argument, else: OptionParser.next(argv, config)) do
+      :argument -> parse(rest, config, options, [word | arguments])
+      {:ok, name, value, rest} -> parse(rest, config, Map.put(options, name, value), arguments)
+      {:invalid, name, value, _rest} -> usage_error(invalid(name, value))
+      {:undefined, name, _value, _rest} -> usage_error(unknown(word, name, config[:strict]))
+    end
+  end
+
+  # OptionParser knows -5 as a number, but not -.5, -inf and -nan.
+  defp argument?("-"), do: true
+  defp argument?("-" <> rest), do: rest =~ ~r/^(\.?[0-9]|inf|nan)/
+  defp argument?(_word), do: true
+
+  defp invalid(name, nil), do: "the option #{name} needs a value"
+  defp invalid(name, value), do: "the option #{name} takes no value, got: #{value}"
+
+  defp unknown(word, name, switches) do
+    name = if String.starts_with?(word, "--"), do: name, else: word
+    known = for {key, _} <- switches, do: "--" <> String.replace(to_string(key), "_", "-")
+    "unknown option #{name}; known are: #{Enum.join(known, ", ")}"
+  end
+
+  @doc "Whether the switch is there, also behind the mistake that `parse/2` ended with."
+  @spec asked?([String.t()], String.t()) :: boolean
+  def asked?(argv, switch), do: switch in Enum.take_while(argv, &(&1 != "--"))
+
+  @doc "An error of the command line."
+  @spec usage_error(String.t()) :: {:error, UsageError.t()}
+  def usage_error(message), do: {:error, %UsageError{message: message}}
+
+  @doc "Compiles the project, and starts this library with what it needs and no other application."
+  @spec start() :: :ok | {:error, UsageError.t()}
+  def start do
+    configure()
+    Config.load!()
+    start_application()
+  rescue
+    error in ArgumentError ->
+      usage_error("the configuration is not valid: #{Exception.message(error)}")
+  end
+
+  # What the compilers print is no result.
+  defp configure do
+    leader = Process.group_leader()
+    Process.group_leader(self(), Process.whereis(:standard_error))
+
+    try do
+      Mix.Task.run("app.config")
+    after
+      Process.group_leader(self(), leader)
+    end
+  end
+
+  # What the library logs as it starts is advice for a node that stays up, and Logger writes it to
+  # standard output.
+  defp start_application do
+    {:ok, _started} = Application.ensure_all_started(:logger)
+    Logger.put_module_level(Runtime, :none)
+    {:ok, _started} = Application.ensure_all_started(:cybernetic_wasm)
+    Logger.delete_module_level(Runtime)
+  end
+
+  @doc "Loads a module from a path, or from standard input where that is `-`."
+  @spec load(Path.t(), keyword) :: {:ok, Module.t()} | {:error, Error.t()}
+  def load(file, opts \\ [])
+
+  def load("-", opts) do
+    with {:error, %LoadError{} = error} <- Runtime.load_module(standard_input(), opts),
+         do: {:error, %{error | source: "standard input"}}
+  end
+
+  def load(file, opts), do: Runtime.load_module(file, opts)
+
+  # Bytes pass unchanged only where the device takes them for Latin-1.
+  @spec standard_input() :: Loader.source()
+  defp standard_input do
+    [encoding: encoding] = :io.getopts() |> Keyword.take([:encoding])
+    :ok = :io.setopts(encoding: :latin1)
+    bytes = IO.binread(:stdio, :eof)
+    :ok = :io.setopts(encoding: encoding)
+    {:bytes, if(is_binary(bytes), do: bytes, else: "")}
+  end
+
+  @doc "Prints text to standard output."
+  @spec print(iodata) :: :ok
+  def print(text), do: text |> visible() |> IO.puts()
+
+  @doc "Prints text to standard error."
+  @spec warn(iodata) :: :ok
+  def warn(text), do: IO.puts(:stderr, visible(text))
+
+  # Names come from the guest, and could steer the terminal or forge what it shows. The categories
+  # are Unicode's control and format characters and its other ends of lines; lines may end.
+  defp visible(text) do
+    text
+    |> IO.iodata_to_binary()
+    |> valid()
+    |> String.replace(~r/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u, fn <<character::utf8>> ->
+      "\\u{#{Integer.to_string(character, 16)}}"
+    end)
+  end
+
+  # What the user typed need not be UTF-8.
+  defp valid(text), do: if(String.valid?(text), do: text, else: TextFormat.name(text))
+
+  @doc "Prints the usage line, as an answer to `--help`."
+  @spec help(String.t(), String.t()) :: :ok
+  def help(task, usage), do: print("usage: mix #{task} #{usage}\nMore: mix help #{task}")
+
+  @doc """
+  Ends the task for an error: status 2 if it is the caller's, otherwise 1.
+
+  With `json: true` the error is a JSON object on standard output, otherwise text on standard error.
+  """
+  @spec stop(error, String.t(), keyword) :: no_return
+  def stop(error, task, opts) do
+    if opts[:json] do
+      print(JSON.encode([error: facts(error)] ++ Keyword.get(opts, :more, [])))
+    else
+      warn("mix #{task}: #{text(error, task)}")
+    end
+
+    exit({:shutdown, if(error.blame == :caller, do: 2, else: 1)})
+  end
+
+  # The library speaks of values and of options in Elixir.
+  defp text(%UsageError{} = error, task), do: "#{error.message}\nMore: mix help #{task}"
+
+  defp text(%CallError{reason: :type} = error, _task),
+    do: "argument #{error.index + 1} must be #{error.expected}, got: #{error.given}"
+
+  defp text(%LinkError{} = error, _task) do
+    "#{Exception.message(error)}\nHost functions can be given only from Elixir: see Cybernetic.WASM.Executor.call/4"
+  end
+
+  defp text(error, _task), do: Exception.message(error)
+
+  defp facts(%name{} = error) do
+    kind = name |> Elixir.Module.split() |> List.last() |> String.replace_suffix("Error", "")
+
+    facts =
+      for {key, value} <- Map.from_struct(error),
+          key not in [:__exception__, :message, :blame, :usage, :stacktrace] and value != nil,
+          do: {key, value}
+
+    [kind: String.downcase(kind), blame: error.blame, message: Exception.message(error)] ++ facts
+  end
+end

@@ -1,0 +1,83 @@
+//! What a Wasmtime error means to the caller.
+
+use super::{Error, Frame, Limit, LimitError, Trap};
+use crate::engine::POOL_SLOTS;
+use crate::invocation::Invocation;
+use crate::module::Module;
+use wasmtime::{FrameInfo, PoolConcurrencyLimitError, ThrownException, WasmBacktrace};
+
+/// Fuel and stack are limits; so is a trap that a refused growth explains.
+pub(crate) fn classify(error: wasmtime::Error, invocation: &Invocation, module: &Module) -> Error {
+    if let Some(error) = error.downcast_ref::<Error>() {
+        return error.clone();
+    }
+    match (error.downcast_ref::<wasmtime::Trap>(), invocation.refused()) {
+        (Some(wasmtime::Trap::OutOfFuel), _) => {
+            let fuel = invocation.limits.fuel;
+            LimitError::new(Limit::Fuel, fuel, fuel).into()
+        }
+        (Some(wasmtime::Trap::StackOverflow), _) => {
+            let stack = module.engine().config().max_stack;
+            LimitError::new(Limit::Stack, stack, stack).into()
+        }
+        (Some(trap), Some(refused)) if is_failed_allocation(*trap) => refused.into(),
+        (Some(trap), _) => {
+            let text = trap.to_string();
+            let message = text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned();
+            Trap { code: code(*trap), message, frames: frames(&error) }.into()
+        }
+        (None, _) if error.is::<ThrownException>() => {
+            let message = "uncaught exception".to_owned();
+            Trap { code: code(wasmtime::Trap::UncaughtException), message, frames: frames(&error) }.into()
+        }
+        (None, Some(refused)) => refused.into(),
+        // Re-entrant calls take stacks of their own, and the pool has as many as guests.
+        (None, None) if error.is::<PoolConcurrencyLimitError>() => {
+            LimitError::new(Limit::LiveInstances, POOL_SLOTS.into(), u64::from(POOL_SLOTS) + 1).into()
+        }
+        (None, None) => Error::internal(error),
+    }
+}
+
+/// Whether a guest traps like this when it cannot have memory: languages abort by `unreachable`, or write to address zero
+/// and beyond.
+fn is_failed_allocation(trap: wasmtime::Trap) -> bool {
+    use wasmtime::Trap::*;
+    matches!(trap, UnreachableCodeReached | MemoryOutOfBounds | TableOutOfBounds | AllocationTooLarge)
+}
+
+fn frames(error: &wasmtime::Error) -> Vec<Frame> {
+    let backtrace = error.downcast_ref::<WasmBacktrace>();
+    let frames = backtrace.map(WasmBacktrace::frames).unwrap_or_default();
+    let frame = |frame: &FrameInfo| Frame {
+        function: frame.func_index(),
+        name: frame.func_name().map(str::to_owned),
+        offset: frame.module_offset().map(|offset| offset as u64),
+    };
+    frames.iter().map(frame).collect()
+}
+
+/// The snake-case code of a Wasmtime trap.
+fn code(trap: wasmtime::Trap) -> &'static str {
+    use wasmtime::Trap::*;
+    match trap {
+        StackOverflow => "stack_overflow",
+        MemoryOutOfBounds => "memory_out_of_bounds",
+        HeapMisaligned => "unaligned_atomic",
+        TableOutOfBounds => "table_out_of_bounds",
+        IndirectCallToNull => "indirect_call_to_null",
+        BadSignature => "indirect_call_type_mismatch",
+        IntegerOverflow => "integer_overflow",
+        IntegerDivisionByZero => "integer_divide_by_zero",
+        BadConversionToInteger => "invalid_conversion_to_integer",
+        UnreachableCodeReached => "unreachable",
+        NullReference => "null_reference",
+        ArrayOutOfBounds => "array_out_of_bounds",
+        AllocationTooLarge => "allocation_too_large",
+        CastFailure => "cast_failure",
+        OutOfFuel => "out_of_fuel",
+        Interrupt => "interrupt",
+        UncaughtException => "uncaught_exception",
+        _ => "other",
+    }
+}

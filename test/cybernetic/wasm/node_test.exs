@@ -1,0 +1,296 @@
+defmodule Cybernetic.WASM.NodeTest do
+  # What is fixed when the application starts: each test has a VM of its own.
+  use ExUnit.Case, async: true
+
+  alias Cybernetic.WASM.FreshNode
+
+  @moduletag timeout: 120_000
+
+  # A guest that sleeps in a host call until it is told to go on, `count` of them.
+  @sleepers ~S"""
+  module = Runtime.load_module!({:bytes, ~s|(module
+    (import "env" "f" (func $f)) (memory 1)
+    (func (export "sleep") (call $f)) (func (export "run")))|})
+  test = self()
+  imports = %{"env" => %{"f" => fn _ -> send(test, :inside); receive do :go -> nil end end}}
+  sleep = fn opts ->
+    spawn(fn -> send(test, {:result, Executor.call(module, "sleep", [], [imports: imports] ++ opts)}) end)
+  end
+  inside = fn -> receive do :inside -> :ok after 5_000 -> raise("nobody came") end end
+  result = fn -> receive do {:result, result} -> result after 5_000 -> raise("no result") end end
+  """
+
+  describe "max_live_instances" do
+    test "refuses a guest too many, and has room again when one is gone" do
+      assert FreshNode.eval(
+               [max_live_instances: 2],
+               @sleepers <>
+                 ~S"""
+                 one = sleep.([]); inside.()
+                 _two = sleep.([]); inside.()
+                 {:error, %LimitError{limit: :live_instances} = error} = Executor.call(module, "run", [], imports: imports)
+                 send(one, :go)
+                 {:ok, nil} = result.()
+                 {error.allowed, error.used, Runtime.stats().live_instances, Executor.call(module, "run", [], imports: imports)}
+                 """
+             ) == {2, 3, 1, {:ok, nil}}
+    end
+
+    test "lets a call queue for its place, in order, and no longer than it is willing" do
+      assert FreshNode.eval(
+               [max_live_instances: 1],
+               @sleepers <>
+                 ~S"""
+                 holder = sleep.([]); inside.()
+                 {microseconds, {:error, %LimitError{limit: :live_instances}}} =
+                   :timer.tc(fn -> Executor.call(module, "run", [], imports: imports, wait: 100) end)
+                 waiting = Task.async(fn -> Executor.call(module, "run", [], imports: imports, wait: 10_000) end)
+                 Process.sleep(50)
+                 nil = Task.yield(waiting, 0)
+                 send(holder, :go)
+                 {:ok, nil} = result.()
+                 {microseconds >= 100_000, Task.await(waiting), Process.info(self(), :message_queue_len), Runtime.stats().live_instances}
+                 """
+             ) == {true, {:ok, nil}, {:message_queue_len, 0}, 0}
+    end
+
+    test "leaves no place taken by a caller that died in the queue" do
+      assert FreshNode.eval(
+               [max_live_instances: 1],
+               @sleepers <>
+                 ~S"""
+                 holder = sleep.([]); inside.()
+                 queued = for _ <- 1..20, do: spawn(fn -> Executor.call(module, "run", [], imports: imports, wait: 60_000) end)
+                 Process.sleep(50)
+                 Enum.each(queued, &Process.exit(&1, :kill))
+                 send(holder, :go)
+                 {:ok, nil} = result.()
+                 Executor.call(module, "run", [], imports: imports, wait: 10_000)
+                 """
+             ) == {:ok, nil}
+    end
+
+    test "counts the deadline while a call queues" do
+      assert FreshNode.eval(
+               [max_live_instances: 1],
+               @sleepers <>
+                 ~S"""
+                 sleep.([]); inside.()
+                 {:error, error} = Executor.call(module, "run", [], imports: imports, wait: 60_000, timeout: 50)
+                 {error.limit, error.allowed}
+                 """
+             ) == {:timeout, 50}
+    end
+  end
+
+  test "max_total_memory is over all guests of the node" do
+    assert FreshNode.eval(
+             [max_total_memory: 200_000],
+             @sleepers <>
+               ~S"""
+               holder = sleep.([]); inside.()
+               _ = sleep.([]); inside.()
+               _ = sleep.([]); inside.()
+               {:error, %LimitError{limit: :total_memory} = error} = Executor.call(module, "run", [], imports: imports)
+               send(holder, :go)
+               {:ok, nil} = result.()
+               {error.allowed, error.used, Executor.call(module, "run", [], imports: imports)}
+               """
+           ) == {200_000, 262_144, {:ok, nil}}
+  end
+
+  test "max_code_memory refuses to compile more, and gives unused code up first" do
+    assert FreshNode.eval([max_code_memory: 200_000], ~S"""
+           source = fn n -> "(module (func (export \"run\") (result i32) i32.const #{n}))" end
+           # Far more than fits, but none of it is held: the cache makes room.
+           for n <- 1..100, do: {:ok, _} = Runtime.load_module({:bytes, source.(n)})
+           :erlang.garbage_collect()
+           held = Enum.map(1_000..1_100, &Runtime.load_module({:bytes, source.(&1)}))
+           refused = for {:error, %LimitError{limit: :code_memory, allowed: 200_000}} <- held, do: 1
+           {:ok, module} = hd(held)
+           {refused != [], Runtime.stats().code_memory <= 200_000, Executor.call(module, "run")}
+           """) == {true, true, {:ok, 1_000}}
+  end
+
+  describe "parallel_execution: false" do
+    test "runs one guest at a time, and a deadline counts while waiting" do
+      assert FreshNode.eval([parallel_execution: false], ~S"""
+             module = Runtime.load_module!("priv/wasm/compute.wasm")
+             spin = fn -> Executor.call(module, "spin", [], timeout: 400, fuel: 100_000_000_000) end
+             holder = Task.async(spin)
+             Process.sleep(100)
+             {:error, %LimitError{limit: :timeout}} = Executor.call(module, "process", [1], timeout: 50)
+             {:error, %LimitError{limit: :timeout}} = Task.await(holder)
+             {Executor.call(module, "process", [1]), Process.info(self(), :message_queue_len)}
+             """) == {{:ok, 2}, {:message_queue_len, 0}}
+    end
+
+    test "takes no turn from a guest that is in a host call: it may call another" do
+      assert FreshNode.eval([parallel_execution: false], ~S"""
+             compute = Runtime.load_module!("priv/wasm/compute.wasm")
+             module = Runtime.load_module!({:bytes, ~s|(module (import "env" "f" (func $f (param i32) (result i32)))
+               (func (export "run") (param i32) (result i32) (call $f (local.get 0))))|})
+             imports = %{"env" => %{"f" => fn _ctx, n -> Executor.call!(compute, "process", [n]) end}}
+             Executor.call(module, "run", [21], imports: imports)
+             """) == {:ok, 42}
+    end
+
+    test "goes on after a guest whose caller was killed" do
+      assert FreshNode.eval([parallel_execution: false], ~S"""
+             module = Runtime.load_module!("priv/wasm/compute.wasm")
+             holder = spawn(fn -> Executor.call(module, "spin", [], timeout: 60_000, fuel: 100_000_000_000_000) end)
+             Process.sleep(100)
+             Process.exit(holder, :kill)
+             Executor.call(module, "process", [1])
+             """) == {:ok, 2}
+    end
+  end
+
+  describe "allocation" do
+    test ":on_demand reserves no address space" do
+      code = ~S"""
+      module = Runtime.load_module!("priv/wasm/compute.wasm")
+      {:ok, 2} = Executor.call(module, "process", [1])
+      [size] = Regex.run(~r/VmSize:\s+(\d+) kB/, File.read!("/proc/self/status"), capture: :all_but_first)
+      String.to_integer(size)
+      """
+
+      assert FreshNode.eval([allocation: :on_demand], code) < 100_000_000
+      assert FreshNode.eval([], code) > 1_000_000_000
+    end
+
+    test "falls back to on demand where address space is limited, and says so once" do
+      {output, status} =
+        FreshNode.run(
+          [],
+          ~S"""
+          module = Runtime.load_module!("priv/wasm/compute.wasm")
+          for n <- 1..10, do: {:ok, _} = Executor.call(module, "process", [n])
+          {:ok, _} = Executor.call(module, "process", [1], deterministic: true)
+          IO.puts("result #{inspect(Executor.call(module, "process", [4]))}")
+          """,
+          ulimit: "-v 24000000"
+        )
+
+      assert {status, output =~ "result {:ok, 8}"} == {0, true}, output
+      assert output =~ "guests are allocated on demand"
+      assert length(String.split(output, "guests are allocated on demand")) == 2
+    end
+  end
+
+  describe "cache_compiled_modules: false" do
+    test "compiles every time" do
+      assert FreshNode.eval([cache_compiled_modules: false], ~S"""
+             modules = for _ <- 1..3, do: Runtime.load_module!("priv/wasm/compute.wasm")
+             {:ok, 4} = Executor.call(hd(modules), "process", [2])
+             Map.take(Runtime.stats(), [:cache_entries, :cache_bytes, :cache_hits])
+             """) == %{cache_entries: 0, cache_bytes: 0, cache_hits: 0}
+    end
+  end
+
+  test "cache_size bounds the cache, least recently used out first" do
+    assert FreshNode.eval([cache_size: 200_000], ~S"""
+           load = fn n -> Runtime.load_module!({:bytes, "(module (func (export \"run\") (result i32) i32.const #{n}))"}) end
+           for n <- 1..200, do: load.(n) && load.(1)
+           stats = Runtime.stats()
+           load.(1)
+           {stats.cache_bytes <= 200_000, stats.cache_evictions > 0, Runtime.stats().cache_hits - stats.cache_hits}
+           """) == {true, true, 1}
+  end
+
+  describe "the configuration" do
+    test "with an unknown key stops the application with the list of the known ones" do
+      {output, status} = FreshNode.run([max_memry: 1], "IO.puts(\"started\")")
+      assert status != 0
+      refute output =~ "started"
+      assert output =~ "unknown configuration key :max_memry"
+
+      for known <- [:max_memory, :max_execution_time, :parallel_execution, :runtime] do
+        assert output =~ inspect(known)
+      end
+    end
+
+    test "with a wrong value stops the application with what it takes" do
+      for {config, words} <- [
+            {[max_memory: "100 MB"], "option :max_memory must be an integer from 1 to"},
+            {[runtime: :wasmer], "option :runtime must be one of :wasmtime"},
+            {[parallel_execution: 1], "option :parallel_execution must be true or false"},
+            {[timeout: 1, max_execution_time: 1], "two names of one option"}
+          ] do
+        {output, status} = FreshNode.run(config, "IO.puts(\"started\")")
+        assert status != 0
+        assert output =~ words
+      end
+    end
+
+    test "as the documentation has it works, and sets the defaults of calls" do
+      assert FreshNode.eval(
+               [
+                 runtime: :wasmtime,
+                 max_memory: 131_072,
+                 max_execution_time: 60,
+                 cache_compiled_modules: true,
+                 parallel_execution: true,
+                 fuel: 100_000_000_000
+               ],
+               ~S"""
+               module = Runtime.load_module!("priv/wasm/compute.wasm")
+               {:error, %LimitError{limit: :timeout, allowed: 60}} = Executor.call(module, "spin")
+               {:error, %LimitError{limit: :timeout, allowed: 30}} = Executor.call(module, "spin", [], timeout: 30)
+               {Executor.call(module, "grow", [1]), Executor.call(module, "grow", [2])}
+               """
+             ) == {{:ok, 1}, {:ok, -1}}
+    end
+
+    test "under :cybernetic goes over the one under :cybernetic_wasm" do
+      assert FreshNode.eval(
+               [fuel: 1_000],
+               ~S"""
+               module = Runtime.load_module!("priv/wasm/compute.wasm")
+               {:error, error} = Executor.call(module, "spin")
+               {error.limit, error.allowed, Cybernetic.WASM.Config.get().limits.max_output}
+               """,
+               own: [fuel: 2_000, max_output: 7]
+             ) == {:fuel, 1_000, 7}
+    end
+
+    test "may change the engine of all modules" do
+      assert FreshNode.eval([metering: :epoch, features: [simd: false]], ~S"""
+             module = Runtime.load_module!("priv/wasm/compute.wasm")
+             simd = {:bytes, "(module (func (result v128) (v128.const i64x2 1 2)))"}
+             {:error, error} = Runtime.load_module(simd)
+             {Executor.run!(module, "process", [1]).usage.fuel, error.reason}
+             """) == {nil, :unsupported_feature}
+    end
+
+    test "of another stack takes no pool but works" do
+      assert FreshNode.eval([max_stack: 100_000], ~S"""
+             module = Runtime.load_module!("priv/wasm/compute.wasm")
+             {:error, error} = Executor.call(module, "recurse")
+             {error.limit, error.allowed}
+             """) == {:stack, 100_000}
+    end
+  end
+
+  test "the application may be stopped and started again" do
+    assert FreshNode.eval([], ~S"""
+           module = Runtime.load_module!("priv/wasm/compute.wasm")
+           :ok = Application.stop(:cybernetic_wasm)
+           {:ok, _} = Application.ensure_all_started(:cybernetic_wasm)
+           Executor.call(module, "process", [1])
+           """) == {:ok, 2}
+  end
+
+  test "the VM ends while guests run" do
+    {output, status} =
+      FreshNode.run([], ~S"""
+      module = Runtime.load_module!("priv/wasm/compute.wasm")
+      for _ <- 1..8, do: spawn(fn -> Executor.call(module, "spin", [], timeout: 600_000, fuel: 100_000_000_000_000) end)
+      Process.sleep(100)
+      IO.puts("bye")
+      System.halt(7)
+      """)
+
+    assert {output, status} == {"bye\n", 7}
+  end
+end

@@ -1,0 +1,69 @@
+defmodule Cybernetic.WASM.Security.KilledCallersTest do
+  # A guest whose caller was killed or gave up burned a core on elsewhere, and its instance stayed blocked.
+  use ExUnit.Case, async: false
+
+  import Cybernetic.WASM.{Eventually, Guests}
+
+  alias Cybernetic.WASM.{CallError, Executor, Instance, Runtime}
+
+  @forever [fuel: 100_000_000_000_000, timeout: 600_000]
+
+  test "a killed caller's guest is gone, with its memory, and burns no CPU" do
+    before = quiet()
+    module = compute()
+    callers = for _ <- 1..8, do: spawn(fn -> Executor.call(module, "spin", [], @forever) end)
+    eventually(fn -> Runtime.stats().live_instances == before.live_instances + 8 end)
+    assert Runtime.stats().total_memory == before.total_memory + 8 * 65_536
+
+    Enum.each(callers, &Process.exit(&1, :kill))
+    eventually(fn -> Runtime.stats().live_instances == before.live_instances end)
+    eventually(fn -> Runtime.stats().total_memory == before.total_memory end)
+
+    eventually(fn ->
+      {start, _} = :erlang.statistics(:runtime)
+      Process.sleep(200)
+      {stop, _} = :erlang.statistics(:runtime)
+      stop - start < 100
+    end)
+  end
+
+  test "a live instance whose caller was killed is not blocked: it says that it is poisoned" do
+    module = compute()
+    {:ok, instance} = Instance.new(module)
+    caller = spawn(fn -> Instance.call(instance, "spin", [], @forever) end)
+
+    eventually(fn ->
+      match?({:error, %CallError{reason: :busy}}, Instance.call(instance, "process", [1]))
+    end)
+
+    Process.exit(caller, :kill)
+
+    eventually(fn ->
+      match?({:error, %CallError{reason: :poisoned}}, Instance.call(instance, "process", [1]))
+    end)
+  end
+
+  test "callers killed at any moment leave nothing behind" do
+    before = quiet()
+    :rand.seed(:exsss, 7)
+    modules = [compute(), calling()]
+    imports = f(fn ctx, n -> Cybernetic.WASM.Host.call(ctx, "double", [n]) |> elem(1) end)
+
+    for _ <- 1..300 do
+      module = Enum.random(modules)
+
+      caller =
+        spawn(fn ->
+          Executor.call(module, "run", [1], imports: imports)
+          Executor.call(module, "spin", [], @forever ++ [imports: imports])
+        end)
+
+      if :rand.uniform(2) == 1, do: :timer.sleep(:rand.uniform(3) - 1)
+      Process.exit(caller, :kill)
+    end
+
+    eventually(fn -> Runtime.stats().live_instances == before.live_instances end)
+    eventually(fn -> Runtime.stats().total_memory == before.total_memory end)
+    assert Executor.call(compute(), "process", [1]) == {:ok, 2}
+  end
+end
