@@ -27,10 +27,17 @@ defmodule Cybernetic.WASM.Bench.Report do
     {"calls", "fresh call, small guest, adaptive, epoch", ["raw: fresh call, small guest, epoch"],
      nil},
     {"calls", "host call", ["raw: host call, suspended, fuel"], nil},
+    {"calls", "raw: warm call, the library without the BEAM", ["raw: warm call, fuel"], nil},
+    {"calls", "raw: fresh call, small guest, the library without the BEAM",
+     ["raw: fresh call, small guest, fuel"], nil},
     {"loads", "cold load", ["raw: cold load"], nil},
     for(kernel <- @kernels, do: {"kernels", "#{kernel}, fuel", ["raw: #{kernel}, fuel"], 1.05}),
     for(kernel <- @kernels, do: {"kernels", "#{kernel}, epoch", ["raw: #{kernel}, epoch"], nil}),
-    for(kernel <- @kernels, do: {"kernels", "#{kernel}, fuel", ["raw: #{kernel}, none"], nil}),
+    for(
+      metering <- ["epoch", "fuel", "fuel for calls and loops", "fuel for function entries"],
+      kernel <- @kernels,
+      do: {"kernels", "raw: #{kernel}, #{metering}", ["raw: #{kernel}, none"], nil}
+    ),
     for(kernel <- @kernels, do: {"kernels", "#{kernel}, fuel", ["raw: #{kernel}, native"], nil})
   ]
 

@@ -28,18 +28,24 @@ defmodule Cybernetic.WASM.Security.KilledCallersTest do
   end
 
   test "a live instance whose caller was killed is not blocked: it says that it is poisoned" do
-    module = compute()
-    {:ok, instance} = Instance.new(module)
-    caller = spawn(fn -> Instance.call(instance, "spin", [], @forever) end)
+    module =
+      load!(~S"""
+      (module
+        (import "env" "f" (func $f (param i32) (result i32)))
+        (func (export "spin") (drop (call $f (i32.const 1))) (loop (br 0)))
+        (func (export "next") (result i32) (i32.const 1)))
+      """)
 
-    eventually(fn ->
-      match?({:error, %CallError{reason: :busy}}, Instance.call(instance, "process", [1]))
-    end)
-
+    test = self()
+    opts = [imports: f(fn _ctx, n -> send(test, :inside) && n end)]
+    {:ok, instance} = Instance.new(module, opts)
+    caller = spawn(fn -> Instance.call(instance, "spin", [], opts ++ @forever) end)
+    assert_receive :inside, 5_000
+    assert {:error, %CallError{reason: :busy}} = Instance.call(instance, "next", [], opts)
     Process.exit(caller, :kill)
 
     eventually(fn ->
-      match?({:error, %CallError{reason: :poisoned}}, Instance.call(instance, "process", [1]))
+      match?({:error, %CallError{reason: :poisoned}}, Instance.call(instance, "next", [], opts))
     end)
   end
 

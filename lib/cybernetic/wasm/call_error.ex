@@ -50,7 +50,7 @@ defmodule Cybernetic.WASM.CallError do
   end
 
   def message(%__MODULE__{reason: :type} = error) do
-    "value #{error.index} must be #{error.expected}, got: #{error.given}"
+    "the value at index #{error.index} must be #{error.expected}, got: #{error.given}"
   end
 
   def message(%__MODULE__{reason: :out_of_bounds} = error) do

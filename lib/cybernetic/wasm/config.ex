@@ -9,8 +9,9 @@ defmodule Cybernetic.WASM.Config do
         cache_compiled_modules: true,
         parallel_execution: true
 
-  The same keys work directly under `config :cybernetic_wasm`; where both are given, `config :cybernetic, :wasm` wins. An
-  unknown key stops the application with the list of the known ones.
+  The same keys work directly under `config :cybernetic_wasm`; where both are given, `config :cybernetic, :wasm` wins. Mix
+  warns of `config :cybernetic` in a project without an application of that name: `config :cybernetic_wasm` is for those.
+  An unknown key stops the application with the list of the known ones.
 
   ## Keys
 
@@ -30,7 +31,7 @@ defmodule Cybernetic.WASM.Config do
   | `:cache_compiled_modules` | | `true` | keep compiled modules in memory |
   | `:cache_size` | bytes | 268,435,456 | of code and source in the cache |
   | `:parallel_execution` | | `true` | `false`: one guest at a time on this node |
-  | `:max_live_instances` | guests | a fifth of the kernel's `vm.max_map_count` less 15,000, at most 10,000 | live at once on this node |
+  | `:max_live_instances` | guests | (the kernel's `vm.max_map_count` - 15,000) / 5, from 16 to 10,000 | live at once on this node |
   | `:max_total_memory` | bytes | 8,589,934,592 | of all guests of this node |
   | `:max_code_memory` | bytes | 1,073,741,824 | of compiled code on this node |
   """

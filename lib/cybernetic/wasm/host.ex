@@ -105,9 +105,22 @@ defmodule Cybernetic.WASM.Host do
   @spec data(ctx) :: term
   def data(%Context{plan: plan}), do: plan.data
 
-  defp memory(opts), do: Keyword.get(opts, :memory)
+  defp memory([]), do: nil
+  defp memory(memory: name) when is_binary(name), do: name
+
+  defp memory(opts) do
+    raise ArgumentError,
+          "the one option is :memory, an export's name as a string, got: " <>
+            inspect(opts, limit: 5, printable_limit: 80)
+  end
 
   # A guest's pointers come as signed integers.
-  defp unsigned(value) when value < 0 and value >= -0x8000_0000, do: value + 0x1_0000_0000
-  defp unsigned(value), do: value
+  defp unsigned(value) when value in 0..0xFFFF_FFFF_FFFF_FFFF, do: value
+  defp unsigned(value) when value in -0x8000_0000..-1, do: value + 0x1_0000_0000
+
+  defp unsigned(value) do
+    raise ArgumentError,
+          "offset and length must be integers from 0, or signed 32-bit ones as a guest gives them, got: " <>
+            inspect(value, limit: 5, printable_limit: 80)
+  end
 end

@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.Limits do
   | field | unit | default | when it strikes |
   |---|---|---|---|
   | `fuel` | about one per instruction; bulk instructions by size | 1,000,000,000 | the guest is stopped |
-  | `max_memory` | bytes, all memories, tables and GC heaps of the guest together | 100,000,000 | `memory.grow` gives the guest -1; instantiation, or a trap that follows, fails with the limit |
+  | `max_memory` | bytes, all memories, tables and GC heaps of the guest together, and what its globals and functions take where that is over 64 KiB | 100,000,000 | `memory.grow` gives the guest -1; instantiation, or a trap that follows, fails with the limit |
   | `max_table_elements` | elements of all tables together | 100,000 | the same with `table.grow` |
   | `max_instances` | instances in the guest's store | 64 | instantiation fails |
   | `max_stack` | bytes of WebAssembly stack | 1,000,000 | the guest is stopped |
@@ -13,12 +13,13 @@ defmodule Cybernetic.WASM.Limits do
   | `max_output` | bytes given to `Cybernetic.WASM.Host.emit/2` | 10,000,000 | the guest is stopped |
   | `max_host_calls` | calls of imported functions | 1,000,000 | the guest is stopped |
 
-  A limit that strikes is a `Cybernetic.WASM.LimitError` with the limit's name without `max_`.
+  A limit that strikes is a `Cybernetic.WASM.LimitError` with the limit's name without `max_`. Where a module is metered by
+  epochs there is no fuel, and `fuel` never strikes: `timeout` alone ends the guest.
 
   A trap after a refused growth is taken for the limit's doing: most languages answer a failed allocation by
   `unreachable`, and what the caller needs to hear then is that the memory was too small.
 
-  `max_stack` belongs to the compiled code's engine. A call with another stack than the configured one compiles the
+  `max_stack`, from 16,384 to 67,108,864, belongs to the compiled code's engine. A call with another stack than the configured one compiles the
   module once more, the first time.
   """
 

@@ -32,17 +32,28 @@ defmodule Cybernetic.WASM.LoadError do
   @typedoc "Why a module was refused."
   @type t :: %__MODULE__{
           reason: atom,
-          source: Path.t() | :bytes | nil,
+          source: String.t() | :bytes | nil,
           detail: String.t() | nil,
           blame: :caller
         }
 
+  @bytes_as_path "no such file; a module that is at hand already is loaded as {:bytes, binary}"
+
   @impl true
   def message(%__MODULE__{} = error), do: "cannot load #{source(error.source)}: #{why(error)}"
 
-  defp source(path) when is_binary(path), do: path
+  defp source(path) when is_binary(path) and byte_size(path) <= 1_000 do
+    if String.printable?(path), do: path, else: quoted(path)
+  end
+
+  defp source(path) when is_binary(path), do: quoted(path)
   defp source(_bytes), do: "the module"
 
+  defp quoted(path), do: inspect(path, binaries: :as_strings, printable_limit: 80)
+
+  # The first mistake of many: `load_module(File.read!(path))`.
+  defp why(%{reason: :not_found, source: <<0, "asm", _::binary>>}), do: @bytes_as_path
+  defp why(%{reason: :not_found, source: "(module" <> _}), do: @bytes_as_path
   defp why(%{reason: :not_found}), do: "no such file"
   defp why(%{reason: :not_a_file} = error), do: "not a regular file (#{error.detail})"
   defp why(%{reason: :unreadable} = error), do: "cannot be read (#{error.detail})"

@@ -12,7 +12,7 @@ defmodule Cybernetic.WASM.Loader do
   @options [:metering, :deterministic, :features, :max_module_size]
 
   @typedoc "A path, or the bytes themselves."
-  @type source :: Path.t() | {:bytes, binary}
+  @type source :: String.t() | {:bytes, binary}
 
   @doc false
   @spec load(source, keyword) :: {:ok, Module.t()} | {:error, Error.t()}

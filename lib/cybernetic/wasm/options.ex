@@ -9,7 +9,8 @@ defmodule Cybernetic.WASM.Options do
   @spec check!(keyword, [atom], String.t()) :: map
   def check!(opts, known, whose) do
     unless Keyword.keyword?(opts) do
-      raise ArgumentError, "#{whose} must be a keyword list, got: #{inspect(opts)}"
+      raise ArgumentError,
+            "#{whose}s must be a keyword list, got: #{inspect(opts, limit: 5, printable_limit: 80)}"
     end
 
     Enum.each(opts, fn {key, value} ->
@@ -97,7 +98,10 @@ defmodule Cybernetic.WASM.Options do
          Enum.all?(&1, fn {name, on} -> name in names and is_boolean(on) end))}
   end
 
-  defp type(:imports), do: {"a map of module names to maps of names to functions", &is_map/1}
+  defp type(:imports) do
+    {~S|a map of maps with strings as keys, such as %{"env" => %{"log" => fn ctx, … end}}|,
+     &is_map/1}
+  end
 
   defp type(:sandbox),
     do:

@@ -2,8 +2,8 @@ defmodule Cybernetic.WASM.Usage do
   @moduledoc """
   What a call used.
 
-    * `fuel` - fuel consumed; `nil` where metering is by epochs. After a call that was cut off by its deadline it is
-      rounded down to the guest's last yield.
+    * `fuel` - fuel consumed; `nil` where metering is by epochs. After a trap or a deadline it is
+      rounded down: what ran since the guest's last call of a function or yield may be missing.
     * `peak_memory` - the most bytes that the guest's memories and tables had together
     * `wall_time` - microseconds from start to end, waiting and host functions included
     * `slice_time` - microseconds on a scheduler

@@ -6,7 +6,9 @@ mod ticker;
 pub(crate) use compiler::Compiler;
 pub(crate) use ticker::Ticker;
 
-use crate::error::Error;
+use crate::error::{Error, Limit, LimitError};
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmparser::WasmFeatures;
 use wasmtime::{Config, InstanceAllocationStrategy, OperatorCost, PoolingAllocationConfig};
 
@@ -59,11 +61,17 @@ pub const STACK_RANGE: std::ops::RangeInclusive<u64> = (16 << 10)..=(64 << 20);
 /// Each slot takes two mappings for ever, and a node may have several engines.
 pub const POOL_SLOTS: u32 = 1_000;
 
+/// Stacks of a pool that no new guest gets.
+const REENTRANCE_STACKS: usize = POOL_SLOTS as usize / 5;
+
 /// Table elements that a pool's slot holds.
 pub const POOL_TABLE_ELEMENTS: u64 = 100_000;
 
 /// Memories and tables of one module that a pool takes; a module with more goes on demand.
 pub const POOL_PER_MODULE: u32 = 4;
+
+/// Bytes of an instance, its globals and function references, that a pool's slot holds.
+pub(crate) const POOL_INSTANCE: u64 = 1 << 20;
 
 /// Bytes of a memory that a pool's slot holds.
 pub(crate) const POOL_MEMORY: usize = 4 << 30;
@@ -148,6 +156,22 @@ impl Features {
 pub struct Engine {
     pub(crate) wasmtime: wasmtime::Engine,
     config: EngineConfig,
+    stacks: Option<Arc<Semaphore>>,
+}
+
+/// A stack of the engine's pool, set aside for a guest or a re-entrant call; `None` where stacks are mapped as they are
+/// needed. Without it, guests that re-enter would take the stacks of those that were let in and have not run yet.
+pub(crate) type Stack = Option<OwnedSemaphorePermit>;
+
+/// Every stack of the pool is set aside.
+#[derive(Debug, thiserror::Error)]
+#[error("the pool has no stack left")]
+pub(crate) struct NoStack;
+
+impl From<NoStack> for LimitError {
+    fn from(_: NoStack) -> Self {
+        LimitError::new(Limit::LiveInstances, POOL_SLOTS.into(), u64::from(POOL_SLOTS) + 1)
+    }
 }
 
 impl std::fmt::Debug for Engine {
@@ -163,7 +187,22 @@ impl Engine {
         if config.metering == Metering::Epoch {
             ticker.add(wasmtime.weak());
         }
-        Ok(Self { wasmtime, config })
+        let pooled = config.allocation == Allocation::Pooling;
+        Ok(Self { wasmtime, config, stacks: pooled.then(|| Arc::new(Semaphore::new(POOL_SLOTS as usize))) })
+    }
+
+    /// A stack for a new guest, which may want more of them to re-enter: the pool's last are kept for those inside.
+    pub(crate) fn guest_stack(&self) -> Result<Stack, NoStack> {
+        match &self.stacks {
+            Some(stacks) if stacks.available_permits() <= REENTRANCE_STACKS => Err(NoStack),
+            _ => self.stack(),
+        }
+    }
+
+    /// A stack for a re-entrant call.
+    pub(crate) fn stack(&self) -> Result<Stack, NoStack> {
+        let stack = self.stacks.as_ref().map(|stacks| Arc::clone(stacks).try_acquire_owned());
+        stack.transpose().map_err(|_| NoStack)
     }
 
     /// What the engine was made for.
@@ -220,7 +259,7 @@ pub fn pool() -> PoolingAllocationConfig {
         .total_gc_heaps(POOL_SLOTS)
         .max_memories_per_module(POOL_PER_MODULE)
         .max_tables_per_module(POOL_PER_MODULE)
-        .max_core_instance_size(1 << 20)
+        .max_core_instance_size(2 * POOL_INSTANCE as usize)
         .table_elements(POOL_TABLE_ELEMENTS as usize)
         .max_memory_size(POOL_MEMORY)
         .linear_memory_keep_resident(64 << 10)

@@ -7,7 +7,7 @@ mod pace;
 
 pub use pace::Pace;
 
-use crate::engine::{Allocation, EngineConfig, Metering, POOL_TABLE_ELEMENTS, Ticker, YIELD_FUEL};
+use crate::engine::{Allocation, EngineConfig, Metering, NoStack, POOL_TABLE_ELEMENTS, Ticker, YIELD_FUEL};
 use crate::error::{CallError, Error, LimitError, classify};
 use crate::host::{self, Answer, Command};
 use crate::instance::{Instance, Live, MemberId};
@@ -299,10 +299,10 @@ impl Execution {
     }
 
     fn poll_until(&mut self, began: Instant, lane: Lane) -> Step {
-        let invocation = Arc::clone(&self.invocation);
+        let invocation = &self.invocation;
         let ticker = self.ticker.clone();
         let _running = ticker.as_ref().map(Ticker::run);
-        let waker = Waker::from(Arc::clone(&invocation));
+        let waker = Waker::from(Arc::clone(invocation));
         let until = began + lane.budget();
         let mut now = began;
         invocation.enter(lane == Lane::Inline);
@@ -409,7 +409,7 @@ impl Execution {
 
     /// The output so far, taken.
     pub fn take_output(&self) -> Vec<u8> {
-        self.invocation.take_output().0
+        self.invocation.take_output()
     }
 
     /// Time until the deadline; zero when it has passed.
@@ -515,7 +515,7 @@ async fn instantiate(
     invocation.turn.take().await;
     let variant = Runtime::variant(module, config).await?;
     match try_instantiate(&variant, runtime, invocation, place).await {
-        Err(error) if error.is::<wasmtime::PoolConcurrencyLimitError>() => {
+        Err(error) if error.is::<NoStack>() || error.is::<wasmtime::PoolConcurrencyLimitError>() => {
             let place = queue(runtime.ceilings(), module.weight(), invocation).await?;
             let sibling = EngineConfig { allocation: Allocation::OnDemand, ..config };
             let variant = Runtime::variant(module, sibling).await?;
@@ -535,7 +535,7 @@ async fn try_instantiate(
     let linked = module.linked()?;
     let mut store = store::new(module, invocation, runtime.ceilings(), place)?;
     store::begin(&mut store, invocation)?;
-    store.data_mut().add_instance().map_err(Error::from)?;
+    store.data_mut().add_instance(module).await.map_err(Error::from)?;
     let instance = linked.instantiate_async(&mut store).await;
     if instance.is_err() {
         store::end(&store, invocation);

@@ -1,7 +1,7 @@
 //! Host functions, from the guest's side: a call suspends the guest, tells the driver, and then serves the driver's
 //! commands with the `Caller` that it holds, one a poll, until the driver returns values or raises.
 
-use crate::error::{CallError, Error, classify};
+use crate::error::{CallError, Error, LimitError, classify};
 use crate::invocation::{Invocation, Notice};
 use crate::linker::Trampoline;
 use crate::module::Function;
@@ -121,6 +121,7 @@ async fn reenter(
     (function, args): (&Arc<Function>, Vec<Value>),
 ) -> Result<Vec<Value>, Error> {
     let (func, function) = find_function(caller, trampoline, function)?;
+    let _stack = caller.data().module.engine().stack().map_err(LimitError::from)?;
     let result = invoke(&mut *caller, &func, &function, args).await;
     if !matches!(result, Ok(_) | Err(Error::Call(_))) {
         caller.data().invocation.taint();
@@ -158,23 +159,25 @@ async fn try_invoke(
     mut store: impl AsContextMut<Data = StoreData>,
     func: &Func,
     function: &Function,
-    args: Vec<Value>,
+    mut args: Vec<Value>,
 ) -> wasmtime::Result<Vec<Value>> {
     function.check_arity(args.len()).map_err(Error::from)?;
     // References stay rooted as long as their scope; a live instance must not gather them call by call.
     let mut scope = wasmtime::RootScope::new(&mut store);
-    let mut params = Vec::with_capacity(args.len());
-    for (index, (value, ty)) in args.into_iter().zip(function.params()).enumerate() {
-        params.push(value.put(ty, index, &mut scope).await?);
+    let (params, results) = (args.len(), function.ty.results().len());
+    let mut values = Vec::with_capacity(params + results);
+    for (index, (value, ty)) in args.drain(..).zip(function.params()).enumerate() {
+        values.push(value.put(ty, index, &mut scope).await?);
     }
-    let mut results = vec![Val::I32(0); function.ty.results().len()];
-    let called = func.call_async(&mut scope, &params, &mut results).await;
+    values.resize(params + results, Val::I32(0));
+    let (params, results) = values.split_at_mut(params);
+    let called = func.call_async(&mut scope, params, results).await;
     called.inspect_err(|error| forget_exception(&mut scope, error))?;
-    let mut values = Vec::with_capacity(results.len());
-    for value in &results {
-        values.push(Value::take(value, &mut scope)?);
+    // The arguments' room holds the results, so that a short call allocates once less.
+    for value in results {
+        args.push(Value::take(value, &mut scope)?);
     }
-    Ok(values)
+    Ok(args)
 }
 
 /// An exception that left the guest stays pending in the store, and would be thrown again by the next failure there.

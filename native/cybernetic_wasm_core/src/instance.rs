@@ -192,8 +192,8 @@ impl Instance {
             return Err(other_engine(ours.config(), theirs.config()).into());
         }
         let imports = linker::resolve(&mut live.store, &self.members.read(), live.instance, &joining)?;
-        live.store.data_mut().add_member(joining.place)?;
         let module = joining.module;
+        live.store.data_mut().add_member(&module, joining.place).await?;
         let result = wasmtime::Instance::new_async(&mut live.store, &module.wasmtime, &imports).await;
         match result {
             Ok(instance) => Ok(self.members.write().push(module, instance)),
@@ -212,7 +212,7 @@ impl Instance {
     pub(crate) fn lease(self: &Arc<Self>) -> Result<Lease, CallError> {
         let mut slot = self.slot.lock();
         match std::mem::replace(&mut *slot, Slot::Busy) {
-            Slot::Idle(live) => Ok(Lease { instance: Arc::clone(self), live: Some(live) }),
+            Slot::Idle(live) => Ok(Lease { instance: Arc::clone(self), live: Some(live), used: false }),
             Slot::Busy => Err(CallError::Busy),
             Slot::Poisoned => {
                 *slot = Slot::Poisoned;
@@ -230,10 +230,12 @@ fn other_engine(ours: &EngineConfig, theirs: &EngineConfig) -> CallError {
 pub(crate) struct Lease {
     instance: Arc<Instance>,
     live: Option<Box<Live>>,
+    used: bool,
 }
 
 impl Lease {
     pub(crate) fn live(&mut self) -> Result<&mut Live, Error> {
+        self.used = true;
         self.live.as_deref_mut().ok_or_else(|| Error::Internal("the lease is over".into()))
     }
 
@@ -265,6 +267,8 @@ fn is_trap(error: &Error) -> bool {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        // A call that was given up before it began has left nothing behind.
+        self.give_back(!self.used);
         if let Some(live) = self.live.take() {
             *self.instance.slot.lock() = Slot::Poisoned;
             reap(live);

@@ -40,7 +40,9 @@ pub(crate) struct Invocation {
     host_calls: AtomicU64,
     fuel_used: AtomicU64,
     refused: Mutex<Option<LimitError>>,
-    output: Mutex<Output>,
+    output: Mutex<Vec<u8>>,
+    /// Of all output, also what has been taken.
+    output_bytes: AtomicU64,
     mail: Mutex<Mail>,
     woken: AtomicBool,
     listener: Mutex<Option<Listener>>,
@@ -48,12 +50,6 @@ pub(crate) struct Invocation {
 
 /// Called once when a waiting execution can go on.
 pub type Listener = Box<dyn FnOnce() + Send>;
-
-#[derive(Default)]
-struct Output {
-    chunks: Vec<u8>,
-    bytes: u64,
-}
 
 /// What the guest's side tells the driver.
 pub(crate) enum Notice {
@@ -92,6 +88,7 @@ impl Invocation {
             fuel_used: AtomicU64::new(0),
             refused: Mutex::new(None),
             output: Mutex::default(),
+            output_bytes: AtomicU64::new(0),
             mail: Mutex::default(),
             woken: AtomicBool::new(false),
             listener: Mutex::new(None),
@@ -104,8 +101,11 @@ impl Invocation {
         self.peak_memory.load(Relaxed)
     }
 
+    /// Only the guest's side calls this, so that it needs no atomic maximum.
     pub(crate) fn saw_memory(&self, bytes: u64) {
-        self.peak_memory.fetch_max(bytes, Relaxed);
+        if bytes > self.peak_memory() {
+            self.peak_memory.store(bytes, Relaxed);
+        }
     }
 
     pub(crate) fn host_calls(&self) -> u64 {
@@ -141,22 +141,21 @@ impl Invocation {
     /// Takes what the guest puts out, up to the limit.
     pub(crate) fn emit(&self, bytes: &[u8]) -> Result<(), LimitError> {
         let mut output = self.output.lock();
-        let sum = output.bytes.saturating_add(bytes.len() as u64);
+        let sum = self.output_bytes().saturating_add(bytes.len() as u64);
         if sum > self.limits.max_output {
             return Err(LimitError::new(Limit::Output, self.limits.max_output, sum));
         }
-        output.bytes = sum;
-        output.chunks.extend_from_slice(bytes);
+        self.output_bytes.store(sum, Relaxed);
+        output.extend_from_slice(bytes);
         Ok(())
     }
 
     pub(crate) fn output_bytes(&self) -> u64 {
-        self.output.lock().bytes
+        self.output_bytes.load(Relaxed)
     }
 
-    pub(crate) fn take_output(&self) -> (Vec<u8>, u64) {
-        let mut output = self.output.lock();
-        (std::mem::take(&mut output.chunks), output.bytes)
+    pub(crate) fn take_output(&self) -> Vec<u8> {
+        std::mem::take(&mut self.output.lock())
     }
 
     // Host calls

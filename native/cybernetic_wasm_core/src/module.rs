@@ -1,6 +1,6 @@
 //! Compiled modules: the code, what it imports and exports, and how long each of its functions has lately taken.
 
-use crate::engine::{Engine, EngineConfig, POOL_MEMORY, POOL_PER_MODULE, POOL_TABLE_ELEMENTS};
+use crate::engine::{Engine, EngineConfig, POOL_INSTANCE, POOL_MEMORY, POOL_PER_MODULE, POOL_TABLE_ELEMENTS};
 use crate::error::{CallError, Error, ImportProblem, LoadError};
 use crate::execution::Pace;
 use crate::limits::Ceilings;
@@ -14,11 +14,25 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
-use wasmparser::{Parser, Payload, Validator};
+use wasmparser::{FunctionBody, Operator, Parser, Payload, Validator};
 use wasmtime::{InstancePre, ModuleExport, ValType};
 
 /// Each import costs a trampoline; nobody needs this many, and a module of 10 MB could have a million.
 const MOST_IMPORTS: usize = 10_000;
+
+/// Custom sections that are told of: a module of 10 MB could have millions.
+const MOST_SECTIONS: usize = 1_000;
+
+/// Instances up to this size are not counted as memory: every guest has as much.
+const SMALL_INSTANCE: u64 = 64 << 10;
+
+/// Constructs inside each other in one function. The compiler's time grows with the square of the nesting: a thousand
+/// loops take some fifteen milliseconds, a hundred thousand minutes, and it cannot be interrupted. Plain blocks are cheap,
+/// and compilers nest one for each case of a large switch.
+const MOST_NESTED: usize = 1_000;
+
+/// The same of plain blocks.
+const MOST_NESTED_BLOCKS: usize = 5_000;
 
 /// Export names that an error brings: twenty to be listed, and one more that says that there are more.
 const KNOWN_NAMES: usize = 21;
@@ -32,6 +46,7 @@ pub struct Module {
     wasm: Arc<[u8]>,
     sections: Vec<CustomSection>,
     memories: u32,
+    instance_bytes: u64,
     imports: Vec<Import>,
     linked: Linked,
     functions: RwLock<HashMap<String, Arc<Function>>>,
@@ -160,6 +175,8 @@ pub(crate) struct Outline {
     tables: u32,
     most_elements: u64,
     most_bytes: u64,
+    functions: u64,
+    globals: u64,
 }
 
 impl Outline {
@@ -180,7 +197,10 @@ impl Outline {
                     let tables = section.into_iter().map_while(Result::ok);
                     outline.most_elements = tables.map(|table| table.ty.initial).max().unwrap_or(0);
                 }
-                Payload::CustomSection(section) => outline
+                Payload::FunctionSection(section) => outline.functions = section.count().into(),
+                Payload::GlobalSection(section) => outline.globals = section.count().into(),
+                Payload::CodeSectionEntry(body) => check_nesting(&body)?,
+                Payload::CustomSection(section) if outline.sections.len() < MOST_SECTIONS => outline
                     .sections
                     .push(CustomSection { name: section.name().to_owned(), size: section.data().len() as u64 }),
                 _ => {}
@@ -192,18 +212,50 @@ impl Outline {
         }
     }
 
+    /// Bytes that an instance takes beside its memories and tables, at the most: a global is sixteen, a function that is
+    /// exported, imported or in a table thirty-two.
+    fn instance_bytes(&self) -> u64 {
+        16 * self.globals + 32 * (self.functions + self.imports as u64)
+    }
+
     /// Whether a pool's slots can hold the module.
     pub(crate) fn fits_pool(&self) -> bool {
         self.memories <= POOL_PER_MODULE
             && self.tables <= POOL_PER_MODULE
             && self.most_elements <= POOL_TABLE_ELEMENTS
             && self.most_bytes <= POOL_MEMORY as u64
+            && self.instance_bytes() <= POOL_INSTANCE
     }
 }
 
 /// What a memory has from the start; with 64-bit addresses that may be more than there is.
 fn least_bytes(memory: &wasmparser::MemoryType) -> u64 {
     memory.initial.saturating_mul(1 << memory.page_size_log2.unwrap_or(16))
+}
+
+/// Refuses a function that is nested too deeply. A body that does not parse is left to the compiler.
+fn check_nesting(body: &FunctionBody<'_>) -> Result<(), LoadError> {
+    let Ok(operators) = body.get_operators_reader() else { return Ok(()) };
+    let mut open = Vec::new();
+    let mut costly = 0;
+    for operator in operators.into_iter().map_while(Result::ok) {
+        match operator {
+            Operator::Block { .. } => open.push(false),
+            Operator::Loop { .. } | Operator::If { .. } | Operator::TryTable { .. } => {
+                open.push(true);
+                costly += 1;
+            }
+            Operator::End if open.pop() == Some(true) => costly -= 1,
+            _ => continue,
+        }
+        if costly > MOST_NESTED || open.len() > MOST_NESTED_BLOCKS {
+            let offset = body.range().start;
+            let text =
+                format!("the function at offset {offset} nests {} constructs, {costly} of them no blocks", open.len());
+            return Err(LoadError::Unsupported(format!("{text}; at most {MOST_NESTED_BLOCKS} and {MOST_NESTED}")));
+        }
+    }
+    Ok(())
 }
 
 /// What is being compiled, and for whom.
@@ -234,6 +286,7 @@ impl Module {
             requested,
             digest,
             wasm,
+            instance_bytes: outline.instance_bytes(),
             sections: outline.sections,
             memories: outline.memories,
             imports,
@@ -306,6 +359,11 @@ impl Module {
 
     pub(crate) fn default_memory(&self) -> Option<&str> {
         self.default_memory.as_deref()
+    }
+
+    /// Bytes that an instance counts for beside its memories and tables.
+    pub(crate) fn instance_bytes(&self) -> u64 {
+        if self.instance_bytes > SMALL_INSTANCE { self.instance_bytes } else { 0 }
     }
 
     /// How many live guests an instance counts as: what the node runs short of is mappings, and each memory takes some.

@@ -46,6 +46,9 @@ impl std::fmt::Debug for Runtime {
     }
 }
 
+/// Engines to keep though no module uses them: a host that asks for ever new stacks must not gather them.
+const IDLE_ENGINES: usize = 16;
+
 /// What the node uses now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stats {
@@ -146,6 +149,9 @@ impl Runtime {
             Allocation::OnDemand | Allocation::Scarce => Err(error),
         });
         let engine = Arc::new(engine?);
+        if engines.len() >= IDLE_ENGINES {
+            engines.retain(|_, engine| Arc::strong_count(engine) > 1);
+        }
         engines.insert(config, Arc::clone(&engine));
         Ok(engine)
     }

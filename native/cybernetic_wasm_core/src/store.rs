@@ -1,6 +1,6 @@
 //! A guest's store: what it is made with, and the limiter that counts all its memories and tables together.
 
-use crate::engine::{Metering, YIELD_FUEL};
+use crate::engine::{Metering, Stack, YIELD_FUEL};
 use crate::error::{Error, Limit, LimitError};
 use crate::invocation::Invocation;
 use crate::limits::{Ceilings, Place};
@@ -23,6 +23,7 @@ pub(crate) struct StoreData {
     growing: u64,
     instances: u64,
     _place: Place,
+    _stack: Stack,
     members: Vec<Place>,
 }
 
@@ -34,8 +35,9 @@ pub(crate) fn new(
     invocation: &Arc<Invocation>,
     ceilings: &Arc<Ceilings>,
     place: Place,
-) -> Result<GuestStore, Error> {
+) -> wasmtime::Result<GuestStore> {
     static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+    let engine = module.engine();
     let data = StoreData {
         id: NEXT_ID.fetch_add(1, Relaxed),
         invocation: Arc::clone(invocation),
@@ -46,13 +48,13 @@ pub(crate) fn new(
         growing: 0,
         instances: 0,
         _place: place,
+        _stack: engine.guest_stack().map_err(wasmtime::Error::new)?,
         members: Vec::new(),
     };
-    let engine = module.engine();
-    let mut store = Store::try_new(&engine.wasmtime, data).map_err(Error::internal)?;
+    let mut store = Store::try_new(&engine.wasmtime, data)?;
     store.limiter_async(|data| data);
     match engine.config().metering {
-        Metering::Fuel => store.fuel_async_yield_interval(Some(YIELD_FUEL)).map_err(Error::internal)?,
+        Metering::Fuel => store.fuel_async_yield_interval(Some(YIELD_FUEL))?,
         Metering::Epoch => store.epoch_deadline_async_yield_and_update(1),
     }
     Ok(store)
@@ -96,18 +98,21 @@ impl StoreData {
     }
 
     /// Counts one more instance. One that fails to start stays in the store: what it wrote into tables may live on.
-    pub(crate) fn add_instance(&mut self) -> Result<(), LimitError> {
+    pub(crate) async fn add_instance(&mut self, module: &Module) -> Result<(), LimitError> {
         let (sum, allowed) = (self.instances + 1, self.invocation.limits.max_instances);
         if sum > allowed {
             return Err(LimitError::new(Limit::Instances, allowed, sum));
         }
         self.instances = sum;
-        Ok(())
+        match module.instance_bytes() {
+            0 => Ok(()),
+            bytes => self.grow(bytes).await,
+        }
     }
 
     /// Counts an instance that joins the first, in a place of its own.
-    pub(crate) fn add_member(&mut self, place: Place) -> Result<(), LimitError> {
-        self.add_instance()?;
+    pub(crate) async fn add_member(&mut self, module: &Module, place: Place) -> Result<(), LimitError> {
+        self.add_instance(module).await?;
         self.members.push(place);
         Ok(())
     }

@@ -67,7 +67,6 @@ defmodule Cybernetic.WASM.LoaderTest do
     end
 
     test "that nobody may read" do
-      # Root reads everything, so the load runs as somebody else: in a VM of its own, under another user.
       path = scratch(@answer)
       File.chmod!(path, 0o000)
 
@@ -76,12 +75,12 @@ defmodule Cybernetic.WASM.LoaderTest do
           assert %{reason: :unreadable, detail: "permission denied"} = refused(path)
 
         {:ok, _} ->
-          # A file of /proc that refuses root too.
+          # Root reads everything but what is no memory of this process: its first page.
           assert %{reason: :unreadable} = refused("/proc/self/mem")
       end
     end
 
-    test "that is empty" <> " as a file" do
+    test "of an empty file" do
       assert %{reason: :not_wasm, detail: "the source is empty"} = refused(scratch(""))
     end
 

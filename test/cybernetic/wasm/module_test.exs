@@ -26,8 +26,7 @@ defmodule Cybernetic.WASM.ModuleTest do
              %{
                module: "env",
                name: "log",
-               type:
-                 {:function, ~w(i32 i64 f32 f64 v128), ["externref", "funcref"]}
+               type: {:function, ~w(i32 i64 f32 f64 v128), ["externref", "funcref"]}
              },
              %{
                module: "env",

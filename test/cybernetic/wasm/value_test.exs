@@ -376,7 +376,9 @@ defmodule Cybernetic.WASM.ValueTest do
         error = refused(context, type, value)
         assert error.given == words
         assert error.expected =~ type
-        assert Exception.message(error) == "value 0 must be #{error.expected}, got: #{words}"
+
+        assert Exception.message(error) ==
+                 "the value at index 0 must be #{error.expected}, got: #{words}"
       end
 
       assert refused(context, "i32", 1.0).given =~ "1.0"

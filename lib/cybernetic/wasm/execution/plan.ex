@@ -55,6 +55,9 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   # Binding
 
+  @missing "missing"
+  @most_named 10
+
   defp bind(%{imports: [], unlinkable: []}, _given), do: {:ok, {}, {}}
 
   defp bind(%{imports: imports, unlinkable: unlinkable}, given) do
@@ -66,7 +69,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
          imports |> Enum.map(&{elem(&1, 0), elem(&1, 1)}) |> List.to_tuple()}
 
       problems ->
-        {:error, %LinkError{problems: Enum.uniq(problems)}}
+        {:error, %LinkError{problems: problems |> Enum.uniq() |> name_given(given)}}
     end
   end
 
@@ -84,8 +87,40 @@ defmodule Cybernetic.WASM.Execution.Plan do
         problem.("the imports of this module are not a map")
 
       %{} ->
-        problem.("missing")
+        problem.(@missing)
     end
+  end
+
+  # A misspelt name, and an atom where a string is wanted, are seen beside what was given. Thousands of imports may be
+  # missing, so the names are put into words once.
+  defp name_given(problems, given) when given == %{}, do: problems
+
+  defp name_given(problems, given) do
+    modules = names(given)
+    functions = for {module, %{} = functions} <- given, into: %{}, do: {module, names(functions)}
+
+    Enum.map(problems, fn
+      %{reason: @missing, module: module} = problem ->
+        %{problem | reason: "#{@missing}; given #{where(functions, module, modules)}"}
+
+      problem ->
+        problem
+    end)
+  end
+
+  defp where(functions, module, modules) do
+    case functions do
+      %{^module => names} -> "for this module: #{names}"
+      %{} -> "modules: #{modules}"
+    end
+  end
+
+  defp names(given) when given == %{}, do: "none"
+
+  defp names(given) do
+    {named, others} = given |> Map.keys() |> Enum.split(@most_named)
+    more = if others == [], do: "", else: ", …"
+    Enum.map_join(named, ", ", &inspect(&1, limit: 5, printable_limit: 80)) <> more
   end
 
   defp wrong(function, arity) when is_function(function) do

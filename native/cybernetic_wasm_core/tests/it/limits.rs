@@ -763,3 +763,23 @@ fn more_guests_than_the_pool_has_slots_go_on_demand() {
         Driver::default().values(execution).unwrap();
     }
 }
+
+#[test]
+fn an_instances_globals_and_functions_count_as_memory() {
+    // A module of 5 MB with a million globals took 15 MB for each guest, and no ceiling counted them.
+    let runtime = own(|_| {});
+    for (what, bytes) in [("(global (mut i32) (i32.const 1))", 16), ("(func)", 32)] {
+        let many = 200_000;
+        let module = load(&runtime, format!(r#"(module {} (func (export "run")))"#, what.repeat(many)));
+        let least = bytes * many as u64;
+        let within = Limits { max_memory: least - 1, ..limits() };
+        let refused = struck(call_within(&module, "run", &[], within));
+        assert_eq!((refused.limit, refused.allowed), (Limit::Memory, least - 1));
+        assert!(refused.used >= least);
+
+        let instance = instantiate(&module, limits()).unwrap();
+        assert!(runtime.ceilings().memory() >= least);
+        drop(instance);
+        eventually_unused(&runtime);
+    }
+}

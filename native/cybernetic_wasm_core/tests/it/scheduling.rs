@@ -443,8 +443,9 @@ fn sink(module: &Arc<Module>) -> (Execution, Error) {
 }
 
 #[test]
-fn guests_in_deep_re_entrance_that_take_all_stacks_of_a_pool_meet_a_limit() {
-    // Each level takes a stack, and a pool has only so many.
+fn guests_in_deep_re_entrance_that_take_a_pools_stacks_meet_a_limit_and_newcomers_are_served_beside_it() {
+    // Each level takes a stack, and a pool has only so many. Newcomers used to get an instance of the pool, and then no
+    // stack to run it on.
     let runtime = own(|settings| settings.pooling = true);
     let module = load(&runtime, DOWN);
     let deep: Vec<_> = (0..10).map(|_| sink(&module)).collect();
@@ -452,9 +453,25 @@ fn guests_in_deep_re_entrance_that_take_all_stacks_of_a_pool_meet_a_limit() {
         let Error::Limit(error) = error else { panic!("{error:?}") };
         assert!(matches!(error.limit, Limit::Stack | Limit::LiveInstances), "{error:?}");
     }
+    assert_eq!(number(go_down(&module, 150)), 150, "a newcomer goes on demand");
     drop(deep);
     eventually_unused(&runtime);
     assert_eq!(number(go_down(&module, 150)), 150, "the stacks are back");
+}
+
+#[test]
+fn a_call_that_is_given_up_before_its_first_step_leaves_the_instance_as_it_was() {
+    // The guest was taken when the call was made, and dropping the call poisoned what had never run.
+    let instance = instantiate(&load(shared(), SPIN), limits()).unwrap();
+    let function = instance.module().function("one").unwrap();
+    drop(Execution::call_instance(&instance, &function, vec![], limits()).unwrap());
+    // The reaper drops it, at some moment: until then the instance is busy.
+    let mut result = call_on(&instance, "one", &[]);
+    while matches!(result, Err(Error::Call(CallError::Busy))) {
+        std::thread::sleep(Duration::from_millis(1));
+        result = call_on(&instance, "one", &[]);
+    }
+    assert_eq!(number(result), 1);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use rustler::{Atom, Binary, Encoder, Env, NifResult, ResourceArc, Term};
 use std::time::Duration;
 
 /// An execution on its first step has no resource yet: a call that ends in it never needs one.
+#[expect(clippy::large_enum_variant, reason = "never stored, and a box would cost every call an allocation")]
 pub(crate) enum Handle<'r> {
     New(Execution),
     Known(&'r ResourceArc<ExecutionResource>),

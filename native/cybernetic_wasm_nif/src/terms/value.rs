@@ -122,7 +122,7 @@ fn expected(ty: &ValType) -> String {
 /// can interrupt it: only what is small is printed.
 fn given(term: Term<'_>) -> String {
     match term.get_type() {
-        TermType::Float => format!("{term:?}"),
+        TermType::Float => term.decode::<f64>().map_or_else(|_| "a float".into(), |float| format!("{float:?}")),
         TermType::Integer => match integer(term, i64::MIN.into(), u64::MAX.into()) {
             Some(value) => value.to_string(),
             None => "an integer of more than 64 bits".into(),

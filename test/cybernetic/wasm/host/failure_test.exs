@@ -103,7 +103,7 @@ defmodule Cybernetic.WASM.Host.FailureTest do
         error = fails(fn _, _ -> wrong end)
         assert error.kind == :error
         assert %CallError{reason: :type, expected: "an i32" <> _} = error.reason
-        assert Exception.message(error) =~ "value 0 must be an i32"
+        assert Exception.message(error) =~ "the value at index 0 must be an i32"
       end
     end
 
