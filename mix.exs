@@ -40,7 +40,8 @@ defmodule Cybernetic.WASM.MixProject do
       # The library is built from source on the machine that uses it.
       files: ~w(
         lib native/*/Cargo.toml native/*/build.rs native/*/src Cargo.toml Cargo.lock
-        rust-toolchain.toml priv/wasm guides mix.exs .formatter.exs README.md CHANGELOG.md LICENSE
+        rust-toolchain.toml priv/wasm guides bench/README.md mix.exs .formatter.exs
+        README.md CHANGELOG.md LICENSE
       )
     ]
   end
@@ -48,7 +49,9 @@ defmodule Cybernetic.WASM.MixProject do
   defp docs do
     [
       main: "Cybernetic.WASM",
-      extras: ["CHANGELOG.md" | Path.wildcard("guides/*.md")]
+      extras:
+        ["CHANGELOG.md", {"bench/README.md", filename: "bench", title: "The bench"}] ++
+          Path.wildcard("guides/*.md")
     ]
   end
 end

@@ -45,7 +45,7 @@ fn main() -> Result<()> {
         loads(effort(quick, 100, 9))?;
     }
     if wanted("kernels") {
-        kernels(effort(quick, 1, 7))?;
+        kernels(effort(quick, 1, 15))?;
     }
     Ok(())
 }
@@ -141,6 +141,7 @@ fn loads(effort: Effort) -> Result<()> {
 fn kernels(effort: Effort) -> Result<()> {
     use Metering::{CallsAndLoops, Entries, Epoch, Fuel, None};
     let hosts = [None, Epoch, Fuel, CallsAndLoops, Entries].map(Host::new).into_iter().collect::<Result<Vec<_>>>()?;
+    let runtime = core::runtime();
     for (kernel, argument, native) in WORK {
         let mut subjects = vec![Subject::each(format!("{kernel}, native"), || {
             black_box(native(black_box(argument)));
@@ -149,6 +150,8 @@ fn kernels(effort: Effort) -> Result<()> {
         for host in &hosts {
             subjects.push(kernel_in_wasm(host, kernel, argument)?);
         }
+        let name = format!("{kernel}, fuel, the library without the BEAM");
+        subjects.push(core::kernel(name, &runtime, KERNELS, (kernel, argument))?);
         compare(subjects, effort)?;
     }
     Ok(())

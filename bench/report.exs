@@ -34,6 +34,12 @@ defmodule Cybernetic.WASM.Bench.Report do
     for(kernel <- @kernels, do: {"kernels", "#{kernel}, fuel", ["raw: #{kernel}, fuel"], 1.05}),
     for(kernel <- @kernels, do: {"kernels", "#{kernel}, epoch", ["raw: #{kernel}, epoch"], nil}),
     for(
+      kernel <- @kernels,
+      do:
+        {"kernels", "raw: #{kernel}, fuel, the library without the BEAM",
+         ["raw: #{kernel}, fuel"], nil}
+    ),
+    for(
       metering <- ["epoch", "fuel", "fuel for calls and loops", "fuel for function entries"],
       kernel <- @kernels,
       do: {"kernels", "raw: #{kernel}, #{metering}", ["raw: #{kernel}, none"], nil}

@@ -41,7 +41,7 @@ report = fn label, usage ->
   IO.puts(
     "    #{usage.fuel} fuel, #{usage.peak_memory} bytes of memory, " <>
       "#{round(usage.wall_time)} microseconds (#{round(usage.slice_time)} of them in the guest), " <>
-      "#{usage.slices} slices, #{usage.host_calls} host calls"
+      "#{usage.slices} slice(s), #{usage.host_calls} host call(s)"
   )
 end
 

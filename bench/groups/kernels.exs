@@ -24,7 +24,7 @@ defmodule Cybernetic.WASM.Bench.Kernels do
            fn -> {:ok, _} = Instance.call(instance, kernel, [argument], opts) end}
         end
 
-      Measure.compare(subjects, 1, if(quick, do: 3, else: 7))
+      Measure.compare(subjects, 1, if(quick, do: 7, else: 15))
     end)
   end
 end

@@ -28,14 +28,34 @@ pub(crate) fn warm<'a>(name: &str, runtime: &Arc<Runtime>, wasm: &[u8]) -> Resul
     let module = load(runtime, wasm)?;
     let instance = instantiate(&module)?;
     let add = module.function("add")?;
-    Ok(Subject::each(name, move || finish(Execution::call_instance(&instance, &add, args(), LIMITS)?).map(|_| ())))
+    Ok(Subject::each(name, move || {
+        finish(Execution::call_instance(&instance, &add, args(), LIMITS)?, Lane::Inline).map(|_| ())
+    }))
 }
 
 pub(crate) fn fresh<'a>(name: &str, runtime: &Arc<Runtime>, wasm: &[u8]) -> Result<Subject<'a>> {
     let module = load(runtime, wasm)?;
     let add = module.function("add")?;
     let config = runtime.default_config();
-    Ok(Subject::each(name, move || finish(Execution::call(&module, &add, args(), (LIMITS, config))?).map(|_| ())))
+    Ok(Subject::each(name, move || {
+        finish(Execution::call(&module, &add, args(), (LIMITS, config))?, Lane::Inline).map(|_| ())
+    }))
+}
+
+pub(crate) fn kernel<'a>(
+    name: String,
+    runtime: &Arc<Runtime>,
+    wasm: &[u8],
+    (kernel, argument): (&str, u32),
+) -> Result<Subject<'a>> {
+    let module = load(runtime, wasm)?;
+    let instance = instantiate(&module)?;
+    let function = module.function(kernel)?;
+    let limits = Limits { fuel: 1 << 50, time: Duration::from_secs(600), ..LIMITS };
+    Ok(Subject::each(name, move || {
+        let args = vec![Value::I32(argument as i32)];
+        finish(Execution::call_instance(&instance, &function, args, limits.clone())?, Lane::Dirty).map(|_| ())
+    }))
 }
 
 pub(crate) fn runtime() -> Arc<Runtime> {
@@ -47,22 +67,22 @@ fn args() -> Vec<Value> {
 }
 
 fn load(runtime: &Arc<Runtime>, wasm: &[u8]) -> Result<Arc<Module>> {
-    match finish(Execution::load(runtime, wasm.into(), runtime.default_config()))? {
+    match finish(Execution::load(runtime, wasm, runtime.default_config()), Lane::Dirty)? {
         Product::Module(module) => Ok(module),
         other => Err(format_err!("not a module: {other:?}")),
     }
 }
 
 fn instantiate(module: &Arc<Module>) -> Result<Arc<Instance>> {
-    match finish(Execution::instantiate(module, (LIMITS, *module.requested()))?)? {
+    match finish(Execution::instantiate(module, (LIMITS, *module.requested()))?, Lane::Dirty)? {
         Product::Instance(instance) => Ok(instance),
         other => Err(format_err!("not an instance: {other:?}")),
     }
 }
 
-fn finish(mut execution: Execution) -> Result<Product> {
+fn finish(mut execution: Execution, lane: Lane) -> Result<Product> {
     loop {
-        match execution.step(Lane::Inline) {
+        match execution.step(lane) {
             Step::Finished(product) => {
                 black_box(execution.usage());
                 return Ok(product);

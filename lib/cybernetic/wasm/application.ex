@@ -9,7 +9,17 @@ defmodule Cybernetic.WASM.Application do
 
   @impl true
   def start(_type, _args) do
-    Config.load!() |> Config.put() |> Runtime.start!()
-    Supervisor.start_link([], strategy: :one_for_one, name: Cybernetic.WASM.Supervisor)
+    with {:ok, config} <- config() do
+      config |> Config.put() |> Runtime.start!()
+      Supervisor.start_link([], strategy: :one_for_one, name: Cybernetic.WASM.Supervisor)
+    end
+  end
+
+  # A mistake in the configuration is told in a sentence: where in this library it was noticed helps nobody.
+  defp config do
+    {:ok, Config.load!()}
+  rescue
+    error in ArgumentError ->
+      {:error, "the configuration is not valid: #{Exception.message(error)}"}
   end
 end

@@ -114,12 +114,16 @@ defmodule Cybernetic.WASM.Execution do
 
   # Host calls
 
-  defp run_host_function(%Context{plan: plan, import: import} = context, args) do
+  defp run_host_function(%Context{execution: own, plan: plan, import: import} = context, args) do
     {function, results} = elem(plan.functions, import)
     {:return, values(results, apply(function, [context | args]))}
   catch
-    :throw, {__MODULE__, :ended, ended} ->
+    :throw, {__MODULE__, :ended, ^own, ended} ->
       {:ended, ended}
+
+    # The context of another call, which is over: that is no end of this one.
+    :throw, {__MODULE__, :ended, _other, {_how, error, _usage}} ->
+      {:raise, host_error(context, :error, error, __STACKTRACE__)}
 
     :throw, {__MODULE__, :limit, error} ->
       {:raise, error}
@@ -171,7 +175,7 @@ defmodule Cybernetic.WASM.Execution do
       {:answer, answer} -> {:ok, answer}
       {:refused, error} -> {:error, error}
       # The whole call is over, past its deadline: the host function is left at once.
-      ended -> throw({__MODULE__, :ended, ended})
+      ended -> throw({__MODULE__, :ended, context.execution, ended})
     end
   end
 
@@ -200,11 +204,17 @@ defmodule Cybernetic.WASM.Execution do
   @doc "Takes output of the guest; past the limit the host function is left and the guest stopped."
   @spec emit(Context.t(), binary) :: :ok
   def emit(%Context{execution: execution, serial: serial}, bytes) do
-    case Native.execution_emit(execution, serial, bytes) do
+    case native_emit(execution, serial, bytes) do
       :ok -> :ok
       {:refused, error} -> give_up(Error.from_native(error))
     end
   end
+
+  defp native_emit(execution, serial, bytes) when byte_size(bytes) > @large,
+    do: Native.execution_emit_dirty(execution, serial, bytes)
+
+  defp native_emit(execution, serial, bytes),
+    do: Native.execution_emit(execution, serial, bytes)
 
   @spec give_up(Error.t()) :: no_return
   defp give_up(%LimitError{} = error), do: throw({__MODULE__, :limit, error})

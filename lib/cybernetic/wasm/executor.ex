@@ -35,7 +35,7 @@ defmodule Cybernetic.WASM.Executor do
   ## Errors
 
   `Cybernetic.WASM.CallError` (the caller's mistake), `Cybernetic.WASM.LinkError`, `Cybernetic.WASM.TrapError`,
-  `Cybernetic.WASM.LimitError`, `Cybernetic.WASM.HostError`; `Cybernetic.WASM.InternalError` is a bug of the library.
+  `Cybernetic.WASM.LimitError`, `Cybernetic.WASM.HostError`; `Cybernetic.WASM.InternalError` should not happen.
   """
 
   alias Cybernetic.WASM.{Error, Execution, HostError, Module, Run, Value}

@@ -65,7 +65,7 @@ defmodule Cybernetic.WASM.Host do
   @spec memory_size(ctx, keyword) :: {:ok, non_neg_integer} | {:error, CallError.t()}
   def memory_size(ctx, opts \\ []), do: Execution.command(ctx, {:size, memory(opts)})
 
-  @doc "Calls an export of the guest while it is suspended in this host call, within what the call has left of its limits."
+  @doc "Calls an export of the guest while it is suspended in this host call, within what the call has left of its limits, at most 200 host calls deep."
   @spec call(ctx, String.t(), [Value.t()]) :: {:ok, Value.result()} | {:error, Error.t()}
   def call(ctx, function, args \\ [])
 

@@ -28,5 +28,11 @@ defmodule Cybernetic.WASM.HostError do
   end
 
   defp banner(%{kind: :trap, reason: reason}), do: "it trapped the guest with #{inspect(reason)}"
+
+  # Guest and host may have called each other two hundred deep: what matters is what failed innermost.
+  defp banner(%{reason: %__MODULE__{} = inner}), do: "inside it, #{innermost(inner)}"
   defp banner(error), do: Exception.format_banner(error.kind, error.reason, error.stacktrace)
+
+  defp innermost(%{reason: %__MODULE__{} = inner}), do: innermost(inner)
+  defp innermost(error), do: message(error)
 end

@@ -3,8 +3,8 @@ defmodule Cybernetic.WASM.LimitError do
   A limit struck.
 
     * `limit` - which: `:fuel`, `:timeout`, `:memory`, `:table_elements`, `:instances`, `:stack`, `:output`, `:host_calls`
-      of the call (`Cybernetic.WASM.Limits`), or `:live_instances`, `:total_memory`, `:code_memory` of the node
-      (`Cybernetic.WASM.Config`)
+      of the call (`Cybernetic.WASM.Limits`); `:reentrance` of host calls open inside each other, always 200; or
+      `:live_instances`, `:total_memory`, `:code_memory` of the node (`Cybernetic.WASM.Config`)
     * `allowed` - what it allows, in the limit's unit
     * `used` - what had been used, or what the refused request would have made it. Of fuel and stack no more is known than
       that all of it was used.
@@ -31,6 +31,7 @@ defmodule Cybernetic.WASM.LimitError do
     stack: "bytes of stack",
     output: "bytes of output",
     host_calls: "host calls",
+    reentrance: "host calls inside each other",
     live_instances: "live instances on this node",
     total_memory: "bytes of memory of all guests on this node",
     code_memory: "bytes of compiled code on this node"

@@ -42,6 +42,7 @@ defmodule Cybernetic.WASM.Native do
   def execution_command(_execution, _call, _command), do: stub()
   def execution_command_dirty(_execution, _call, _command), do: stub()
   def execution_emit(_execution, _serial, _bytes), do: stub()
+  def execution_emit_dirty(_execution, _serial, _bytes), do: stub()
   def execution_time_left(_execution), do: stub()
 
   # Live instances

@@ -5,9 +5,13 @@ defmodule Cybernetic.WASM.Sandbox do
   A sandbox goes into a call as `sandbox:`. Options of the same call then only narrow it, whereas without a sandbox they
   replace the configured defaults:
 
-      sandbox = Cybernetic.WASM.Sandbox.new(fuel: 1_000_000, timeout: 100)
-      Cybernetic.WASM.Executor.call(module, "process", [42], sandbox: sandbox, fuel: 10_000_000)
-      # runs with 1_000_000 fuel
+      iex> module = Cybernetic.WASM.Runtime.load_module!("priv/wasm/compute.wasm")
+      iex> sandbox = Cybernetic.WASM.Sandbox.new(fuel: 1_000_000, timeout: 1_000)
+      iex> Cybernetic.WASM.Executor.call(module, "process", [42], sandbox: sandbox)
+      {:ok, 84}
+      iex> {:error, error} = Cybernetic.WASM.Executor.call(module, "spin", [], sandbox: sandbox, fuel: 10_000_000)
+      iex> {error.limit, error.allowed}
+      {:fuel, 1_000_000}
 
   ## Options
 

@@ -18,6 +18,14 @@ defmodule Cybernetic.WASM.Value do
 
   Elixir's floats hold neither NaN nor infinity, hence the atoms; see §4.3.3 of the WebAssembly specification for what
   "canonical" means.
+
+      iex> sqrt = ~S|(module (func (export "sqrt") (param f64) (result f64) (f64.sqrt (local.get 0))))|
+      iex> module = Cybernetic.WASM.Runtime.load_module!({:bytes, sqrt})
+      iex> {Cybernetic.WASM.Executor.call(module, "sqrt", [9]), Cybernetic.WASM.Executor.call(module, "sqrt", [-1.0])}
+      {{:ok, 3.0}, {:ok, :nan}}
+      iex> {:error, error} = Cybernetic.WASM.Executor.call(module, "sqrt", ["9"])
+      iex> {error.reason, error.index, error.given}
+      {:type, 0, ~s("9")}
   """
 
   @typedoc "One value, by the table above."

@@ -54,6 +54,11 @@ pub(crate) const YIELD_FUEL: u64 = 50_000;
 /// Room on a fiber beyond the WebAssembly stack, for our host functions and Wasmtime's library calls.
 const HOST_STACK: u64 = 512 << 10;
 
+/// Bytes of a memory's initial image that may be mostly empty. The image is made when the module is compiled: two bytes of
+/// data far apart in each of a hundred memories would take gigabytes, and no limit of a call is in force there. Beyond this
+/// the data must be half of it, as Wasmtime has it, or is copied into each instance.
+const SPARSE_IMAGE: u64 = 256 << 10;
+
 /// The smallest stack that a guest can do anything with, and the largest that a fiber may have.
 pub const STACK_RANGE: std::ops::RangeInclusive<u64> = (16 << 10)..=(64 << 20);
 
@@ -223,6 +228,7 @@ fn wasmtime_config(config: &EngineConfig) -> Config {
         .async_stack_size((config.max_stack + HOST_STACK) as usize)
         .wasm_features(WasmFeatures::all(), false)
         .wasm_features(config.features.to_wasm(), true)
+        .memory_guaranteed_dense_image_size(SPARSE_IMAGE)
         // Names come from the name section; a stranger's DWARF is not parsed.
         .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
     match config.allocation {
@@ -242,8 +248,14 @@ fn wasmtime_config(config: &EngineConfig) -> Config {
 /// before the growth is refused, is as large as the guest likes where indices have 64 bits, and so can make Wasmtime's
 /// fuel counter overflow. A guest whose counter has done that never runs dry and never yields: nothing could end it. The
 /// other instructions that are charged by size trap when theirs is absurd.
+///
+/// A growth that is refused costs microseconds all the same, and a throw walks stacks of thousands of frames: at one fuel
+/// each, what lies between two yields took seconds, and no deadline could strike. They cost as much as Wasmtime lets them.
 fn operator_cost() -> OperatorCost {
     let mut cost = OperatorCost::new();
+    for dear in [&mut cost.MemoryGrow, &mut cost.TableGrow, &mut cost.Throw, &mut cost.ThrowRef] {
+        *dear = u8::MAX;
+    }
     cost.variable.memory_grow_per_page = 0;
     cost.variable.table_grow_per_element = 0;
     cost

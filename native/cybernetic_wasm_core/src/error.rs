@@ -267,6 +267,8 @@ pub enum Limit {
     Output,
     /// Host calls of one call.
     HostCalls,
+    /// Host calls of one call that are open at once, one inside the other.
+    Reentrance,
     /// Live guests on this node.
     LiveInstances,
     /// Bytes of memory of all guests on this node.
@@ -276,7 +278,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// The limit's snake-case name: its option without `max_`.
+    /// The limit's snake-case name: its option without `max_`, where it has one.
     pub fn name(self) -> &'static str {
         match self {
             Limit::Fuel => "fuel",
@@ -287,6 +289,7 @@ impl Limit {
             Limit::Stack => "stack",
             Limit::Output => "output",
             Limit::HostCalls => "host_calls",
+            Limit::Reentrance => "reentrance",
             Limit::LiveInstances => "live_instances",
             Limit::TotalMemory => "total_memory",
             Limit::CodeMemory => "code_memory",

@@ -6,7 +6,7 @@ use crate::error::{CallError, Error, Limit, LimitError, classify};
 use crate::host;
 use crate::invocation::{INLINE_MEMORY, Invocation};
 use crate::linker::{self, Joining};
-use crate::module::{ExternType, Module, kind};
+use crate::module::{ExternType, Function, Module, kind};
 use crate::reaper::reap;
 use crate::store::GuestStore;
 use crate::value::Value;
@@ -20,6 +20,8 @@ use wasmtime::{PoolConcurrencyLimitError, RootScope};
 pub(crate) struct Live {
     pub(crate) store: GuestStore,
     pub(crate) instance: wasmtime::Instance,
+    /// The function that was called last.
+    pub(crate) last: Option<(Arc<Function>, wasmtime::Func)>,
 }
 
 impl Live {
@@ -262,7 +264,7 @@ fn is_harmless(error: &Error) -> bool {
 }
 
 fn is_trap(error: &Error) -> bool {
-    matches!(error, Error::Trap(_) | Error::Limit(LimitError { limit: Limit::Stack, .. }))
+    matches!(error, Error::Trap(_) | Error::Limit(LimitError { limit: Limit::Stack | Limit::Reentrance, .. }))
 }
 
 impl Drop for Lease {

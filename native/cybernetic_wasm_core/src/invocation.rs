@@ -61,6 +61,8 @@ pub(crate) enum Notice {
 struct Mail {
     notice: Option<Notice>,
     command: Option<Command>,
+    /// The innermost host call waits for a command. Otherwise it carries one out, or the guest runs.
+    asking: bool,
     open: Vec<u64>,
     serial: u64,
 }
@@ -169,7 +171,7 @@ impl Invocation {
         self.host_calls.store(calls, Relaxed);
         let mut mail = self.mail.lock();
         if mail.open.len() >= MAX_REENTRANCE {
-            return Err(LimitError::new(Limit::Stack, MAX_REENTRANCE as u64, mail.open.len() as u64 + 1));
+            return Err(LimitError::new(Limit::Reentrance, MAX_REENTRANCE as u64, mail.open.len() as u64 + 1));
         }
         mail.serial += 1;
         let serial = mail.serial;
@@ -185,11 +187,15 @@ impl Invocation {
         self.mail.lock().open.last() == Some(&serial)
     }
 
-    /// Hands a command to the innermost open host call, which must be the one that `serial` names.
-    pub(crate) fn command(&self, serial: u64, command: Command) -> Result<(), Error> {
+    /// Hands a command to the innermost open host call, which must be the one that `serial` names. It takes one at a time:
+    /// a second, from another process while a re-entrant call goes on, would be answered in the place of the first.
+    pub(crate) fn command(&self, serial: u64, command: Command) -> Result<(), CallError> {
         let mut mail = self.mail.lock();
         if mail.open.last() != Some(&serial) {
-            return Err(CallError::StaleContext.into());
+            return Err(CallError::StaleContext);
+        }
+        if !std::mem::take(&mut mail.asking) {
+            return Err(CallError::Busy);
         }
         mail.command = Some(command);
         Ok(())
@@ -201,7 +207,11 @@ impl Invocation {
 
     /// Tells the driver something and waits for its next command.
     pub(crate) async fn ask(&self, notice: Notice) -> Command {
-        self.mail.lock().notice = Some(notice);
+        {
+            let mut mail = self.mail.lock();
+            mail.notice = Some(notice);
+            mail.asking = true;
+        }
         std::future::poll_fn(|_| match self.mail.lock().command.take() {
             Some(command) => Poll::Ready(command),
             None => Poll::Pending,

@@ -20,7 +20,6 @@ pub(crate) struct StoreData {
     ceilings: Arc<Ceilings>,
     memory: u64,
     table_elements: u64,
-    growing: u64,
     instances: u64,
     _place: Place,
     _stack: Stack,
@@ -45,7 +44,6 @@ pub(crate) fn new(
         ceilings: Arc::clone(ceilings),
         memory: 0,
         table_elements: 0,
-        growing: 0,
         instances: 0,
         _place: place,
         _stack: engine.guest_stack().map_err(wasmtime::Error::new)?,
@@ -126,17 +124,9 @@ impl StoreData {
         }
         self.ceilings.memory_counter().reserve(bytes)?;
         self.memory = sum;
-        self.growing = bytes;
         self.invocation.saw_memory(sum);
         self.invocation.leave_inline_for(sum).await;
         Ok(())
-    }
-
-    /// Takes the last growth back: the operating system refused it.
-    fn ungrow(&mut self) {
-        let bytes = std::mem::take(&mut self.growing);
-        self.memory = self.memory.saturating_sub(bytes);
-        self.ceilings.memory_counter().release(bytes);
     }
 
     fn answer(&self, result: Result<(), LimitError>) -> bool {
@@ -152,6 +142,10 @@ impl Drop for StoreData {
 
 /// A refused growth gives the guest -1, as the specification has it; the refusal is remembered, so that a guest which
 /// traps because of it fails with the limit and not with its own `unreachable`.
+///
+/// A growth that was granted stays counted, even where the operating system then refuses it. Wasmtime tells of failed
+/// growths, but also of some that it had not asked for before, such as of a table beyond what 64 bits count: a guest that
+/// had those taken back for others that it got had as much memory as it liked.
 #[async_trait::async_trait]
 impl ResourceLimiterAsync for StoreData {
     async fn memory_growing(
@@ -161,17 +155,11 @@ impl ResourceLimiterAsync for StoreData {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         // Beyond the module's own maximum Wasmtime refuses by itself, but only after this answer: count nothing for it.
-        self.growing = 0;
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(true);
         }
         let result = self.grow(desired.saturating_sub(current) as u64).await;
         Ok(self.answer(result))
-    }
-
-    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.ungrow();
-        Ok(())
     }
 
     async fn table_growing(
@@ -180,7 +168,6 @@ impl ResourceLimiterAsync for StoreData {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        self.growing = 0;
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(true);
         }
@@ -195,12 +182,6 @@ impl ResourceLimiterAsync for StoreData {
             self.table_elements = sum;
         }
         Ok(self.answer(result))
-    }
-
-    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.table_elements = self.table_elements.saturating_sub(self.growing / TABLE_ELEMENT_BYTES);
-        self.ungrow();
-        Ok(())
     }
 
     fn instances(&self) -> usize {

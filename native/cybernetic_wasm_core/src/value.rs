@@ -157,13 +157,21 @@ pub fn reference_name(ty: &RefType) -> String {
     if ty.is_nullable() && plain { format!("{name}ref") } else { ty.to_string() }
 }
 
+/// Parameters, or results, that a signature spells out. A thousand of each in hundreds of imports, which a module of a few
+/// kilobytes can have, would be a hundred megabytes of text.
+const SPELT_OUT: usize = 32;
+
 /// A function's type in the text format's words: `(func (param i32) (result i32))`.
 pub fn signature(ty: &FuncType) -> String {
-    let group = |word: &str, types: Vec<String>| match types.is_empty() {
-        true => String::new(),
-        false => format!(" ({word} {})", types.join(" ")),
-    };
-    let params = ty.params().map(|ty| type_name(&ty)).collect();
-    let results = ty.results().map(|ty| type_name(&ty)).collect();
-    format!("(func{}{})", group("param", params), group("result", results))
+    format!("(func{}{})", group("param", ty.params()), group("result", ty.results()))
+}
+
+fn group(word: &str, types: impl ExactSizeIterator<Item = ValType>) -> String {
+    let others = types.len().saturating_sub(SPELT_OUT);
+    let names: Vec<String> = types.take(SPELT_OUT).map(|ty| type_name(&ty)).collect();
+    match (names.is_empty(), others) {
+        (true, _) => String::new(),
+        (false, 0) => format!(" ({word} {})", names.join(" ")),
+        (false, others) => format!(" ({word} {} and {others} more)", names.join(" ")),
+    }
 }

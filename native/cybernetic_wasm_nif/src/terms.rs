@@ -27,10 +27,22 @@ pub(crate) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
     rustler::NewBinary::from_slice(env, bytes).into()
 }
 
-/// The exported function that bytes from Elixir name. What is not UTF-8 names none, whatever it may look like in print.
+/// The exported function that bytes from Elixir name.
 pub(crate) fn exported_function(module: &Module, name: &[u8]) -> Result<Arc<Function>, CallError> {
-    match std::str::from_utf8(name) {
+    match possible_name(name) {
         Ok(name) => module.function(name),
-        Err(_) => Err(module.no_such_export(&String::from_utf8_lossy(name), "function")),
+        Err(shown) => Err(module.no_such_export(&shown, "function")),
+    }
+}
+
+/// `name`, if a module could have one like it, or what to show of it. What is not UTF-8 names nothing, whatever it may look
+/// like in print. A name that is longer than WebAssembly's are is not even looked at: that takes time, on any scheduler.
+pub(crate) fn possible_name(name: &[u8]) -> Result<&str, String> {
+    const LONGEST: usize = 100_000;
+    const SHOWN: usize = 800;
+    let shown = || String::from_utf8_lossy(name.get(..SHOWN).unwrap_or(name)).into_owned();
+    match name.len() <= LONGEST {
+        true => std::str::from_utf8(name).map_err(|_| shown()),
+        false => Err(shown()),
     }
 }

@@ -278,6 +278,18 @@ defmodule Cybernetic.WASM.HostTest do
       assert Executor.call(module, "run", [], imports: imports) == {:ok, 0}
     end
 
+    test "is not reached with a misspelt option or a number that is none" do
+      for {function, words} <- [
+            {&Host.read(&1, 0, 1, memroy: "memory"), "the one option is :memory"},
+            {&Host.memory_size(&1, memory: :memory), "an export's name as a string"},
+            {&Host.read(&1, 0, :all), "offset and length must be integers"},
+            {&Host.write(&1, 1 <<< 64, "x"), "offset and length must be integers"}
+          ] do
+        {error, _} = inside(fn ctx -> assert_raise ArgumentError, fn -> function.(ctx) end end)
+        assert error.message =~ words
+      end
+    end
+
     test "of a guest without one" do
       module =
         load!(~S"""
@@ -481,6 +493,18 @@ defmodule Cybernetic.WASM.HostTest do
       assert message =~ ~s|"env" "one"|
       assert message =~ "missing"
       assert message =~ "only functions can be given"
+    end
+
+    test "that are missing are told beside what was given in their place" do
+      for {imports, words} <- [
+            {%{}, "missing"},
+            {%{env: %{f: fn _, _ -> 1 end}}, "missing; given modules: :env"},
+            {%{"env" => %{"g" => fn _, _ -> 1 end}}, ~s|missing; given for this module: "g"|},
+            {%{"env" => %{}}, "missing; given for this module: none"}
+          ] do
+        assert {:error, %LinkError{problems: [%{reason: ^words}]}} =
+                 Executor.call(calling(), "run", [1], imports: imports)
+      end
     end
 
     test "that are missing by the thousand do not make an endless message" do

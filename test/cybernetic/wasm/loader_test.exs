@@ -39,6 +39,15 @@ defmodule Cybernetic.WASM.LoaderTest do
       assert refused("priv/wasm/compute.wasm\0.txt").reason == :not_found
     end
 
+    test "that is a module itself is told how bytes are loaded" do
+      for module <- [File.read!("priv/wasm/compute.wasm"), "(module)"] do
+        error = refused(module)
+        assert error.reason == :not_found
+        assert Exception.message(error) =~ "is loaded as {:bytes, binary}"
+        assert String.printable?(Exception.message(error))
+      end
+    end
+
     test "that is a directory" do
       assert %{reason: :not_a_file, detail: "directory"} = refused("priv")
     end

@@ -209,7 +209,7 @@ defmodule Cybernetic.WASM.NodeTest do
       {output, status} = FreshNode.run([max_memry: 1], "IO.puts(\"started\")")
       assert status != 0
       refute output =~ "started"
-      assert output =~ "unknown configuration key :max_memry"
+      assert output =~ "the configuration is not valid: unknown configuration key :max_memry"
 
       for known <- [:max_memory, :max_execution_time, :parallel_execution, :runtime] do
         assert output =~ inspect(known)

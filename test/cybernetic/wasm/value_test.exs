@@ -6,6 +6,8 @@ defmodule Cybernetic.WASM.ValueTest do
 
   alias Cybernetic.WASM.{CallError, Executor, HostError}
 
+  doctest Cybernetic.WASM.Value
+
   # One identity for each type, through the guest alone and through a host function.
   @types ~w(i32 i64 f32 f64 v128 externref funcref)
 
@@ -365,7 +367,7 @@ defmodule Cybernetic.WASM.ValueTest do
         {<<1::3>>, "a bitstring"},
         {%{a: 1}, "a map"},
         {[1], "a list"},
-        {{1, 2}, "a tuple of 2 elements"},
+        {{1, 2}, "a tuple"},
         {self(), "a pid"},
         {make_ref(), "a reference"},
         {fn -> 1 end, "a function"},

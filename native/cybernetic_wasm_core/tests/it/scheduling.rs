@@ -421,7 +421,7 @@ fn beyond_the_cap_a_nested_call_is_refused_and_everything_unwinds() {
     };
     let result = Driver::with_host(host).values(&mut start(&module, "down", &[Value::I32(100_000)], limits()));
     assert_eq!(result.unwrap_err(), Error::Host);
-    assert_eq!(seen.take(), Some(LimitError::new(Limit::Stack, 200, 201).into()));
+    assert_eq!(seen.take(), Some(LimitError::new(Limit::Reentrance, 200, 201).into()));
     eventually_unused(&runtime);
 }
 
@@ -451,7 +451,7 @@ fn guests_in_deep_re_entrance_that_take_a_pools_stacks_meet_a_limit_and_newcomer
     let deep: Vec<_> = (0..10).map(|_| sink(&module)).collect();
     for (_, error) in &deep {
         let Error::Limit(error) = error else { panic!("{error:?}") };
-        assert!(matches!(error.limit, Limit::Stack | Limit::LiveInstances), "{error:?}");
+        assert!(matches!(error.limit, Limit::Reentrance | Limit::LiveInstances), "{error:?}");
     }
     assert_eq!(number(go_down(&module, 150)), 150, "a newcomer goes on demand");
     drop(deep);

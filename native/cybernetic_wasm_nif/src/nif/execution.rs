@@ -3,6 +3,7 @@
 use crate::resources::{ExecutionResource, ModuleResource};
 use crate::terms::options::CallOptions;
 use crate::terms::step::{Handle, decode_command, step};
+use crate::terms::value::Terms;
 use crate::terms::{error, exported_function, value};
 use crate::{atoms, courier};
 use cybernetic_wasm_core::Error;
@@ -20,8 +21,8 @@ pub(super) fn find(module: &Module, name: &[u8], given: usize) -> Result<Arc<Fun
     Ok(function)
 }
 
-pub(super) fn values(function: &Function, arguments: Vec<Term<'_>>) -> Result<Vec<value::Value>, Error> {
-    Ok(value::decode_all(&arguments, function.params().iter())?)
+pub(super) fn values(function: &Function, arguments: &Terms<'_>) -> Result<Vec<value::Value>, Error> {
+    Ok(value::decode_all(arguments, function.params().iter())?)
 }
 
 /// Whether a call may not start on the normal scheduler that asks. Arguments are decoded after this question, where the
@@ -40,7 +41,7 @@ pub(super) fn started<'a>(env: Env<'a>, execution: Result<Execution, Error>, lan
 fn call(
     module: &Arc<Module>,
     function: &Arc<Function>,
-    args: Vec<Term<'_>>,
+    args: &Terms<'_>,
     options: CallOptions,
 ) -> Result<Execution, Error> {
     let config = options.engine.unwrap_or(*module.requested());
@@ -52,13 +53,13 @@ fn execution_call<'a>(
     env: Env<'a>,
     module: ResourceArc<ModuleResource>,
     name: Binary<'a>,
-    arguments: Vec<Term<'a>>,
+    arguments: Terms<'a>,
     options: CallOptions,
     scheduling: Atom,
 ) -> Term<'a> {
     match find(&module.0, &name, arguments.len()) {
         Ok(function) if belongs_on_dirty(scheduling, &function, None) => atoms::dirty().encode(env),
-        Ok(function) => started(env, call(&module.0, &function, arguments, options), Lane::Inline),
+        Ok(function) => started(env, call(&module.0, &function, &arguments, options), Lane::Inline),
         Err(failure) => error::refused(env, failure),
     }
 }
@@ -68,11 +69,11 @@ fn execution_call_dirty<'a>(
     env: Env<'a>,
     module: ResourceArc<ModuleResource>,
     name: Binary<'a>,
-    arguments: Vec<Term<'a>>,
+    arguments: Terms<'a>,
     options: CallOptions,
 ) -> Term<'a> {
     let function = find(&module.0, &name, arguments.len());
-    let execution = function.and_then(|function| call(&module.0, &function, arguments, options));
+    let execution = function.and_then(|function| call(&module.0, &function, &arguments, options));
     started(env, execution, Lane::Dirty)
 }
 
@@ -143,6 +144,17 @@ fn execution_command_dirty<'a>(
     command(env, &execution, call, term, Lane::Dirty)
 }
 
+fn emit<'a>(env: Env<'a>, execution: &ExecutionResource, serial: u64, bytes: &[u8]) -> Term<'a> {
+    let Some(execution) = execution.0.try_lock() else { return error::refused(env, CallError::Busy) };
+    if !execution.is_open(serial) {
+        return error::refused(env, CallError::StaleContext);
+    }
+    match execution.emit(bytes) {
+        Ok(()) => atoms::ok().encode(env),
+        Err(failure) => error::refused(env, failure),
+    }
+}
+
 /// Takes output of the guest from the host call `serial`, up to its limit.
 #[rustler::nif]
 fn execution_emit<'a>(
@@ -151,14 +163,18 @@ fn execution_emit<'a>(
     serial: u64,
     bytes: Binary<'a>,
 ) -> Term<'a> {
-    let Some(execution) = execution.0.try_lock() else { return error::refused(env, CallError::Busy) };
-    if !execution.is_open(serial) {
-        return error::refused(env, CallError::StaleContext);
-    }
-    match execution.emit(&bytes) {
-        Ok(()) => atoms::ok().encode(env),
-        Err(failure) => error::refused(env, failure),
-    }
+    emit(env, &execution, serial, &bytes)
+}
+
+/// The same for large output.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn execution_emit_dirty<'a>(
+    env: Env<'a>,
+    execution: ResourceArc<ExecutionResource>,
+    serial: u64,
+    bytes: Binary<'a>,
+) -> Term<'a> {
+    emit(env, &execution, serial, &bytes)
 }
 
 /// Milliseconds until the deadline.

@@ -5,6 +5,7 @@ use crate::atoms;
 use crate::resources::{InstanceResource, ModuleResource};
 use crate::terms::error;
 use crate::terms::options::CallOptions;
+use crate::terms::value::Terms;
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::execution::{Execution, Lane};
 use cybernetic_wasm_core::instance::Instance;
@@ -23,13 +24,13 @@ fn instance_call<'a>(
     env: Env<'a>,
     instance: ResourceArc<InstanceResource>,
     name: Binary<'a>,
-    arguments: Vec<Term<'a>>,
+    arguments: Terms<'a>,
     options: CallOptions,
     scheduling: Atom,
 ) -> Term<'a> {
     match find(instance.0.module(), &name, arguments.len()) {
         Ok(function) if belongs_on_dirty(scheduling, &function, Some(&instance.0)) => atoms::dirty().encode(env),
-        Ok(function) => started(env, call(&instance.0, &function, arguments, options), Lane::Inline),
+        Ok(function) => started(env, call(&instance.0, &function, &arguments, options), Lane::Inline),
         Err(failure) => error::refused(env, failure),
     }
 }
@@ -39,18 +40,18 @@ fn instance_call_dirty<'a>(
     env: Env<'a>,
     instance: ResourceArc<InstanceResource>,
     name: Binary<'a>,
-    arguments: Vec<Term<'a>>,
+    arguments: Terms<'a>,
     options: CallOptions,
 ) -> Term<'a> {
     let function = find(instance.0.module(), &name, arguments.len());
-    let execution = function.and_then(|function| call(&instance.0, &function, arguments, options));
+    let execution = function.and_then(|function| call(&instance.0, &function, &arguments, options));
     started(env, execution, Lane::Dirty)
 }
 
 fn call(
     instance: &Arc<Instance>,
     function: &Arc<Function>,
-    args: Vec<Term<'_>>,
+    args: &Terms<'_>,
     options: CallOptions,
 ) -> Result<Execution, Error> {
     Execution::call_instance(instance, function, values(function, args)?, options.limits)

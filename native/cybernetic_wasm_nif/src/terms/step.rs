@@ -1,6 +1,7 @@
 //! Steps as tagged tuples, and commands from them.
 
-use super::{binary, error, value};
+use super::value::Terms;
+use super::{binary, error, possible_name, value};
 use crate::atoms;
 use crate::resources::{ExecutionResource, InstanceResource, ModuleResource};
 use cybernetic_wasm_core::Error;
@@ -28,13 +29,22 @@ pub(crate) fn step<'a>(env: Env<'a>, handle: Handle<'_>, lane: Lane) -> Term<'a>
             }
         }
         Handle::Known(resource) => {
-            let Some(mut execution) = resource.0.try_lock() else { return error::refused(env, CallError::Busy) };
+            let Some(mut execution) = resource.0.try_lock() else { return again(env, resource, lane) };
             let step = run(env, &mut execution, lane);
             let ended = encode_ended(env, &execution, &step);
             drop(execution);
             ended.unwrap_or_else(|| encode_open(env, resource, step))
         }
     }
+}
+
+/// Another process has the execution for a moment: one that was given the context of a host call. What this one has begun
+/// goes on.
+fn again<'a>(env: Env<'a>, resource: &ResourceArc<ExecutionResource>, lane: Lane) -> Term<'a> {
+    if lane == Lane::Inline {
+        rustler::schedule::consume_timeslice(env, 100);
+    }
+    (atoms::yielded(), resource).encode(env)
 }
 
 /// Steps, and reports to the scheduler what the step took of the process's time: to the BEAM a NIF call is one reduction,
@@ -126,39 +136,44 @@ pub(crate) fn decode_command(execution: &Execution, import: u32, term: Term<'_>)
         Err(_) => rustler::types::tuple::get_tuple(term)?.first().ok_or(rustler::Error::BadArg)?.decode()?,
     };
     if tag == atoms::return_values() {
-        let (_, values): (Atom, Vec<Term<'_>>) = term.decode()?;
-        return Ok(results(execution, import, values).map(Command::Return));
+        let (_, values): (Atom, Terms<'_>) = term.decode()?;
+        return Ok(results(execution, import, &values).map(Command::Return));
     }
     if tag == atoms::read() {
-        let (_, memory, offset, length): (Atom, Option<String>, u64, u64) = term.decode()?;
-        return Ok(Ok(Command::Read { memory, offset, length }));
+        let (_, memory, offset, length): (Atom, Option<Binary<'_>>, u64, u64) = term.decode()?;
+        return Ok(memory_name(memory).map(|memory| Command::Read { memory, offset, length }));
     }
     if tag == atoms::write() {
-        let (_, memory, offset, bytes): (Atom, Option<String>, u64, Binary<'_>) = term.decode()?;
-        return Ok(Ok(Command::Write { memory, offset, bytes: bytes.as_slice().to_vec() }));
+        let (_, memory, offset, bytes): (Atom, Option<Binary<'_>>, u64, Binary<'_>) = term.decode()?;
+        return Ok(memory_name(memory).map(|memory| Command::Write { memory, offset, bytes: bytes.to_vec() }));
     }
     if tag == atoms::size() {
-        let (_, memory): (Atom, Option<String>) = term.decode()?;
-        return Ok(Ok(Command::Size { memory }));
+        let (_, memory): (Atom, Option<Binary<'_>>) = term.decode()?;
+        return Ok(memory_name(memory).map(|memory| Command::Size { memory }));
     }
     if tag == atoms::call() {
-        let (_, name, args): (Atom, Binary<'_>, Vec<Term<'_>>) = term.decode()?;
-        return Ok(reentry(execution, &name, args));
+        let (_, name, args): (Atom, Binary<'_>, Terms<'_>) = term.decode()?;
+        return Ok(reentry(execution, &name, &args));
     }
     Err(rustler::Error::BadArg)
 }
 
-fn results(execution: &Execution, import: u32, terms: Vec<Term<'_>>) -> Result<Vec<value::Value>, Error> {
+fn memory_name(name: Option<Binary<'_>>) -> Result<Option<String>, Error> {
+    let name = name.as_deref().map(possible_name).transpose();
+    Ok(name.map_err(CallError::NoMemory)?.map(str::to_owned))
+}
+
+fn results(execution: &Execution, import: u32, terms: &Terms<'_>) -> Result<Vec<value::Value>, Error> {
     let module = execution.module().ok_or(CallError::StaleContext)?;
     let import = module.imports().get(import as usize).ok_or(CallError::StaleContext)?;
     import.check_results(terms.len())?;
-    Ok(value::decode_all(&terms, import.results())?)
+    Ok(value::decode_all(terms, import.results())?)
 }
 
-fn reentry(execution: &Execution, name: &[u8], args: Vec<Term<'_>>) -> Result<Command, Error> {
+fn reentry(execution: &Execution, name: &[u8], args: &Terms<'_>) -> Result<Command, Error> {
     let module = execution.module().ok_or(CallError::StaleContext)?;
     let function = super::exported_function(module, name)?;
     function.check_arity(args.len())?;
-    let args = value::decode_all(&args, function.params().iter())?;
+    let args = value::decode_all(args, function.params().iter())?;
     Ok(Command::Call { function, args })
 }

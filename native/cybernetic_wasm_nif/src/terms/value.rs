@@ -12,20 +12,42 @@ pub(crate) use cybernetic_wasm_core::value::Value;
 use cybernetic_wasm_core::value::{HeapType, ValType, reference_name};
 use parking_lot::Mutex;
 use rustler::env::SavedTerm;
-use rustler::{Atom, Binary, Encoder, Env, OwnedEnv, ResourceArc, Term, TermType};
+use rustler::{Atom, Binary, Decoder, Encoder, Env, NifResult, OwnedEnv, ResourceArc, Term, TermType};
 use std::borrow::Borrow;
 use std::sync::Arc;
 
 /// An Elixir term in a guest's `externref`.
 struct HostTerm(Mutex<(OwnedEnv, SavedTerm)>);
 
-/// Decodes `terms`, one for each of `types`.
+/// A list of arguments or results as Elixir gives it. One longer than any function takes is only counted.
+pub(crate) struct Terms<'a> {
+    terms: Vec<Term<'a>>,
+    length: usize,
+}
+
+impl Terms<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+}
+
+impl<'a> Decoder<'a> for Terms<'a> {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        /// WebAssembly's own bound is a thousand.
+        const MOST: usize = 1_000;
+        let length = term.list_length()?;
+        let terms = if length <= MOST { term.decode()? } else { Vec::new() };
+        Ok(Self { terms, length })
+    }
+}
+
+/// Decodes `terms`, one for each of `types`: their number has been checked.
 pub(crate) fn decode_all(
-    terms: &[Term<'_>],
+    terms: &Terms<'_>,
     types: impl Iterator<Item = impl Borrow<ValType>>,
 ) -> Result<Vec<Value>, CallError> {
     let mut values = Vec::with_capacity(terms.len());
-    for (index, (term, ty)) in terms.iter().zip(types).enumerate() {
+    for (index, (term, ty)) in terms.terms.iter().zip(types).enumerate() {
         values.push(decode(*term, ty.borrow(), index)?);
     }
     Ok(values)
@@ -129,9 +151,7 @@ fn given(term: Term<'_>) -> String {
         },
         TermType::Atom => given_atom(&term.atom_to_string().unwrap_or_default()),
         TermType::Binary => given_binary(term),
-        TermType::Tuple => {
-            format!("a tuple of {} elements", rustler::types::tuple::get_tuple(term).map_or(0, |tuple| tuple.len()))
-        }
+        TermType::Tuple => "a tuple".into(),
         TermType::List => "a list".into(),
         TermType::Map => "a map".into(),
         TermType::Fun => "a function".into(),
@@ -153,10 +173,8 @@ fn given_atom(name: &str) -> String {
 fn given_binary(term: Term<'_>) -> String {
     const MOST: usize = 40;
     let Ok(bytes) = term.decode::<Binary<'_>>() else { return "a bitstring".into() };
-    match std::str::from_utf8(&bytes) {
-        Ok(text) if text.len() <= MOST => format!("{text:?}"),
-        _ => format!("a binary of {} bytes", bytes.len()),
-    }
+    let shown = Some(&*bytes).filter(|bytes| bytes.len() <= MOST).and_then(|bytes| std::str::from_utf8(bytes).ok());
+    shown.map_or_else(|| format!("a binary of {} bytes", bytes.len()), |text| format!("{text:?}"))
 }
 
 /// One result is the bare value, none is `nil`, several are a list.

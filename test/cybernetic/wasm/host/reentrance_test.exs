@@ -55,8 +55,19 @@ defmodule Cybernetic.WASM.Host.ReentranceTest do
       end
     end
 
-    assert {:error, %HostError{kind: :error, reason: %LimitError{limit: :stack}}} =
+    assert {:error, %HostError{kind: :error, reason: %LimitError{limit: :reentrance}}} =
              down(0, function)
+  end
+
+  test "a failure at any depth is one sentence" do
+    function = fn ctx, n ->
+      with {:error, error} <- Host.call(ctx, "down", [n + 1]), do: raise(error)
+    end
+
+    assert {:error, %HostError{} = error} = down(0, function)
+    assert Exception.message(error) =~ "inside it, the host function"
+    assert Exception.message(error) =~ "200 host calls inside each other allowed, 201 asked for"
+    assert byte_size(Exception.message(error)) < 300
   end
 
   test "a re-entrant call that is long is driven on" do
