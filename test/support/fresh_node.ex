@@ -7,7 +7,8 @@ defmodule Cybernetic.WASM.FreshNode do
   Starts the application with `config` (under `:cybernetic`'s `:wasm`) in a new VM and evaluates `code` there. Gives what
   it printed and its exit status.
 
-  `own:` is configuration under `:cybernetic_wasm`, `ulimit:` are arguments for the shell's `ulimit`.
+  `own:` is configuration under `:cybernetic_wasm`, `ulimit:` are arguments for the shell's `ulimit`,
+  `env:` are environment variables.
   """
   def run(config, code, opts \\ []) do
     environment = [
@@ -21,7 +22,7 @@ defmodule Cybernetic.WASM.FreshNode do
 
     System.cmd("sh", ["-c", command(opts), "sh", ebin(), script],
       stderr_to_stdout: true,
-      env: [{"ERL_CRASH_DUMP_BYTES", "0"}]
+      env: [{"ERL_CRASH_DUMP_BYTES", "0"} | Keyword.get(opts, :env, [])]
     )
   end
 

@@ -45,7 +45,9 @@ defmodule Cybernetic.WASM.Executor do
   @spec call(Module.t(), String.t(), [Value.t()], keyword) ::
           {:ok, Value.result()} | {:error, Error.t()}
   def call(module, function, args \\ [], opts \\ []) do
-    with {:ok, result, _usage} <- execute(module, function, args, opts), do: {:ok, result}
+    with {:ok, plan} <- plan(module, function, args, opts),
+         {:ok, result, _usage} <- Execution.call(module.ref, function, args, plan),
+         do: {:ok, result}
   end
 
   @doc """
@@ -58,7 +60,9 @@ defmodule Cybernetic.WASM.Executor do
   """
   @spec run(Module.t(), String.t(), [Value.t()], keyword) :: {:ok, Run.t()} | {:error, Error.t()}
   def run(module, function, args \\ [], opts \\ []) do
-    with {:ok, result, usage} <- execute(module, function, args, opts) do
+    with {:ok, plan} <- plan(module, function, args, opts),
+         plan = Plan.reporting(plan),
+         {:ok, result, usage} <- Execution.call(module.ref, function, args, plan) do
       {:ok,
        %Run{
          result: result,
@@ -78,22 +82,21 @@ defmodule Cybernetic.WASM.Executor do
   def run!(module, function, args \\ [], opts \\ []),
     do: module |> run(function, args, opts) |> unwrap!()
 
-  defp execute(%Module{} = module, function, args, opts)
+  defp plan(%Module{} = module, function, args, opts)
        when is_binary(function) and length(args) >= 0 do
-    with {:ok, plan} <- Plan.new(module, opts),
-         do: Execution.call(module.ref, function, args, plan)
+    Plan.new(module, opts)
   end
 
-  defp execute(%Module{}, function, _args, _opts) when not is_binary(function) do
+  defp plan(%Module{}, function, _args, _opts) when not is_binary(function) do
     raise ArgumentError,
           "the function's name must be a string, got: #{inspect(function, limit: 5)}"
   end
 
-  defp execute(%Module{}, _function, args, _opts) do
+  defp plan(%Module{}, _function, args, _opts) do
     raise ArgumentError, "arguments must be a proper list, got: #{inspect(args, limit: 5)}"
   end
 
-  defp execute(other, _function, _args, _opts) do
+  defp plan(other, _function, _args, _opts) do
     raise ArgumentError,
           "a %Cybernetic.WASM.Module{} is needed: load it first with Cybernetic.WASM.Runtime.load_module/2, got: " <>
             inspect(other, limit: 5, printable_limit: 80)

@@ -248,14 +248,8 @@ fn wasmtime_config(config: &EngineConfig) -> Config {
 /// before the growth is refused, is as large as the guest likes where indices have 64 bits, and so can make Wasmtime's
 /// fuel counter overflow. A guest whose counter has done that never runs dry and never yields: nothing could end it. The
 /// other instructions that are charged by size trap when theirs is absurd.
-///
-/// A growth that is refused costs microseconds all the same, and a throw walks stacks of thousands of frames: at one fuel
-/// each, what lies between two yields took seconds, and no deadline could strike. They cost as much as Wasmtime lets them.
 fn operator_cost() -> OperatorCost {
     let mut cost = OperatorCost::new();
-    for dear in [&mut cost.MemoryGrow, &mut cost.TableGrow, &mut cost.Throw, &mut cost.ThrowRef] {
-        *dear = u8::MAX;
-    }
     cost.variable.memory_grow_per_page = 0;
     cost.variable.table_grow_per_element = 0;
     cost

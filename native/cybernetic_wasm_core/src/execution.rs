@@ -480,7 +480,7 @@ pub fn may_run_inline(function: &Function, instance: Option<&Instance>) -> bool 
         None => function.pace[FRESH].is_short(),
         Some(instance) => function.pace[WARM].is_short() && instance.is_small(),
     };
-    proven && !function.takes_references()
+    proven && !function.passes_references()
 }
 
 fn runtime_of(module: &Arc<Module>) -> Result<Arc<Runtime>, Error> {
@@ -503,7 +503,8 @@ fn allocate_for(mut config: EngineConfig, limits: &Limits) -> EngineConfig {
 
 async fn queue(ceilings: &Ceilings, weight: u32, invocation: &Invocation) -> Result<Place, Error> {
     match ceilings.try_place(weight) {
-        Err(_) if !invocation.limits.wait.is_zero() => {
+        // One that counts as more guests than there may be would only keep the others waiting behind it.
+        Err(_) if !invocation.limits.wait.is_zero() && ceilings.could_hold(weight) => {
             invocation.set_queueing(true);
             let place = ceilings.place(weight).await;
             invocation.set_queueing(false);

@@ -122,8 +122,9 @@ impl Invocation {
         self.fuel_used.store(fuel, Relaxed);
     }
 
+    /// Only the stepping thread calls this, at every yield.
     pub(crate) fn add_fuel_used(&self, fuel: u64) {
-        self.fuel_used.fetch_add(fuel, Relaxed);
+        self.set_fuel_used(self.fuel_used() + fuel);
     }
 
     /// A growth that was refused: a trap that follows it is this limit's doing.
@@ -238,7 +239,7 @@ impl Invocation {
     }
 
     pub(crate) fn take_hop(&self) -> bool {
-        self.hop.swap(false, Relaxed)
+        self.hop.load(Relaxed) && self.hop.swap(false, Relaxed)
     }
 
     pub(crate) fn set_queueing(&self, queueing: bool) {

@@ -117,6 +117,10 @@ impl Ceilings {
         Arc::clone(&self.places).acquire_many_owned(weight).await.map_err(|_| self.full())
     }
 
+    pub(crate) fn could_hold(&self, weight: u32) -> bool {
+        u64::from(weight) <= self.max_live
+    }
+
     pub(crate) fn full(&self) -> LimitError {
         LimitError::new(Limit::LiveInstances, self.max_live, self.max_live.saturating_add(1))
     }

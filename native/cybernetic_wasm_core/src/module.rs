@@ -72,6 +72,7 @@ pub struct Function {
     pub(crate) export: ModuleExport,
     pub(crate) ty: FuncType,
     params: Vec<ValType>,
+    passes_references: bool,
     /// Of calls in a fresh instance, and on a live one.
     pub(crate) pace: [Pace; 2],
 }
@@ -88,9 +89,9 @@ impl Function {
         &self.params
     }
 
-    /// Whether it takes references: an argument may then be a term of any size.
-    pub fn takes_references(&self) -> bool {
-        self.params.iter().any(|ty| matches!(ty, ValType::Ref(_)))
+    /// Whether it takes references, or the module's imports do: an argument may then be a term of any size.
+    pub fn passes_references(&self) -> bool {
+        self.passes_references
     }
 
     /// Refuses a call with another number of arguments.
@@ -118,7 +119,11 @@ impl Import {
 
     /// Whether it gives references: a result may then be a term of any size.
     pub fn gives_references(&self) -> bool {
-        self.ty.results().any(|ty| matches!(ty, ValType::Ref(_)))
+        self.ty.results().any(|ty| is_reference(&ty))
+    }
+
+    fn takes_references(&self) -> bool {
+        self.ty.params().any(|ty| is_reference(&ty))
     }
 
     /// How many parameters it has.
@@ -135,6 +140,10 @@ impl Import {
     pub fn check_results(&self, given: usize) -> Result<(), CallError> {
         check_arity(&self.ty, false, given)
     }
+}
+
+fn is_reference(ty: &ValType) -> bool {
+    matches!(ty, ValType::Ref(_))
 }
 
 fn check_arity(ty: &FuncType, params: bool, given: usize) -> Result<(), CallError> {
@@ -399,6 +408,8 @@ impl Module {
                 digest: self.digest,
                 export,
                 params: ty.params().collect(),
+                passes_references: ty.params().any(|ty| is_reference(&ty))
+                    || self.imports.iter().any(Import::takes_references),
                 ty,
                 pace: Default::default(),
             }),

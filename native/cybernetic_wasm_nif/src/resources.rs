@@ -33,7 +33,8 @@ impl Drop for InstanceResource {
 }
 
 /// The lock is for two processes that step one execution by mistake; nobody ever waits for it.
-pub(crate) struct ExecutionResource(pub(crate) Mutex<Execution>);
+/// The flag says whether to tell what a call used when it ends well.
+pub(crate) struct ExecutionResource(pub(crate) Mutex<Execution>, pub(crate) bool);
 
 #[rustler::resource_impl]
 impl Resource for ExecutionResource {}

@@ -27,7 +27,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
        %__MODULE__{
          native:
            {limits(sandbox.limits, Map.get(opts, :wait, 0)),
-            unless(engine == module.engine, do: engine)},
+            unless(engine == module.engine, do: engine), false},
          scheduling: Map.get_lazy(opts, :scheduling, fn -> Config.get().scheduling end),
          functions: functions,
          names: names,
@@ -35,6 +35,11 @@ defmodule Cybernetic.WASM.Execution.Plan do
        }}
     end
   end
+
+  @doc "The same, for a call that tells what it used when it ends well. A failure always tells."
+  @spec reporting(t) :: t
+  def reporting(%__MODULE__{native: native} = plan),
+    do: %{plan | native: put_elem(native, 2, true)}
 
   defp engine({metering, deterministic, off, _stack}, opts, sandbox) do
     {Map.get(opts, :metering, metering), deterministic or sandbox.deterministic, off,

@@ -805,3 +805,12 @@ fn an_instances_globals_and_functions_count_as_memory() {
         eventually_unused(&runtime);
     }
 }
+
+#[test]
+fn a_guest_that_counts_as_more_than_there_may_be_is_refused_and_keeps_nobody_waiting() {
+    // It used to queue at the head for a number of places that could never be free, and swallowed each one that was.
+    let runtime = own_node(|node| node.max_live_instances = 2);
+    let three = load(&runtime, r#"(module (memory 1) (memory 1) (memory 1) (func (export "run")))"#);
+    let waiting = Limits { wait: Duration::from_secs(60), ..limits() };
+    assert_eq!(struck(call_within(&three, "run", &[], waiting)).limit, Limit::LiveInstances);
+}

@@ -31,9 +31,10 @@ pub(super) fn belongs_on_dirty(scheduling: Atom, function: &Function, instance: 
     scheduling == atoms::dirty() || (scheduling == atoms::adaptive() && !may_run_inline(function, instance))
 }
 
-pub(super) fn started<'a>(env: Env<'a>, execution: Result<Execution, Error>, lane: Lane) -> Term<'a> {
+/// `report` is the call's option.
+pub(super) fn started<'a>(env: Env<'a>, execution: Result<Execution, Error>, report: bool, lane: Lane) -> Term<'a> {
     match execution {
-        Ok(execution) => step(env, Handle::New(execution), lane),
+        Ok(execution) => step(env, Handle::New(execution, report), lane),
         Err(failure) => error::refused(env, failure),
     }
 }
@@ -59,7 +60,10 @@ fn execution_call<'a>(
 ) -> Term<'a> {
     match find(&module.0, &name, arguments.len()) {
         Ok(function) if belongs_on_dirty(scheduling, &function, None) => atoms::dirty().encode(env),
-        Ok(function) => started(env, call(&module.0, &function, &arguments, options), Lane::Inline),
+        Ok(function) => {
+            let report = options.report;
+            started(env, call(&module.0, &function, &arguments, options), report, Lane::Inline)
+        }
         Err(failure) => error::refused(env, failure),
     }
 }
@@ -73,8 +77,9 @@ fn execution_call_dirty<'a>(
     options: CallOptions,
 ) -> Term<'a> {
     let function = find(&module.0, &name, arguments.len());
+    let report = options.report;
     let execution = function.and_then(|function| call(&module.0, &function, &arguments, options));
-    started(env, execution, Lane::Dirty)
+    started(env, execution, report, Lane::Dirty)
 }
 
 #[rustler::nif]

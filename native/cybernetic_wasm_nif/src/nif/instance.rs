@@ -16,7 +16,7 @@ use std::sync::Arc;
 #[rustler::nif(schedule = "DirtyCpu")]
 fn instance_new<'a>(env: Env<'a>, module: ResourceArc<ModuleResource>, options: CallOptions) -> Term<'a> {
     let config = options.engine.unwrap_or(*module.0.requested());
-    started(env, Execution::instantiate(&module.0, (options.limits, config)), Lane::Dirty)
+    started(env, Execution::instantiate(&module.0, (options.limits, config)), options.report, Lane::Dirty)
 }
 
 #[rustler::nif]
@@ -30,7 +30,10 @@ fn instance_call<'a>(
 ) -> Term<'a> {
     match find(instance.0.module(), &name, arguments.len()) {
         Ok(function) if belongs_on_dirty(scheduling, &function, Some(&instance.0)) => atoms::dirty().encode(env),
-        Ok(function) => started(env, call(&instance.0, &function, &arguments, options), Lane::Inline),
+        Ok(function) => {
+            let report = options.report;
+            started(env, call(&instance.0, &function, &arguments, options), report, Lane::Inline)
+        }
         Err(failure) => error::refused(env, failure),
     }
 }
@@ -44,8 +47,9 @@ fn instance_call_dirty<'a>(
     options: CallOptions,
 ) -> Term<'a> {
     let function = find(instance.0.module(), &name, arguments.len());
+    let report = options.report;
     let execution = function.and_then(|function| call(&instance.0, &function, &arguments, options));
-    started(env, execution, Lane::Dirty)
+    started(env, execution, report, Lane::Dirty)
 }
 
 fn call(

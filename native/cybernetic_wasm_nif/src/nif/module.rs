@@ -13,7 +13,7 @@ use rustler::{Binary, Encoder, Env, NifResult, ResourceArc, Term};
 
 fn load<'a>(env: Env<'a>, source: Binary<'a>, engine: EngineTuple<'a>, lane: Lane) -> NifResult<Term<'a>> {
     let config: EngineConfig = engine.try_into()?;
-    Ok(step(env, Handle::New(Execution::load(runtime(), source.as_slice(), config)), lane))
+    Ok(step(env, Handle::New(Execution::load(runtime(), source.as_slice(), config), false), lane))
 }
 
 /// For small sources: the digest of a large one takes more than a normal scheduler gives.

@@ -23,12 +23,14 @@ struct LimitsTuple {
 pub(crate) struct CallOptions {
     pub(crate) limits: Limits,
     pub(crate) engine: Option<EngineConfig>,
+    /// Whether to tell what the call used when it ends well; a failure always tells.
+    pub(crate) report: bool,
 }
 
 impl<'a> Decoder<'a> for CallOptions {
     fn decode(term: Term<'a>) -> NifResult<Self> {
-        let (limits, engine): (LimitsTuple, Option<EngineTuple>) = term.decode()?;
-        Ok(Self { limits: limits.into(), engine: engine.map(TryInto::try_into).transpose()? })
+        let (limits, engine, report): (LimitsTuple, Option<EngineTuple>, bool) = term.decode()?;
+        Ok(Self { limits: limits.into(), engine: engine.map(TryInto::try_into).transpose()?, report })
     }
 }
 

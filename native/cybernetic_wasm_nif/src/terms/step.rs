@@ -14,24 +14,24 @@ use std::time::Duration;
 /// An execution on its first step has no resource yet: a call that ends in it never needs one.
 #[expect(clippy::large_enum_variant, reason = "never stored, and a box would cost every call an allocation")]
 pub(crate) enum Handle<'r> {
-    New(Execution),
+    New(Execution, bool),
     Known(&'r ResourceArc<ExecutionResource>),
 }
 
 /// Steps once and encodes the outcome.
 pub(crate) fn step<'a>(env: Env<'a>, handle: Handle<'_>, lane: Lane) -> Term<'a> {
     match handle {
-        Handle::New(mut execution) => {
+        Handle::New(mut execution, report) => {
             let step = run(env, &mut execution, lane);
-            match encode_ended(env, &execution, &step) {
+            match encode_ended(env, &execution, &step, report) {
                 Some(term) => term,
-                None => encode_open(env, &ResourceArc::new(ExecutionResource(execution.into())), step),
+                None => encode_open(env, &ResourceArc::new(ExecutionResource(execution.into(), report)), step),
             }
         }
         Handle::Known(resource) => {
             let Some(mut execution) = resource.0.try_lock() else { return again(env, resource, lane) };
             let step = run(env, &mut execution, lane);
-            let ended = encode_ended(env, &execution, &step);
+            let ended = encode_ended(env, &execution, &step, resource.1);
             drop(execution);
             ended.unwrap_or_else(|| encode_open(env, resource, step))
         }
@@ -68,10 +68,11 @@ fn percent(time: Duration) -> i32 {
     (time.as_micros() / 10).min(100) as i32
 }
 
-fn encode_ended<'a>(env: Env<'a>, execution: &Execution, step: &Step) -> Option<Term<'a>> {
+fn encode_ended<'a>(env: Env<'a>, execution: &Execution, step: &Step, report: bool) -> Option<Term<'a>> {
     match step {
         Step::Finished(product) => {
-            Some((atoms::finished(), encode_product(env, product), usage(env, execution)).encode(env))
+            let usage = if report { usage(env, execution) } else { atoms::nil().encode(env) };
+            Some((atoms::finished(), encode_product(env, product), usage).encode(env))
         }
         Step::Failed(failure) => {
             Some((atoms::failed(), error::encode(env, failure), usage(env, execution)).encode(env))

@@ -1,0 +1,33 @@
+defmodule Cybernetic.WASM.Security.ExceptionsTest do
+  # With RUST_BACKTRACE set, Wasmtime recorded the whole stack for each exception that a guest threw and caught: on a deep
+  # stack more than a millisecond for some ten units of fuel, and seconds before it came up for air. No deadline struck.
+  use ExUnit.Case, async: true
+
+  alias Cybernetic.WASM.FreshNode
+
+  @guest ~S"""
+  (module
+    (tag $t)
+    (func $throw (throw $t))
+    (func $throws
+      (loop $again
+        (block $caught (try_table (catch $t $caught) (call $throw)))
+        (br $again)))
+    (func $down (export "down") (param $depth i32)
+      (if (local.get $depth)
+        (then
+          (call $down (i32.sub (local.get $depth) (i32.const 1)))
+          (local.set $depth (i32.const 0)))
+        (else (call $throws)))))
+  """
+
+  test "thrown and caught deep in the stack, they do not hold up the deadline" do
+    code = """
+    {:ok, module} = Runtime.load_module({:bytes, #{inspect(@guest)}})
+    {:error, %LimitError{limit: :timeout} = error} = Executor.call(module, "down", [8_000], timeout: 50)
+    error.used
+    """
+
+    assert FreshNode.eval([], code, env: [{"RUST_BACKTRACE", "1"}]) < 500
+  end
+end
