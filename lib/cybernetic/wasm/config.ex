@@ -22,7 +22,7 @@ defmodule Cybernetic.WASM.Config do
   | key | unit | default | |
   |---|---|---|---|
   | `:runtime` | | `:wasmtime` | the only one |
-  | `:metering` | | `:fuel` | or `:epoch`: half the cost, but no fuel limit |
+  | `:metering` | | `:fuel` | or `:epoch`: often cheaper, but no fuel limit |
   | `:deterministic` | | `false` | `true` makes NaN bits and relaxed SIMD the same on every machine |
   | `:features` | | all on | WebAssembly features to switch off, such as `[simd: false]` |
   | `:scheduling` | | `:adaptive` | or `:dirty`, `:inline` |

@@ -12,7 +12,7 @@ defmodule Cybernetic.WASM.Runtime do
   ## Options of a load
 
     * `:max_module_size` - bytes; a larger module is refused. Default: 10,000,000.
-    * `:metering` - `:fuel` (default) or `:epoch`. Epochs cost about half of what fuel costs, but such a guest is bounded
+    * `:metering` - `:fuel` (default) or `:epoch`. Epochs cost up to as much as fuel, often less, but such a guest is bounded
       by its deadline alone and its use of fuel is not known.
     * `:deterministic` - `true`: NaNs are canonical and relaxed SIMD gives the same bits on every machine. Default: `false`.
     * `:features` - WebAssembly features to switch off: `[simd: false]`. All are on by default but threads, which are

@@ -17,7 +17,7 @@ use wasmtime::{Config, InstanceAllocationStrategy, OperatorCost, PoolingAllocati
 pub enum Metering {
     /// By fuel: deterministic, bounded by the call's fuel as well as by its deadline.
     Fuel,
-    /// By epochs: about half the cost, bounded by the deadline alone.
+    /// By epochs: often cheaper, bounded by the deadline alone.
     Epoch,
 }
 

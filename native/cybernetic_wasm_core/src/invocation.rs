@@ -9,10 +9,11 @@ use crate::limits::{Ceilings, Limits};
 use crate::module::Module;
 use crate::value::Value;
 use parking_lot::Mutex;
+use quanta::Instant;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::task::{Poll, Wake};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Memory that a guest may have on a normal scheduler: filling this much with one bulk instruction, which no slice can
