@@ -22,6 +22,7 @@ defmodule Cybernetic.WASM.Native do
   def runtime_start(_settings), do: stub()
   def runtime_stats, do: stub()
   def runtime_clear_cache, do: stub()
+  def runtime_keep_limits(_limits), do: stub()
   def runtime_ping, do: stub()
   def runtime_ping_dirty, do: stub()
 

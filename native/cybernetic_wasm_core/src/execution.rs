@@ -147,7 +147,7 @@ impl Execution {
         let invocation = Invocation::new(limits, runtime.ceilings());
         let config = allocate_for(config, &invocation.limits);
         let (module, function) = (Arc::clone(module), Arc::clone(function));
-        let mut execution = Self::new(&runtime, config.metering, &invocation);
+        let mut execution = Self::metered(&runtime, config.metering, &invocation);
         execution.module = Some(Arc::clone(&module));
         execution.function = Some((Arc::clone(&function), FRESH));
         execution.work = Some(Box::pin(async move {
@@ -166,7 +166,7 @@ impl Execution {
         let invocation = Invocation::new(limits, runtime.ceilings());
         let config = allocate_for(config, &invocation.limits);
         let module = Arc::clone(module);
-        let mut execution = Self::new(&runtime, config.metering, &invocation);
+        let mut execution = Self::metered(&runtime, config.metering, &invocation);
         execution.module = Some(Arc::clone(&module));
         execution.work = Some(Box::pin(async move {
             let live = instantiate(&module, config, &runtime, &invocation).await?;
@@ -241,33 +241,42 @@ impl Execution {
 
     /// An execution on a live guest, with no work yet.
     fn on(instance: &Arc<Instance>, limits: Limits) -> Result<Self, Error> {
-        let runtime = runtime_of(instance.module())?;
-        let invocation = Invocation::new(limits, runtime.ceilings());
-        let metering = instance.module().engine().config().metering;
-        let mut execution = Self::new(&runtime, metering, &invocation);
-        execution.module = Some(Arc::clone(instance.module()));
+        let module = instance.module();
+        let metering = module.engine().config().metering;
+        let invocation = Invocation::new(limits, module.ceilings());
+        let mut execution = match metering {
+            Metering::Fuel => Self::new(module.ceilings(), metering, &invocation),
+            Metering::Epoch => Self::metered(&*runtime_of(module)?, metering, &invocation),
+        };
+        execution.module = Some(Arc::clone(module));
         Ok(execution)
     }
 
     /// A load: see [`Runtime::load`].
     pub fn load(runtime: &Arc<Runtime>, source: &[u8], config: EngineConfig) -> Self {
         let invocation = Invocation::new(LOADING, runtime.ceilings());
-        let mut execution = Self::new(runtime, config.metering, &invocation);
-        execution.ticker = None;
+        let mut execution = Self::new(runtime.ceilings(), config.metering, &invocation);
         let loading = runtime.begin_load(source, config);
         execution.work = Some(Box::pin(async move { loading.end().await.map(Product::Module) }));
         execution
     }
 
-    fn new(runtime: &Arc<Runtime>, metering: Metering, invocation: &Arc<Invocation>) -> Self {
+    /// An execution that runs a guest: one of epochs keeps the ticker going.
+    fn metered(runtime: &Runtime, metering: Metering, invocation: &Arc<Invocation>) -> Self {
+        let mut execution = Self::new(runtime.ceilings(), metering, invocation);
+        execution.ticker = (metering == Metering::Epoch).then(|| Arc::clone(runtime.ticker()));
+        execution
+    }
+
+    fn new(ceilings: &Ceilings, metering: Metering, invocation: &Arc<Invocation>) -> Self {
         Self {
             work: None,
             invocation: Arc::clone(invocation),
             module: None,
-            ticker: (metering == Metering::Epoch).then(|| Arc::clone(runtime.ticker())),
+            ticker: None,
             metering,
             function: None,
-            patience: patience(runtime.ceilings(), invocation),
+            patience: patience(ceilings, invocation),
             failure: None,
             slice: Duration::ZERO,
             slices: 1,

@@ -37,6 +37,9 @@ const MOST_NESTED_BLOCKS: usize = 5_000;
 /// Export names that an error brings: twenty to be listed, and one more that says that there are more.
 const KNOWN_NAMES: usize = 21;
 
+/// Every call looks its function up. Only names that the module exports get in, so a caller cannot make them collide.
+type FastHasher = foldhash::fast::RandomState;
+
 /// A compiled module.
 pub struct Module {
     pub(crate) wasmtime: wasmtime::Module,
@@ -49,7 +52,7 @@ pub struct Module {
     instance_bytes: u64,
     imports: Vec<Import>,
     linked: Linked,
-    functions: RwLock<HashMap<String, Arc<Function>>>,
+    functions: RwLock<HashMap<String, Arc<Function>, FastHasher>>,
     default_memory: Option<String>,
     variants: Mutex<Vec<(EngineConfig, Arc<Module>)>>,
     /// Counts the modules of this process.
@@ -344,6 +347,10 @@ impl Module {
     /// The configuration that it was asked for with; the engine's own may differ in its allocation.
     pub fn requested(&self) -> &EngineConfig {
         &self.requested
+    }
+
+    pub(crate) fn ceilings(&self) -> &Arc<Ceilings> {
+        &self.code.ceilings
     }
 
     /// The functions it imports, in order.

@@ -3,6 +3,7 @@
 
 use cybernetic_wasm_core::execution::Execution;
 use cybernetic_wasm_core::instance::Instance;
+use cybernetic_wasm_core::limits::Limits;
 use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::reaper::reap;
 use cybernetic_wasm_core::value::FuncRef;
@@ -38,6 +39,12 @@ pub(crate) struct ExecutionResource(pub(crate) Mutex<Execution>, pub(crate) bool
 
 #[rustler::resource_impl]
 impl Resource for ExecutionResource {}
+
+/// The limits of calls without options of their own.
+pub(crate) struct OptionsResource(pub(crate) Limits);
+
+#[rustler::resource_impl]
+impl Resource for OptionsResource {}
 
 pub(crate) struct FuncRefResource(pub(crate) FuncRef);
 

@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
   # What a call's options come to: the limits and the engine as Rust takes them, how to schedule, and the host functions by
   # the index of their import.
 
-  alias Cybernetic.WASM.{Config, Limits, LinkError, Module, Options, Sandbox}
+  alias Cybernetic.WASM.{Config, Limits, LinkError, Module, Native, Options, Sandbox}
 
   defstruct native: nil, scheduling: :adaptive, functions: {}, names: {}, data: nil
 
@@ -26,8 +26,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
       {:ok,
        %__MODULE__{
          native:
-           {limits(sandbox.limits, Map.get(opts, :wait, 0)),
-            unless(engine == module.engine, do: engine), false},
+           {{limits(sandbox.limits, Map.get(opts, :wait, 0)),
+             unless(engine == module.engine, do: engine)}, false},
          scheduling: Map.get_lazy(opts, :scheduling, fn -> Config.get().scheduling end),
          functions: functions,
          names: names,
@@ -36,10 +36,18 @@ defmodule Cybernetic.WASM.Execution.Plan do
     end
   end
 
+  @doc "The same, kept by a module for its calls without options: what Rust takes is decoded once."
+  @spec keep(t) :: t
+  def keep(%__MODULE__{native: {{limits, nil}, report}} = plan) do
+    %{plan | native: {Native.runtime_keep_limits(limits), report}}
+  end
+
+  def keep(plan), do: plan
+
   @doc "The same, for a call that tells what it used when it ends well. A failure always tells."
   @spec reporting(t) :: t
   def reporting(%__MODULE__{native: native} = plan),
-    do: %{plan | native: put_elem(native, 2, true)}
+    do: %{plan | native: put_elem(native, 1, true)}
 
   defp engine({metering, deterministic, off, _stack}, opts, sandbox) do
     {Map.get(opts, :metering, metering), deterministic or sandbox.deterministic, off,

@@ -1,11 +1,12 @@
 //! The node's runtime.
 
-use crate::terms::options::SettingsMap;
+use crate::resources::OptionsResource;
+use crate::terms::options::{self, SettingsMap};
 use crate::terms::{binary, map};
 use crate::{atoms, terms};
 use cybernetic_wasm_core::runtime::{Runtime, Settings};
 use once_cell::sync::OnceCell;
-use rustler::{Encoder, Env, Term};
+use rustler::{Encoder, Env, NifResult, ResourceArc, Term};
 use std::sync::Arc;
 
 static RUNTIME: OnceCell<Arc<Runtime>> = OnceCell::new();
@@ -52,6 +53,12 @@ fn runtime_stats<'a>(env: Env<'a>) -> Term<'a> {
 fn runtime_clear_cache() -> rustler::Atom {
     runtime().clear_cache();
     atoms::ok()
+}
+
+/// Limits that many calls are made with, decoded once.
+#[rustler::nif]
+fn runtime_keep_limits(limits: Term<'_>) -> NifResult<ResourceArc<OptionsResource>> {
+    options::keep(limits)
 }
 
 /// Does nothing: what a call into this library costs at the least, for the bench.

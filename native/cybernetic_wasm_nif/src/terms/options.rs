@@ -1,10 +1,11 @@
 //! Limits, engine configurations and node settings, as Elixir's structs flatten them for the way here.
 
 use crate::atoms;
+use crate::resources::OptionsResource;
 use cybernetic_wasm_core::engine::{Allocation, EngineConfig, Features, Metering};
 use cybernetic_wasm_core::limits::{Limits, NodeLimits};
 use cybernetic_wasm_core::runtime::Settings;
-use rustler::{Atom, Decoder, Error, NifMap, NifResult, NifTuple, Term};
+use rustler::{Atom, Decoder, Error, NifMap, NifResult, NifTuple, ResourceArc, Term};
 use std::time::Duration;
 
 #[derive(NifTuple)]
@@ -27,11 +28,22 @@ pub(crate) struct CallOptions {
     pub(crate) report: bool,
 }
 
+/// `{options, report}`, where the options are those that a module keeps, decoded once, or `{limits, engine}`.
 impl<'a> Decoder<'a> for CallOptions {
     fn decode(term: Term<'a>) -> NifResult<Self> {
-        let (limits, engine, report): (LimitsTuple, Option<EngineTuple>, bool) = term.decode()?;
+        let (options, report): (Term<'a>, bool) = term.decode()?;
+        if let Ok(kept) = options.decode::<ResourceArc<OptionsResource>>() {
+            return Ok(Self { limits: kept.0.clone(), engine: None, report });
+        }
+        let (limits, engine): (LimitsTuple, Option<EngineTuple>) = options.decode()?;
         Ok(Self { limits: limits.into(), engine: engine.map(TryInto::try_into).transpose()?, report })
     }
+}
+
+/// Limits that many calls are made with, decoded once.
+pub(crate) fn keep(term: Term<'_>) -> NifResult<ResourceArc<OptionsResource>> {
+    let limits: LimitsTuple = term.decode()?;
+    Ok(ResourceArc::new(OptionsResource(limits.into())))
 }
 
 impl From<LimitsTuple> for Limits {
