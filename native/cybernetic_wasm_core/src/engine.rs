@@ -168,13 +168,13 @@ pub struct Engine {
 /// needed. Without it, guests that re-enter would take the stacks of those that were let in and have not run yet.
 pub(crate) type Stack = Option<OwnedSemaphorePermit>;
 
-/// Every stack of the pool is set aside.
+/// Every slot of the pool is taken, or every stack set aside.
 #[derive(Debug, thiserror::Error)]
-#[error("the pool has no stack left")]
-pub(crate) struct NoStack;
+#[error("the pool is full")]
+pub(crate) struct PoolFull;
 
-impl From<NoStack> for LimitError {
-    fn from(_: NoStack) -> Self {
+impl From<PoolFull> for LimitError {
+    fn from(_: PoolFull) -> Self {
         LimitError::new(Limit::LiveInstances, POOL_SLOTS.into(), u64::from(POOL_SLOTS) + 1)
     }
 }
@@ -197,17 +197,17 @@ impl Engine {
     }
 
     /// A stack for a new guest, which may want more of them to re-enter: the pool's last are kept for those inside.
-    pub(crate) fn guest_stack(&self) -> Result<Stack, NoStack> {
+    pub(crate) fn guest_stack(&self) -> Result<Stack, PoolFull> {
         match &self.stacks {
-            Some(stacks) if stacks.available_permits() <= REENTRANCE_STACKS => Err(NoStack),
+            Some(stacks) if stacks.available_permits() <= REENTRANCE_STACKS => Err(PoolFull),
             _ => self.stack(),
         }
     }
 
     /// A stack for a re-entrant call.
-    pub(crate) fn stack(&self) -> Result<Stack, NoStack> {
+    pub(crate) fn stack(&self) -> Result<Stack, PoolFull> {
         let stack = self.stacks.as_ref().map(|stacks| Arc::clone(stacks).try_acquire_owned());
-        stack.transpose().map_err(|_| NoStack)
+        stack.transpose().map_err(|_| PoolFull)
     }
 
     /// What the engine was made for.

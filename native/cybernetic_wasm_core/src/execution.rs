@@ -7,7 +7,7 @@ mod pace;
 
 pub use pace::Pace;
 
-use crate::engine::{Allocation, EngineConfig, Metering, NoStack, POOL_TABLE_ELEMENTS, Ticker, YIELD_FUEL};
+use crate::engine::{Allocation, EngineConfig, Metering, POOL_TABLE_ELEMENTS, PoolFull, Ticker, YIELD_FUEL};
 use crate::error::{CallError, Error, LimitError, classify};
 use crate::host::{self, Answer, Command};
 use crate::instance::{Instance, Live, MemberId};
@@ -536,7 +536,7 @@ async fn instantiate(
     invocation.turn.take().await;
     let variant = Runtime::variant(module, config).await?;
     match try_instantiate(&variant, runtime, invocation, place).await {
-        Err(error) if error.is::<NoStack>() || error.is::<wasmtime::PoolConcurrencyLimitError>() => {
+        Err(error) if error.is::<PoolFull>() || error.is::<wasmtime::PoolConcurrencyLimitError>() => {
             let place = queue(runtime.ceilings(), module.weight(), invocation).await?;
             let sibling = EngineConfig { allocation: Allocation::OnDemand, ..config };
             let variant = Runtime::variant(module, sibling).await?;

@@ -1,7 +1,7 @@
 //! Live instances: a guest that stays between calls, on one call at a time. Other modules can join its store as further
 //! members, bound to each other by the names that they are registered under.
 
-use crate::engine::{EngineConfig, POOL_SLOTS};
+use crate::engine::{EngineConfig, PoolFull};
 use crate::error::{CallError, Error, Limit, LimitError, classify};
 use crate::host;
 use crate::invocation::{INLINE_MEMORY, Invocation};
@@ -199,10 +199,7 @@ impl Instance {
         let result = wasmtime::Instance::new_async(&mut live.store, &module.wasmtime, &imports).await;
         match result {
             Ok(instance) => Ok(self.members.write().push(module, instance)),
-            Err(error) if error.is::<PoolConcurrencyLimitError>() => {
-                let slots = u64::from(POOL_SLOTS);
-                Err(LimitError::new(Limit::LiveInstances, slots, slots + 1).into())
-            }
+            Err(error) if error.is::<PoolConcurrencyLimitError>() => Err(LimitError::from(PoolFull).into()),
             Err(error) => {
                 host::forget_exception(&mut live.store, &error);
                 Err(classify(error, &live.store.data().invocation, &module))

@@ -1,7 +1,7 @@
 //! What a Wasmtime error means to the caller.
 
 use super::{Error, Frame, Limit, LimitError, Trap};
-use crate::engine::POOL_SLOTS;
+use crate::engine::PoolFull;
 use crate::invocation::Invocation;
 use crate::module::Module;
 use wasmtime::{FrameInfo, PoolConcurrencyLimitError, ThrownException, WasmBacktrace};
@@ -32,9 +32,7 @@ pub(crate) fn classify(error: wasmtime::Error, invocation: &Invocation, module: 
         }
         (None, Some(refused)) => refused.into(),
         // Re-entrant calls take stacks of their own, and the pool has as many as guests.
-        (None, None) if error.is::<PoolConcurrencyLimitError>() => {
-            LimitError::new(Limit::LiveInstances, POOL_SLOTS.into(), u64::from(POOL_SLOTS) + 1).into()
-        }
+        (None, None) if error.is::<PoolConcurrencyLimitError>() => LimitError::from(PoolFull).into(),
         (None, None) => Error::internal(error),
     }
 }
