@@ -74,7 +74,7 @@ fn load(runtime: &Arc<Runtime>, wasm: &[u8]) -> Result<Arc<Module>> {
 }
 
 fn instantiate(module: &Arc<Module>) -> Result<Arc<Instance>> {
-    match finish(Execution::instantiate(module, (LIMITS, *module.requested()))?, Lane::Dirty)? {
+    match finish(Execution::instantiate(module, false, (LIMITS, *module.requested()))?, Lane::Dirty)? {
         Product::Instance(instance) => Ok(instance),
         other => Err(format_err!("not an instance: {other:?}")),
     }

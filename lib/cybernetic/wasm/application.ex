@@ -1,7 +1,7 @@
 defmodule Cybernetic.WASM.Application do
   @moduledoc false
   # Reads the configuration, refuses what it does not know, and makes the node's runtime. No process stands between a
-  # caller and its guest, so the supervisor has nothing to watch yet.
+  # caller and its guest: the supervisor watches those that were asked for, of `Cybernetic.WASM.Executor.async/4`.
 
   use Application
 
@@ -11,7 +11,8 @@ defmodule Cybernetic.WASM.Application do
   def start(_type, _args) do
     with {:ok, config} <- config() do
       config |> Config.put() |> Runtime.start!()
-      Supervisor.start_link([], strategy: :one_for_one, name: Cybernetic.WASM.Supervisor)
+      tasks = {Task.Supervisor, name: Cybernetic.WASM.TaskSupervisor}
+      Supervisor.start_link([tasks], strategy: :one_for_one, name: Cybernetic.WASM.Supervisor)
     end
   end
 

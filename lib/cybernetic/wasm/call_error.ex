@@ -10,8 +10,14 @@ defmodule Cybernetic.WASM.CallError do
     * `:type` - value `index` (from 0) is `given`, `expected` says what the type takes
     * `:out_of_bounds` - `offset` and `length` leave a memory of `size` bytes
     * `:no_memory` - the module exports no memory named `export`
+    * `:no_such_element` - the table `export` has `size` elements, and none at `index`
+    * `:cannot_grow` - the memory cannot have `given` pages more: `size` is its own maximum in pages, or `nil`
+    * `:unterminated` - no zero byte ends the string at `offset` within `length` bytes
     * `:busy` - another call runs on the instance, or another process drives the execution
-    * `:poisoned` - an earlier call on the instance did not end well
+    * `:poisoned` - an earlier call on the instance did not end well; `Cybernetic.WASM.Instance.reset/2` makes it anew
+    * `:closed` - the instance was closed
+    * `:no_snapshot` - no snapshot can be made of the instance; `detail` says why
+    * `:other_engine` - a module that was loaded with `given` options cannot join an instance with `expected` ones
     * `:stale_context` - a host function's context was used after its call was over
   """
 
@@ -26,6 +32,7 @@ defmodule Cybernetic.WASM.CallError do
     :offset,
     :length,
     :size,
+    :detail,
     blame: :caller
   ]
 
@@ -38,7 +45,8 @@ defmodule Cybernetic.WASM.CallError do
 
   @impl true
   def message(%__MODULE__{reason: :no_such_export} = error) do
-    "no function is exported as #{inspect(error.export)}#{known(error.known)}"
+    kind = error.expected || "function"
+    "no #{kind} is exported as #{inspect(error.export)}#{known(error.known, kind)}"
   end
 
   def message(%__MODULE__{reason: :wrong_export_kind} = error) do
@@ -63,7 +71,32 @@ defmodule Cybernetic.WASM.CallError do
   def message(%__MODULE__{reason: :busy}), do: "busy: another call is running"
 
   def message(%__MODULE__{reason: :poisoned}),
-    do: "the instance is poisoned: an earlier call did not end well"
+    do:
+      "the instance is poisoned: an earlier call did not end well (Instance.reset/2 makes it anew)"
+
+  def message(%__MODULE__{reason: :closed}), do: "the instance is closed"
+
+  def message(%__MODULE__{reason: :no_snapshot} = error),
+    do: "no snapshot can be made: #{error.detail}"
+
+  def message(%__MODULE__{reason: :cannot_grow, size: nil} = error),
+    do: "the memory cannot grow by #{error.given} pages"
+
+  def message(%__MODULE__{reason: :cannot_grow} = error),
+    do: "the memory cannot grow by #{error.given} pages: it may have #{error.size}"
+
+  def message(%__MODULE__{reason: :no_such_element} = error) do
+    "the table #{inspect(error.export)} has #{error.size} elements, and none at #{error.index}"
+  end
+
+  def message(%__MODULE__{reason: :unterminated} = error) do
+    "no zero byte ends the string at offset #{error.offset} within #{error.length} bytes"
+  end
+
+  def message(%__MODULE__{reason: :other_engine} = error) do
+    "a module joins an instance that was loaded with the same options; this one has #{error.given}, " <>
+      "the instance #{error.expected}"
+  end
 
   def message(%__MODULE__{reason: :stale_context}) do
     "this context's host call is over, or it is not the innermost one: a context is good only inside its host function"
@@ -71,10 +104,10 @@ defmodule Cybernetic.WASM.CallError do
 
   def message(%__MODULE__{reason: reason} = error), do: "#{reason} #{error.expected}"
 
-  defp known([]), do: "; the module exports no function"
-  defp known(nil), do: ""
+  defp known([], kind), do: "; the module exports no #{kind}"
+  defp known(nil, _kind), do: ""
 
-  defp known(names) do
+  defp known(names, _kind) do
     {named, others} = Enum.split(names, @most_named)
     more = if others == [], do: "", else: ", and more"
     "; exported are: #{Enum.map_join(named, ", ", &Error.visible/1)}#{more}"

@@ -5,6 +5,7 @@ defmodule Cybernetic.WASM.Error do
 
   alias Cybernetic.WASM.{
     CallError,
+    CancelledError,
     HostError,
     InternalError,
     LimitError,
@@ -18,6 +19,7 @@ defmodule Cybernetic.WASM.Error do
           LoadError.t()
           | LinkError.t()
           | CallError.t()
+          | CancelledError.t()
           | TrapError.t()
           | LimitError.t()
           | HostError.t()
@@ -27,6 +29,7 @@ defmodule Cybernetic.WASM.Error do
     load: LoadError,
     link: LinkError,
     call: CallError,
+    cancelled: CancelledError,
     trap: TrapError,
     limit: LimitError,
     internal: InternalError
@@ -38,6 +41,16 @@ defmodule Cybernetic.WASM.Error do
     error = struct!(Map.fetch!(@structs, kind), fields)
     struct(error, more)
   end
+
+  @doc "What a call gave, or an exception: what a host function raised is raised again, with its own stack."
+  @spec unwrap!({:ok, value} | {:error, t}) :: value when value: term
+  def unwrap!({:ok, value}), do: value
+  def unwrap!({:error, %HostError{kind: :trap} = error}), do: raise(error)
+
+  def unwrap!({:error, %HostError{} = error}),
+    do: :erlang.raise(error.kind, error.reason, error.stacktrace)
+
+  def unwrap!({:error, error}), do: raise(error)
 
   @doc "A guest's name as a message may show it: a stranger chose it, and it may hold a terminal's control sequences."
   @spec visible(String.t()) :: String.t()

@@ -10,28 +10,30 @@ defmodule Cybernetic.WASM.Execution do
   # A re-entrant call from a host function is driven by the same loop, which then ends in `{:answer, …}` or `{:refused, …}`
   # while the execution goes on. No process but the caller's own takes part.
 
-  alias Cybernetic.WASM.{CallError, Error, HostError, LimitError, Native, Usage}
+  alias Cybernetic.WASM.{CallError, CancelledError, Error, HostError, LimitError, Native, Usage}
   alias Cybernetic.WASM.Execution.Plan
   alias Cybernetic.WASM.Host.Context
 
-  @typep outcome :: {:ok, term, tuple} | {:error, Error.t()}
+  @typedoc "What runs: a fresh instance of a module, or a live instance's member."
+  @type target :: {:fresh, reference} | {:live, {reference, non_neg_integer}}
 
-  @doc "Calls `name` in a fresh instance of the module behind `ref`."
-  @spec call(reference, String.t(), list, Plan.t()) :: outcome
-  def call(ref, name, args, %Plan{} = plan) do
-    case Native.execution_call(ref, name, args, plan.native, plan.scheduling) do
-      :dirty -> Native.execution_call_dirty(ref, name, args, plan.native) |> drive(plan)
-      step -> drive(step, plan)
-    end
+  @type outcome :: {:ok, term, tuple} | {:error, Error.t()}
+
+  @doc "Calls `name` on the target, and drives the call to its end."
+  @spec call(target, String.t(), list, Plan.t()) :: outcome
+  def call(target, name, args, %Plan{} = plan),
+    do: target |> start(name, args, plan) |> drive(plan)
+
+  @doc "The first step of a call."
+  @spec start(target, String.t(), list, Plan.t()) :: term
+  def start({:fresh, module}, name, args, plan) do
+    with :dirty <- Native.execution_call(module, name, args, plan.native, plan.scheduling),
+         do: Native.execution_call_dirty(module, name, args, plan.native)
   end
 
-  @doc "Calls `name` on the live instance behind `ref`."
-  @spec call_instance(reference, String.t(), list, Plan.t()) :: outcome
-  def call_instance(ref, name, args, %Plan{} = plan) do
-    case Native.instance_call(ref, name, args, plan.native, plan.scheduling) do
-      :dirty -> Native.instance_call_dirty(ref, name, args, plan.native) |> drive(plan)
-      step -> drive(step, plan)
-    end
+  def start({:live, member}, name, args, plan) do
+    with :dirty <- Native.instance_call(member, name, args, plan.native, plan.scheduling),
+         do: Native.instance_call_dirty(member, name, args, plan.native)
   end
 
   @doc "Drives a step of something that calls no host functions to its end."
@@ -42,13 +44,31 @@ defmodule Cybernetic.WASM.Execution do
 
   @doc "Drives a step to the end."
   @spec drive(term, Plan.t()) :: outcome
-  def drive(step, plan) do
-    case loop(step, plan, nil) do
-      {:finished, result, usage} -> {:ok, result, usage}
-      {:failed, error, usage} -> {:error, put_usage(error, usage)}
-      {:refused, error} -> {:error, error}
-    end
+  def drive(step, plan), do: step |> loop(plan, nil) |> outcome()
+
+  @doc """
+  Drives a step to the next output, or to the end. After output the guest is suspended in the host call that made it:
+  `go_on/1` lets it return, `abandon/1` unwinds it.
+  """
+  @spec drive_to_output(term, Plan.t()) :: {:output, [binary], term} | outcome
+  def drive_to_output(step, %Plan{stream: true} = plan) do
+    with ended when elem(ended, 0) != :output <- loop(step, plan, nil), do: outcome(ended)
   end
+
+  @doc "From the output on to the next one, or to the end."
+  @spec go_on({Context.t(), Plan.t(), list}) :: {:output, [binary], term} | outcome
+  def go_on({context, plan, values}) do
+    with ended when elem(ended, 0) != :output <- reply(context, values, plan), do: outcome(ended)
+  end
+
+  @doc "Gives a suspended call up."
+  @spec abandon({Context.t(), Plan.t(), list}) :: :ok
+  def abandon({%Context{execution: execution}, _plan, _values}),
+    do: Native.execution_abandon(execution)
+
+  defp outcome({:finished, result, usage}), do: {:ok, result, usage}
+  defp outcome({:failed, error, usage}), do: {:error, put_usage(error, usage)}
+  defp outcome({:refused, error}), do: {:error, error}
 
   # `raised` is what a host function of this level raised last: the guest is being unwound for it.
   defp loop({:yielded, execution}, plan, raised),
@@ -57,14 +77,19 @@ defmodule Cybernetic.WASM.Execution do
   defp loop({:waiting, execution}, plan, raised),
     do: execution |> wait(plan) |> loop(plan, raised)
 
-  defp loop({:host_call, execution, import, args, serial}, plan, _raised) do
-    context = %Context{execution: execution, import: import, serial: serial, plan: plan}
+  defp loop({:host_call, execution, import, args, serial, member}, plan, _raised) do
+    own = of_member(plan, member, execution)
+    context = %Context{execution: execution, import: import, serial: serial, plan: own}
 
     case run_host_function(context, args) do
-      {:return, values} -> reply(context, values)
+      {:return, values} -> hand_over(context, values, plan)
       {:raise, error} -> context |> native_command(:raise) |> loop(plan, error)
       {:ended, ended} -> ended
     end
+  end
+
+  defp loop({:failed, {:cancelled, _}, usage}, %Plan{cancel: {cancel, _}}, _raised) do
+    {:failed, %CancelledError{reason: Native.cancel_reason(cancel)}, usage}
   end
 
   defp loop({:failed, {:host, _}, usage}, _plan, raised), do: {:failed, raised, usage}
@@ -114,9 +139,28 @@ defmodule Cybernetic.WASM.Execution do
 
   # Host calls
 
+  # Another member's functions are kept with the guest: this call may not even know that member.
+  defp of_member(%Plan{member: member} = plan, member, _execution), do: plan
+
+  defp of_member(plan, member, execution),
+    do: Plan.for_member(plan, member, Native.execution_kept(execution, member))
+
+  defp root(%Plan{root: nil} = plan), do: plan
+  defp root(%Plan{root: root}), do: root
+
+  defp hand_over(%Context{execution: execution} = context, values, %Plan{stream: true} = plan) do
+    case Native.execution_take_output(execution) do
+      [] -> reply(context, values, plan)
+      pieces -> {:output, pieces, {context, plan, values}}
+    end
+  end
+
+  defp hand_over(context, values, plan), do: reply(context, values, plan)
+
   defp run_host_function(%Context{execution: own, plan: plan, import: import} = context, args) do
-    {function, results} = elem(plan.functions, import)
-    {:return, values(results, apply(function, [context | args]))}
+    {function, results, kind} = elem(plan.functions, import)
+    value = apply(function, [context | args])
+    {:return, values(results, if(kind == :async, do: await(value, context), else: value))}
   catch
     :throw, {__MODULE__, :ended, ^own, ended} ->
       {:ended, ended}
@@ -125,7 +169,7 @@ defmodule Cybernetic.WASM.Execution do
     :throw, {__MODULE__, :ended, _other, {_how, error, _usage}} ->
       {:raise, host_error(context, :error, error, __STACKTRACE__)}
 
-    :throw, {__MODULE__, :limit, error} ->
+    :throw, {__MODULE__, :ending, error} ->
       {:raise, error}
 
     :throw, {__MODULE__, :trap, reason} ->
@@ -133,6 +177,48 @@ defmodule Cybernetic.WASM.Execution do
 
     kind, reason ->
       {:raise, host_error(context, kind, reason, __STACKTRACE__)}
+  end
+
+  # What an asynchronous host function returned is waited for here: the guest is suspended, nothing runs for it. When the
+  # call has no time left, or is cancelled, the next step says so.
+  defp await(%Task{ref: reference} = task, context) do
+    await(reference, context, fn -> Task.shutdown(task, :brutal_kill) end)
+  end
+
+  defp await({:await, reference}, context) when is_reference(reference) do
+    await(reference, context, fn -> Process.demonitor(reference, [:flush]) end)
+  end
+
+  defp await(other, _context) do
+    raise ArgumentError,
+          "an async host function returns a Task or {:await, reference}, got: " <>
+            inspect(other, limit: 5, printable_limit: 80)
+  end
+
+  defp await(reference, %Context{execution: execution, plan: plan}, give_up) do
+    cancelled = if plan.cancel, do: elem(plan.cancel, 1), else: make_ref()
+
+    receive do
+      {^reference, reply} ->
+        Process.demonitor(reference, [:flush])
+        reply
+
+      {:DOWN, ^reference, _, _, reason} ->
+        exit(reason)
+
+      {^cancelled, :cancelled} ->
+        give_up.()
+        give_up(%CancelledError{reason: Native.cancel_reason(elem(plan.cancel, 0))})
+    after
+      time_left(execution) + 1 ->
+        give_up.()
+
+        give_up(%LimitError{
+          limit: :timeout,
+          allowed: plan.limits.timeout,
+          used: plan.limits.timeout
+        })
+    end
   end
 
   defp values(0, _ignored), do: []
@@ -147,7 +233,7 @@ defmodule Cybernetic.WASM.Execution do
         "a list of #{several} results expected, got: #{inspect(value, limit: 5, printable_limit: 80)}"
       )
 
-  defp reply(%Context{plan: plan} = context, values) do
+  defp reply(context, values, plan) do
     case native_command(context, {:return, values}) do
       {:refused, {:call, %{reason: reason}} = error} when reason in [:type, :arity] ->
         # The function returned what its type does not take: that is its failure, and the guest is unwound for it.
@@ -171,7 +257,7 @@ defmodule Cybernetic.WASM.Execution do
   @doc "Carries out a command of the host call that `context` names."
   @spec command(Context.t(), term) :: {:ok, term} | {:error, Error.t()}
   def command(%Context{plan: plan} = context, command) do
-    case context |> native_command(command) |> loop(plan, nil) do
+    case context |> native_command(command) |> loop(%{root(plan) | stream: false}, nil) do
       {:answer, answer} -> {:ok, answer}
       {:refused, error} -> {:error, error}
       # The whole call is over, past its deadline: the host function is left at once.
@@ -217,8 +303,8 @@ defmodule Cybernetic.WASM.Execution do
     do: Native.execution_emit(execution, serial, bytes)
 
   @spec give_up(Error.t()) :: no_return
-  defp give_up(%LimitError{} = error), do: throw({__MODULE__, :limit, error})
   defp give_up(%CallError{} = error), do: raise(error)
+  defp give_up(error), do: throw({__MODULE__, :ending, error})
 
   @doc "Milliseconds until the deadline of a suspended execution."
   @spec time_left(reference) :: non_neg_integer
@@ -241,6 +327,10 @@ defmodule Cybernetic.WASM.Execution do
       host_calls: host_calls
     }
   end
+
+  @doc "What a call put out, of its usage from Rust."
+  @spec output(tuple) :: binary
+  def output(usage), do: elem(usage, tuple_size(usage) - 1)
 
   defp put_usage(%{usage: _} = error, usage), do: %{error | usage: usage(usage)}
   defp put_usage(error, _usage), do: error

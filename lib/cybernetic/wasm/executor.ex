@@ -20,8 +20,9 @@ defmodule Cybernetic.WASM.Executor do
     * every limit of `Cybernetic.WASM.Limits`: `:fuel`, `:max_memory`, `:timeout`, …. They replace the configured defaults;
       with `:sandbox` they only narrow it.
     * `:sandbox` - a `Cybernetic.WASM.Sandbox` or a preset's name
-    * `:imports` - host functions: see `Cybernetic.WASM.Host`. Default: none. A module whose imports are not all there
-      fails with a `Cybernetic.WASM.LinkError` that names every missing one; what the module does not import is ignored.
+    * `:imports` - host functions: see `Cybernetic.WASM.Host`; modules to link with: see `Cybernetic.WASM.Instance`.
+      Default: none. A module whose imports are not all there fails with a `Cybernetic.WASM.LinkError` that names every
+      missing one; what a map gives and the module does not import is ignored.
     * `:data` - any term, for the host functions: `Cybernetic.WASM.Host.data/1`
     * `:scheduling` - `:adaptive` (default): a function starts on a dirty CPU scheduler, and once it has proven short on
       the normal one, which it leaves at the first slice that it does not finish. `:dirty` and `:inline` force either.
@@ -35,18 +36,20 @@ defmodule Cybernetic.WASM.Executor do
   ## Errors
 
   `Cybernetic.WASM.CallError` (the caller's mistake), `Cybernetic.WASM.LinkError`, `Cybernetic.WASM.TrapError`,
-  `Cybernetic.WASM.LimitError`, `Cybernetic.WASM.HostError`; `Cybernetic.WASM.InternalError` should not happen.
+  `Cybernetic.WASM.LimitError`, `Cybernetic.WASM.HostError`, `Cybernetic.WASM.CancelledError`;
+  `Cybernetic.WASM.InternalError` should not happen.
   """
 
-  alias Cybernetic.WASM.{Error, Execution, HostError, Module, Run, Value}
-  alias Cybernetic.WASM.Execution.Plan
+  alias Cybernetic.WASM.{Error, Instance, Module, Options, Run, Value}
+  alias Cybernetic.WASM.Execution.{Call, Plan}
+  alias Cybernetic.WASM.Executor.{Async, Output}
 
   @doc "Calls `function` and gives what it returns."
   @spec call(Module.t(), String.t(), [Value.t()], keyword) ::
           {:ok, Value.result()} | {:error, Error.t()}
   def call(module, function, args \\ [], opts \\ []) do
-    with {:ok, plan} <- plan(module, function, args, opts),
-         {:ok, result, _usage} <- Execution.call(module.ref, function, args, plan),
+    with {:ok, call} <- fresh(module, function, args, opts),
+         {:ok, result, _usage} <- Call.run(call),
          do: {:ok, result}
   end
 
@@ -60,53 +63,157 @@ defmodule Cybernetic.WASM.Executor do
   """
   @spec run(Module.t(), String.t(), [Value.t()], keyword) :: {:ok, Run.t()} | {:error, Error.t()}
   def run(module, function, args \\ [], opts \\ []) do
-    with {:ok, plan} <- plan(module, function, args, opts),
-         plan = Plan.reporting(plan),
-         {:ok, result, usage} <- Execution.call(module.ref, function, args, plan) do
-      {:ok,
-       %Run{
-         result: result,
-         output: elem(usage, tuple_size(usage) - 1),
-         usage: Execution.usage(usage)
-       }}
-    end
+    with {:ok, call} <- fresh(module, function, args, opts),
+         {:ok, result, usage} <- Call.run(%{call | plan: Plan.reporting(call.plan)}),
+         do: {:ok, Run.new(result, usage)}
   end
+
+  defp fresh(%Instance{}, _function, _args, _opts) do
+    raise ArgumentError,
+          "a live instance is called with Cybernetic.WASM.Instance.call/4; this calls a fresh one of a module"
+  end
+
+  defp fresh(module, function, args, opts), do: Call.new(module, function, args, opts)
 
   @doc "As `call/4`, but raises. What a host function raised is raised again, with its own stack."
   @spec call!(Module.t(), String.t(), [Value.t()], keyword) :: Value.result()
   def call!(module, function, args \\ [], opts \\ []),
-    do: module |> call(function, args, opts) |> unwrap!()
+    do: module |> call(function, args, opts) |> Error.unwrap!()
 
   @doc "As `run/4`, but raises as `call!/4` does."
   @spec run!(Module.t(), String.t(), [Value.t()], keyword) :: Run.t()
   def run!(module, function, args \\ [], opts \\ []),
-    do: module |> run(function, args, opts) |> unwrap!()
+    do: module |> run(function, args, opts) |> Error.unwrap!()
 
-  defp plan(%Module{} = module, function, args, opts)
-       when is_binary(function) and length(args) >= 0 do
-    Plan.new(module, opts)
+  # In a process of its own
+
+  @doc """
+  Starts a call, on a module or on a live `Cybernetic.WASM.Instance`, in a process of its own under the library's
+  `Task.Supervisor`, and gives a handle for `await/2`, `yield/2` and `cancel/3`.
+
+      iex> module = Cybernetic.WASM.Runtime.load_module!("priv/wasm/compute.wasm")
+      iex> call = Cybernetic.WASM.Executor.async(module, "process", [42])
+      iex> Cybernetic.WASM.Executor.await(call)
+      {:ok, 84}
+
+  Host functions run in that process, with the caller among its `$callers`. The deadline is enforced from outside: a host
+  function that does not return in time is killed, and the call fails with the limit. The process is linked to the caller, as with
+  `Task.async/1`; a call that fails is a result, no crash.
+
+  Options: those of `call/4`, and `:run` - `true`: the result is a `Cybernetic.WASM.Run`.
+  """
+  @spec async(Module.t() | Instance.t(), String.t(), [Value.t()], keyword) :: Async.t()
+  def async(target, function, args \\ [], opts \\ []),
+    do: start(target, function, args, opts, :link)
+
+  @doc "As `async/4`, but not linked to the caller: it goes on when that one dies."
+  @spec async_nolink(Module.t() | Instance.t(), String.t(), [Value.t()], keyword) :: Async.t()
+  def async_nolink(target, function, args \\ [], opts \\ []),
+    do: start(target, function, args, opts, :nolink)
+
+  defp start(target, function, args, opts, link) do
+    {own, opts} = own(opts, [:run])
+    Async.start(Call.new(target, function, args, opts), Keyword.get(own, :run, false), link)
   end
 
-  defp plan(%Module{}, function, _args, _opts) when not is_binary(function) do
-    raise ArgumentError,
-          "the function's name must be a string, got: #{inspect(function, limit: 5)}"
+  defp own(opts, keys) do
+    {own, opts} = if Keyword.keyword?(opts), do: Keyword.split(opts, keys), else: {[], opts}
+    Options.check!(own, keys, "option")
+    {own, opts}
   end
 
-  defp plan(%Module{}, _function, args, _opts) do
-    raise ArgumentError, "arguments must be a proper list, got: #{inspect(args, limit: 5)}"
+  @doc """
+  Waits for the call's result, as `Task.await/2` does, in the process that started it. Default: for as long as it takes, which
+  the call's own deadline bounds.
+  """
+  @spec await(Async.t(), timeout) :: {:ok, Value.result() | Run.t()} | {:error, Error.t()}
+  def await(async, timeout \\ :infinity), do: Async.await(async, timeout)
+
+  @doc "The result if it comes within `timeout` milliseconds, else `nil`, as `Task.yield/2` does."
+  @spec yield(Async.t(), timeout) ::
+          {:ok, Value.result() | Run.t()} | {:error, Error.t()} | nil
+  def yield(async, timeout \\ 5_000), do: Async.yield(async, timeout)
+
+  @doc """
+  Ends the call. The guest is unwound at the end of its slice, in the middle of whatever it does; host functions that are open below
+  it are left as by a `throw`, so that their `after` clauses run. What has not ended after `grace:` milliseconds, default 1,000, such as a host function
+  that blocks, is killed.
+
+  In the process that started the call this gives its result, and there is nothing to await any more:
+  `{:error, %Cybernetic.WASM.CancelledError{}}` with the `reason`, or what it came to if it was faster. Elsewhere it gives `:ok` once the call
+  has ended.
+  """
+  @spec cancel(Async.t(), term, keyword) ::
+          {:ok, Value.result() | Run.t()} | {:error, Error.t()} | :ok
+  def cancel(async, reason \\ :cancelled, opts \\ []) do
+    %{grace: grace} =
+      Map.merge(%{grace: 1_000}, Options.check!(opts, [:grace], "option of cancel/3"))
+
+    Async.cancel(async, reason, grace)
   end
 
-  defp plan(other, _function, _args, _opts) do
-    raise ArgumentError,
-          "a %Cybernetic.WASM.Module{} is needed: load it first with Cybernetic.WASM.Runtime.load_module/2, got: " <>
-            inspect(other, limit: 5, printable_limit: 80)
+  @doc """
+  Calls `function` once for each element of `enumerable`, which is a list of arguments, in processes of their own, and gives the stream of
+  their results.
+
+      iex> module = Cybernetic.WASM.Runtime.load_module!("priv/wasm/compute.wasm")
+      iex> module |> Cybernetic.WASM.Executor.async_stream("process", [[1], [2], [:no]]) |> Enum.map(&elem(&1, 0))
+      [:ok, :ok, :error]
+
+  Options: those of `call/4`, and as with `Task.async_stream/3` `:max_concurrency` (default: the number of schedulers) and `:ordered`
+  (default: `true`). `:timeout` is each call's own, enforced from outside as with `async/4`; a call that fails is
+  an element like any other.
+  """
+  @spec async_stream(Module.t(), String.t(), Enumerable.t(), keyword) :: Enumerable.t()
+  def async_stream(module, function, enumerable, opts \\ []) do
+    {own, opts} = own(opts, [:max_concurrency, :ordered])
+    # What is wrong with the options is said here and now, not for each element.
+    _checked = Call.new(module, function, [], opts)
+    Async.stream(enumerable, &Call.new(module, function, &1, opts), own)
   end
 
-  defp unwrap!({:ok, value}), do: value
-  defp unwrap!({:error, %HostError{kind: :trap} = error}), do: raise(error)
+  # Output
 
-  defp unwrap!({:error, %HostError{} = error}),
-    do: :erlang.raise(error.kind, error.reason, error.stacktrace)
+  @doc """
+  A lazy stream of what the guest puts out, through host functions and `Cybernetic.WASM.Host.emit/2`: a binary for each.
 
-  defp unwrap!({:error, error}), do: raise(error)
+      iex> {:ok, module} = Cybernetic.WASM.Runtime.load_module({:bytes, ~S|
+      ...>   (module (import "env" "put" (func $put (param i32)))
+      ...>     (func (export "count") (local i32)
+      ...>       (loop (call $put (local.get 0)) (local.set 0 (i32.add (local.get 0) (i32.const 1))) (br 0))))|})
+      iex> put = fn ctx, n -> Cybernetic.WASM.Host.emit(ctx, to_string(n)) end
+      iex> module |> Cybernetic.WASM.Executor.stream("count", [], imports: %{"env" => %{"put" => put}}) |> Enum.take(3)
+      ["0", "1", "2"]
+
+  The process that reads the stream drives the guest, which advances only when more is wanted: this one would go on for ever. After each
+  host function that has put something out, the guest stays suspended until the next element is asked for. Reading less than all of it
+  unwinds the guest; an error raises, after the output before it. The time between two elements counts against the
+  call's deadline.
+
+  Options: those of `call/4`, and
+
+    * `:tagged` - `true`: the elements are `{:output, binary}`, and last `{:done, run}` with the `Cybernetic.WASM.Run`
+    * `:into` - a pid: a process of its own drives the guest, and what would be the elements are messages to that pid; see below
+    * `:credit` - with `:into`, how many messages may be sent at first. Default: 16.
+
+  With `:into` this gives `{:ok, async}` at once. The messages are `{async.ref, {:output, binary}}`, at the end
+  `{async.ref, {:done, run}}` or `{async.ref, {:failed, error}}`. Each output uses up one of the credit, and the guest
+  stands still when there is none: `demand/2` gives more. `cancel/3` ends it, as does the end of the consumer.
+  """
+  @spec stream(Module.t() | Instance.t(), String.t(), [Value.t()], keyword) ::
+          Enumerable.t() | {:ok, Async.t()} | {:error, Error.t()}
+  def stream(target, function, args \\ [], opts \\ []) do
+    {own, opts} = own(opts, [:tagged, :into, :credit])
+
+    case {Call.new(target, function, args, opts), own[:into]} do
+      {{:ok, call}, nil} -> Output.stream(call, Keyword.get(own, :tagged, false))
+      {{:ok, call}, pid} -> {:ok, Async.deliver(call, pid, Keyword.get(own, :credit, 16))}
+      {{:error, error}, nil} -> Stream.resource(fn -> error end, &raise/1, fn _ -> :ok end)
+      {error, _pid} -> error
+    end
+  end
+
+  @doc "Lets a stream with `into:` send that many messages more."
+  @spec demand(Async.t(), pos_integer) :: :ok
+  def demand(async, more \\ 1) when is_integer(more) and more > 0, do: Async.demand(async, more)
 end

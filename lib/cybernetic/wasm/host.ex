@@ -17,8 +17,48 @@ defmodule Cybernetic.WASM.Host do
       Cybernetic.WASM.Executor.call(module, "run", [], imports: imports)
 
   An exception, exit or throw unwinds the guest and reaches the caller as a `Cybernetic.WASM.HostError`. A host function
-  may block; its time counts against the call's deadline, and a call past its deadline fails as soon as the function
-  returns. The context is good inside its host function only.
+  may block, receive, or call another guest; its time counts against the call's deadline, and a call past its deadline fails
+  as soon as the function returns (under `Cybernetic.WASM.Executor.async/4` it is ended from outside). The context is good
+  inside its host function only.
+
+  ## Typed declarations
+
+  `use Cybernetic.WASM.Host` makes host functions of a module, each with its WebAssembly type:
+
+      defmodule MyApp.Env do
+        use Cybernetic.WASM.Host, module: "env"
+
+        defimport add(_ctx, a :: i32, b :: i32) :: i32 do
+          a + b
+        end
+
+        defimport split(_ctx, n :: i64) :: {i32, i32}, as: "split-64" do
+          [div(n, 4_294_967_296), rem(n, 4_294_967_296)]
+        end
+
+        defimport log(ctx, ptr :: i32, len :: i32) do
+          {:ok, text} = Cybernetic.WASM.Host.read(ctx, ptr, len)
+          Logger.info(text)
+        end
+      end
+
+      Cybernetic.WASM.Executor.call(module, "run", [], imports: MyApp.Env)
+
+  Linking compares the declarations with what the module imports: what is missing, of another type, or declared and not
+  imported is named in one `Cybernetic.WASM.LinkError`. `imports:` also takes a list of such modules and maps, of which the
+  later ones win.
+
+  Options of `use`: `:module` - the import's module name, default `"env"`; `:extra` - `:refuse` (default), or `:ignore`: a
+  module need not import all that is declared. Options of `defimport`: `:as` - the import's name, default the function's;
+  `:module`; `:async`.
+
+  ## Asynchronous host functions
+
+  A function that is given as `{function, async: true}`, or declared with `async: true`, returns a `Task`, or
+  `{:await, reference}` for a message `{reference, value}` to come. The guest sleeps meanwhile; the calling process waits for
+  the reply, for as long as the call has time, and is cancelled without delay.
+
+      "fetch" => {fn ctx, id -> Task.async(fn -> MyApp.fetch(id) end) end, async: true}
 
   ## Example
 
@@ -32,38 +72,139 @@ defmodule Cybernetic.WASM.Host do
       %RuntimeError{message: "no"}
   """
 
-  alias Cybernetic.WASM.{CallError, Error, Execution, Value}
-  alias Cybernetic.WASM.Host.Context
+  alias Cybernetic.WASM.{CallError, Error, Execution, Memory, Value}
+  alias Cybernetic.WASM.Host.{Context, Function}
 
   @typedoc "The context of one host call."
   @type ctx :: Context.t()
 
+  @typedoc "One host function of a map, by its field name."
+  @type host_function :: function | {function, [async: boolean]}
+
   @typedoc "Host functions by module name and field name, as `imports:` takes them."
-  @type imports :: %{String.t() => %{String.t() => function}}
+  @type imports :: %{String.t() => %{String.t() => host_function}}
+
+  # Declarations
+
+  @doc false
+  defmacro __using__(opts) do
+    quote do
+      import Cybernetic.WASM.Host, only: [defimport: 2, defimport: 3]
+      Module.register_attribute(__MODULE__, :wasm_imports, accumulate: true)
+      @wasm_host unquote(__MODULE__).__options__!(unquote(opts))
+      @before_compile Cybernetic.WASM.Host
+    end
+  end
+
+  @doc false
+  def __options__!(opts) do
+    known = [module: "env", extra: :refuse]
+
+    case Keyword.keys(opts) -- Keyword.keys(known) do
+      [] ->
+        Keyword.merge(known, opts)
+
+      unknown ->
+        raise ArgumentError, "unknown options of use Cybernetic.WASM.Host: #{inspect(unknown)}"
+    end
+  end
+
+  @doc false
+  defmacro __before_compile__(_env) do
+    quote do
+      @doc false
+      def __wasm_imports__,
+        do: unquote(__MODULE__).__imports__(__MODULE__, @wasm_imports, @wasm_host)
+    end
+  end
+
+  @doc false
+  def __imports__(declared_by, declarations, host) do
+    Enum.reduce(declarations, %{}, fn declaration, imports ->
+      {function, name, params, results, opts} = declaration
+
+      entry = %Function{
+        function: Elixir.Function.capture(declared_by, function, length(params) + 1),
+        signature: Function.signature(params, results),
+        declared_by: declared_by,
+        kind: if(opts[:async], do: :async, else: :sync),
+        strict: host[:extra] == :refuse
+      }
+
+      module = Keyword.get(opts, :module, host[:module])
+      Map.update(imports, module, %{name => entry}, &Map.put_new(&1, name, entry))
+    end)
+  end
 
   @doc """
-  Reads `length` bytes at `offset` of the guest's memory: the first one it exports, or `memory:` by its export name.
+  Declares a host function: its context, its parameters with their types, and the types of its results (none, one, or a tuple
+  of several). The types are `i32`, `i64`, `f32`, `f64`, `v128`, `funcref` and `externref`.
   """
-  @spec read(ctx, non_neg_integer, non_neg_integer, keyword) ::
-          {:ok, binary} | {:error, CallError.t()}
-  def read(ctx, offset, length, opts \\ []) do
-    Execution.command(ctx, {:read, memory(opts), unsigned(offset), unsigned(length)})
+  defmacro defimport(declaration, opts \\ [], body) do
+    {head, results} = results(declaration)
+    {name, _meta, [context | params]} = head(head)
+    {variables, types} = params |> Enum.map(&param/1) |> Enum.unzip()
+
+    quote do
+      @wasm_imports {unquote(name), to_string(unquote(Keyword.get(opts, :as, name))),
+                     unquote(types), unquote(results),
+                     unquote(Keyword.take(opts, [:module, :async]))}
+      @doc false
+      def unquote(name)(unquote_splicing([context | variables])), unquote(body)
+    end
   end
 
-  @doc "Writes `bytes` at `offset` of the guest's memory; `memory:` as in `read/4`."
-  @spec write(ctx, non_neg_integer, iodata, keyword) :: :ok | {:error, CallError.t()}
-  def write(ctx, offset, bytes, opts \\ []) do
-    with {:ok, :ok} <-
-           Execution.command(
-             ctx,
-             {:write, memory(opts), unsigned(offset), IO.iodata_to_binary(bytes)}
-           ),
-         do: :ok
+  defp results({:"::", _, [head, {:{}, _, results}]}), do: {head, Enum.map(results, &type!/1)}
+  defp results({:"::", _, [head, {one, other}]}), do: {head, [type!(one), type!(other)]}
+  defp results({:"::", _, [head, result]}), do: {head, [type!(result)]}
+  defp results(head), do: {head, []}
+
+  defp head({name, _, [_context | _]} = head) when is_atom(name), do: head
+
+  defp head(other) do
+    raise ArgumentError,
+          "a declaration is name(context, parameter :: type, …) :: result, got: #{Macro.to_string(other)}"
   end
 
-  @doc "The size of the guest's memory in bytes; `memory:` as in `read/4`."
+  defp param({:"::", _, [variable, type]}), do: {variable, type!(type)}
+
+  defp param(other),
+    do: raise(ArgumentError, "a parameter is variable :: type, got: #{Macro.to_string(other)}")
+
+  defp type!({type, _, context}) when is_atom(context), do: type!(type)
+
+  defp type!(type) do
+    if type in Function.types() do
+      type
+    else
+      raise ArgumentError,
+            "unknown type #{Macro.to_string(type)}; known are: #{Enum.join(Function.types(), ", ")}"
+    end
+  end
+
+  # In a host call
+
+  @doc "Reads bytes of the guest's memory: see `Cybernetic.WASM.Memory.read/4`, as all of that module takes a context."
+  @spec read(ctx, integer, non_neg_integer, keyword) :: {:ok, binary} | {:error, CallError.t()}
+  defdelegate read(ctx, offset, length, opts \\ []), to: Memory
+
+  @doc "Writes bytes to the guest's memory: see `Cybernetic.WASM.Memory.write/4`."
+  @spec write(ctx, integer, iodata, keyword) :: :ok | {:error, CallError.t()}
+  defdelegate write(ctx, offset, bytes, opts \\ []), to: Memory
+
+  @doc "The size of the guest's memory in bytes: see `Cybernetic.WASM.Memory.size/2`."
   @spec memory_size(ctx, keyword) :: {:ok, non_neg_integer} | {:error, CallError.t()}
-  def memory_size(ctx, opts \\ []), do: Execution.command(ctx, {:size, memory(opts)})
+  defdelegate memory_size(ctx, opts \\ []), to: Memory, as: :size
+
+  @doc "The value of a global that the guest exports."
+  @spec get_global(ctx, String.t()) :: {:ok, Value.t()} | {:error, CallError.t()}
+  def get_global(ctx, name) when is_binary(name), do: Execution.command(ctx, {:get_global, name})
+
+  @doc "Gives a mutable global that the guest exports another value."
+  @spec set_global(ctx, String.t(), Value.t()) :: :ok | {:error, CallError.t()}
+  def set_global(ctx, name, value) when is_binary(name) do
+    with {:ok, :ok} <- Execution.command(ctx, {:set_global, name, value}), do: :ok
+  end
 
   @doc "Calls an export of the guest while it is suspended in this host call, within what the call has left of its limits, at most 200 host calls deep."
   @spec call(ctx, String.t(), [Value.t()]) :: {:ok, Value.result()} | {:error, Error.t()}
@@ -80,7 +221,7 @@ defmodule Cybernetic.WASM.Host do
             inspect({function, args}, limit: 5, printable_limit: 80)
   end
 
-  @doc "Puts out bytes: they are the `output` of the finished `Cybernetic.WASM.Run`. Past `max_output` the guest is stopped."
+  @doc "Puts out bytes: an element of `Cybernetic.WASM.Executor.stream/4`, or a part of the finished `Cybernetic.WASM.Run`'s `output`. Past `max_output` the guest is stopped."
   @spec emit(ctx, iodata) :: :ok
   def emit(ctx, bytes), do: Execution.emit(ctx, IO.iodata_to_binary(bytes))
 
@@ -104,23 +245,4 @@ defmodule Cybernetic.WASM.Host do
   @doc "What the caller gave as `data:`."
   @spec data(ctx) :: term
   def data(%Context{plan: plan}), do: plan.data
-
-  defp memory([]), do: nil
-  defp memory(memory: name) when is_binary(name), do: name
-
-  defp memory(opts) do
-    raise ArgumentError,
-          "the one option is :memory, an export's name as a string, got: " <>
-            inspect(opts, limit: 5, printable_limit: 80)
-  end
-
-  # A guest's pointers come as signed integers.
-  defp unsigned(value) when value in 0..0xFFFF_FFFF_FFFF_FFFF, do: value
-  defp unsigned(value) when value in -0x8000_0000..-1, do: value + 0x1_0000_0000
-
-  defp unsigned(value) do
-    raise ArgumentError,
-          "offset and length must be integers from 0, or signed 32-bit ones as a guest gives them, got: " <>
-            inspect(value, limit: 5, printable_limit: 80)
-  end
 end

@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.HostError do
 
     * `kind`, `reason`, `stacktrace` - what it did, as in `catch kind, reason`; the `kind` of a
       `Cybernetic.WASM.Host.trap/2` is `:trap`
-    * `import` - `{module, name}` of the function
+    * `import` - `{module, name}` of the function; `nil` where the process of an asynchronous call was killed
     * `usage` - what the call had used, a `Cybernetic.WASM.Usage`
 
   `Cybernetic.WASM.Executor.call!/4` raises the original with its own stack instead.
@@ -23,6 +23,10 @@ defmodule Cybernetic.WASM.HostError do
         }
 
   @impl true
+  def message(%__MODULE__{import: nil} = error) do
+    "the process that ran the call ended: #{Exception.format_exit(error.reason)}"
+  end
+
   def message(%__MODULE__{import: {module, name}} = error) do
     "the host function #{inspect(module)} #{inspect(name)} failed: #{banner(error)}"
   end

@@ -22,9 +22,8 @@ defmodule Cybernetic.WASM.Loader do
     engine = engine(opts, config)
 
     with {:ok, bytes} <- fetch(source, Map.get(opts, :max_module_size, config.max_module_size)),
-         {:ok, ref} <- compile(bytes, engine) do
-      module = Module.new(ref, name: name(source), size: byte_size(bytes), engine: engine)
-      {:ok, plan(module)}
+         {:ok, module} <- compile(bytes, name(source), engine) do
+      {:ok, module}
     else
       {:error, %LoadError{} = error} -> {:error, %{error | source: describe(source)}}
       error -> error
@@ -91,11 +90,19 @@ defmodule Cybernetic.WASM.Loader do
 
   defp refuse(reason, facts \\ []), do: {:error, struct!(LoadError, [reason: reason] ++ facts)}
 
-  defp compile(bytes, engine) when byte_size(bytes) <= @inline_bytes do
-    bytes |> Native.module_load(engine) |> Execution.finish()
+  @doc false
+  # Bytes whose size is nobody's mistake: the module of a snapshot is as large as its state.
+  @spec compile(binary, String.t() | nil, tuple) :: {:ok, Module.t()} | {:error, Error.t()}
+  def compile(bytes, name, engine) do
+    with {:ok, ref} <- bytes |> native_load(engine) |> Execution.finish(),
+         do:
+           {:ok, ref |> Module.new(name: name, size: byte_size(bytes), engine: engine) |> plan()}
   end
 
-  defp compile(bytes, engine), do: bytes |> Native.module_load_dirty(engine) |> Execution.finish()
+  defp native_load(bytes, engine) when byte_size(bytes) <= @inline_bytes,
+    do: Native.module_load(bytes, engine)
+
+  defp native_load(bytes, engine), do: Native.module_load_dirty(bytes, engine)
 
   # Most calls bring no options: theirs is made once. The configuration does not change once it is read.
   defp plan(%Module{imports: [], unlinkable: []} = module) do

@@ -52,16 +52,28 @@ defmodule Cybernetic.WASM.Options do
     :max_live_instances,
     :max_total_memory,
     :max_code_memory,
-    :max_module_size
+    :max_module_size,
+    :max_concurrency,
+    :credit
   ]
   @counts [:max_table_elements, :max_instances, :max_output, :max_host_calls, :cache_size]
-  @booleans [:deterministic, :cache_compiled_modules, :parallel_execution]
+  @booleans [
+    :deterministic,
+    :cache_compiled_modules,
+    :parallel_execution,
+    :snapshottable,
+    :run,
+    :tagged,
+    :ordered
+  ]
   # With their words for the message, which no call should have to make.
   @choices for {key, choices} <- [
                  metering: [:fuel, :epoch],
                  scheduling: [:adaptive, :dirty, :inline],
                  allocation: [:pooling, :on_demand],
-                 runtime: [:wasmtime]
+                 runtime: [:wasmtime],
+                 on_trap: [:poison, :keep],
+                 on_poison: [:reset, :stop]
                ],
                into: %{},
                do: {key, {"one of " <> Enum.map_join(choices, ", ", &inspect/1), choices}}
@@ -80,7 +92,7 @@ defmodule Cybernetic.WASM.Options do
      &(is_integer(&1) and &1 in 1..@longest_wait)}
   end
 
-  defp type(:wait),
+  defp type(key) when key in [:wait, :grace],
     do:
       {"an integer of milliseconds from 0 to #{@longest_wait}",
        &(is_integer(&1) and &1 in 0..@longest_wait)}
@@ -99,9 +111,16 @@ defmodule Cybernetic.WASM.Options do
   end
 
   defp type(:imports) do
-    {~S|a map of maps with strings as keys, such as %{"env" => %{"log" => fn ctx, … end}}|,
-     &is_map/1}
+    {~S|a map of maps with strings as keys, such as %{"env" => %{"log" => fn ctx, … end}}, | <>
+       "a module with `use Cybernetic.WASM.Host`, or a list of these", &imports?/1}
   end
+
+  defp type(:store),
+    do: {"a %Cybernetic.WASM.Instance{}", &is_struct(&1, Cybernetic.WASM.Instance)}
+
+  defp type(:into), do: {"a pid", &is_pid/1}
+  defp type(:module), do: {"a %Cybernetic.WASM.Module{}", &is_struct(&1, Cybernetic.WASM.Module)}
+  defp type(:name), do: {"a name, as GenServer.start_link/3 takes one", fn _ -> true end}
 
   defp type(:sandbox),
     do:
@@ -114,4 +133,10 @@ defmodule Cybernetic.WASM.Options do
     {expected, choices} = Map.fetch!(@choices, key)
     {expected, &(&1 in choices)}
   end
+
+  defp imports?(imports) when is_list(imports),
+    do: not List.improper?(imports) and Enum.all?(imports, &imports?/1)
+
+  defp imports?(imports) when is_atom(imports), do: imports not in [nil, true, false]
+  defp imports?(imports), do: is_map(imports) and not is_struct(imports)
 end

@@ -15,4 +15,14 @@ defmodule Cybernetic.WASM.Run do
           output: binary,
           usage: Cybernetic.WASM.Usage.t()
         }
+
+  @doc false
+  # Of a result and a usage as Rust gives it.
+  def new(result, usage) do
+    %__MODULE__{
+      result: result,
+      output: Cybernetic.WASM.Execution.output(usage),
+      usage: Cybernetic.WASM.Execution.usage(usage)
+    }
+  end
 end

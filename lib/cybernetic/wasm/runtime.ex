@@ -25,7 +25,7 @@ defmodule Cybernetic.WASM.Runtime do
 
   require Logger
 
-  alias Cybernetic.WASM.{Config, Error, Loader, Module, Native}
+  alias Cybernetic.WASM.{Config, Error, Instance, Loader, Module, Native}
 
   @doc """
   Loads a module from a path or from `{:bytes, binary}`, in the binary or the text format.
@@ -42,6 +42,35 @@ defmodule Cybernetic.WASM.Runtime do
     case load_module(source, opts) do
       {:ok, module} -> module
       {:error, error} -> raise error
+    end
+  end
+
+  @doc """
+  Runs a slow start-up once: calls `function` in an instance of `module`, and gives a module whose instances begin in the state
+  that this left behind.
+
+      iex> {:ok, module} = Cybernetic.WASM.Runtime.load_module({:bytes, ~S|
+      ...>   (module (memory (export "memory") 1) (global $ready (mut i32) (i32.const 0))
+      ...>     (func (export "init") (param i32) (global.set $ready (local.get 0)))
+      ...>     (func (export "ready") (result i32) (global.get $ready)))|})
+      iex> {:ok, ready} = Cybernetic.WASM.Runtime.preinit(module, "init", [7])
+      iex> Cybernetic.WASM.Executor.call(ready, "ready")
+      {:ok, 7}
+
+  Options: those of `Cybernetic.WASM.Instance.new/2`. What a snapshot cannot capture is refused: see there. The module's
+  start function and `_initialize` have run and are not in the new one.
+  """
+  @spec preinit(Module.t(), String.t(), [Cybernetic.WASM.Value.t()], keyword) ::
+          {:ok, Module.t()} | {:error, Error.t()}
+  def preinit(%Module{} = module, function, args \\ [], opts \\ []) do
+    with {:ok, instance} <- Instance.new(module, [snapshottable: true] ++ opts) do
+      result =
+        with {:ok, _results} <- Instance.call(instance, function, args),
+             {:ok, wasm} <- Instance.snapshot(instance),
+             do: Loader.compile(wasm, module.name, module.engine)
+
+      Instance.close(instance)
+      result
     end
   end
 

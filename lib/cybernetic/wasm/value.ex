@@ -42,4 +42,110 @@ defmodule Cybernetic.WASM.Value do
 
   @typedoc "What a call returns."
   @type result :: t | [t] | nil
+
+  @typedoc "A type of a value in memory."
+  @type memory_type :: :i8 | :u8 | :i16 | :u16 | :i32 | :u32 | :i64 | :u64 | :f32 | :f64 | :v128
+
+  @integers [i8: 8, i16: 16, i32: 32, i64: 64]
+  @naturals [u8: 8, u16: 16, u32: 32, u64: 64]
+  @sizes Map.new(@integers ++ @naturals ++ [f32: 32, f64: 64, v128: 128], fn {type, bits} ->
+           {type, div(bits, 8)}
+         end)
+
+  @doc false
+  # Bytes that a value takes in memory.
+  @spec size(memory_type) :: pos_integer
+  def size(type) do
+    case @sizes do
+      %{^type => size} ->
+        size
+
+      _ ->
+        raise ArgumentError,
+              "unknown type #{inspect(type)}; known are: #{Enum.map_join(Map.keys(@sizes), ", ", &inspect/1)}"
+    end
+  end
+
+  @doc false
+  # All values in these bytes.
+  @spec from_memory(memory_type, binary) :: [t]
+  for {type, bits} <- @integers do
+    def from_memory(unquote(type), bytes),
+      do: for(<<value::little-signed-size(unquote(bits)) <- bytes>>, do: value)
+  end
+
+  for {type, bits} <- @naturals do
+    def from_memory(unquote(type), bytes),
+      do: for(<<value::little-size(unquote(bits)) <- bytes>>, do: value)
+  end
+
+  def from_memory(:f32, bytes), do: for(<<bits::binary-4 <- bytes>>, do: f32(bits))
+  def from_memory(:f64, bytes), do: for(<<bits::binary-8 <- bytes>>, do: f64(bits))
+  def from_memory(:v128, bytes), do: for(<<vector::binary-16 <- bytes>>, do: vector)
+
+  # The same rules as for results, which Rust encodes: see the table above.
+  defp f32(<<value::float-little-32>>), do: value
+  defp f32(<<0x7F80_0000::little-32>>), do: :infinity
+  defp f32(<<0xFF80_0000::little-32>>), do: :neg_infinity
+  defp f32(<<bits::little-32>>) when bits in [0x7FC0_0000, 0xFFC0_0000], do: :nan
+  defp f32(<<bits::little-32>>), do: {:f32_bits, bits}
+
+  defp f64(<<value::float-little-64>>), do: value
+  defp f64(<<0x7FF0_0000_0000_0000::little-64>>), do: :infinity
+  defp f64(<<0xFFF0_0000_0000_0000::little-64>>), do: :neg_infinity
+
+  defp f64(<<bits::little-64>>) when bits in [0x7FF8_0000_0000_0000, 0xFFF8_0000_0000_0000],
+    do: :nan
+
+  defp f64(<<bits::little-64>>), do: {:f64_bits, bits}
+
+  @doc false
+  # A value's bytes in memory.
+  @spec to_memory(memory_type, t) :: binary
+  for {type, bits} <- @integers ++ @naturals do
+    least = if type in Keyword.keys(@integers), do: -Integer.pow(2, bits - 1), else: 0
+    most = if least == 0, do: Integer.pow(2, bits) - 1, else: -least - 1
+
+    def to_memory(unquote(type), value) when value in unquote(least)..unquote(most),
+      do: <<value::little-size(unquote(bits))>>
+  end
+
+  def to_memory(type, :nan) when type in [:f32, :f64], do: constant(type, {0x7FC0, 0x7FF8})
+  def to_memory(type, :infinity) when type in [:f32, :f64], do: constant(type, {0x7F80, 0x7FF0})
+
+  def to_memory(type, :neg_infinity) when type in [:f32, :f64],
+    do: constant(type, {0xFF80, 0xFFF0})
+
+  def to_memory(:f32, {:f32_bits, bits}) when bits in 0..0xFFFF_FFFF, do: <<bits::little-32>>
+
+  def to_memory(:f64, {:f64_bits, bits}) when bits in 0..0xFFFF_FFFF_FFFF_FFFF,
+    do: <<bits::little-64>>
+
+  def to_memory(:f64, value) when is_float(value), do: <<value::float-little-64>>
+
+  def to_memory(type, value)
+      when type in [:f32, :f64] and value in -0x20_0000_0000_0000..0x20_0000_0000_0000 and
+             is_integer(value),
+      do: to_memory(type, value * 1.0)
+
+  def to_memory(:f32, value) when is_float(value) do
+    <<value::float-little-32>>
+  rescue
+    ArgumentError -> refuse(:f32, value)
+  end
+
+  def to_memory(:v128, <<_::128>> = vector), do: vector
+
+  def to_memory(type, value) do
+    _known = size(type)
+    refuse(type, value)
+  end
+
+  defp constant(:f32, {high, _}), do: <<0::16, high::little-16>>
+  defp constant(:f64, {_, high}), do: <<0::48, high::little-16>>
+
+  defp refuse(type, value) do
+    raise ArgumentError,
+          "#{inspect(type)} does not hold #{inspect(value, limit: 5, printable_limit: 80)}"
+  end
 end

@@ -4,6 +4,7 @@ mod classify;
 
 pub(crate) use classify::classify;
 
+use std::borrow::Cow;
 use std::fmt;
 use thiserror::Error;
 
@@ -25,6 +26,9 @@ pub enum Error {
     /// A limit struck.
     #[error(transparent)]
     Limit(#[from] LimitError),
+    /// Somebody ended the execution from outside: see [`crate::Cancel`].
+    #[error("cancelled")]
+    Cancelled,
     /// A host function raised; what it raised is kept by the embedder.
     #[error("a host function raised")]
     Host,
@@ -53,6 +57,7 @@ impl Error {
             Error::Call(_) => "call",
             Error::Trap(_) => "trap",
             Error::Limit(_) => "limit",
+            Error::Cancelled => "cancelled",
             Error::Host => "host",
             Error::Internal(_) => "internal",
         }
@@ -61,7 +66,7 @@ impl Error {
     /// Whose fault it is.
     pub fn blame(&self) -> Blame {
         match self {
-            Error::Load(_) | Error::Link(_) | Error::Call(_) => Blame::Caller,
+            Error::Load(_) | Error::Link(_) | Error::Call(_) | Error::Cancelled => Blame::Caller,
             Error::Trap(_) | Error::Limit(_) => Blame::Guest,
             Error::Host | Error::Internal(_) => Blame::Host,
         }
@@ -128,7 +133,7 @@ pub struct ImportProblem {
     /// What the module wants, in the text format's words.
     pub wanted: String,
     /// Why it is not there.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
 }
 
 impl fmt::Display for ImportProblem {
@@ -150,6 +155,8 @@ pub enum CallError {
     NoSuchExport {
         /// The name asked for.
         name: String,
+        /// What is wanted: `function`, `global`, ….
+        expected: &'static str,
         /// Exports of the wanted kind, the first few.
         known: Vec<String>,
     },
@@ -189,9 +196,33 @@ pub enum CallError {
     /// An earlier call trapped or was cut off in the middle.
     #[error("the instance is poisoned: an earlier call did not end well")]
     Poisoned,
+    /// The instance was closed.
+    #[error("the instance is closed")]
+    Closed,
     /// The live guest has no such member.
     #[error("the instance has no member {0}")]
     NoSuchMember(u32),
+    /// The instance was not made to be captured, or its state cannot be.
+    #[error("no snapshot can be made: {0}")]
+    NoSnapshot(String),
+    /// A memory cannot have that many pages more.
+    #[error("the memory cannot grow by {pages} pages")]
+    CannotGrow {
+        /// How many were asked for.
+        pages: u64,
+        /// The memory's own maximum in pages.
+        maximum: Option<u64>,
+    },
+    /// A table has no element there.
+    #[error("the table {name:?} has {size} elements, and none at {index}")]
+    NoSuchElement {
+        /// The table's export name.
+        name: String,
+        /// The index asked for.
+        index: u64,
+        /// How many elements there are.
+        size: u64,
+    },
     /// A module that joins a live guest was loaded for another kind of engine.
     #[error("the module is for another engine ({theirs}) than the instance that it is to join ({ours})")]
     OtherEngine {

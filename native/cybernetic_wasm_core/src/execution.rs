@@ -7,18 +7,20 @@ mod pace;
 
 pub use pace::Pace;
 
+use crate::access::Access;
 use crate::engine::{Allocation, EngineConfig, Metering, POOL_TABLE_ELEMENTS, PoolFull, Ticker, YIELD_FUEL};
-use crate::error::{CallError, Error, LimitError, classify};
+use crate::error::{CallError, Error, classify};
 use crate::host::{self, Answer, Command};
 use crate::instance::{Instance, Live, MemberId};
-use crate::invocation::{INLINE_MEMORY, Invocation, Listener, Notice, later};
+use crate::invocation::{Cancel, INLINE_MEMORY, Invocation, Listener, Notice, Output, later};
 use crate::limits::{Ceilings, Limits, Place};
-use crate::linker::Joining;
+use crate::linker::{Joining, Source};
 use crate::module::{Function, Import, Module};
 use crate::reaper::reap;
 use crate::runtime::Runtime;
+use crate::snapshot;
 use crate::store;
-use crate::value::Value;
+use crate::value::{HostRef, Value};
 // The clock is read at every yield and twice a call: this one reads the processor's counter where that is reliable.
 use quanta::Instant;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -55,6 +57,12 @@ pub enum Product {
     Instance(Arc<Instance>),
     /// One more instance in a live guest.
     Member(MemberId),
+    /// The answer to an access.
+    Answer(Answer),
+    /// A module in the binary format whose initial state is what an instance's was, after so many of its uses.
+    Snapshot(Vec<u8>, u64),
+    /// The instance is in its module's initial state again.
+    Reset,
     /// A compiled module.
     Module(Arc<Module>),
 }
@@ -87,8 +95,8 @@ pub enum Step {
     Yielded,
     /// The guest calls an imported function and waits for commands that carry this serial number.
     HostCall {
-        /// The linked module that imports it; `None` where that is the guest's first, [`Execution::module`].
-        importer: Option<Arc<Module>>,
+        /// Which of the guest's members imports it: see [`Execution::importer`] and [`Execution::kept`].
+        member: MemberId,
         /// The function's index in [`Module::imports`].
         import: u32,
         /// Its arguments.
@@ -111,10 +119,12 @@ pub struct Execution {
     work: Option<Work>,
     invocation: Arc<Invocation>,
     module: Option<Arc<Module>>,
+    instance: Option<Arc<Instance>>,
+    cancel: Option<Arc<Cancel>>,
     ticker: Option<Arc<Ticker>>,
     metering: Metering,
-    function: Option<(Arc<Function>, usize)>,
-    patience: Option<(Instant, LimitError)>,
+    paced: Option<Paced>,
+    patience: Option<(Instant, Error)>,
     failure: Option<Error>,
     slice: Duration,
     slices: u64,
@@ -125,6 +135,22 @@ pub struct Execution {
 impl std::fmt::Debug for Execution {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Execution").field("ended", &self.work.is_none()).field("slices", &self.slices).finish()
+    }
+}
+
+/// Whose pace an execution tells something about.
+enum Paced {
+    Function(Arc<Function>, usize),
+    /// Making live instances of the module.
+    Making(Arc<Module>),
+}
+
+impl Paced {
+    fn pace(&self) -> &Pace {
+        match self {
+            Paced::Function(function, which) => &function.pace[*which],
+            Paced::Making(module) => &module.pace,
+        }
     }
 }
 
@@ -149,9 +175,9 @@ impl Execution {
         let (module, function) = (Arc::clone(module), Arc::clone(function));
         let mut execution = Self::metered(&runtime, config.metering, &invocation);
         execution.module = Some(Arc::clone(&module));
-        execution.function = Some((Arc::clone(&function), FRESH));
+        execution.paced = Some(Paced::Function(Arc::clone(&function), FRESH));
         execution.work = Some(Box::pin(async move {
-            let mut live = instantiate(&module, config, &runtime, &invocation).await?;
+            let mut live = instantiate((&module, Kind::Loaded), config, &runtime, &invocation).await?;
             let function = live.function(&module, &function)?;
             let result = live.call(None, &function, args).await;
             store::end(&live.store, &invocation);
@@ -160,18 +186,26 @@ impl Execution {
         Ok(execution)
     }
 
-    /// An instance of `module` that lives on; its start function runs under `limits`.
-    pub fn instantiate(module: &Arc<Module>, (limits, config): (Limits, EngineConfig)) -> Result<Self, Error> {
+    /// An instance of `module` that lives on; its start function runs under `limits`. One that is `snapshottable` runs
+    /// a module that exports all of its state.
+    pub fn instantiate(
+        module: &Arc<Module>,
+        snapshottable: bool,
+        (limits, config): (Limits, EngineConfig),
+    ) -> Result<Self, Error> {
         let runtime = runtime_of(module)?;
         let invocation = Invocation::new(limits, runtime.ceilings());
         let config = allocate_for(config, &invocation.limits);
         let module = Arc::clone(module);
         let mut execution = Self::metered(&runtime, config.metering, &invocation);
         execution.module = Some(Arc::clone(&module));
+        execution.paced = Some(Paced::Making(Arc::clone(&module)));
         execution.work = Some(Box::pin(async move {
-            let live = instantiate(&module, config, &runtime, &invocation).await?;
+            let source = snapshottable.then(|| Arc::clone(&module));
+            let kind = if snapshottable { Kind::Instrumented } else { Kind::Loaded };
+            let live = instantiate((&module, kind), config, &runtime, &invocation).await?;
             store::end(&live.store, &invocation);
-            Ok(Product::Instance(Instance::new(live)))
+            Ok(Product::Instance(Instance::new(live, source)))
         }));
         Ok(execution)
     }
@@ -194,49 +228,126 @@ impl Execution {
         limits: Limits,
     ) -> Result<Self, Error> {
         let mut execution = Self::on(instance, limits)?;
-        execution.function = Some((Arc::clone(function), WARM));
-        let invocation = Arc::clone(&execution.invocation);
-        let function = Arc::clone(function);
-        let callee = instance.handle(member)?;
-        let mut lease = instance.lease()?;
-        execution.work = Some(Box::pin(async move {
-            invocation.turn.take().await;
-            let live = lease.live()?;
-            store::begin(&mut live.store, &invocation)?;
-            let result = live.call(callee, &function, args).await;
-            store::end(&live.store, &invocation);
-            lease.settle(&invocation, &result);
-            result.map(Product::Values)
-        }));
+        execution.paced = Some(Paced::Function(Arc::clone(function), WARM));
+        execution.leased(instance, OnLive::Call { member, function: Arc::clone(function), args })?;
         Ok(execution)
     }
 
-    /// One more instance in a live guest. What `module` imports from a registered name is bound to what that member
-    /// exports, functions from other names to the host, which `offers` some. Its start function runs under `limits`.
+    /// An access to an idle guest that may take time: growing a memory, making a reference.
+    pub fn access(instance: &Arc<Instance>, member: MemberId, access: Access, limits: Limits) -> Result<Self, Error> {
+        let mut execution = Self::on(instance, limits)?;
+        execution.leased(instance, OnLive::Access { member, access })?;
+        Ok(execution)
+    }
+
+    /// One more instance in a live guest, at the place that [`Instance::reserve`] gave. Each of the module's imports is
+    /// bound to its source. Its start function runs under `limits`.
     pub fn link(
         instance: &Arc<Instance>,
-        module: &Arc<Module>,
-        offers: impl Fn(&Import) -> bool,
+        member: MemberId,
+        (module, sources): (&Arc<Module>, Vec<Source>),
         limits: Limits,
     ) -> Result<Self, Error> {
         let mut execution = Self::on(instance, limits)?;
         let (runtime, config) = (runtime_of(module)?, instance.engine_for(module)?);
         let invocation = Arc::clone(&execution.invocation);
-        let offered = module.imports().iter().map(offers).collect();
         let (module, instance) = (Arc::clone(module), Arc::clone(instance));
         execution.work = Some(Box::pin(async move {
             let place = queue(runtime.ceilings(), module.weight(), &invocation).await?;
-            let joining = Joining { module: Runtime::variant(&module, config).await?, offered, place };
+            let module = Runtime::variant(&module, config).await?;
+            let joining = Joining { module, member, sources: sources.into() };
             let mut lease = instance.lease()?;
             invocation.turn.take().await;
+            invocation.set_lease(lease.number());
             let live = lease.live()?;
             store::begin(&mut live.store, &invocation)?;
-            let result = instance.join(live, joining).await;
+            let result = instance.join(live, joining, place).await;
             store::end(&live.store, &invocation);
             lease.settle(&invocation, &result);
             result.map(Product::Member)
         }));
         Ok(execution)
+    }
+
+    /// Makes a live instance anew, in its module's initial state, and with it the members that had joined. The guest that
+    /// was there gives its place up first.
+    pub fn reset(instance: &Arc<Instance>, limits: Limits) -> Result<Self, Error> {
+        let mut execution = Self::on(instance, limits)?;
+        let runtime = runtime_of(instance.module())?;
+        let invocation = Arc::clone(&execution.invocation);
+        let lease = match instance.lease_to_reset() {
+            Err(CallError::Busy) if !invocation.limits.wait.is_zero() => None,
+            lease => Some(lease?),
+        };
+        execution.wait_for_instance();
+        let instance = Arc::clone(instance);
+        execution.work = Some(Box::pin(async move {
+            let mut lease = match lease {
+                Some(lease) => lease,
+                None => queueing(&invocation, instance.queue_to_reset()).await?,
+            };
+            invocation.set_lease(lease.number());
+            lease.clear();
+            let module = instance.module();
+            let place = queue(runtime.ceilings(), module.weight(), &invocation).await?;
+            invocation.turn.take().await;
+            let live = try_instantiate(module, &runtime, &invocation, place).await;
+            lease.renew(live.map_err(|error| classify(error, &invocation, module))?);
+            for joining in instance.joinings() {
+                let place = queue(runtime.ceilings(), joining.module.weight(), &invocation).await?;
+                instance.join(lease.live()?, joining, place).await?;
+            }
+            store::end(&lease.live()?.store, &invocation);
+            lease.give_back(true);
+            Ok(Product::Reset)
+        }));
+        Ok(execution)
+    }
+
+    /// A module whose initial state is what this instance's is now, made on a thread of ours.
+    pub fn snapshot(instance: &Arc<Instance>, limits: Limits) -> Result<Self, Error> {
+        let mut execution = Self::on(instance, limits)?;
+        let runtime = runtime_of(instance.module())?;
+        let source = Arc::clone(instance.check_snapshot()?);
+        let lease = instance.lease()?;
+        let uses = instance.uses();
+        execution.work = Some(Box::pin(async move {
+            let snapshot = runtime.compute(move || snapshot::take(&source, lease)).await?;
+            snapshot.map(|wasm| Product::Snapshot(wasm, uses))
+        }));
+        Ok(execution)
+    }
+
+    /// Work on a live guest that this execution has leased, for whose turn it waits if its limits say so.
+    fn leased(&mut self, instance: &Arc<Instance>, work: OnLive) -> Result<(), Error> {
+        let lease = match instance.lease() {
+            Err(CallError::Busy) if !self.invocation.limits.wait.is_zero() => None,
+            lease => Some(lease?),
+        };
+        self.wait_for_instance();
+        let invocation = Arc::clone(&self.invocation);
+        let instance = Arc::clone(instance);
+        self.work = Some(Box::pin(async move {
+            let mut lease = match lease {
+                Some(lease) => lease,
+                None => Box::pin(queueing(&invocation, instance.queue())).await?,
+            };
+            invocation.turn.take().await;
+            invocation.set_lease(lease.number());
+            let live = lease.live()?;
+            store::begin(&mut live.store, &invocation)?;
+            let result = work.carry_out(&instance, live).await;
+            let live = lease.look()?;
+            store::end(&live.store, &invocation);
+            lease.settle(&invocation, &result);
+            result
+        }));
+        Ok(())
+    }
+
+    /// What this queues for is an instance that others use.
+    fn wait_for_instance(&mut self) {
+        self.patience = self.patience.take().map(|(until, _)| (until, CallError::Busy.into()));
     }
 
     /// An execution on a live guest, with no work yet.
@@ -249,6 +360,7 @@ impl Execution {
             Metering::Epoch => Self::metered(&*runtime_of(module)?, metering, &invocation),
         };
         execution.module = Some(Arc::clone(module));
+        execution.instance = Some(Arc::clone(instance));
         Ok(execution)
     }
 
@@ -273,9 +385,11 @@ impl Execution {
             work: None,
             invocation: Arc::clone(invocation),
             module: None,
+            instance: None,
+            cancel: None,
             ticker: None,
             metering,
-            function: None,
+            paced: None,
             patience: patience(ceilings, invocation),
             failure: None,
             slice: Duration::ZERO,
@@ -290,6 +404,22 @@ impl Execution {
         self.module.as_ref()
     }
 
+    /// The module whose import the open host call `serial` is.
+    pub fn importer(&self, serial: u64) -> Option<Arc<Module>> {
+        self.invocation.importer(serial).or_else(|| self.module.clone())
+    }
+
+    /// What the embedder keeps for a member of the live guest that this runs on.
+    pub fn kept(&self, member: MemberId) -> Option<HostRef> {
+        self.instance.as_ref()?.kept(member)
+    }
+
+    /// Lets `cancel` end this execution. To be called before the first step.
+    pub fn cancel_by(&mut self, cancel: &Arc<Cancel>) {
+        cancel.attach(&self.invocation);
+        self.cancel = Some(Arc::clone(cancel));
+    }
+
     /// Runs the guest until it ends, calls the host, waits, or has spent the lane's time.
     pub fn step(&mut self, lane: Lane) -> Step {
         // Each look at the clock is a twentieth of a short call, and a new execution is stepped at once.
@@ -298,8 +428,8 @@ impl Execution {
         self.seen = Instant::now();
         self.last_slice = self.seen.saturating_duration_since(began);
         self.slice += self.last_slice;
-        if let Some((function, which)) = &self.function {
-            let pace = &function.pace[*which];
+        if let Some(paced) = &self.paced {
+            let pace = paced.pace();
             match &step {
                 Step::Finished(_) => pace.observe(self.slice, self.invocation.peak_memory()),
                 Step::Yielded => pace.demote(),
@@ -322,7 +452,7 @@ impl Execution {
         invocation.enter(lane == Lane::Inline);
         loop {
             if let Some(error) = self.expired(now) {
-                return self.end(Err(error.into()));
+                return self.end(Err(error));
             }
             let Some(work) = &mut self.work else { return Step::Failed(self.ending()) };
             invocation.before_poll();
@@ -355,10 +485,13 @@ impl Execution {
         }
     }
 
-    /// Which limit on time has passed.
-    fn expired(&self, now: Instant) -> Option<LimitError> {
+    /// Why there is no time left.
+    fn expired(&self, now: Instant) -> Option<Error> {
         if now >= self.invocation.deadline {
-            return Some(self.invocation.time_error());
+            return Some(self.invocation.time_error().into());
+        }
+        if self.cancel.as_ref().is_some_and(|cancel| cancel.is_cancelled()) {
+            return Some(Error::Cancelled);
         }
         let (until, error) = self.patience.as_ref()?;
         (now >= *until && self.invocation.queueing()).then(|| error.clone())
@@ -382,6 +515,9 @@ impl Execution {
     /// Gives what is left of the work to the reaper: a suspended guest takes time to drop.
     fn bury(&mut self) {
         if let Some(work) = self.work.take() {
+            if let Some((instance, lease)) = self.instance.as_ref().zip(self.invocation.lease()) {
+                instance.poison(lease);
+            }
             reap((work, self.module.clone()));
         }
     }
@@ -393,6 +529,11 @@ impl Execution {
             Err(CallError::Busy) if self.work.is_none() => Ok(()),
             given => Ok(given?),
         }
+    }
+
+    /// Gives the execution up: what is left of the guest's call is unwound on the reaper's thread.
+    pub fn abandon(&mut self) {
+        let _ = self.end(Err(Error::Cancelled));
     }
 
     /// Arms `listener` for the wake-up of a waiting execution and gives the time until its deadline, or `None` where
@@ -410,8 +551,9 @@ impl Execution {
 
     /// Whether a command for the host call of `import` may be carried out on a normal scheduler: the guest is small, and
     /// so are the values that the function gives and the output that is handed over when the guest ends.
-    pub fn fits_inline(&self, import: u32) -> bool {
-        let import = self.module.as_ref().and_then(|module| module.imports().get(import as usize));
+    pub fn fits_inline(&self, (import, serial): (u32, u64)) -> bool {
+        let module = self.importer(serial);
+        let import = module.as_ref().and_then(|module| module.imports().get(import as usize));
         self.invocation.peak_memory() <= INLINE_MEMORY
             && self.invocation.output_bytes() <= INLINE_OUTPUT
             && !import.is_some_and(Import::gives_references)
@@ -428,7 +570,7 @@ impl Execution {
     }
 
     /// The output so far, taken.
-    pub fn take_output(&self) -> Vec<u8> {
+    pub fn take_output(&self) -> Output {
         self.invocation.take_output()
     }
 
@@ -467,7 +609,7 @@ impl Drop for Execution {
 impl From<Notice> for Step {
     fn from(notice: Notice) -> Self {
         match notice {
-            Notice::HostCall { importer, import, args, serial } => Step::HostCall { importer, import, args, serial },
+            Notice::HostCall { member, import, args, serial } => Step::HostCall { member, import, args, serial },
             Notice::Answer(answer) => Step::Answered(answer),
         }
     }
@@ -494,13 +636,67 @@ pub fn may_run_inline(function: &Function, instance: Option<&Instance>) -> bool 
     proven && !function.passes_references()
 }
 
+/// Whether a live instance of `module` may be made on a normal scheduler.
+pub fn may_instantiate_inline(module: &Module) -> bool {
+    module.pace.is_short()
+}
+
 fn runtime_of(module: &Arc<Module>) -> Result<Arc<Runtime>, Error> {
     module.runtime.upgrade().ok_or_else(|| Error::Internal("the runtime is gone".into()))
 }
 
-fn patience(ceilings: &Ceilings, invocation: &Invocation) -> Option<(Instant, LimitError)> {
+fn patience(ceilings: &Ceilings, invocation: &Invocation) -> Option<(Instant, Error)> {
     let wait = invocation.limits.wait;
-    (!wait.is_zero()).then(|| (later(invocation.started, wait), ceilings.full()))
+    (!wait.is_zero()).then(|| (later(invocation.started, wait), ceilings.full().into()))
+}
+
+/// Waits for a turn, for as long as the limits say.
+async fn queueing<T>(invocation: &Invocation, turn: impl Future<Output = T>) -> T {
+    invocation.set_queueing(true);
+    let turn = turn.await;
+    invocation.set_queueing(false);
+    turn
+}
+
+/// What an execution does with a live guest that it has leased.
+enum OnLive {
+    Call { member: MemberId, function: Arc<Function>, args: Vec<Value> },
+    Access { member: MemberId, access: Access },
+}
+
+impl OnLive {
+    async fn carry_out(self, instance: &Instance, live: &mut Live) -> Result<Product, Error> {
+        match self {
+            OnLive::Call { member, function, args } => {
+                live.call(instance.handle(member)?, &function, args).await.map(Product::Values)
+            }
+            // Boxed: a call's future would have to hold room for it.
+            OnLive::Access { member, access } => Box::pin(look(instance, member, live, access)).await,
+        }
+    }
+}
+
+async fn look(instance: &Instance, member: MemberId, live: &mut Live, access: Access) -> Result<Product, Error> {
+    let module = instance.member(member)?;
+    let handle = instance.handle(member)?.unwrap_or(live.instance);
+    let found = handle.get_export(&mut live.store, access.export(&module));
+    access.carry_out(&module, found, &mut live.store).await.map(Product::Answer)
+}
+
+/// Which form of a module a guest runs.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// As it was loaded.
+    Loaded,
+    /// Made fit for snapshots.
+    Instrumented,
+}
+
+async fn compiled((module, kind): (&Arc<Module>, Kind), config: EngineConfig) -> Result<Arc<Module>, Error> {
+    match kind {
+        Kind::Loaded => Runtime::variant(module, config).await,
+        Kind::Instrumented => Runtime::instrumented(module, config).await,
+    }
 }
 
 /// Limits beyond what a pool's slots hold need an engine without a pool.
@@ -516,10 +712,7 @@ async fn queue(ceilings: &Ceilings, weight: u32, invocation: &Invocation) -> Res
     match ceilings.try_place(weight) {
         // One that counts as more guests than there may be would only keep the others waiting behind it.
         Err(_) if !invocation.limits.wait.is_zero() && ceilings.could_hold(weight) => {
-            invocation.set_queueing(true);
-            let place = ceilings.place(weight).await;
-            invocation.set_queueing(false);
-            Ok(place?)
+            Ok(queueing(invocation, ceilings.place(weight)).await?)
         }
         place => Ok(place?),
     }
@@ -527,19 +720,19 @@ async fn queue(ceilings: &Ceilings, weight: u32, invocation: &Invocation) -> Res
 
 /// A fresh guest of `module` on an engine of `config`, or on its on-demand sibling while the pool is full.
 async fn instantiate(
-    module: &Arc<Module>,
+    (module, kind): (&Arc<Module>, Kind),
     config: EngineConfig,
     runtime: &Arc<Runtime>,
     invocation: &Arc<Invocation>,
 ) -> Result<Live, Error> {
     let place = queue(runtime.ceilings(), module.weight(), invocation).await?;
     invocation.turn.take().await;
-    let variant = Runtime::variant(module, config).await?;
+    let variant = compiled((module, kind), config).await?;
     match try_instantiate(&variant, runtime, invocation, place).await {
         Err(error) if error.is::<PoolFull>() || error.is::<wasmtime::PoolConcurrencyLimitError>() => {
             let place = queue(runtime.ceilings(), module.weight(), invocation).await?;
             let sibling = EngineConfig { allocation: Allocation::OnDemand, ..config };
-            let variant = Runtime::variant(module, sibling).await?;
+            let variant = compiled((module, kind), sibling).await?;
             let live = try_instantiate(&variant, runtime, invocation, place).await;
             live.map_err(|error| classify(error, invocation, &variant))
         }

@@ -1,14 +1,15 @@
 //! Host functions, from the guest's side: a call suspends the guest, tells the driver, and then serves the driver's
 //! commands with the `Caller` that it holds, one a poll, until the driver returns values or raises.
 
-use crate::error::{CallError, Error, LimitError, classify};
+use crate::access::Access;
+use crate::error::{Error, LimitError, classify};
 use crate::invocation::{Invocation, Notice};
 use crate::linker::Trampoline;
 use crate::module::Function;
 use crate::store::StoreData;
 use crate::value::Value;
 use std::sync::Arc;
-use wasmtime::{AsContextMut, Caller, Extern, Func, Memory, Val};
+use wasmtime::{AsContextMut, Caller, Extern, Func, Val};
 
 /// What the driver may ask of a suspended host call.
 #[derive(Debug)]
@@ -17,29 +18,8 @@ pub enum Command {
     Return(Vec<Value>),
     /// Unwind the guest.
     Raise,
-    /// Copy bytes out of a memory; `None` is the module's first exported memory.
-    Read {
-        /// The memory's export name.
-        memory: Option<String>,
-        /// First byte.
-        offset: u64,
-        /// How many.
-        length: u64,
-    },
-    /// Copy bytes into a memory.
-    Write {
-        /// The memory's export name.
-        memory: Option<String>,
-        /// First byte.
-        offset: u64,
-        /// What to write.
-        bytes: Vec<u8>,
-    },
-    /// A memory's size in bytes.
-    Size {
-        /// The memory's export name.
-        memory: Option<String>,
-    },
+    /// Look at the guest, or change something in it.
+    Access(Access),
     /// Call an export of the guest that is suspended.
     Call {
         /// The export.
@@ -54,13 +34,13 @@ pub enum Command {
 /// The answer to a command that does not end the host call.
 #[derive(Debug)]
 pub enum Answer {
-    /// To `Write`.
+    /// A change was made.
     Done,
-    /// To `Read`.
+    /// A piece of memory.
     Bytes(Vec<u8>),
-    /// To `Call`.
+    /// A call's results, or the value of a global or table element.
     Values(Vec<Value>),
-    /// To `Size` and `Fuel`.
+    /// A size, or fuel.
     Number(Option<u64>),
 }
 
@@ -73,9 +53,9 @@ pub(crate) async fn call(
 ) -> wasmtime::Result<()> {
     let invocation = Arc::clone(&caller.data().invocation);
     let args = params.iter().map(|value| Value::take(value, &mut caller)).collect::<wasmtime::Result<_>>()?;
-    let serial = invocation.open_host_call().map_err(Error::from)?;
+    let serial = invocation.open_host_call(trampoline.module.clone()).map_err(Error::from)?;
     invocation.turn.give_back();
-    let notice = Notice::HostCall { importer: trampoline.module.clone(), import: trampoline.import, args, serial };
+    let notice = Notice::HostCall { member: trampoline.member, import: trampoline.import, args, serial };
     let outcome = serve(&mut caller, trampoline, &invocation, notice).await;
     invocation.close_host_call();
     let values = outcome.ok_or(Error::Host)?;
@@ -109,7 +89,8 @@ async fn serve(
                 invocation.turn.give_back();
                 answer
             }
-            command => look(caller, trampoline, command),
+            Command::Access(wanted) => access(caller, trampoline, wanted).await,
+            Command::Fuel => Ok(Answer::Number(caller.get_fuel().ok())),
         };
         notice = Notice::Answer(answer);
     }
@@ -187,41 +168,9 @@ pub(crate) fn forget_exception(mut store: impl AsContextMut<Data = StoreData>, e
     }
 }
 
-/// The commands that only look at the guest.
-fn look(caller: &mut Caller<'_, StoreData>, trampoline: &Trampoline, command: Command) -> Result<Answer, Error> {
-    match command {
-        Command::Read { memory, offset, length } => {
-            let memory = find(caller, trampoline, memory)?;
-            let data = memory.data(&caller);
-            let range = range(offset, length, data.len())?;
-            Ok(Answer::Bytes(data[range].to_vec()))
-        }
-        Command::Write { memory, offset, bytes } => {
-            let memory = find(caller, trampoline, memory)?;
-            let data = memory.data_mut(caller);
-            let range = range(offset, bytes.len() as u64, data.len())?;
-            data[range].copy_from_slice(&bytes);
-            Ok(Answer::Done)
-        }
-        Command::Size { memory } => {
-            Ok(Answer::Number(Some(find(caller, trampoline, memory)?.data_size(&caller) as u64)))
-        }
-        Command::Fuel => Ok(Answer::Number(caller.get_fuel().ok())),
-        other => Err(Error::Internal(format!("not a look: {other:?}"))),
-    }
-}
-
-fn find(caller: &mut Caller<'_, StoreData>, trampoline: &Trampoline, name: Option<String>) -> Result<Memory, Error> {
-    let module = trampoline.module.as_ref().unwrap_or(&caller.data().module);
-    let name = name.or_else(|| module.default_memory().map(str::to_owned));
-    let name = name.unwrap_or_else(|| "memory".to_owned());
-    let memory = caller.get_export(&name).and_then(Extern::into_memory);
-    memory.ok_or_else(|| CallError::NoMemory(name).into())
-}
-
-/// The byte range, if it lies within `size`.
-pub(crate) fn range(offset: u64, length: u64, size: usize) -> Result<std::ops::Range<usize>, CallError> {
-    let end = offset.checked_add(length).filter(|end| *end <= size as u64);
-    let end = end.ok_or(CallError::OutOfBounds { offset, length, size: size as u64 })?;
-    Ok(offset as usize..end as usize)
+/// Carries out an access on an export of the module that made the host call.
+async fn access(caller: &mut Caller<'_, StoreData>, trampoline: &Trampoline, access: Access) -> Result<Answer, Error> {
+    let module = trampoline.importer(caller);
+    let found = caller.get_export(access.export(&module));
+    access.carry_out(&module, found, caller).await
 }

@@ -5,13 +5,14 @@
 
 use crate::error::{CallError, Error, Limit, LimitError};
 use crate::host::{Answer, Command};
+use crate::instance::MemberId;
 use crate::limits::{Ceilings, Limits};
 use crate::module::Module;
 use crate::value::Value;
 use parking_lot::Mutex;
 use quanta::Instant;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Weak};
 use std::task::{Poll, Wake};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -35,13 +36,15 @@ pub(crate) struct Invocation {
     hop: AtomicBool,
     /// Set while the call queues for a place among the live guests.
     queueing: AtomicBool,
+    /// The number of the lease that the call has on its instance; zero before, and for a guest of its own.
+    lease: AtomicU64,
     /// Set when a re-entrant call was cut off: what it left behind is not to be trusted.
     tainted: AtomicBool,
     peak_memory: AtomicU64,
     host_calls: AtomicU64,
     fuel_used: AtomicU64,
     refused: Mutex<Option<LimitError>>,
-    output: Mutex<Vec<u8>>,
+    output: Mutex<Output>,
     /// Of all output, also what has been taken.
     output_bytes: AtomicU64,
     mail: Mutex<Mail>,
@@ -49,12 +52,37 @@ pub(crate) struct Invocation {
     listener: Mutex<Option<Listener>>,
 }
 
+/// What a guest has put out, and where each piece of it ends.
+#[derive(Debug, Default)]
+pub struct Output {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Output {
+    fn put(&mut self, piece: &[u8]) {
+        self.bytes.extend_from_slice(piece);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// All of it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// One after the other, as they were put out.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        self.ends.iter().zip(starts).map(|(end, start)| &self.bytes[start..*end])
+    }
+}
+
 /// Called once when a waiting execution can go on.
 pub type Listener = Box<dyn FnOnce() + Send>;
 
 /// What the guest's side tells the driver.
 pub(crate) enum Notice {
-    HostCall { importer: Option<Arc<Module>>, import: u32, args: Vec<Value>, serial: u64 },
+    HostCall { member: MemberId, import: u32, args: Vec<Value>, serial: u64 },
     Answer(Result<Answer, Error>),
 }
 
@@ -64,8 +92,22 @@ struct Mail {
     command: Option<Command>,
     /// The innermost host call waits for a command. Otherwise it carries one out, or the guest runs.
     asking: bool,
-    open: Vec<u64>,
+    open: Vec<OpenCall>,
     serial: u64,
+}
+
+impl Mail {
+    /// Whether `serial` names the innermost open host call.
+    fn is_open(&self, serial: u64) -> bool {
+        self.open.last().is_some_and(|call| call.serial == serial)
+    }
+}
+
+/// A host call that has not returned yet.
+struct OpenCall {
+    serial: u64,
+    /// The module that imports the function, where it is not the guest's first.
+    importer: Option<Arc<Module>>,
 }
 
 /// `time` after `start`, or about a century where the clock does not go that far.
@@ -85,6 +127,7 @@ impl Invocation {
             inline: AtomicBool::new(false),
             hop: AtomicBool::new(false),
             queueing: AtomicBool::new(false),
+            lease: AtomicU64::new(0),
             tainted: AtomicBool::new(false),
             peak_memory: AtomicU64::new(0),
             host_calls: AtomicU64::new(0),
@@ -137,6 +180,10 @@ impl Invocation {
         self.refused.lock().clone()
     }
 
+    pub(crate) fn take_refused(&self) -> Option<LimitError> {
+        self.refused.lock().take()
+    }
+
     pub(crate) fn time_error(&self) -> LimitError {
         let millis = |duration: Duration| duration.as_millis() as u64;
         LimitError::new(Limit::Time, millis(self.limits.time), millis(self.started.elapsed()))
@@ -150,7 +197,7 @@ impl Invocation {
             return Err(LimitError::new(Limit::Output, self.limits.max_output, sum));
         }
         self.output_bytes.store(sum, Relaxed);
-        output.extend_from_slice(bytes);
+        output.put(bytes);
         Ok(())
     }
 
@@ -158,14 +205,14 @@ impl Invocation {
         self.output_bytes.load(Relaxed)
     }
 
-    pub(crate) fn take_output(&self) -> Vec<u8> {
+    pub(crate) fn take_output(&self) -> Output {
         std::mem::take(&mut self.output.lock())
     }
 
     // Host calls
 
     /// Counts a host call in and gives its serial number.
-    pub(crate) fn open_host_call(&self) -> Result<u64, LimitError> {
+    pub(crate) fn open_host_call(&self, importer: Option<Arc<Module>>) -> Result<u64, LimitError> {
         let calls = self.host_calls.load(Relaxed) + 1;
         if calls > self.limits.max_host_calls {
             return Err(LimitError::new(Limit::HostCalls, self.limits.max_host_calls, calls));
@@ -177,7 +224,7 @@ impl Invocation {
         }
         mail.serial += 1;
         let serial = mail.serial;
-        mail.open.push(serial);
+        mail.open.push(OpenCall { serial, importer });
         Ok(serial)
     }
 
@@ -186,14 +233,19 @@ impl Invocation {
     }
 
     pub(crate) fn is_open(&self, serial: u64) -> bool {
-        self.mail.lock().open.last() == Some(&serial)
+        self.mail.lock().is_open(serial)
+    }
+
+    /// The module whose import the open host call `serial` is, where that is not the guest's first.
+    pub(crate) fn importer(&self, serial: u64) -> Option<Arc<Module>> {
+        self.mail.lock().open.iter().find(|call| call.serial == serial)?.importer.clone()
     }
 
     /// Hands a command to the innermost open host call, which must be the one that `serial` names. It takes one at a time:
     /// a second, from another process while a re-entrant call goes on, would be answered in the place of the first.
     pub(crate) fn command(&self, serial: u64, command: Command) -> Result<(), CallError> {
         let mut mail = self.mail.lock();
-        if mail.open.last() != Some(&serial) {
+        if !mail.is_open(serial) {
             return Err(CallError::StaleContext);
         }
         if !std::mem::take(&mut mail.asking) {
@@ -251,6 +303,14 @@ impl Invocation {
         self.queueing.load(Relaxed)
     }
 
+    pub(crate) fn set_lease(&self, number: u64) {
+        self.lease.store(number, Relaxed);
+    }
+
+    pub(crate) fn lease(&self) -> Option<u64> {
+        Some(self.lease.load(Relaxed)).filter(|number| *number != 0)
+    }
+
     pub(crate) fn taint(&self) {
         self.tainted.store(true, Relaxed);
     }
@@ -283,6 +343,38 @@ impl Invocation {
     /// Takes the listener back. False: a wake-up has taken it already.
     pub(crate) fn unlisten(&self) -> bool {
         self.listener.lock().take().is_some()
+    }
+}
+
+/// Ends executions from outside: given to one before its first step, it makes the next step fail. Whoever holds it may
+/// do that, from any thread, also while a step runs; a waiting execution is woken for it.
+#[derive(Debug, Default)]
+pub struct Cancel {
+    cancelled: AtomicBool,
+    invocation: Mutex<Weak<Invocation>>,
+}
+
+impl Cancel {
+    /// Ends the execution that this was given to, and every one that it will be given to.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, SeqCst);
+        if let Some(invocation) = self.invocation.lock().upgrade() {
+            invocation.wake_by_ref();
+        }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Relaxed)
+    }
+
+    pub(crate) fn attach(&self, invocation: &Arc<Invocation>) {
+        *self.invocation.lock() = Arc::downgrade(invocation);
+    }
+}
+
+impl std::fmt::Debug for Invocation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Invocation").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 

@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 mod cache;
 pub mod engine;
 pub mod error;
@@ -22,16 +23,17 @@ pub mod host;
 pub mod instance;
 mod invocation;
 pub mod limits;
-mod linker;
+pub mod linker;
 pub mod module;
 pub mod reaper;
 pub mod runtime;
+mod snapshot;
 mod store;
 pub mod value;
 
 pub use cache::CacheStats;
 pub use error::Error;
-pub use invocation::Listener;
+pub use invocation::{Cancel, Listener, Output};
 
 /// The text of a caught panic.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -2,17 +2,17 @@
 //!
 //! A module whose imports are all functions is bound once, when it is compiled, to trampolines that ask the driver
 //! (`prepare`): one prepared instance then serves all calls, whatever functions they bring. A module that joins a live
-//! guest is bound at that time (`resolve`): an import from a registered name to what that member exports, a function from
-//! any other name to a trampoline of its own.
+//! guest is bound at that time (`resolve`), each import to what the embedder names as its [`Source`]: another member's
+//! export, or a trampoline of its own.
 
 use crate::engine::Engine;
 use crate::error::{Error, ImportProblem};
 use crate::host;
-use crate::instance::Members;
-use crate::limits::Place;
+use crate::instance::{MemberId, Members};
 use crate::module::{Import, Module, kind};
 use crate::store::{GuestStore, StoreData};
 use crate::value::{reference_name, signature, type_name};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use wasmtime::{Caller, Extern, ExternType, Func, FuncType, GlobalType, HeapType, InstancePre, Linker, MemoryType};
@@ -26,6 +26,8 @@ pub(crate) struct Trampoline {
     /// The importing module, where it joined a live guest. A guest's first module is its store's: a compiled module
     /// that owned itself would never be freed.
     pub(crate) module: Option<Arc<Module>>,
+    /// Which of the guest's members that is.
+    pub(crate) member: MemberId,
     /// The function's index in [`Module::imports`].
     pub(crate) import: u32,
     /// The types of its results.
@@ -33,8 +35,8 @@ pub(crate) struct Trampoline {
 }
 
 impl Trampoline {
-    fn new(module: Option<Arc<Module>>, import: u32, ty: &FuncType) -> Arc<Self> {
-        Arc::new(Self { module, import, results: ty.results().collect() })
+    fn new((module, member): (Option<Arc<Module>>, MemberId), import: u32, ty: &FuncType) -> Arc<Self> {
+        Arc::new(Self { module, member, import, results: ty.results().collect() })
     }
 
     /// The importing module.
@@ -81,17 +83,18 @@ fn unsatisfiable(module: &wasmtime::Module) -> Vec<ImportProblem> {
         module: import.module().to_owned(),
         name: import.name().to_owned(),
         wanted: describe(&import.ty()),
-        reason: "only functions can be given",
+        reason: "nothing to link it to: give an instance or a module that exports one".into(),
     };
     others.map(problem).collect()
 }
 
 fn problem(import: &Import, reason: &'static str) -> ImportProblem {
+    let reason = reason.into();
     ImportProblem { module: import.module.clone(), name: import.name.clone(), wanted: import.signature(), reason }
 }
 
 fn define(linker: &mut Linker<StoreData>, index: u32, import: &Import) -> Result<(), Error> {
-    let trampoline = Trampoline::new(None, index, &import.ty);
+    let trampoline = Trampoline::new((None, MemberId::FIRST), index, &import.ty);
     linker
         .func_new_async(&import.module, &import.name, import.ty.clone(), move |caller, params, results| {
             ask(&trampoline, caller, params, results)
@@ -100,13 +103,25 @@ fn define(linker: &mut Linker<StoreData>, index: u32, import: &Import) -> Result
         .map_err(Error::internal)
 }
 
+/// What one import of a joining module is bound to.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// The driver, who offers a function.
+    Host,
+    /// What another member of the guest exports under that name.
+    Export(MemberId, String),
+    /// Nothing, for this reason: the link fails, and names it beside what else is wrong.
+    Nothing(String),
+}
+
 /// A module that is to join a live guest.
+#[derive(Clone)]
 pub(crate) struct Joining {
     pub(crate) module: Arc<Module>,
-    /// Which of its imported functions the host offers.
-    pub(crate) offered: Vec<bool>,
-    /// A member maps as much memory as a guest of its own, and counts as one.
-    pub(crate) place: Place,
+    /// What it will be in the guest.
+    pub(crate) member: MemberId,
+    /// For each of its imports, in order.
+    pub(crate) sources: Arc<[Source]>,
 }
 
 /// Binds the imports of a module that joins a live guest, or names every one that cannot be.
@@ -118,15 +133,14 @@ pub(crate) fn resolve(
 ) -> Result<Vec<Extern>, Error> {
     let mut functions = 0..;
     let (mut found, mut problems) = (Vec::new(), Vec::new());
-    for import in joining.module.wasmtime.imports() {
+    for (index, import) in joining.module.wasmtime.imports().enumerate() {
         let wanted = import.ty();
         let function = wanted.func().and_then(|_| functions.next());
-        let answer = match members.named(import.module()) {
-            Some(member) => {
-                let instance = members.handle(member).unwrap_or(first);
-                exported(store, instance, import.name(), &wanted)
-            }
-            None => hosted(store, joining, function),
+        let answer = match joining.sources.get(index) {
+            Some(Source::Export(member, name)) => exported(store, members.handle(*member, first), name, &wanted),
+            Some(Source::Host) => hosted(store, joining, function),
+            Some(Source::Nothing(reason)) => Err(reason.clone().into()),
+            None => Err("missing".into()),
         };
         match answer {
             Ok(item) => found.push(item),
@@ -141,20 +155,24 @@ pub(crate) fn resolve(
     if problems.is_empty() { Ok(found) } else { Err(Error::Link(problems)) }
 }
 
+type Reason = Cow<'static, str>;
+
 fn exported(
     store: &mut GuestStore,
-    instance: wasmtime::Instance,
+    instance: Option<wasmtime::Instance>,
     name: &str,
     wanted: &ExternType,
-) -> Result<Extern, &'static str> {
+) -> Result<Extern, Reason> {
+    let instance = instance.ok_or("the member that should give it is gone")?;
     let found = instance.get_export(&mut *store, name).ok_or("missing")?;
-    if fits(wanted, &found, store) { Ok(found) } else { Err("wrong type") }
+    if fits(wanted, &found, store) { Ok(found) } else { Err("wrong type".into()) }
 }
 
-fn hosted(store: &mut GuestStore, joining: &Joining, function: Option<usize>) -> Result<Extern, &'static str> {
-    let index = function.filter(|index| joining.offered[*index]).ok_or("missing")?;
+fn hosted(store: &mut GuestStore, joining: &Joining, function: Option<usize>) -> Result<Extern, Reason> {
+    let index = function.ok_or("only functions can be given by the host")?;
     let ty = joining.module.imports()[index].ty.clone();
-    let trampoline = Trampoline::new(Some(Arc::clone(&joining.module)), index as u32, &ty);
+    let importer = (Some(Arc::clone(&joining.module)), joining.member);
+    let trampoline = Trampoline::new(importer, index as u32, &ty);
     let func = Func::new_async(store, ty, move |caller, params, results| ask(&trampoline, caller, params, results));
     Ok(func.into())
 }

@@ -6,6 +6,7 @@ use crate::execution::Pace;
 use crate::limits::Ceilings;
 use crate::linker::{self, Linked};
 use crate::runtime::Runtime;
+use crate::snapshot;
 use crate::store::StoreData;
 use crate::value::signature;
 pub use wasmtime::{ExternType, FuncType, GlobalType, MemoryType, Mutability, TableType};
@@ -54,7 +55,11 @@ pub struct Module {
     linked: Linked,
     functions: RwLock<HashMap<String, Arc<Function>, FastHasher>>,
     default_memory: Option<String>,
-    variants: Mutex<Vec<(EngineConfig, Arc<Module>)>>,
+    variants: Compilations,
+    /// The same modules made fit for snapshots.
+    instrumented: Compilations,
+    /// Of making live instances.
+    pub(crate) pace: Pace,
     /// Counts the modules of this process.
     serial: u64,
     code: CodeBytes,
@@ -305,6 +310,8 @@ impl Module {
             linked,
             functions: RwLock::default(),
             variants: Mutex::default(),
+            instrumented: Mutex::default(),
+            pace: Pace::default(),
             serial: NEXT_SERIAL.fetch_add(1, Relaxed),
             code: CodeBytes { bytes: 0, ceilings },
             runtime,
@@ -420,10 +427,23 @@ impl Module {
                 ty,
                 pace: Default::default(),
             }),
-            Some((other, _)) => {
-                Err(CallError::WrongExportKind { name: name.to_owned(), expected: "function", found: kind(&other) })
-            }
-            None => Err(self.no_such_export(name, "function")),
+            _ => Err(self.wrong_export(name, "function")),
+        }
+    }
+
+    /// The type of the exported global `name`.
+    pub fn global(&self, name: &str) -> Result<GlobalType, CallError> {
+        match self.wasmtime.get_export(name) {
+            Some(ExternType::Global(ty)) => Ok(ty),
+            _ => Err(self.wrong_export(name, "global")),
+        }
+    }
+
+    /// Why `name` is not of the kind that was `expected`.
+    pub(crate) fn wrong_export(&self, name: &str, expected: &'static str) -> CallError {
+        match self.wasmtime.get_export(name) {
+            Some(ty) => CallError::WrongExportKind { name: name.to_owned(), expected, found: kind(&ty) },
+            None => self.no_such_export(name, expected),
         }
     }
 
@@ -438,30 +458,49 @@ impl Module {
     /// The error that names the exports of the wanted kind.
     pub fn no_such_export(&self, name: &str, wanted: &'static str) -> CallError {
         let others = self.wasmtime.exports().filter(|export| kind(&export.ty()) == wanted);
+        let others = others.filter(|export| !export.name().starts_with(snapshot::PREFIX));
         let known = others.take(KNOWN_NAMES).map(|export| export.name().to_owned()).collect();
-        CallError::NoSuchExport { name: shorten(name), known }
+        CallError::NoSuchExport { name: shorten(name), expected: wanted, known }
     }
 
     /// This module compiled for another configuration, if that has been done already.
     pub(crate) fn variant(&self, config: &EngineConfig) -> Option<Arc<Module>> {
-        let variants = self.variants.lock();
-        variants.iter().find(|(known, _)| known == config).map(|(_, module)| Arc::clone(module))
+        kept(&self.variants, config)
     }
 
     pub(crate) fn keep_variant(&self, config: EngineConfig, module: &Arc<Module>) {
         // Two modules can be variants of each other. If each kept the other, neither would ever be freed: only the older
         // keeps the younger, and the younger asks the cache, from where the older cannot go without becoming young.
-        if module.serial < self.serial {
-            return;
+        if module.serial > self.serial {
+            keep(&self.variants, config, module);
         }
-        let mut variants = self.variants.lock();
-        // A host that goes through ever new stacks gets the latest few; what falls out is only recompiled.
-        const MOST: usize = 8;
-        if variants.len() == MOST {
-            variants.remove(0);
-        }
-        variants.push((config, Arc::clone(module)));
     }
+
+    /// This module made fit for snapshots and compiled for a configuration, if that has been done already.
+    pub(crate) fn instrumented(&self, config: &EngineConfig) -> Option<Arc<Module>> {
+        kept(&self.instrumented, config)
+    }
+
+    pub(crate) fn keep_instrumented(&self, config: EngineConfig, module: &Arc<Module>) {
+        keep(&self.instrumented, config, module);
+    }
+}
+
+type Compilations = Mutex<Vec<(EngineConfig, Arc<Module>)>>;
+
+fn kept(compilations: &Compilations, config: &EngineConfig) -> Option<Arc<Module>> {
+    let compilations = compilations.lock();
+    compilations.iter().find(|(known, _)| known == config).map(|(_, module)| Arc::clone(module))
+}
+
+/// A host that goes through ever new stacks gets the latest few; what falls out is only recompiled.
+fn keep(compilations: &Compilations, config: EngineConfig, module: &Arc<Module>) {
+    const MOST: usize = 8;
+    let mut compilations = compilations.lock();
+    if compilations.len() == MOST {
+        compilations.remove(0);
+    }
+    compilations.push((config, Arc::clone(module)));
 }
 
 /// The text format's word for a kind of import or export.

@@ -5,10 +5,12 @@ use crate::engine::{Allocation, Compiler, Engine, EngineConfig, Features, Meteri
 use crate::error::{Error, LoadError};
 use crate::limits::{Ceilings, NodeLimits};
 use crate::module::{Module, Order, Outline};
+use crate::snapshot;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
+use tokio::sync::oneshot;
 
 /// What a runtime is made with.
 #[derive(Debug, Clone)]
@@ -200,7 +202,10 @@ impl Runtime {
     }
 
     fn compile_now(self: &Arc<Self>, key: Key, source: Arc<[u8]>) -> Result<Module, Error> {
-        let wasm = to_binary(source)?;
+        self.compile_binary(key, to_binary(source)?)
+    }
+
+    fn compile_binary(self: &Arc<Self>, key: Key, wasm: Arc<[u8]>) -> Result<Module, Error> {
         let outline = Outline::read(&wasm)?;
         let mut config = key.config;
         if !outline.fits_pool() {
@@ -237,6 +242,42 @@ impl Runtime {
         let variant = runtime.begin(key, || Arc::clone(module.wasm())).end().await?;
         module.keep_variant(config, &variant);
         Ok(variant)
+    }
+}
+
+impl Runtime {
+    /// `module` made fit for snapshots, compiled for `config`. The module itself keeps it, not the cache.
+    pub(crate) async fn instrumented(module: &Arc<Module>, config: EngineConfig) -> Result<Arc<Module>, Error> {
+        if let Some(instrumented) = module.instrumented(&config) {
+            return Ok(instrumented);
+        }
+        let runtime = Weak::upgrade(&module.runtime).ok_or_else(|| Error::Internal("the runtime is gone".into()))?;
+        let (source, compiling) = (Arc::clone(module), Arc::clone(&runtime));
+        let job = move || {
+            let wasm = snapshot::instrument(&source)?;
+            // Its functions are known by the module that they come from.
+            let key = Key { digest: *source.digest(), config };
+            compiling.compile_binary(key, wasm.into()).map(Arc::new)
+        };
+        let instrumented = runtime.compute(job).await??;
+        module.keep_instrumented(config, &instrumented);
+        Ok(instrumented)
+    }
+
+    /// Runs `job` on a compiling thread, to its end even when nobody waits for it any more.
+    pub(crate) fn compute<T: Send + 'static, J: FnOnce() -> T + Send + 'static>(
+        &self,
+        job: J,
+    ) -> impl Future<Output = Result<T, Error>> + use<T, J> {
+        let (sender, result) = oneshot::channel();
+        let started = self.compiler.run(move || {
+            let made = catch_unwind(AssertUnwindSafe(job));
+            let _ = sender.send(made.map_err(|panic| Error::Internal(crate::panic_message(&*panic))));
+        });
+        async move {
+            started.map_err(|error| Error::Internal(format!("no compiling thread: {error}")))?;
+            result.await.unwrap_or_else(|_| Err(Error::Internal("the compiling thread is gone".into())))
+        }
     }
 }
 

@@ -62,6 +62,11 @@ impl fmt::Debug for Value {
 }
 
 impl Value {
+    /// Whether it is a reference that is not null.
+    pub(crate) fn is_reference(&self) -> bool {
+        matches!(self, Value::Extern(_) | Value::Func(_) | Value::Opaque(_))
+    }
+
     /// Takes a value out of its store.
     pub(crate) fn take(value: &Val, mut store: impl AsContextMut<Data = StoreData>) -> wasmtime::Result<Value> {
         Ok(match value {

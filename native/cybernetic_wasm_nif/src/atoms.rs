@@ -29,7 +29,16 @@ rustler::atoms! {
     read,
     write,
     size,
+    grow,
+    get_global,
+    set_global,
+    table_size,
+    table_get,
     call,
+    // Sources of imports
+    host,
+    export,
+    nothing,
     // Values
     nan,
     infinity,

@@ -1,6 +1,8 @@
 //! What Elixir holds references to. Destructors run on whichever scheduler collects garbage, so they only hand what they
 //! hold to the core's reaper.
 
+use crate::terms::kept::KeptTerm;
+use cybernetic_wasm_core::Cancel;
 use cybernetic_wasm_core::execution::Execution;
 use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::limits::Limits;
@@ -39,6 +41,13 @@ pub(crate) struct ExecutionResource(pub(crate) Mutex<Execution>, pub(crate) bool
 
 #[rustler::resource_impl]
 impl Resource for ExecutionResource {}
+
+/// Ends the executions that were begun with it, for the reason that it then keeps.
+#[derive(Default)]
+pub(crate) struct CancelResource(pub(crate) Arc<Cancel>, pub(crate) Mutex<Option<KeptTerm>>);
+
+#[rustler::resource_impl]
+impl Resource for CancelResource {}
 
 /// The limits of calls without options of their own.
 pub(crate) struct OptionsResource(pub(crate) Limits);

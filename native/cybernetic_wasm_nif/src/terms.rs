@@ -1,7 +1,9 @@
 //! Terms in and out.
 
+pub(crate) mod access;
 pub(crate) mod error;
 pub(crate) mod facts;
+pub(crate) mod kept;
 pub(crate) mod options;
 pub(crate) mod step;
 pub(crate) mod value;

@@ -246,7 +246,7 @@ defmodule Cybernetic.WASM.ExecutorTest do
             scheduling: [:fast, nil],
             metering: [:time],
             deterministic: [1],
-            imports: [[], nil, :env],
+            imports: [[nil], nil, "env", [%{} | %{}]],
             sandbox: ["pure", 1]
           ],
           value <- values do

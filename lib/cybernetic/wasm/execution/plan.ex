@@ -1,53 +1,167 @@
 defmodule Cybernetic.WASM.Execution.Plan do
   @moduledoc false
   # What a call's options come to: the limits and the engine as Rust takes them, how to schedule, and the host functions by
-  # the index of their import.
+  # the index of their import. A live instance keeps the plan that it was made with, and its calls narrow that.
 
-  alias Cybernetic.WASM.{Config, Limits, LinkError, Module, Native, Options, Sandbox}
+  alias Cybernetic.WASM.{
+    Config,
+    Limits,
+    Linker,
+    LinkError,
+    Module,
+    Native,
+    Options,
+    Sandbox,
+    Usage
+  }
 
-  defstruct native: nil, scheduling: :adaptive, functions: {}, names: {}, data: nil
+  # `native` is what Rust takes: the limits and engine, whether to tell the usage, and what can cancel the call.
+  defstruct native: nil,
+            limits: nil,
+            wait: 0,
+            engine: nil,
+            scheduling: :adaptive,
+            functions: {},
+            names: {},
+            data: nil,
+            # Where anything but functions of the host is imported: what each import is bound to.
+            sources: nil,
+            # What was given as `imports:`, for the words of a later error.
+            given: %{},
+            # Which of a guest's members the functions are for.
+            member: 0,
+            # The plan of the call, where this one is another member's for the time of a host call.
+            root: nil,
+            # Output is handed over piece by piece, between host calls.
+            stream: false,
+            # What ends the call from outside: `{cancel, reference}`.
+            cancel: nil
 
   @type t :: %__MODULE__{}
 
   @options [:imports, :sandbox, :scheduling, :metering, :deterministic, :wait, :data] ++
              Limits.option_names()
 
+  # What an engine was made for cannot be changed for one call on a live instance.
+  @narrowing @options -- [:metering, :deterministic, :max_stack, :sandbox]
+
+  @doc "The keys of a call's options."
+  @spec options() :: [atom]
+  def options, do: @options
+
   @doc "The plan of a call on `module` with these options."
   @spec new(Module.t(), keyword) :: {:ok, t} | {:error, LinkError.t()}
   def new(%{plan: %__MODULE__{} = plan}, []), do: {:ok, plan}
+  def new(module, opts), do: checked(module, Options.check!(opts, @options, "call option"))
 
-  def new(module, opts) do
-    opts = Options.check!(opts, @options, "call option")
+  @doc "The same of options that have been checked."
+  @spec checked(Module.t(), map) :: {:ok, t} | {:error, LinkError.t()}
+  def checked(%{plan: %__MODULE__{} = plan}, opts) when opts == %{}, do: {:ok, plan}
+
+  def checked(module, opts) do
     sandbox = Sandbox.resolve(opts)
     engine = engine(module.engine, opts, sandbox)
     refuse_fuel_without_metering!(engine, opts)
+    given = Linker.given(Map.get(opts, :imports, %{}))
 
-    with {:ok, functions, names} <- bind(module, Map.get(opts, :imports, %{})) do
+    with {:ok, bound} <- Linker.bind(module, given) do
       {:ok,
-       %__MODULE__{
-         native:
-           {{limits(sandbox.limits, Map.get(opts, :wait, 0)),
-             unless(engine == module.engine, do: engine)}, false},
+       pack(%__MODULE__{
+         limits: sandbox.limits,
+         wait: Map.get(opts, :wait, 0),
+         engine: unless(engine == module.engine, do: engine),
          scheduling: Map.get_lazy(opts, :scheduling, fn -> Config.get().scheduling end),
-         functions: functions,
-         names: names,
+         functions: bound.functions,
+         names: bound.names,
+         sources: bound.sources,
+         given: given,
          data: Map.get(opts, :data)
-       }}
+       })}
     end
   end
 
+  @doc "The plan of one call on an instance that was made with `plan`: its limits only narrow."
+  @spec narrow(t, Module.t(), keyword) :: {:ok, t} | {:error, LinkError.t()}
+  def narrow(plan, _module, []), do: {:ok, plan}
+
+  def narrow(plan, module, opts) do
+    opts = Options.check!(opts, @narrowing, "option of a call on an instance")
+    limits = Limits.narrow(plan.limits, Map.take(opts, Limits.keys()))
+
+    with {:ok, plan} <- rebind(plan, module, opts) do
+      {:ok,
+       pack(%{
+         plan
+         | limits: limits,
+           wait: Map.get(opts, :wait, plan.wait),
+           scheduling: Map.get(opts, :scheduling, plan.scheduling),
+           data: Map.get(opts, :data, plan.data)
+       })}
+    end
+  end
+
+  # Functions for this call alone, in the place of those that the instance was made with.
+  defp rebind(plan, module, %{imports: imports}) do
+    with {:ok, bound} <- Linker.bind(module, Linker.given([plan.given, imports])),
+         do: {:ok, %{plan | functions: bound.functions, names: bound.names}}
+  end
+
+  defp rebind(plan, _module, _opts), do: {:ok, plan}
+
   @doc "The same, kept by a module for its calls without options: what Rust takes is decoded once."
   @spec keep(t) :: t
-  def keep(%__MODULE__{native: {{limits, nil}, report}} = plan) do
-    %{plan | native: {Native.runtime_keep_limits(limits), report}}
+  def keep(%__MODULE__{engine: nil, native: {{limits, nil}, report, cancel}} = plan) do
+    %{plan | native: {Native.runtime_keep_limits(limits), report, cancel}}
   end
 
   def keep(plan), do: plan
+
+  @doc "The same, kept by an instance, whose engine is what it is."
+  @spec settle(t) :: t
+  def settle(%__MODULE__{native: {kept, false, nil}} = plan) when is_reference(kept), do: plan
+  def settle(plan), do: %{plan | native: nil, engine: nil} |> pack() |> keep()
 
   @doc "The same, for a call that tells what it used when it ends well. A failure always tells."
   @spec reporting(t) :: t
   def reporting(%__MODULE__{native: native} = plan),
     do: %{plan | native: put_elem(native, 1, true)}
+
+  @doc "The same, for a call that hands its output over while it runs."
+  @spec streaming(t) :: t
+  def streaming(plan), do: %{reporting(plan) | stream: true}
+
+  @doc "The same, for a call that `cancel` can end. A host function that awaits something is told by `reference`."
+  @spec cancelled_by(t, reference, reference) :: t
+  def cancelled_by(plan, cancel, reference),
+    do: %{plan | native: put_elem(plan.native, 2, cancel), cancel: {cancel, reference}}
+
+  @doc "What is left of the limits after parts of the call that used this much."
+  @spec spend(t, [Usage.t()]) :: t
+  def spend(plan, []), do: plan
+
+  def spend(plan, used) do
+    sum = fn key -> used |> Enum.map(&(Map.fetch!(&1, key) || 0)) |> Enum.sum() |> trunc() end
+
+    limits = %{
+      plan.limits
+      | fuel: max(plan.limits.fuel - sum.(:fuel), 1),
+        timeout: max(plan.limits.timeout - div(sum.(:wall_time), 1_000), 1),
+        max_host_calls: max(plan.limits.max_host_calls - sum.(:host_calls), 0)
+    }
+
+    pack(%{plan | limits: limits})
+  end
+
+  @doc "What answers the host calls of a member, as the guest keeps it for callers who only know another."
+  @spec host(t) :: term
+  def host(plan), do: {plan.functions, plan.names, plan.data}
+
+  @doc "The plan while `member`, for which the guest keeps `host`, is the one that calls."
+  @spec for_member(t, non_neg_integer, term) :: t
+  def for_member(plan, member, {functions, names, data}) do
+    root = plan.root || plan
+    %{plan | functions: functions, names: names, data: data, member: member, root: root}
+  end
 
   defp engine({metering, deterministic, off, _stack}, opts, sandbox) do
     {Map.get(opts, :metering, metering), deterministic or sandbox.deterministic, off,
@@ -61,87 +175,17 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   defp refuse_fuel_without_metering!(_engine, _opts), do: :ok
 
-  defp limits(limits, wait) do
-    {limits.fuel, limits.max_memory, limits.max_table_elements, limits.max_instances,
-     limits.timeout, limits.max_output, limits.max_host_calls, wait}
+  defp pack(%__MODULE__{limits: limits} = plan) do
+    limits =
+      {limits.fuel, limits.max_memory, limits.max_table_elements, limits.max_instances,
+       limits.timeout, limits.max_output, limits.max_host_calls, plan.wait}
+
+    {report, cancel} =
+      case plan.native do
+        nil -> {false, nil}
+        {_limits, report, cancel} -> {report, cancel}
+      end
+
+    %{plan | native: {{limits, plan.engine}, report, cancel}}
   end
-
-  # Binding
-
-  @missing "missing"
-  @most_named 10
-
-  defp bind(%{imports: [], unlinkable: []}, _given), do: {:ok, {}, {}}
-
-  defp bind(%{imports: imports, unlinkable: unlinkable}, given) do
-    bound = Enum.map(imports, &find(&1, given))
-
-    case unlinkable ++ for({:error, problem} <- bound, do: problem) do
-      [] ->
-        {:ok, List.to_tuple(bound),
-         imports |> Enum.map(&{elem(&1, 0), elem(&1, 1)}) |> List.to_tuple()}
-
-      problems ->
-        {:error, %LinkError{problems: problems |> Enum.uniq() |> name_given(given)}}
-    end
-  end
-
-  defp find({module, name, arity, results, signature}, given) do
-    problem = &{:error, %{module: module, name: name, wanted: signature, reason: &1}}
-
-    case given do
-      %{^module => %{^name => function}} when is_function(function, arity + 1) ->
-        {function, results}
-
-      %{^module => %{^name => function}} ->
-        problem.(wrong(function, arity))
-
-      %{^module => functions} when not is_map(functions) ->
-        problem.("the imports of this module are not a map")
-
-      %{} ->
-        problem.(@missing)
-    end
-  end
-
-  # A misspelt name, and an atom where a string is wanted, are seen beside what was given. Thousands of imports may be
-  # missing, so the names are put into words once.
-  defp name_given(problems, given) when given == %{}, do: problems
-
-  defp name_given(problems, given) do
-    modules = names(given)
-    functions = for {module, %{} = functions} <- given, into: %{}, do: {module, names(functions)}
-
-    Enum.map(problems, fn
-      %{reason: @missing, module: module} = problem ->
-        %{problem | reason: "#{@missing}; given #{where(functions, module, modules)}"}
-
-      problem ->
-        problem
-    end)
-  end
-
-  defp where(functions, module, modules) do
-    case functions do
-      %{^module => names} -> "for this module: #{names}"
-      %{} -> "modules: #{modules}"
-    end
-  end
-
-  defp names(given) when given == %{}, do: "none"
-
-  defp names(given) do
-    {named, others} = given |> Map.keys() |> Enum.split(@most_named)
-    more = if others == [], do: "", else: ", …"
-    Enum.map_join(named, ", ", &inspect(&1, limit: 5, printable_limit: 80)) <> more
-  end
-
-  defp wrong(function, arity) when is_function(function) do
-    {:arity, given} = Function.info(function, :arity)
-
-    "a function of #{arity + 1} arguments (context, then #{arity}) is needed, one of #{given} was given"
-  end
-
-  defp wrong(other, _arity),
-    do: "a function is needed, got: #{inspect(other, limit: 5, printable_limit: 80)}"
 end

@@ -576,7 +576,7 @@ fn names_of_any_letters_and_any_length_find_their_function() {
 
 #[test]
 fn a_name_that_was_asked_for_is_shortened_in_the_error() {
-    let Err(CallError::NoSuchExport { name, known }) = load(passing(), "(module)").function(&"🦀".repeat(100_000))
+    let Err(CallError::NoSuchExport { name, known, .. }) = load(passing(), "(module)").function(&"🦀".repeat(100_000))
     else {
         panic!("found")
     };

@@ -1,14 +1,15 @@
 //! Modules that join a live guest: what they are bound to, what a failed link says, and that the guest's limits hold for
 //! all of its members together.
 
-use crate::support::{Driver, HostCall, eventually, eventually_unused, instantiate, limits, load, number, own};
+use crate::support::{Driver, Guest, HostCall, eventually, eventually_unused, instantiate, limits, load, number, own};
 use crate::support::{own_node, shared, try_load};
 use cybernetic_wasm_core::Error;
+use cybernetic_wasm_core::access::Access;
 use cybernetic_wasm_core::engine::EngineConfig;
 use cybernetic_wasm_core::error::{CallError, Limit, LimitError};
 use cybernetic_wasm_core::execution::{Execution, Lane, Product, Step};
 use cybernetic_wasm_core::host::{Answer, Command};
-use cybernetic_wasm_core::instance::{Instance, MemberId};
+use cybernetic_wasm_core::instance::MemberId;
 use cybernetic_wasm_core::limits::Limits;
 use cybernetic_wasm_core::module::{Import, Module};
 use cybernetic_wasm_core::value::Value;
@@ -26,13 +27,13 @@ const BASE: &str = r#"(module
         (global.set $count (i32.add (global.get $count) (local.get 0)))
         (global.get $count)))"#;
 
-fn base() -> Arc<Instance> {
-    let guest = instantiate(&load(shared(), BASE), limits()).unwrap();
-    guest.register("base", MemberId::FIRST).unwrap();
+fn base() -> Guest {
+    let guest = Guest::from(instantiate(&load(shared(), BASE), limits()).unwrap());
+    guest.register("base", MemberId::FIRST);
     guest
 }
 
-fn link_within(guest: &Arc<Instance>, module: &Arc<Module>, limits: Limits) -> Result<MemberId, Error> {
+fn link_within(guest: &Guest, module: &Arc<Module>, limits: Limits) -> Result<MemberId, Error> {
     link_with(&Driver::default(), guest, module, (&|_| false, limits))
 }
 
@@ -40,21 +41,21 @@ type Offers<'a> = &'a dyn Fn(&Import) -> bool;
 
 fn link_with(
     driver: &Driver<'_>,
-    guest: &Arc<Instance>,
+    guest: &Guest,
     module: &Arc<Module>,
     (offers, limits): (Offers<'_>, Limits),
 ) -> Result<MemberId, Error> {
-    match driver.drive(&mut Execution::link(guest, module, offers, limits)?)? {
+    match driver.drive(&mut guest.link(module, offers, limits)?)? {
         Product::Member(member) => Ok(member),
         other => panic!("a link made {other:?}"),
     }
 }
 
-fn link(guest: &Arc<Instance>, source: &str) -> Result<MemberId, Error> {
+fn link(guest: &Guest, source: &str) -> Result<MemberId, Error> {
     link_within(guest, &load(shared(), source), limits())
 }
 
-fn call(guest: &Arc<Instance>, member: MemberId, name: &str, args: &[Value]) -> Result<Vec<Value>, Error> {
+fn call(guest: &Guest, member: MemberId, name: &str, args: &[Value]) -> Result<Vec<Value>, Error> {
     let function = guest.member(member)?.function(name)?;
     Driver::default().values(&mut Execution::call_member(guest, (member, &function), args.to_vec(), limits())?)
 }
@@ -86,8 +87,7 @@ fn members_can_build_on_members() {
     let guest = base();
     let middle =
         link(&guest, r#"(module (import "base" "bump" (func (param i32) (result i32))) (export "go" (func 0)))"#);
-    guest.register("middle", middle.unwrap()).unwrap();
-    assert_eq!(guest.named("middle"), Some(MemberId(1)));
+    guest.register("middle", middle.unwrap());
     let top = r#"(module (import "middle" "go" (func $go (param i32) (result i32)))
         (func (export "run") (result i32) (call $go (i32.const 9))))"#;
     let top = link(&guest, top).unwrap();
@@ -151,7 +151,11 @@ fn a_members_host_calls_name_it_and_see_its_memory() {
         (global $got (export "got") (mut i32) (i32.const 0))
         (func (global.set $got (call $shout (i32.const 3))))
         (start 2))"#;
-    let host = |call: &mut HostCall<'_>| match call.ask(Command::Read { memory: None, offset: 3, length: 3 }) {
+    let host = |call: &mut HostCall<'_>| match call.ask(Command::Access(Access::Read {
+        memory: None,
+        offset: 3,
+        length: 3,
+    })) {
         Ok(Answer::Bytes(bytes)) if bytes == b"hey" && call.import == 1 => Some(vec![Value::I32(5)]),
         other => panic!("{other:?}"),
     };
@@ -163,16 +167,15 @@ fn a_members_host_calls_name_it_and_see_its_memory() {
 #[test]
 fn a_host_call_tells_whose_import_it_is() {
     let first = load(shared(), r#"(module (import "host" "a" (func)) (export "a" (func 0)))"#);
-    let guest = instantiate(&first, limits()).unwrap();
+    let guest = Guest::from(instantiate(&first, limits()).unwrap());
     let second = load(shared(), r#"(module (import "host" "b" (func)) (export "b" (func 0)))"#);
     let member = link_with(&Driver::default(), &guest, &second, (&|_| true, limits())).unwrap();
-    for (member, name) in [(MemberId::FIRST, "a"), (member, "b")] {
-        let function = guest.member(member).unwrap().function(name).unwrap();
-        let mut execution = Execution::call_member(&guest, (member, &function), Vec::new(), limits()).unwrap();
-        let Step::HostCall { importer, import, serial, .. } = execution.step(Lane::Dirty) else {
-            panic!("no host call")
-        };
-        let module = importer.as_ref().or(execution.module()).unwrap();
+    for (id, name) in [(MemberId::FIRST, "a"), (member, "b")] {
+        let function = guest.member(id).unwrap().function(name).unwrap();
+        let mut execution = Execution::call_member(&guest, (id, &function), Vec::new(), limits()).unwrap();
+        let Step::HostCall { member, import, serial, .. } = execution.step(Lane::Dirty) else { panic!("no host call") };
+        assert_eq!(member, id);
+        let module = execution.importer(serial).unwrap();
         assert_eq!(module.imports()[import as usize].name, name);
         execution.command(serial, Command::Return(Vec::new())).unwrap();
         assert!(matches!(execution.step(Lane::Dirty), Step::Finished(_)));
@@ -197,7 +200,7 @@ fn limits_hold_for_all_members_together() {
 fn a_member_counts_among_the_nodes_live_instances() {
     let runtime = own_node(|node| node.max_live_instances = 2);
     let module = load(&runtime, "(module)");
-    let guest = instantiate(&module, limits()).unwrap();
+    let guest = Guest::from(instantiate(&module, limits()).unwrap());
     link_within(&guest, &module, limits()).unwrap();
     assert_eq!(runtime.stats().live_instances, 2);
     for _ in 0..2 {
@@ -243,7 +246,7 @@ fn an_exception_that_leaves_the_guest_is_not_thrown_again() {
     let source = r#"(module (tag $t (param i32))
         (func (export "throw") (throw $t (i32.const 1)))
         (func (export "trap") unreachable))"#;
-    let guest = instantiate(&load(shared(), source), limits()).unwrap();
+    let guest = Guest::from(instantiate(&load(shared(), source), limits()).unwrap());
     guest.survive_traps();
     let code = |name| match call(&guest, MemberId::FIRST, name, &[]) {
         Err(Error::Trap(trap)) => trap.code,
@@ -258,7 +261,7 @@ fn only_modules_for_the_same_kind_of_engine_join() {
     let config = shared().default_config();
     let strict = EngineConfig { deterministic: true, ..config };
     let module = try_load(shared(), "(module)", strict).unwrap();
-    let refused = Execution::link(&guest, &module, |_| false, limits()).map(|_| ());
+    let refused = guest.link(&module, |_| false, limits()).map(|_| ());
     assert!(matches!(refused, Err(Error::Call(CallError::OtherEngine { .. }))), "{refused:?}");
     // Another stack is no other kind: the module is compiled again, for the guest's.
     let deep = EngineConfig { max_stack: 2 * config.max_stack, ..config };
@@ -270,8 +273,8 @@ fn only_modules_for_the_same_kind_of_engine_join() {
 #[test]
 fn unknown_members_globals_and_names_are_told_apart() {
     let guest = base();
-    assert_eq!(guest.register("x", MemberId(1)), Err(CallError::NoSuchMember(1)));
-    assert_eq!(guest.named("x"), None);
+    assert_eq!(guest.member(MemberId(1)).unwrap_err(), CallError::NoSuchMember(1));
+    assert_eq!(guest.global(MemberId(1), "fixed").unwrap_err(), CallError::NoSuchMember(1).into());
     assert!(matches!(guest.global(MemberId::FIRST, "fixed"), Ok(Value::I32(7))));
     let unknown = guest.global(MemberId::FIRST, "nothing").unwrap_err();
     assert_eq!(unknown.to_string(), r#"no export named "nothing""#);
@@ -283,8 +286,8 @@ fn unknown_members_globals_and_names_are_told_apart() {
 fn a_guest_with_members_is_freed_with_its_last_reference() {
     let runtime = own(|_| {});
     let first = load(&runtime, r#"(module (import "host" "f" (func)) (memory (export "m") 1) (export "f" (func 0)))"#);
-    let guest = instantiate(&first, limits()).unwrap();
-    guest.register("first", MemberId::FIRST).unwrap();
+    let guest = Guest::from(instantiate(&first, limits()).unwrap());
+    guest.register("first", MemberId::FIRST);
     let source = r#"(module (import "first" "m" (memory 1)) (import "host" "g" (func)) (memory 1))"#;
     let second = load(&runtime, source);
     link_with(&Driver::default(), &guest, &second, (&|_| true, limits())).unwrap();

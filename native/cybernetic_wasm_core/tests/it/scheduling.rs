@@ -60,7 +60,7 @@ fn an_endless_guest_yields_under_either_metering_in_either_lane() {
 fn a_looping_start_function_yields_too() {
     let module = load(shared(), r#"(module (func $spin (loop br 0)) (start $spin))"#);
     for lane in LANES {
-        let mut execution = Execution::instantiate(&module, (limits(), *module.requested())).unwrap();
+        let mut execution = Execution::instantiate(&module, false, (limits(), *module.requested())).unwrap();
         assert!((0..5).all(|_| yields(&mut execution, lane)));
     }
 }

@@ -2,18 +2,22 @@
 //! would, on lanes in turn, answering host calls.
 
 use cybernetic_wasm_core::Error;
+use cybernetic_wasm_core::access::Access;
 use cybernetic_wasm_core::engine::EngineConfig;
 use cybernetic_wasm_core::execution::{Execution, Lane, Product, Step, Usage};
 use cybernetic_wasm_core::host::{Answer, Command};
-use cybernetic_wasm_core::instance::Instance;
+use cybernetic_wasm_core::instance::{Instance, MemberId};
 use cybernetic_wasm_core::limits::{Limits, NodeLimits};
-use cybernetic_wasm_core::module::Module;
+use cybernetic_wasm_core::linker::Source;
+use cybernetic_wasm_core::module::{Import, Module};
 use cybernetic_wasm_core::runtime::{Runtime, Settings};
 use cybernetic_wasm_core::value::Value;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::fmt::Debug;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
@@ -111,6 +115,60 @@ pub(crate) fn call_on(instance: &Arc<Instance>, name: &str, args: &[Value]) -> R
     Driver::default().values(&mut start_on(instance, name, args, limits())?)
 }
 
+/// A live guest whose members find each other by the names that they are registered under, as the official scripts have it.
+pub(crate) struct Guest {
+    instance: Arc<Instance>,
+    names: RefCell<HashMap<String, MemberId>>,
+}
+
+impl Deref for Guest {
+    type Target = Arc<Instance>;
+
+    fn deref(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+}
+
+impl From<Arc<Instance>> for Guest {
+    fn from(instance: Arc<Instance>) -> Self {
+        Self { instance, names: RefCell::default() }
+    }
+}
+
+impl Guest {
+    pub(crate) fn register(&self, name: &str, member: MemberId) {
+        self.names.borrow_mut().insert(name.to_owned(), member);
+    }
+
+    /// A link that binds imports from registered names to those members, and the functions that are offered to the host.
+    pub(crate) fn link(
+        &self,
+        module: &Arc<Module>,
+        offers: impl Fn(&Import) -> bool,
+        limits: Limits,
+    ) -> Result<Execution, Error> {
+        let names = self.names.borrow();
+        let mut functions = module.imports().iter();
+        let sources = module.import_types().map(|(from, name, ty)| {
+            let function = ty.func().and_then(|_| functions.next());
+            match names.get(&from) {
+                Some(member) => Source::Export(*member, name),
+                None if function.is_some_and(&offers) => Source::Host,
+                None => Source::Nothing("missing".to_owned()),
+            }
+        });
+        Execution::link(&self.instance, self.instance.reserve(), (module, sources.collect()), limits)
+    }
+
+    pub(crate) fn global(&self, member: MemberId, name: &str) -> Result<Value, Error> {
+        match self.instance.access(member, Access::GetGlobal { name: name.to_owned() }) {
+            Ok(Ok(Answer::Values(values))) => Ok(values[0].clone()),
+            Ok(Err(error)) => Err(error),
+            other => panic!("a global is {other:?}"),
+        }
+    }
+}
+
 /// Answers a host call with its results, or with `None` to raise.
 pub(crate) type Host<'a> = dyn Fn(&mut HostCall<'_>) -> Option<Vec<Value>> + 'a;
 
@@ -199,7 +257,7 @@ impl<'a> Driver<'a> {
     }
 
     pub(crate) fn instance(&self, module: &Arc<Module>, limits: Limits) -> Result<Arc<Instance>, Error> {
-        match self.drive(&mut Execution::instantiate(module, (limits, *module.requested()))?)? {
+        match self.drive(&mut Execution::instantiate(module, false, (limits, *module.requested()))?)? {
             Product::Instance(instance) => Ok(instance),
             other => panic!("an instantiation made {other:?}"),
         }

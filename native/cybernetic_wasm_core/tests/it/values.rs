@@ -6,6 +6,7 @@ use crate::support::{
     to_host_call,
 };
 use cybernetic_wasm_core::Error;
+use cybernetic_wasm_core::access::Access;
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::{Execution, Lane, Step};
 use cybernetic_wasm_core::host::Command;
@@ -360,7 +361,7 @@ fn an_execution_does_not_run_with_arguments_missing_or_left_over() {
 #[test]
 fn an_unknown_export_is_refused_with_the_known_functions_listed() {
     let refused = load(shared(), IDENTITIES).function("process").unwrap_err();
-    let CallError::NoSuchExport { name, known } = refused else { panic!("{refused:?}") };
+    let CallError::NoSuchExport { name, known, .. } = refused else { panic!("{refused:?}") };
     assert_eq!(name, "process");
     assert_eq!(known, ["i32", "i64", "f32", "f64", "v128", "externref", "funcref", "nothing", "turned"]);
 }
@@ -447,9 +448,9 @@ fn memory_is_read_and_written_within_its_bounds_and_nowhere_else() {
             other => panic!("{other:?}"),
         }
     };
-    let write = |offset, bytes: &[u8]| Command::Write { memory: None, offset, bytes: bytes.to_vec() };
-    let read = |offset, length| Command::Read { memory: None, offset, length };
-    assert_eq!(ask(Command::Size { memory: None }).unwrap(), "Number(Some(65536))");
+    let write = |offset, bytes: &[u8]| Command::Access(Access::Write { memory: None, offset, bytes: bytes.to_vec() });
+    let read = |offset, length| Command::Access(Access::Read { memory: None, offset, length });
+    assert_eq!(ask(Command::Access(Access::Size { memory: None })).unwrap(), "Number(Some(65536))");
     assert_eq!(ask(write(65_533, b"abc")).unwrap(), "Done");
     assert_eq!(ask(read(65_533, 3)).unwrap(), "Bytes([97, 98, 99])");
     assert_eq!(ask(read(65_536, 0)).unwrap(), "Bytes([])");
@@ -458,7 +459,7 @@ fn memory_is_read_and_written_within_its_bounds_and_nowhere_else() {
         assert_eq!(refused, CallError::OutOfBounds { offset, length, size: 65_536 }.into());
     }
     assert!(matches!(ask(write(65_534, b"abc")), Err(Error::Call(CallError::OutOfBounds { .. }))));
-    let nowhere = ask(Command::Size { memory: Some("heap".into()) }).unwrap_err();
+    let nowhere = ask(Command::Access(Access::Size { memory: Some("heap".into()) })).unwrap_err();
     assert_eq!(nowhere, CallError::NoMemory("heap".into()).into());
 }
 

@@ -1,15 +1,16 @@
 //! Calls in a fresh instance, and the steps of any execution.
 
-use crate::resources::{ExecutionResource, ModuleResource};
+use crate::resources::{CancelResource, ExecutionResource, ModuleResource};
+use crate::terms::kept::KeptTerm;
 use crate::terms::options::CallOptions;
 use crate::terms::step::{Handle, decode_command, step};
 use crate::terms::value::Terms;
-use crate::terms::{error, exported_function, value};
+use crate::terms::{binary, error, exported_function, value};
 use crate::{atoms, courier};
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::{Execution, Lane, may_run_inline};
-use cybernetic_wasm_core::instance::Instance;
+use cybernetic_wasm_core::instance::{Instance, MemberId};
 use cybernetic_wasm_core::module::{Function, Module};
 use rustler::{Atom, Binary, Encoder, Env, NifResult, Reference, ResourceArc, Term};
 use std::sync::Arc;
@@ -31,10 +32,18 @@ pub(super) fn belongs_on_dirty(scheduling: Atom, function: &Function, instance: 
     scheduling == atoms::dirty() || (scheduling == atoms::adaptive() && !may_run_inline(function, instance))
 }
 
-/// `report` is the call's option.
-pub(super) fn started<'a>(env: Env<'a>, execution: Result<Execution, Error>, report: bool, lane: Lane) -> Term<'a> {
+/// Takes the first step of an execution, or says why there is none.
+pub(super) fn started<'a>(
+    env: Env<'a>,
+    execution: Result<Execution, Error>,
+    options: &CallOptions,
+    lane: Lane,
+) -> Term<'a> {
     match execution {
-        Ok(execution) => step(env, Handle::New(execution, report), lane),
+        Ok(mut execution) => {
+            options.prepare(&mut execution);
+            step(env, Handle::New(execution, options.report), lane)
+        }
         Err(failure) => error::refused(env, failure),
     }
 }
@@ -43,10 +52,10 @@ fn call(
     module: &Arc<Module>,
     function: &Arc<Function>,
     args: &Terms<'_>,
-    options: CallOptions,
+    options: &CallOptions,
 ) -> Result<Execution, Error> {
     let config = options.engine.unwrap_or(*module.requested());
-    Execution::call(module, function, values(function, args)?, (options.limits, config))
+    Execution::call(module, function, values(function, args)?, (options.limits.clone(), config))
 }
 
 #[rustler::nif]
@@ -60,10 +69,7 @@ fn execution_call<'a>(
 ) -> Term<'a> {
     match find(&module.0, &name, arguments.len()) {
         Ok(function) if belongs_on_dirty(scheduling, &function, None) => atoms::dirty().encode(env),
-        Ok(function) => {
-            let report = options.report;
-            started(env, call(&module.0, &function, &arguments, options), report, Lane::Inline)
-        }
+        Ok(function) => started(env, call(&module.0, &function, &arguments, &options), &options, Lane::Inline),
         Err(failure) => error::refused(env, failure),
     }
 }
@@ -77,9 +83,8 @@ fn execution_call_dirty<'a>(
     options: CallOptions,
 ) -> Term<'a> {
     let function = find(&module.0, &name, arguments.len());
-    let report = options.report;
-    let execution = function.and_then(|function| call(&module.0, &function, &arguments, options));
-    started(env, execution, report, Lane::Dirty)
+    let execution = function.and_then(|function| call(&module.0, &function, &arguments, &options));
+    started(env, execution, &options, Lane::Dirty)
 }
 
 #[rustler::nif]
@@ -117,10 +122,11 @@ fn command<'a>(
     lane: Lane,
 ) -> NifResult<Term<'a>> {
     let Some(execution) = resource.0.try_lock() else { return Ok(error::refused(env, CallError::Busy)) };
-    if lane == Lane::Inline && !execution.fits_inline(import) {
+    if lane == Lane::Inline && !execution.fits_inline((import, serial)) {
         return Ok(atoms::dirty().encode(env));
     }
-    let given = decode_command(&execution, import, command)?.and_then(|command| execution.command(serial, command));
+    let Some(importer) = execution.importer(serial) else { return Ok(error::refused(env, CallError::StaleContext)) };
+    let given = decode_command(&importer, import, command)?.and_then(|command| execution.command(serial, command));
     drop(execution);
     Ok(match given {
         Ok(()) => step(env, Handle::Known(resource), lane),
@@ -180,6 +186,52 @@ fn execution_emit_dirty<'a>(
     bytes: Binary<'a>,
 ) -> Term<'a> {
     emit(env, &execution, serial, &bytes)
+}
+
+/// What has been put out since the last time, piece by piece.
+#[rustler::nif]
+fn execution_take_output<'a>(env: Env<'a>, execution: ResourceArc<ExecutionResource>) -> Term<'a> {
+    let Some(execution) = execution.0.try_lock() else { return error::refused(env, CallError::Busy) };
+    let output = execution.take_output();
+    output.pieces().map(|piece| binary(env, piece)).collect::<Vec<_>>().encode(env)
+}
+
+/// Gives an execution up. Whoever steps it just now ends it all the same: by its cancellation, or by going away.
+#[rustler::nif]
+fn execution_abandon(execution: ResourceArc<ExecutionResource>) -> Atom {
+    if let Some(mut execution) = execution.0.try_lock() {
+        execution.abandon();
+    }
+    atoms::ok()
+}
+
+/// What is kept for a member of the live guest that this runs on: see `instance_keep`.
+#[rustler::nif]
+fn execution_kept<'a>(env: Env<'a>, execution: ResourceArc<ExecutionResource>, member: u32) -> Term<'a> {
+    let Some(execution) = execution.0.try_lock() else { return error::refused(env, CallError::Busy) };
+    let kept = execution.kept(MemberId(member));
+    let kept = kept.as_ref().and_then(|kept| kept.downcast_ref::<KeptTerm>());
+    kept.map_or_else(|| atoms::nil().encode(env), |kept| kept.load(env))
+}
+
+/// Something to end executions with from outside.
+#[rustler::nif]
+fn cancel_new(env: Env<'_>) -> Term<'_> {
+    ResourceArc::new(CancelResource::default()).encode(env)
+}
+
+/// Ends the executions that were begun with it. The first reason stays.
+#[rustler::nif]
+fn cancel_now(cancel: ResourceArc<CancelResource>, reason: Term<'_>) -> Atom {
+    cancel.1.lock().get_or_insert_with(|| KeptTerm::new(reason));
+    cancel.0.cancel();
+    atoms::ok()
+}
+
+/// Why; `nil` before.
+#[rustler::nif]
+fn cancel_reason<'a>(env: Env<'a>, cancel: ResourceArc<CancelResource>) -> Term<'a> {
+    cancel.1.lock().as_ref().map_or_else(|| atoms::nil().encode(env), |reason| reason.load(env))
 }
 
 /// Milliseconds until the deadline.

@@ -1,38 +1,167 @@
-//! Live instances.
+//! Live instances: making them, calling them, looking at them while they are idle.
 
 use super::execution::{belongs_on_dirty, find, started, values};
 use crate::atoms;
 use crate::resources::{InstanceResource, ModuleResource};
-use crate::terms::error;
+use crate::terms::kept::KeptTerm;
 use crate::terms::options::CallOptions;
+use crate::terms::step::encode_answer;
 use crate::terms::value::Terms;
+use crate::terms::{access, atom, error};
 use cybernetic_wasm_core::Error;
-use cybernetic_wasm_core::execution::{Execution, Lane};
-use cybernetic_wasm_core::instance::Instance;
-use cybernetic_wasm_core::module::Function;
-use rustler::{Atom, Binary, Encoder, Env, ResourceArc, Term};
+use cybernetic_wasm_core::execution::{Execution, Lane, may_instantiate_inline};
+use cybernetic_wasm_core::instance::{Instance, MemberId};
+use cybernetic_wasm_core::linker::Source;
+use cybernetic_wasm_core::module::{Function, Module};
+use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, ResourceArc, Term};
 use std::sync::Arc;
 
+type Handle = ResourceArc<InstanceResource>;
+
+// Making and ending
+
+fn new(module: &Arc<Module>, snapshottable: bool, options: &CallOptions) -> Result<Execution, Error> {
+    let config = options.engine.unwrap_or(*module.requested());
+    Execution::instantiate(module, snapshottable, (options.limits.clone(), config))
+}
+
+#[rustler::nif]
+fn instance_new<'a>(
+    env: Env<'a>,
+    module: ResourceArc<ModuleResource>,
+    snapshottable: bool,
+    options: CallOptions,
+    scheduling: Atom,
+) -> Term<'a> {
+    let proven = scheduling == atoms::adaptive() && may_instantiate_inline(&module.0);
+    match proven || scheduling == atoms::inline() {
+        true => started(env, new(&module.0, snapshottable, &options), &options, Lane::Inline),
+        false => atoms::dirty().encode(env),
+    }
+}
+
 #[rustler::nif(schedule = "DirtyCpu")]
-fn instance_new<'a>(env: Env<'a>, module: ResourceArc<ModuleResource>, options: CallOptions) -> Term<'a> {
-    let config = options.engine.unwrap_or(*module.0.requested());
-    started(env, Execution::instantiate(&module.0, (options.limits, config)), options.report, Lane::Dirty)
+fn instance_new_dirty<'a>(
+    env: Env<'a>,
+    module: ResourceArc<ModuleResource>,
+    snapshottable: bool,
+    options: CallOptions,
+) -> Term<'a> {
+    started(env, new(&module.0, snapshottable, &options), &options, Lane::Dirty)
+}
+
+/// `:dirty` where the guest's memory takes time to unmap.
+#[rustler::nif]
+fn instance_reset<'a>(env: Env<'a>, instance: Handle, options: CallOptions) -> Term<'a> {
+    match instance.0.is_small() {
+        true => started(env, Execution::reset(&instance.0, options.limits.clone()), &options, Lane::Inline),
+        false => atoms::dirty().encode(env),
+    }
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn instance_reset_dirty<'a>(env: Env<'a>, instance: Handle, options: CallOptions) -> Term<'a> {
+    started(env, Execution::reset(&instance.0, options.limits.clone()), &options, Lane::Dirty)
+}
+
+#[rustler::nif]
+fn instance_close<'a>(env: Env<'a>, instance: Handle) -> Term<'a> {
+    match instance.0.close() {
+        Ok(()) => atoms::ok().encode(env),
+        Err(failure) => error::refused(env, failure),
+    }
+}
+
+/// `:idle`, `:busy`, `:poisoned` or `:closed`.
+#[rustler::nif]
+fn instance_state(env: Env<'_>, instance: Handle) -> Term<'_> {
+    atom(env, instance.0.state())
+}
+
+#[rustler::nif]
+fn instance_survive_traps(instance: Handle) -> Atom {
+    instance.0.survive_traps();
+    atoms::ok()
+}
+
+// Members
+
+/// Keeps a place for a module that will be linked.
+#[rustler::nif]
+fn instance_reserve(instance: Handle) -> u32 {
+    instance.0.reserve().0
+}
+
+/// Keeps a term for a member: what answers its host calls.
+#[rustler::nif]
+fn instance_keep<'a>(env: Env<'a>, instance: Handle, member: u32, term: Term<'a>) -> Term<'a> {
+    match instance.0.keep(MemberId(member), Arc::new(KeptTerm::new(term))) {
+        Ok(()) => atoms::ok().encode(env),
+        Err(failure) => error::refused(env, failure),
+    }
+}
+
+/// Links a module into the guest. For each of its imports, in order: `:host`, `{:export, member, name}` or
+/// `{:nothing, reason}`.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn instance_link<'a>(
+    env: Env<'a>,
+    instance: Handle,
+    member: u32,
+    module: ResourceArc<ModuleResource>,
+    sources: Vec<Term<'a>>,
+    options: CallOptions,
+) -> NifResult<Term<'a>> {
+    let sources = sources.into_iter().map(source).collect::<NifResult<Vec<_>>>()?;
+    let linking = Execution::link(&instance.0, MemberId(member), (&module.0, sources), options.limits.clone());
+    Ok(started(env, linking, &options, Lane::Dirty))
+}
+
+fn source(term: Term<'_>) -> NifResult<Source> {
+    if term.decode::<Atom>().is_ok_and(|atom| atom == atoms::host()) {
+        return Ok(Source::Host);
+    }
+    if let Ok((tag, member, name)) = term.decode::<(Atom, u32, String)>()
+        && tag == atoms::export()
+    {
+        return Ok(Source::Export(MemberId(member), name));
+    }
+    let (tag, reason): (Atom, String) = term.decode()?;
+    if tag == atoms::nothing() { Ok(Source::Nothing(reason)) } else { Err(rustler::Error::BadArg) }
+}
+
+// Calls
+
+fn call(
+    instance: &Arc<Instance>,
+    (member, function): (MemberId, &Arc<Function>),
+    args: &Terms<'_>,
+    options: &CallOptions,
+) -> Result<Execution, Error> {
+    Execution::call_member(instance, (member, function), values(function, args)?, options.limits.clone())
+}
+
+fn find_on(instance: &Instance, member: u32, name: &[u8], given: usize) -> Result<Arc<Function>, Error> {
+    match MemberId(member) {
+        MemberId::FIRST => find(instance.module(), name, given),
+        member => find(&*instance.member(member)?, name, given),
+    }
 }
 
 #[rustler::nif]
 fn instance_call<'a>(
     env: Env<'a>,
-    instance: ResourceArc<InstanceResource>,
+    (instance, member): (Handle, u32),
     name: Binary<'a>,
     arguments: Terms<'a>,
     options: CallOptions,
     scheduling: Atom,
 ) -> Term<'a> {
-    match find(instance.0.module(), &name, arguments.len()) {
+    match find_on(&instance.0, member, &name, arguments.len()) {
         Ok(function) if belongs_on_dirty(scheduling, &function, Some(&instance.0)) => atoms::dirty().encode(env),
         Ok(function) => {
-            let report = options.report;
-            started(env, call(&instance.0, &function, &arguments, options), report, Lane::Inline)
+            let execution = call(&instance.0, (MemberId(member), &function), &arguments, &options);
+            started(env, execution, &options, Lane::Inline)
         }
         Err(failure) => error::refused(env, failure),
     }
@@ -41,22 +170,127 @@ fn instance_call<'a>(
 #[rustler::nif(schedule = "DirtyCpu")]
 fn instance_call_dirty<'a>(
     env: Env<'a>,
-    instance: ResourceArc<InstanceResource>,
+    (instance, member): (Handle, u32),
     name: Binary<'a>,
     arguments: Terms<'a>,
     options: CallOptions,
 ) -> Term<'a> {
-    let function = find(instance.0.module(), &name, arguments.len());
-    let report = options.report;
-    let execution = function.and_then(|function| call(&instance.0, &function, &arguments, options));
-    started(env, execution, report, Lane::Dirty)
+    let function = find_on(&instance.0, member, &name, arguments.len());
+    let execution =
+        function.and_then(|function| call(&instance.0, (MemberId(member), &function), &arguments, &options));
+    started(env, execution, &options, Lane::Dirty)
 }
 
-fn call(
-    instance: &Arc<Instance>,
-    function: &Arc<Function>,
-    args: &Terms<'_>,
+// Looking at an idle guest
+
+fn read<'a>(
+    env: Env<'a>,
+    (instance, member): (&Arc<Instance>, u32),
+    memory: Option<Binary<'a>>,
+    range: (u64, u64),
+) -> Term<'a> {
+    let bytes = access::memory_name(memory).and_then(|memory| {
+        let memory = (MemberId(member), memory.as_deref());
+        instance.read(memory, range, |bytes| Term::from(NewBinary::from_slice(env, bytes)))
+    });
+    bytes.unwrap_or_else(|failure| error::refused(env, failure))
+}
+
+#[rustler::nif]
+fn instance_read<'a>(
+    env: Env<'a>,
+    (instance, member): (Handle, u32),
+    memory: Option<Binary<'a>>,
+    range: (u64, u64),
+) -> Term<'a> {
+    read(env, (&instance.0, member), memory, range)
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn instance_read_dirty<'a>(
+    env: Env<'a>,
+    (instance, member): (Handle, u32),
+    memory: Option<Binary<'a>>,
+    range: (u64, u64),
+) -> Term<'a> {
+    read(env, (&instance.0, member), memory, range)
+}
+
+fn write<'a>(
+    env: Env<'a>,
+    (instance, member): (&Arc<Instance>, u32),
+    memory: Option<Binary<'a>>,
+    (offset, bytes): (u64, Binary<'a>),
+) -> Term<'a> {
+    let written = access::memory_name(memory)
+        .and_then(|memory| instance.write((MemberId(member), memory.as_deref()), offset, &bytes));
+    written.map_or_else(|failure| error::refused(env, failure), |()| atoms::ok().encode(env))
+}
+
+#[rustler::nif]
+fn instance_write<'a>(
+    env: Env<'a>,
+    (instance, member): (Handle, u32),
+    memory: Option<Binary<'a>>,
+    piece: (u64, Binary<'a>),
+) -> Term<'a> {
+    write(env, (&instance.0, member), memory, piece)
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn instance_write_dirty<'a>(
+    env: Env<'a>,
+    (instance, member): (Handle, u32),
+    memory: Option<Binary<'a>>,
+    piece: (u64, Binary<'a>),
+) -> Term<'a> {
+    write(env, (&instance.0, member), memory, piece)
+}
+
+/// Any other access: its answer, or the first step of an execution where it may take time.
+#[rustler::nif]
+fn instance_access<'a>(
+    env: Env<'a>,
+    (instance, member): (Handle, u32),
+    term: Term<'a>,
     options: CallOptions,
-) -> Result<Execution, Error> {
-    Execution::call_instance(instance, function, values(function, args)?, options.limits)
+) -> NifResult<Term<'a>> {
+    let module = match instance.0.member(MemberId(member)) {
+        Ok(module) => module,
+        Err(failure) => return Ok(error::refused(env, failure)),
+    };
+    let tag = rustler::types::tuple::get_tuple(term)?.first().ok_or(rustler::Error::BadArg)?.decode()?;
+    let access = match access::decode(&module, tag, term)?.ok_or(rustler::Error::BadArg)? {
+        Ok(access) => access,
+        Err(failure) => return Ok(error::refused(env, failure)),
+    };
+    Ok(match instance.0.access(MemberId(member), access) {
+        Ok(Ok(answer)) => (atoms::answer(), encode_answer(env, &answer)).encode(env),
+        Ok(Err(failure)) => error::refused(env, failure),
+        Err(access) => {
+            let execution = Execution::access(&instance.0, MemberId(member), access, options.limits.clone());
+            started(env, execution, &options, Lane::Inline)
+        }
+    })
+}
+
+// Snapshots
+
+/// The instance's state as a module in the binary format, and a number that [`instance_keep_fork`] takes.
+#[rustler::nif]
+fn instance_snapshot<'a>(env: Env<'a>, instance: Handle, options: CallOptions) -> Term<'a> {
+    started(env, Execution::snapshot(&instance.0, options.limits.clone()), &options, Lane::Inline)
+}
+
+/// The module of the last snapshot, if it is still what the instance's state is; else `nil`.
+#[rustler::nif]
+fn instance_fork(env: Env<'_>, instance: Handle) -> Term<'_> {
+    let module = instance.0.fork().map(|module| ResourceArc::new(ModuleResource(module)));
+    module.encode(env)
+}
+
+#[rustler::nif]
+fn instance_keep_fork(instance: Handle, uses: u64, module: ResourceArc<ModuleResource>) -> Atom {
+    instance.0.keep_fork(uses, &module.0);
+    atoms::ok()
 }

@@ -13,7 +13,7 @@ pub(crate) fn encode<'a>(env: Env<'a>, error: &Error) -> Term<'a> {
         Error::Call(error) => call(env, error),
         Error::Trap(trap) => self::trap(env, trap),
         Error::Limit(error) => limit(env, error),
-        Error::Host => Term::map_new(env),
+        Error::Host | Error::Cancelled => Term::map_new(env),
         Error::Internal(detail) => map(env, &[("detail", detail.encode(env))]),
     };
     (atom(env, error.kind()), fields).encode(env)
@@ -58,7 +58,7 @@ pub(crate) fn encode_problems<'a>(env: Env<'a>, problems: &[ImportProblem]) -> T
                 ("module", problem.module.encode(env)),
                 ("name", problem.name.encode(env)),
                 ("wanted", problem.wanted.encode(env)),
-                ("reason", problem.reason.encode(env)),
+                ("reason", problem.reason.as_ref().encode(env)),
             ],
         )
     };
@@ -68,8 +68,9 @@ pub(crate) fn encode_problems<'a>(env: Env<'a>, problems: &[ImportProblem]) -> T
 fn call<'a>(env: Env<'a>, error: &CallError) -> Term<'a> {
     let reason = |name| ("reason", atom(env, name));
     match error {
-        CallError::NoSuchExport { name, known } => {
-            map(env, &[reason("no_such_export"), ("export", name.encode(env)), ("known", known.encode(env))])
+        CallError::NoSuchExport { name, expected, known } => {
+            let names = [("export", name.encode(env)), ("known", known.encode(env))];
+            map(env, &[reason("no_such_export"), names[0], names[1], ("expected", expected.encode(env))])
         }
         CallError::WrongExportKind { name, expected, found } => {
             let kinds = [("expected", expected.encode(env)), ("given", found.encode(env))];
@@ -85,6 +86,20 @@ fn call<'a>(env: Env<'a>, error: &CallError) -> Term<'a> {
         }
         CallError::Busy => map(env, &[reason("busy")]),
         CallError::Poisoned => map(env, &[reason("poisoned")]),
+        CallError::Closed => map(env, &[reason("closed")]),
+        CallError::NoSnapshot(detail) => map(env, &[reason("no_snapshot"), ("detail", detail.encode(env))]),
+        CallError::CannotGrow { pages, maximum } => {
+            let numbers = [("given", pages.encode(env)), ("size", maximum.encode(env))];
+            map(env, &[reason("cannot_grow"), numbers[0], numbers[1]])
+        }
+        CallError::NoSuchElement { name, index, size } => {
+            let place = [("export", name.encode(env)), ("index", index.encode(env))];
+            map(env, &[reason("no_such_element"), place[0], place[1], ("size", size.encode(env))])
+        }
+        CallError::OtherEngine { ours, theirs } => {
+            let engines = [("expected", ours.encode(env)), ("given", theirs.encode(env))];
+            map(env, &[reason("other_engine"), engines[0], engines[1]])
+        }
         CallError::StaleContext => map(env, &[reason("stale_context")]),
         CallError::OutOfBounds { offset, length, size } => {
             let range = [("offset", offset.encode(env)), ("length", length.encode(env))];

@@ -1,11 +1,14 @@
 //! Limits, engine configurations and node settings, as Elixir's structs flatten them for the way here.
 
 use crate::atoms;
-use crate::resources::OptionsResource;
+use crate::resources::{CancelResource, OptionsResource};
+use cybernetic_wasm_core::Cancel;
 use cybernetic_wasm_core::engine::{Allocation, EngineConfig, Features, Metering};
+use cybernetic_wasm_core::execution::Execution;
 use cybernetic_wasm_core::limits::{Limits, NodeLimits};
 use cybernetic_wasm_core::runtime::Settings;
 use rustler::{Atom, Decoder, Error, NifMap, NifResult, NifTuple, ResourceArc, Term};
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(NifTuple)]
@@ -26,17 +29,29 @@ pub(crate) struct CallOptions {
     pub(crate) engine: Option<EngineConfig>,
     /// Whether to tell what the call used when it ends well; a failure always tells.
     pub(crate) report: bool,
+    /// What can end the call from outside.
+    cancel: Option<Arc<Cancel>>,
 }
 
-/// `{options, report}`, where the options are those that a module keeps, decoded once, or `{limits, engine}`.
+impl CallOptions {
+    /// Gives a new execution what of these options is not its limits.
+    pub(crate) fn prepare(&self, execution: &mut Execution) {
+        if let Some(cancel) = &self.cancel {
+            execution.cancel_by(cancel);
+        }
+    }
+}
+
+/// `{options, report, cancel}`, where the options are those that a module keeps, decoded once, or `{limits, engine}`.
 impl<'a> Decoder<'a> for CallOptions {
     fn decode(term: Term<'a>) -> NifResult<Self> {
-        let (options, report): (Term<'a>, bool) = term.decode()?;
+        let (options, report, cancel): (Term<'a>, bool, Option<ResourceArc<CancelResource>>) = term.decode()?;
+        let cancel = cancel.map(|cancel| Arc::clone(&cancel.0));
         if let Ok(kept) = options.decode::<ResourceArc<OptionsResource>>() {
-            return Ok(Self { limits: kept.0.clone(), engine: None, report });
+            return Ok(Self { limits: kept.0.clone(), engine: None, report, cancel });
         }
         let (limits, engine): (LimitsTuple, Option<EngineTuple>) = options.decode()?;
-        Ok(Self { limits: limits.into(), engine: engine.map(TryInto::try_into).transpose()?, report })
+        Ok(Self { limits: limits.into(), engine: engine.map(TryInto::try_into).transpose()?, report, cancel })
     }
 }
 

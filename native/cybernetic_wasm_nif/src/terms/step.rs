@@ -1,13 +1,14 @@
 //! Steps as tagged tuples, and commands from them.
 
 use super::value::Terms;
-use super::{binary, error, possible_name, value};
+use super::{access, binary, error, value};
 use crate::atoms;
 use crate::resources::{ExecutionResource, InstanceResource, ModuleResource};
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::{Execution, Lane, Product, Step};
 use cybernetic_wasm_core::host::{Answer, Command};
+use cybernetic_wasm_core::module::Module;
 use rustler::{Atom, Binary, Encoder, Env, NifResult, ResourceArc, Term};
 use std::time::Duration;
 
@@ -86,8 +87,10 @@ fn encode_product<'a>(env: Env<'a>, product: &Product) -> Term<'a> {
         Product::Values(values) => value::encode_results(env, values),
         Product::Instance(instance) => ResourceArc::new(InstanceResource(instance.clone())).encode(env),
         Product::Module(module) => ResourceArc::new(ModuleResource(module.clone())).encode(env),
-        #[allow(unreachable_patterns)]
-        _ => atoms::nil().encode(env),
+        Product::Member(member) => member.0.encode(env),
+        Product::Answer(answer) => encode_answer(env, answer),
+        Product::Snapshot(wasm, uses) => (binary(env, wasm), uses).encode(env),
+        Product::Reset => atoms::ok().encode(env),
     }
 }
 
@@ -95,23 +98,22 @@ fn encode_open<'a>(env: Env<'a>, resource: &ResourceArc<ExecutionResource>, step
     match step {
         Step::Yielded => (atoms::yielded(), resource).encode(env),
         Step::Waiting => (atoms::waiting(), resource).encode(env),
-        Step::HostCall { import, args, serial, .. } => {
-            (atoms::host_call(), resource, import, value::encode_all(env, &args), serial).encode(env)
+        Step::HostCall { member, import, args, serial } => {
+            (atoms::host_call(), resource, import, value::encode_all(env, &args), serial, member.0).encode(env)
         }
-        Step::Answered(Ok(answer)) => (atoms::answer(), encode_answer(env, answer)).encode(env),
+        Step::Answered(Ok(answer)) => (atoms::answer(), encode_answer(env, &answer)).encode(env),
         Step::Answered(Err(failure)) => error::refused(env, failure),
         Step::Finished(_) | Step::Failed(_) => atoms::nil().encode(env),
     }
 }
 
-fn encode_answer<'a>(env: Env<'a>, answer: Answer) -> Term<'a> {
+/// An answer as Elixir has it.
+pub(crate) fn encode_answer<'a>(env: Env<'a>, answer: &Answer) -> Term<'a> {
     match answer {
         Answer::Done => atoms::ok().encode(env),
-        Answer::Bytes(bytes) => binary(env, &bytes),
-        Answer::Values(values) => value::encode_results(env, &values),
+        Answer::Bytes(bytes) => binary(env, bytes),
+        Answer::Values(values) => value::encode_results(env, values),
         Answer::Number(number) => number.encode(env),
-        #[allow(unreachable_patterns)]
-        _ => atoms::nil().encode(env),
     }
 }
 
@@ -121,15 +123,15 @@ fn usage<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let output = match usage.output {
         0 => binary(env, b""),
-        _ => binary(env, &execution.take_output()),
+        _ => binary(env, execution.take_output().bytes()),
     };
     let fields =
         (usage.fuel, usage.peak_memory, micros(usage.wall), micros(usage.slice), usage.slices, usage.host_calls);
     (fields.0, fields.1, fields.2, fields.3, fields.4, fields.5, output).encode(env)
 }
 
-/// A command for the host call `serial` of `execution`.
-pub(crate) fn decode_command(execution: &Execution, import: u32, term: Term<'_>) -> NifResult<Result<Command, Error>> {
+/// A command for an open host call of one of `importer`'s imports.
+pub(crate) fn decode_command(importer: &Module, import: u32, term: Term<'_>) -> NifResult<Result<Command, Error>> {
     let tag: Atom = match term.decode::<Atom>() {
         Ok(atom) if atom == atoms::raise() => return Ok(Ok(Command::Raise)),
         Ok(atom) if atom == atoms::fuel() => return Ok(Ok(Command::Fuel)),
@@ -138,42 +140,24 @@ pub(crate) fn decode_command(execution: &Execution, import: u32, term: Term<'_>)
     };
     if tag == atoms::return_values() {
         let (_, values): (Atom, Terms<'_>) = term.decode()?;
-        return Ok(results(execution, import, &values).map(Command::Return));
-    }
-    if tag == atoms::read() {
-        let (_, memory, offset, length): (Atom, Option<Binary<'_>>, u64, u64) = term.decode()?;
-        return Ok(memory_name(memory).map(|memory| Command::Read { memory, offset, length }));
-    }
-    if tag == atoms::write() {
-        let (_, memory, offset, bytes): (Atom, Option<Binary<'_>>, u64, Binary<'_>) = term.decode()?;
-        return Ok(memory_name(memory).map(|memory| Command::Write { memory, offset, bytes: bytes.to_vec() }));
-    }
-    if tag == atoms::size() {
-        let (_, memory): (Atom, Option<Binary<'_>>) = term.decode()?;
-        return Ok(memory_name(memory).map(|memory| Command::Size { memory }));
+        return Ok(results(importer, import, &values).map(Command::Return));
     }
     if tag == atoms::call() {
         let (_, name, args): (Atom, Binary<'_>, Terms<'_>) = term.decode()?;
-        return Ok(reentry(execution, &name, &args));
+        return Ok(reentry(importer, &name, &args));
     }
-    Err(rustler::Error::BadArg)
+    let access = access::decode(importer, tag, term)?.ok_or(rustler::Error::BadArg)?;
+    Ok(access.map(Command::Access))
 }
 
-fn memory_name(name: Option<Binary<'_>>) -> Result<Option<String>, Error> {
-    let name = name.as_deref().map(possible_name).transpose();
-    Ok(name.map_err(CallError::NoMemory)?.map(str::to_owned))
-}
-
-fn results(execution: &Execution, import: u32, terms: &Terms<'_>) -> Result<Vec<value::Value>, Error> {
-    let module = execution.module().ok_or(CallError::StaleContext)?;
-    let import = module.imports().get(import as usize).ok_or(CallError::StaleContext)?;
+fn results(importer: &Module, import: u32, terms: &Terms<'_>) -> Result<Vec<value::Value>, Error> {
+    let import = importer.imports().get(import as usize).ok_or(CallError::StaleContext)?;
     import.check_results(terms.len())?;
     Ok(value::decode_all(terms, import.results())?)
 }
 
-fn reentry(execution: &Execution, name: &[u8], args: &Terms<'_>) -> Result<Command, Error> {
-    let module = execution.module().ok_or(CallError::StaleContext)?;
-    let function = super::exported_function(module, name)?;
+fn reentry(importer: &Module, name: &[u8], args: &Terms<'_>) -> Result<Command, Error> {
+    let function = super::exported_function(importer, name)?;
     function.check_arity(args.len())?;
     let args = value::decode_all(args, function.params().iter())?;
     Ok(Command::Call { function, args })

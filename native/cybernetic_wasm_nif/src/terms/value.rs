@@ -4,20 +4,16 @@
 //! and `{:f32_bits, n}` and `{:f64_bits, n}` keep any bit pattern. A `v128` is 16 bytes, little-endian. `nil` is null.
 
 use super::atom;
+use super::kept::KeptTerm;
 use crate::atoms;
 use crate::resources::FuncRefResource;
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::value::HostRef;
 pub(crate) use cybernetic_wasm_core::value::Value;
 use cybernetic_wasm_core::value::{HeapType, ValType, reference_name};
-use parking_lot::Mutex;
-use rustler::env::SavedTerm;
-use rustler::{Atom, Binary, Decoder, Encoder, Env, NifResult, OwnedEnv, ResourceArc, Term, TermType};
+use rustler::{Atom, Binary, Decoder, Encoder, Env, NifResult, ResourceArc, Term, TermType};
 use std::borrow::Borrow;
 use std::sync::Arc;
-
-/// An Elixir term in a guest's `externref`.
-struct HostTerm(Mutex<(OwnedEnv, SavedTerm)>);
 
 /// A list of arguments or results as Elixir gives it. One longer than any function takes is only counted.
 pub(crate) struct Terms<'a> {
@@ -53,7 +49,8 @@ pub(crate) fn decode_all(
     Ok(values)
 }
 
-fn decode(term: Term<'_>, ty: &ValType, index: usize) -> Result<Value, CallError> {
+/// Decodes one value of type `ty`; `index` says where it stands, for the error.
+pub(crate) fn decode(term: Term<'_>, ty: &ValType, index: usize) -> Result<Value, CallError> {
     let value = match ty {
         ValType::I32 => integer(term, i32::MIN.into(), u32::MAX.into()).map(|value| Value::I32(value as i32)),
         ValType::I64 => integer(term, i64::MIN.into(), u64::MAX.into()).map(|value| Value::I64(value as i64)),
@@ -119,9 +116,7 @@ fn reference(term: Term<'_>, heap: &HeapType, nullable: bool) -> Option<Value> {
         return Some(Value::Null);
     }
     if matches!(heap, HeapType::Extern) {
-        let env = OwnedEnv::new();
-        let term = env.save(term);
-        let host: HostRef = Arc::new(HostTerm(Mutex::new((env, term))));
+        let host: HostRef = Arc::new(KeptTerm::new(term));
         return Some(Value::Extern(host));
     }
     term.decode::<ResourceArc<FuncRefResource>>().ok().map(|func| Value::Func(func.0.clone()))
@@ -199,11 +194,8 @@ fn encode<'a>(env: Env<'a>, value: &Value) -> Term<'a> {
         Value::F64(bits) => encode_f64(env, *bits),
         Value::V128(value) => super::binary(env, &value.to_le_bytes()),
         Value::Null => atoms::nil().encode(env),
-        Value::Extern(host) => match host.downcast_ref::<HostTerm>() {
-            Some(HostTerm(host)) => {
-                let (inner, term) = &*host.lock();
-                inner.run(|inner| term.load(inner).in_env(env))
-            }
+        Value::Extern(host) => match host.downcast_ref::<KeptTerm>() {
+            Some(term) => term.load(env),
             None => atom(env, "externref"),
         },
         Value::Func(func) => ResourceArc::new(FuncRefResource(func.clone())).encode(env),

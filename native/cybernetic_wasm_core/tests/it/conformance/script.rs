@@ -1,12 +1,12 @@
 //! One script: a live guest that begins with the module `spectest`, and that the script's own modules join.
 
 use super::pattern;
-use crate::support::Driver;
+use crate::support::{Driver, Guest};
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::engine::EngineConfig;
 use cybernetic_wasm_core::error::{Limit, LimitError};
 use cybernetic_wasm_core::execution::{Execution, Product};
-use cybernetic_wasm_core::instance::{Instance, MemberId};
+use cybernetic_wasm_core::instance::MemberId;
 use cybernetic_wasm_core::limits::Limits;
 use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::runtime::Runtime;
@@ -114,7 +114,7 @@ fn limits() -> Limits {
 struct Script<'a> {
     runtime: &'a Arc<Runtime>,
     config: EngineConfig,
-    guest: Arc<Instance>,
+    guest: Guest,
     current: MemberId,
     named: HashMap<String, MemberId>,
     definitions: HashMap<Option<String>, Arc<Module>>,
@@ -129,10 +129,11 @@ impl<'a> Script<'a> {
         let mut report = Report::default();
         let spectest = drive(&mut report, Execution::load(runtime, SPECTEST.as_bytes(), config));
         let Ok(Product::Module(spectest)) = spectest else { panic!("spectest does not load: {spectest:?}") };
-        let guest = drive(&mut report, Execution::instantiate(&spectest, (limits(), config)).unwrap());
+        let guest = drive(&mut report, Execution::instantiate(&spectest, false, (limits(), config)).unwrap());
         let Ok(Product::Instance(guest)) = guest else { panic!("spectest does not start: {guest:?}") };
         guest.survive_traps();
-        guest.register("spectest", MemberId::FIRST).unwrap();
+        let guest = Guest::from(guest);
+        guest.register("spectest", MemberId::FIRST);
         let (named, definitions) = (HashMap::new(), HashMap::new());
         Self { runtime, config, guest, current: MemberId::FIRST, named, definitions, report }
     }
@@ -183,7 +184,7 @@ impl<'a> Script<'a> {
     }
 
     fn link(&mut self, module: &Arc<Module>) -> Result<Result<MemberId, Error>, String> {
-        let execution = Execution::link(&self.guest, module, |_| false, limits()).map_err(|error| error.to_string())?;
+        let execution = self.guest.link(module, |_| false, limits()).map_err(|error| error.to_string())?;
         match drive(&mut self.report, execution) {
             Ok(Product::Member(member)) => Ok(Ok(member)),
             Ok(other) => Err(format!("a link made {other:?}")),
@@ -220,7 +221,8 @@ impl<'a> Script<'a> {
 
     fn register(&mut self, name: &str, module: Option<Id<'_>>) -> Result<(), String> {
         let member = self.find(module)?;
-        self.guest.register(name, member).map_err(|error| error.to_string())
+        self.guest.register(name, member);
+        Ok(())
     }
 
     fn find(&self, module: Option<Id<'_>>) -> Result<MemberId, String> {

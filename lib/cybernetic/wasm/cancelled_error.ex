@@ -1,0 +1,21 @@
+defmodule Cybernetic.WASM.CancelledError do
+  @moduledoc """
+  A call was cancelled: see `Cybernetic.WASM.Executor.cancel/3`. The guest was unwound.
+
+    * `reason` - what the one who cancelled gave
+    * `usage` - what the call had used, a `Cybernetic.WASM.Usage`; `nil` where it did not end in its grace time
+  """
+
+  defexception [:reason, :usage, blame: :caller]
+
+  @typedoc "A cancelled call."
+  @type t :: %__MODULE__{
+          reason: term,
+          usage: Cybernetic.WASM.Usage.t() | nil,
+          blame: :caller
+        }
+
+  @impl true
+  def message(%__MODULE__{reason: reason}),
+    do: "the call was cancelled: #{inspect(reason, limit: 5, printable_limit: 80)}"
+end

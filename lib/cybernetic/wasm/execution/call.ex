@@ -1,0 +1,79 @@
+defmodule Cybernetic.WASM.Execution.Call do
+  @moduledoc false
+  # A call that has not begun: what is called, with which arguments, by which plan. It can be sent to the process that is to
+  # drive it.
+
+  alias Cybernetic.WASM.{Error, Execution, Instance, Linker, Module, Options}
+  alias Cybernetic.WASM.Execution.Plan
+
+  @enforce_keys [:target, :name, :args, :plan]
+  defstruct [:target, :name, :args, :plan, opts: %{}]
+
+  @type t :: %__MODULE__{}
+
+  @doc "A call on a module, in a fresh instance, or on a live one."
+  @spec new(Module.t() | Instance.t(), String.t(), list, keyword) ::
+          {:ok, t} | {:error, Error.t()}
+  def new(%Module{} = module, name, args, opts) when is_binary(name) and length(args) >= 0 do
+    opts = if opts == [], do: %{}, else: Options.check!(opts, Plan.options(), "call option")
+
+    with {:ok, plan} <- Plan.checked(module, opts),
+         do: {:ok, %__MODULE__{target: module, name: name, args: args, plan: plan, opts: opts}}
+  end
+
+  def new(%Instance{} = instance, name, args, opts) when is_binary(name) and length(args) >= 0 do
+    with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
+         do: {:ok, %__MODULE__{target: instance, name: name, args: args, plan: plan}}
+  end
+
+  def new(%kind{}, name, _args, _opts) when kind in [Module, Instance] and not is_binary(name) do
+    raise ArgumentError,
+          "the function's name must be a string, got: #{inspect(name, limit: 5)}"
+  end
+
+  def new(%kind{}, _name, args, _opts) when kind in [Module, Instance] do
+    raise ArgumentError, "arguments must be a proper list, got: #{inspect(args, limit: 5)}"
+  end
+
+  def new(other, _name, _args, _opts) do
+    raise ArgumentError,
+          "a %Cybernetic.WASM.Module{} is needed: load it first with Cybernetic.WASM.Runtime.load_module/2, got: " <>
+            inspect(other, limit: 5, printable_limit: 80)
+  end
+
+  @doc "Drives the call to its end."
+  @spec run(t) :: Execution.outcome()
+  def run(%__MODULE__{} = call) do
+    with {:ok, target, plan} <- open(call) do
+      outcome = Execution.call(target, call.name, call.args, plan)
+      close(call, target)
+      outcome
+    end
+  end
+
+  @doc "What Rust is to call, and by which plan. A module that imports from others is linked with them first."
+  @spec open(t) :: {:ok, Execution.target(), Plan.t()} | {:error, Error.t()}
+  def open(%__MODULE__{target: %Instance{} = instance, plan: plan}),
+    do: {:ok, Instance.target(instance), plan}
+
+  def open(%__MODULE__{target: module, plan: %{sources: nil} = plan}),
+    do: {:ok, {:fresh, module.ref}, plan}
+
+  def open(%__MODULE__{target: module, plan: plan, opts: opts}) do
+    make = &Plan.checked(&1, Map.put(opts, :imports, Linker.lenient(plan.given)))
+
+    with {:ok, instance, used} <- Linker.link(module, plan, nil, make) do
+      plan = Plan.spend(%{plan | member: instance.member, engine: nil}, used)
+      {:ok, Instance.target(instance), plan}
+    end
+  end
+
+  @doc "Ends what `open/1` made. Where the call was cut off there is nothing left to end."
+  @spec close(t, Execution.target()) :: :ok
+  def close(%__MODULE__{target: %Module{}, plan: %{sources: [_ | _]}}, {:live, {ref, _member}}) do
+    Cybernetic.WASM.Native.instance_close(ref)
+    :ok
+  end
+
+  def close(_call, _target), do: :ok
+end

@@ -1,0 +1,121 @@
+defmodule Cybernetic.WASM.Executor.Warden do
+  @moduledoc false
+  # Drives a call in a process of its own and watches it from outside, so that the call ends when it must: at its deadline
+  # even if a host function has not returned, and when it is cancelled or whoever started it goes.
+  #
+  # The process that the caller's `Task` knows is the warden's. It starts the runner, which drives the guest, and gives the
+  # task its result.
+
+  alias Cybernetic.WASM.{CancelledError, Error, HostError, LimitError, Native}
+  alias Cybernetic.WASM.Execution.{Call, Plan}
+
+  # A guest notices by itself that its time is over, and a host function's `after` clauses may want to run.
+  @late 100
+
+  @doc """
+  Lets a process drive the call by `drive`, and gives what that gives, or why it ended before. `cancel` ends it from outside.
+  """
+  @spec run(Call.t(), reference, (Call.t() -> result)) :: result | {:error, Error.t()}
+        when result: term
+  def run(%Call{} = call, cancel, drive) do
+    Process.flag(:trap_exit, true)
+    answer = make_ref()
+    call = %{call | plan: Plan.cancelled_by(call.plan, cancel, answer)}
+    {warden, callers} = {self(), Process.get(:"$callers", [])}
+
+    {runner, monitor} =
+      :erlang.spawn_opt(
+        fn ->
+          Process.put(:"$callers", callers)
+          send(warden, {answer, drive.(call)})
+        end,
+        [:link, :monitor]
+      )
+
+    began = System.monotonic_time(:millisecond)
+
+    watch(%{
+      runner: runner,
+      monitor: monitor,
+      answer: answer,
+      cancel: cancel,
+      limits: call.plan.limits,
+      began: began,
+      until: began + call.plan.limits.timeout + @late,
+      ending: nil
+    })
+  end
+
+  defp watch(%{answer: answer, monitor: monitor, runner: runner} = state) do
+    receive do
+      {^answer, result} ->
+        Process.demonitor(monitor, [:flush])
+        settle(result, state)
+
+      {:DOWN, ^monitor, :process, _, reason} ->
+        settle({:error, %HostError{kind: :exit, reason: reason}}, state)
+
+      {:EXIT, ^runner, _reason} ->
+        watch(state)
+
+      {:EXIT, _starter, reason} ->
+        state |> end_by(reason, @late, {:exit, reason}) |> watch()
+
+      {:cancel, cancel, reason, grace} when cancel == state.cancel ->
+        state |> end_by(reason, grace, {:error, %CancelledError{reason: reason}}) |> watch()
+
+      {:to_runner, message} ->
+        send(runner, message)
+        watch(state)
+    after
+      max(state.until - System.monotonic_time(:millisecond), 0) -> kill(state)
+    end
+  end
+
+  # The first who ends it decides how.
+  defp end_by(%{ending: nil} = state, reason, grace, ending) do
+    Native.cancel_now(state.cancel, reason)
+    send(state.runner, {state.answer, :cancelled})
+    until = min(state.until, System.monotonic_time(:millisecond) + grace)
+    %{state | until: until, ending: ending}
+  end
+
+  defp end_by(state, _reason, _grace, _ending), do: state
+
+  defp kill(%{runner: runner, monitor: monitor, answer: answer} = state) do
+    Process.exit(runner, :kill)
+
+    receive do
+      {:DOWN, ^monitor, :process, _, _} -> :ok
+    end
+
+    # It may have ended in the last moment.
+    receive do
+      {^answer, result} -> settle(result, state)
+    after
+      0 -> settle(state.ending || {:error, overdue(state)}, state)
+    end
+  end
+
+  defp settle(_result, %{ending: {:exit, reason}}), do: exit(reason)
+  defp settle(result, _state), do: result
+
+  defp overdue(%{limits: limits, began: began}) do
+    used = System.monotonic_time(:millisecond) - began
+    %LimitError{limit: :timeout, allowed: limits.timeout, used: used}
+  end
+
+  @doc "Cancels the call that the warden `pid` runs with `cancel`."
+  @spec cancel(pid, reference, term, timeout) :: :ok
+  def cancel(pid, cancel, reason, grace) do
+    send(pid, {:cancel, cancel, reason, grace})
+    :ok
+  end
+
+  @doc "Sends a message to the process that drives the call."
+  @spec tell(pid, term) :: :ok
+  def tell(pid, message) do
+    send(pid, {:to_runner, message})
+    :ok
+  end
+end

@@ -1,0 +1,30 @@
+defmodule Cybernetic.WASM.Host.Function do
+  @moduledoc false
+  # A host function with its declared type: what `Cybernetic.WASM.Host.defimport/2` makes, and the linker checks. A strict
+  # one must be imported by the module that it is given to.
+
+  @enforce_keys [:function, :signature, :declared_by]
+  defstruct [:function, :signature, :declared_by, kind: :sync, strict: true]
+
+  @type t :: %__MODULE__{
+          function: function,
+          signature: String.t(),
+          declared_by: module,
+          kind: :sync | :async,
+          strict: boolean
+        }
+
+  @types [:i32, :i64, :f32, :f64, :v128, :funcref, :externref]
+
+  @doc "The types that a declaration can name."
+  @spec types() :: [atom]
+  def types, do: @types
+
+  @doc "A type in the text format's words, as the core writes it."
+  @spec signature([atom], [atom]) :: String.t()
+  def signature(params, results),
+    do: "(func#{group("param", params)}#{group("result", results)})"
+
+  defp group(_word, []), do: ""
+  defp group(word, types), do: " (#{word} #{Enum.map_join(types, " ", &to_string/1)})"
+end

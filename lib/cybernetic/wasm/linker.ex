@@ -1,0 +1,365 @@
+defmodule Cybernetic.WASM.Linker do
+  @moduledoc false
+  # What each import of a module is bound to, from what the caller gave as `imports:`. A function of the host's is found by
+  # its index at a host call; what another module or instance exports is a source, which the core binds.
+  #
+  # `bind/2` is all that most calls need. `link/3` makes one guest of several modules.
+
+  alias Cybernetic.WASM.{Error, Execution, Instance, LinkError, Module, Native, Usage}
+  alias Cybernetic.WASM.Execution.Plan
+  alias Cybernetic.WASM.Host.Function
+
+  @typedoc "`imports:` once it is a map of what was given for each module name."
+  @type given :: %{term => term}
+
+  @typedoc """
+  Functions by the index of their import as `{function, results, kind}`, their names, and where anything but functions of
+  the host is bound, the sources of all imports in order.
+  """
+  @type bound :: %{functions: tuple, names: tuple, sources: [source] | nil}
+
+  @typep source ::
+           :host | {:export, Instance.t() | Module.t(), String.t()} | {:nothing, String.t()}
+
+  @none %{functions: {}, names: {}, sources: nil}
+  @missing "missing"
+  @most_named 10
+
+  @doc "`imports:` as one map: of a map, a module with `use Cybernetic.WASM.Host`, or a list of these."
+  @spec given(term) :: given
+  def given(given) when is_map(given) and not is_struct(given), do: given
+
+  def given(given) when is_list(given) do
+    Enum.reduce(given, %{}, fn one, all ->
+      Map.merge(all, given(one), fn _name, left, right -> both(left, right) end)
+    end)
+  end
+
+  def given(module) when is_atom(module) do
+    unless Code.ensure_loaded?(module) and function_exported?(module, :__wasm_imports__, 0) do
+      raise ArgumentError,
+            "#{inspect(module)} has no host functions: it needs `use Cybernetic.WASM.Host`"
+    end
+
+    module.__wasm_imports__()
+  end
+
+  defp both(left, right)
+       when is_map(left) and is_map(right) and not is_struct(left) and not is_struct(right),
+       do: Map.merge(left, right)
+
+  defp both(_left, right), do: right
+
+  @doc "The same, but nothing that host modules declare has to be imported."
+  @spec lenient(given) :: given
+  def lenient(given) do
+    Map.new(given, fn
+      {from, %{} = functions} when not is_struct(functions) ->
+        {from, Map.new(functions, fn {name, function} -> {name, lenient_function(function)} end)}
+
+      other ->
+        other
+    end)
+  end
+
+  defp lenient_function(%Function{} = function), do: %{function | strict: false}
+  defp lenient_function(other), do: other
+
+  @doc "Binds the imports of `module`, or names every one that cannot be bound."
+  @spec bind(Module.t(), given) :: {:ok, bound} | {:error, LinkError.t()}
+  def bind(%{imports: [], unlinkable: []}, given) when given == %{}, do: {:ok, @none}
+
+  def bind(%{imports: imports, unlinkable: unlinkable} = module, given) do
+    found = Enum.map(imports, &find(&1, given))
+    bound = %{functions: List.to_tuple(found), names: names_of(imports), sources: nil}
+
+    if unlinkable != [] or Enum.any?(found, &match?({:export, _, _}, &1)),
+      do: sources(module, given, bound),
+      else: check(bound, for({:error, problem} <- found, do: problem), module, given)
+  end
+
+  defp names_of(imports),
+    do: imports |> Enum.map(&{elem(&1, 0), elem(&1, 1)}) |> List.to_tuple()
+
+  # A module that imports more than functions, or from other guests: the core checks the types of what those export.
+  defp sources(module, given, bound) do
+    {sources, []} =
+      Enum.map_reduce(Module.imports(module), Tuple.to_list(bound.functions), fn
+        %{type: {:function, _, _}}, [found | others] -> {source(found), others}
+        import, others -> {source(other(import, given)), others}
+      end)
+
+    functions =
+      bound.functions |> Tuple.to_list() |> Enum.map(&if(host?(&1), do: &1)) |> List.to_tuple()
+
+    bound = %{bound | functions: functions, sources: sources}
+    check(bound, [], module, given)
+  end
+
+  defp host?({function, _results, _kind}) when is_function(function), do: true
+  defp host?(_found), do: false
+
+  defp source({:export, _from, _name} = source), do: source
+  defp source({:error, problem}), do: {:nothing, problem.reason}
+  defp source(_function), do: :host
+
+  # Functions that a host module declares and this module does not import, together with what is wrong besides.
+  defp check(bound, problems, module, given) do
+    case {problems, extra(module, given)} do
+      {[], []} ->
+        {:ok, bound}
+
+      {problems, extra} ->
+        {:error,
+         %LinkError{problems: extra ++ (problems |> Enum.uniq() |> Enum.map(&told(&1, given)))}}
+    end
+  end
+
+  defp extra(module, given) do
+    declared =
+      for {from, %{} = functions} <- given,
+          not is_struct(functions),
+          {name, %Function{strict: true} = function} <- functions,
+          do: {from, name, function}
+
+    if declared == [], do: [], else: extra_of(module, declared)
+  end
+
+  defp extra_of(module, declared) do
+    imported = MapSet.new(module.imports, &{elem(&1, 0), elem(&1, 1)})
+
+    for {from, name, function} <- declared, not MapSet.member?(imported, {from, name}) do
+      %{
+        module: from,
+        name: name,
+        wanted: function.signature,
+        reason: "declared by #{inspect(function.declared_by)}, but the module does not import it"
+      }
+    end
+  end
+
+  # One imported function
+
+  defp find({module, name, arity, results, signature}, given) do
+    problem = &{:error, %{module: module, name: name, wanted: signature, reason: &1}}
+
+    case given do
+      %{^module => %{^name => function}} when is_function(function, arity + 1) ->
+        {function, results, :sync}
+
+      %{^module => %{^name => item}} ->
+        item(item, {arity, results, signature}, problem)
+
+      %{^module => from} when is_struct(from, Instance) or is_struct(from, Module) ->
+        {:export, from, name}
+
+      %{^module => functions} when not is_map(functions) ->
+        problem.("the imports of this module are not a map")
+
+      %{} ->
+        problem.(@missing)
+    end
+  end
+
+  defp item({from, export}, _type, _problem)
+       when is_binary(export) and (is_struct(from, Instance) or is_struct(from, Module)),
+       do: {:export, from, export}
+
+  defp item({function, [async: async]}, {arity, results, _}, _problem)
+       when is_function(function, arity + 1) and is_boolean(async),
+       do: {function, results, if(async, do: :async, else: :sync)}
+
+  defp item({function, [async: _]}, {arity, _, _}, problem), do: problem.(wrong(function, arity))
+
+  defp item(%Function{signature: same} = function, {_, results, same}, _problem),
+    do: {function.function, results, function.kind}
+
+  defp item(%Function{} = function, _type, problem) do
+    problem.("#{inspect(function.declared_by)} declares it as #{function.signature}")
+  end
+
+  defp item(other, {arity, _, _}, problem), do: problem.(wrong(other, arity))
+
+  # An imported memory, table, global or tag
+  defp other(%{module: module, name: name}, given) do
+    problem = &{:error, %{reason: &1}}
+
+    case given do
+      %{^module => from} when is_struct(from, Instance) or is_struct(from, Module) ->
+        {:export, from, name}
+
+      %{^module => %{^name => {from, export}}}
+      when is_binary(export) and (is_struct(from, Instance) or is_struct(from, Module)) ->
+        {:export, from, export}
+
+      %{^module => %{^name => other}} ->
+        problem.("an instance or a module that exports one is needed, got: #{shown(other)}")
+
+      %{} ->
+        problem.(@missing)
+    end
+  end
+
+  # Words
+
+  @doc "An import problem, with what was given beside it where the name is missing there."
+  @spec told(LinkError.problem(), given) :: LinkError.problem()
+  def told(%{reason: @missing} = problem, given) when given != %{} do
+    %{problem | reason: "#{@missing}; given #{where(problem.module, given)}"}
+  end
+
+  def told(problem, _given), do: problem
+
+  # A misspelt name, and an atom where a string is wanted, are seen beside what was given.
+  defp where(module, given) do
+    case given do
+      %{^module => %{} = functions} when not is_struct(functions) ->
+        "for this module: #{names(functions)}"
+
+      %{^module => from} ->
+        "for this module: #{shown(from)}"
+
+      %{} ->
+        "modules: #{names(given)}"
+    end
+  end
+
+  defp names(given) when given == %{}, do: "none"
+
+  defp names(given) do
+    {named, others} = given |> Map.keys() |> Enum.split(@most_named)
+    more = if others == [], do: "", else: ", …"
+    Enum.map_join(named, ", ", &shown/1) <> more
+  end
+
+  defp wrong(function, arity) when is_function(function) do
+    {:arity, given} = Elixir.Function.info(function, :arity)
+
+    "a function of #{arity + 1} arguments (context, then #{arity}) is needed, one of #{given} was given"
+  end
+
+  defp wrong(other, _arity), do: "a function is needed, got: #{shown(other)}"
+
+  defp shown(term), do: inspect(term, limit: 5, printable_limit: 80)
+
+  # Several modules in one guest
+
+  @doc """
+  Makes an instance of `module` beside the instances that it imports from, and of the modules that it imports from,
+  which come first. `make` gives the plan of such a module, `store` the instance whose store all of them are to share. All
+  of it has the limits of `plan` together; what it used is told.
+  """
+  @spec link(Module.t(), Plan.t(), Instance.t() | nil, (Module.t() -> {:ok, Plan.t()} | error)) ::
+          {:ok, Instance.t(), [Usage.t()]} | error
+        when error: {:error, Error.t()}
+  def link(%Module{} = module, %Plan{} = plan, store, make) do
+    state = %{guest: store && store.ref, made: %{}, open: [module.ref], make: make, used: []}
+    with {:ok, instance, state} <- place(module, plan, state), do: {:ok, instance, state.used}
+  end
+
+  defp place(module, plan, state) do
+    with {:ok, plan, state} <- place_sources(plan, state),
+         {:ok, instance, usage} <- instantiate(module, plan, state) do
+      made = Map.put(state.made, module.ref, instance)
+      {:ok, instance, %{state | guest: instance.ref, made: made, used: [usage | state.used]}}
+    end
+  end
+
+  defp place_sources(%Plan{sources: nil} = plan, state), do: {:ok, plan, state}
+
+  defp place_sources(plan, state) do
+    {sources, state} =
+      Enum.map_reduce(plan.sources, state, fn source, state -> place_source(source, state) end)
+
+    case Enum.find(sources, &match?({:error, _}, &1)) do
+      nil -> {:ok, %{plan | sources: sources}, state}
+      error -> error
+    end
+  end
+
+  defp place_source({:export, %Instance{} = instance, name}, state) do
+    case state.guest do
+      guest when guest in [nil, instance.ref] ->
+        {{:export, instance.member, name}, %{state | guest: instance.ref}}
+
+      _other ->
+        {{:nothing,
+          "it lives in another store; instances share one when each is made with `store:` or imports from the others"},
+         state}
+    end
+  end
+
+  defp place_source({:export, %Module{ref: ref} = module, name}, state) do
+    cond do
+      made = state.made[ref] ->
+        {{:export, made.member, name}, state}
+
+      ref in state.open ->
+        {{:nothing, "the modules import from each other in a circle"}, state}
+
+      true ->
+        place_module(module, name, state)
+    end
+  end
+
+  defp place_source(source, state), do: {source, state}
+
+  defp place_module(module, name, state) do
+    with {:ok, plan} <- state.make.(module),
+         {:ok, instance, state} <- place(module, plan, %{state | open: [module.ref | state.open]}) do
+      {{:export, instance.member, name}, state}
+    else
+      {:error, error} -> {{:error, error}, state}
+    end
+  end
+
+  defp instantiate(module, plan, state) do
+    step_plan = plan |> Plan.spend(state.used) |> Plan.reporting()
+
+    with {:ok, instance, usage} <- instantiate(module, plan, step_plan, state.guest),
+         do: {:ok, instance, Execution.usage(usage)}
+  end
+
+  # The first of a guest: it can only import functions of the host.
+  defp instantiate(module, plan, step_plan, nil) do
+    if Enum.any?(plan.sources || [], &match?({:nothing, _}, &1)) do
+      {:error, problems(module, plan)}
+    else
+      with {:ok, instance, usage} <- Instance.make(module, step_plan, false),
+           do: {:ok, %{instance | plan: Plan.settle(plan)}, usage}
+    end
+  end
+
+  defp instantiate(module, plan, step_plan, guest) do
+    member = Native.instance_reserve(guest)
+    :ok = Native.instance_keep(guest, member, Plan.host(plan))
+    sources = plan.sources || List.duplicate(:host, length(module.imports))
+    step = Native.instance_link(guest, member, module.ref, sources, step_plan.native)
+
+    case Execution.drive(step, %{step_plan | member: member}) do
+      {:ok, ^member, usage} ->
+        plan = Plan.settle(%{plan | member: member})
+        {:ok, %Instance{ref: guest, module: module, member: member, plan: plan}, usage}
+
+      {:error, %LinkError{} = error} ->
+        {:error, %{error | problems: Enum.map(error.problems, &told(&1, plan.given))}}
+
+      error ->
+        error
+    end
+  end
+
+  defp problems(module, plan) do
+    wanted = Map.new(module.unlinkable, &{{&1.module, &1.name}, &1.wanted})
+    signatures = Map.new(module.imports, &{{elem(&1, 0), elem(&1, 1)}, elem(&1, 4)})
+
+    problems =
+      for {import, {:nothing, reason}} <- Enum.zip(Module.imports(module), plan.sources) do
+        key = {import.module, import.name}
+        wanted = wanted[key] || signatures[key]
+        %{module: import.module, name: import.name, wanted: wanted, reason: reason}
+      end
+
+    %LinkError{problems: problems |> Enum.uniq() |> Enum.map(&told(&1, plan.given))}
+  end
+end
