@@ -1,5 +1,5 @@
 for file <-
-      ~w(measure raw report groups/calls groups/loads groups/kernels groups/throughput groups/fairness groups/idle) do
+      ~w(measure raw report groups/calls groups/instances groups/loads groups/kernels groups/throughput groups/fairness groups/idle) do
   Code.require_file("#{file}.exs", __DIR__)
 end
 
@@ -7,17 +7,28 @@ defmodule Cybernetic.WASM.Bench do
   # The story of a run: build the raw side, then group by group the raw figures and ours, the same on one processor, and
   # the report. Everything that is compared is measured within the same minute.
 
-  alias Cybernetic.WASM.Bench.{Calls, Fairness, Idle, Kernels, Loads, Raw, Report, Throughput}
+  alias Cybernetic.WASM.Bench.{
+    Calls,
+    Fairness,
+    Idle,
+    Instances,
+    Kernels,
+    Loads,
+    Raw,
+    Report,
+    Throughput
+  }
 
   @groups [
     {"calls", Calls},
+    {"instances", Instances},
     {"loads", Loads},
     {"kernels", Kernels},
     {"throughput", Throughput},
     {"fairness", Fairness},
     {"idle", Idle}
   ]
-  @raw ["calls", "loads", "kernels"]
+  @raw ["calls", "instances", "loads", "kernels"]
   @pinned ["calls", "throughput", "fairness"]
 
   def main(opts) do

@@ -1,7 +1,7 @@
 //! The other side of the comparison: the same guests on plain Wasmtime and the same kernels as native code, both driven
 //! from Rust with nothing in between. `mix wasm.bench` runs it; by hand:
 //!
-//!     cargo bench --workspace --bench raw -- [--quick] [calls] [loads] [kernels]
+//!     cargo bench --workspace --bench raw -- [--quick] [calls] [instances] [loads] [kernels]
 //!
 //! Each line that it prints is a JSON object: a name, the median and the least time of one piece of work in nanoseconds.
 
@@ -24,6 +24,7 @@ use wasmtime::{Caller, Linker, Module, Result, Val};
 
 const KERNELS: &[u8] = include_bytes!("guests/kernels.wasm");
 const COMPUTE: &[u8] = include_bytes!("../priv/wasm/compute.wasm");
+const RULES: &[u8] = include_bytes!("guests/rules.wasm");
 const HOST_CALLS: &str = include_str!("guests/host_calls.wat");
 
 type Native = fn(u32) -> u64;
@@ -40,6 +41,9 @@ fn main() -> Result<()> {
 
     if wanted("calls") {
         calls(effort(quick, 50, 15))?;
+    }
+    if wanted("instances") {
+        instances(effort(quick, 60, 15))?;
     }
     if wanted("loads") {
         loads(effort(quick, 100, 9))?;
@@ -129,6 +133,56 @@ async fn suspend() {
     let mut suspended = false;
     std::future::poll_fn(|_| if std::mem::replace(&mut suspended, true) { Poll::Ready(()) } else { Poll::Pending })
         .await;
+}
+
+/// What a live instance costs, its memory, and a guest whose start-up takes time.
+fn instances(effort: Effort) -> Result<()> {
+    let host = Host::new(Metering::Fuel)?;
+    let subjects = vec![new_instance(&host)?, write(&host)?, read(&host)?, start_up(&host)?];
+    compare(subjects, effort)
+}
+
+fn new_instance<'a>(host: &'a Host) -> Result<Subject<'a>> {
+    let prepared = host.prepare(COMPUTE)?;
+    Ok(Subject::each("new instance", move || {
+        let mut store = host.store()?;
+        drive(prepared.instantiate_async(&mut store)).map(|_| ())
+    }))
+}
+
+const MEBIBYTE: usize = 1 << 20;
+
+fn with_memory(host: &Host) -> Result<(Guest, wasmtime::Memory)> {
+    let mut guest = host.guest(&wat::parse_str(r#"(module (memory (export "memory") 32))"#)?)?;
+    let memory = guest.instance.get_memory(&mut guest.store, "memory");
+    Ok((guest, memory.ok_or_else(|| wasmtime::format_err!("no memory"))?))
+}
+
+fn write<'a>(host: &Host) -> Result<Subject<'a>> {
+    let (mut guest, memory) = with_memory(host)?;
+    let bytes = vec![42; MEBIBYTE];
+    Ok(Subject::each("write 1 MiB", move || Ok(memory.write(&mut guest.store, 0, black_box(&bytes))?)))
+}
+
+/// Into a buffer of its own each time, as whoever asks for bytes gets them.
+fn read<'a>(host: &Host) -> Result<Subject<'a>> {
+    let (guest, memory) = with_memory(host)?;
+    Ok(Subject::each("read 1 MiB", move || {
+        black_box(memory.data(&guest.store)[..MEBIBYTE].to_vec());
+        Ok(())
+    }))
+}
+
+fn start_up<'a>(host: &'a Host) -> Result<Subject<'a>> {
+    let prepared = host.prepare(RULES)?;
+    Ok(Subject::each("fresh instance, its start-up, a call", move || {
+        let mut store = host.store()?;
+        let instance = drive(prepared.instantiate_async(&mut store))?;
+        let mut guest = Guest { store, instance };
+        let (init, matches) = (guest.func("init")?, guest.func("matches")?);
+        guest.call(&init, &[Val::I32(200)])?;
+        guest.call(&matches, &[Val::I32(2)]).map(|_| ())
+    }))
 }
 
 /// Compiling, without cache: the kernels, which are a small program of a real language.

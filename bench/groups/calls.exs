@@ -21,8 +21,41 @@ defmodule Cybernetic.WASM.Bench.Calls do
         if(quick, do: 7, else: 15)
       )
 
+    rested = rested(server, if(quick, do: 100, else: 400))
     GenServer.stop(server)
-    rows
+    rows ++ rested
+  end
+
+  # What a server feels that is not called in a tight loop: after a moment of rest the schedulers sleep, and a hop wakes one.
+  # The host calls are told from the rest of the call that makes them by making one, and eleven.
+  defp rested(server, times) do
+    module = Runtime.load_module!("bench/guests/host_calls.wat")
+    {:ok, instance} = Instance.new(module, imports: next())
+    calls = fn count -> fn -> {:ok, ^count} = Instance.call(instance, "calls", [count]) end end
+    for _ <- 1..10, do: calls.(1).()
+
+    hop = after_rest(times, fn -> GenServer.call(server, :ping_dirty) end)
+    {one, eleven} = {after_rest(times, calls.(1)), after_rest(times, calls.(11))}
+
+    host_call = for {key, time} <- eleven, do: {key, max(time - one[key], 0) / 10}
+
+    [
+      {"after a rest: GenServer call with a no-op dirty NIF", hop},
+      {"after a rest: host call", host_call}
+    ]
+  end
+
+  defp after_rest(times, work) do
+    samples =
+      for _ <- 1..times do
+        Process.sleep(2)
+        began = System.monotonic_time()
+        work.()
+        System.convert_time_unit(System.monotonic_time() - began, :native, :nanosecond)
+      end
+
+    sorted = Enum.sort(samples)
+    [median_ns: Enum.at(sorted, div(times, 2)), min_ns: hd(sorted)]
   end
 
   defp hops(server) do
@@ -78,10 +111,9 @@ defmodule Cybernetic.WASM.Bench.Calls do
   # One call of the guest makes all the host calls of a round.
   defp host do
     module = Runtime.load_module!("bench/guests/host_calls.wat")
-    imports = %{"host" => %{"next" => fn _context, value -> value + 1 end}}
 
     opts = [
-      imports: imports,
+      imports: next(),
       max_host_calls: 1_000_000_000,
       fuel: 1_000_000_000_000,
       timeout: 60_000
@@ -89,4 +121,6 @@ defmodule Cybernetic.WASM.Bench.Calls do
 
     {"host call", fn times -> {:ok, ^times} = Executor.call(module, "calls", [times], opts) end}
   end
+
+  defp next, do: %{"host" => %{"next" => fn _context, value -> value + 1 end}}
 end

@@ -15,9 +15,13 @@ defmodule Cybernetic.WASM.Execution do
   alias Cybernetic.WASM.Host.Context
 
   @typedoc "What runs: a fresh instance of a module, or a live instance's member."
-  @type target :: {:fresh, reference} | {:live, {reference, non_neg_integer}}
+  @type target :: {:fresh, reference} | {:live, reference, non_neg_integer}
 
   @type outcome :: {:ok, term, tuple} | {:error, Error.t()}
+
+  @typedoc "A call that is suspended in a host call, and how that is to return."
+  @type suspended ::
+          {Context.t(), Plan.t(), {:return, list} | {:raise, Error.t()}} | {:ended, term}
 
   @doc "Calls `name` on the target, and drives the call to its end."
   @spec call(target, String.t(), list, Plan.t()) :: outcome
@@ -31,9 +35,10 @@ defmodule Cybernetic.WASM.Execution do
          do: Native.execution_call_dirty(module, name, args, plan.native)
   end
 
-  def start({:live, member}, name, args, plan) do
-    with :dirty <- Native.instance_call(member, name, args, plan.native, plan.scheduling),
-         do: Native.instance_call_dirty(member, name, args, plan.native)
+  def start({:live, instance, member}, name, args, plan) do
+    with :dirty <-
+           Native.instance_call(instance, member, name, args, plan.native, plan.scheduling),
+         do: Native.instance_call_dirty(instance, member, name, args, plan.native)
   end
 
   @doc "Drives a step of something that calls no host functions to its end."
@@ -50,19 +55,32 @@ defmodule Cybernetic.WASM.Execution do
   Drives a step to the next output, or to the end. After output the guest is suspended in the host call that made it:
   `go_on/1` lets it return, `abandon/1` unwinds it.
   """
-  @spec drive_to_output(term, Plan.t()) :: {:output, [binary], term} | outcome
+  @spec drive_to_output(term, Plan.t()) :: {:output, [binary], suspended} | outcome
   def drive_to_output(step, %Plan{stream: true} = plan) do
-    with ended when elem(ended, 0) != :output <- loop(step, plan, nil), do: outcome(ended)
+    step |> loop(plan, nil) |> streamed()
   end
+
+  defp streamed({:output, _pieces, _suspended} = output), do: output
+
+  # A host function that had put something out was left because the call was over: that comes before the error, in one piece.
+  defp streamed({:failed, _error, usage} = ended) do
+    case output(usage) do
+      "" -> outcome(ended)
+      rest -> {:output, [rest], {:ended, ended}}
+    end
+  end
+
+  defp streamed(ended), do: outcome(ended)
 
   @doc "From the output on to the next one, or to the end."
-  @spec go_on({Context.t(), Plan.t(), list}) :: {:output, [binary], term} | outcome
-  def go_on({context, plan, values}) do
-    with ended when elem(ended, 0) != :output <- reply(context, values, plan), do: outcome(ended)
-  end
+  @spec go_on(suspended) :: {:output, [binary], suspended} | outcome
+  def go_on({:ended, ended}), do: outcome(ended)
+  def go_on({context, plan, how}), do: context |> reply(how, plan) |> streamed()
 
   @doc "Gives a suspended call up."
-  @spec abandon({Context.t(), Plan.t(), list}) :: :ok
+  @spec abandon(suspended) :: :ok
+  def abandon({:ended, _ended}), do: :ok
+
   def abandon({%Context{execution: execution}, _plan, _values}),
     do: Native.execution_abandon(execution)
 
@@ -82,9 +100,8 @@ defmodule Cybernetic.WASM.Execution do
     context = %Context{execution: execution, import: import, serial: serial, plan: own}
 
     case run_host_function(context, args) do
-      {:return, values} -> hand_over(context, values, plan)
-      {:raise, error} -> context |> native_command(:raise) |> loop(plan, error)
       {:ended, ended} -> ended
+      how -> hand_over(context, how, plan)
     end
   end
 
@@ -148,14 +165,15 @@ defmodule Cybernetic.WASM.Execution do
   defp root(%Plan{root: nil} = plan), do: plan
   defp root(%Plan{root: root}), do: root
 
-  defp hand_over(%Context{execution: execution} = context, values, %Plan{stream: true} = plan) do
+  # What the function put out comes before what it returned or raised.
+  defp hand_over(%Context{execution: execution} = context, how, %Plan{stream: true} = plan) do
     case Native.execution_take_output(execution) do
-      [] -> reply(context, values, plan)
-      pieces -> {:output, pieces, {context, plan, values}}
+      [] -> reply(context, how, plan)
+      pieces -> {:output, pieces, {context, plan, how}}
     end
   end
 
-  defp hand_over(context, values, plan), do: reply(context, values, plan)
+  defp hand_over(context, how, plan), do: reply(context, how, plan)
 
   defp run_host_function(%Context{execution: own, plan: plan, import: import} = context, args) do
     {function, results, kind} = elem(plan.functions, import)
@@ -195,6 +213,9 @@ defmodule Cybernetic.WASM.Execution do
             inspect(other, limit: 5, printable_limit: 80)
   end
 
+  # A `receive` waits no longer.
+  @longest_wait 0xFFFF_FFFF
+
   defp await(reference, %Context{execution: execution, plan: plan}, give_up) do
     cancelled = if plan.cancel, do: elem(plan.cancel, 1), else: make_ref()
 
@@ -210,7 +231,7 @@ defmodule Cybernetic.WASM.Execution do
         give_up.()
         give_up(%CancelledError{reason: Native.cancel_reason(elem(plan.cancel, 0))})
     after
-      time_left(execution) + 1 ->
+      min(time_left(execution) + 1, @longest_wait) ->
         give_up.()
 
         give_up(%LimitError{
@@ -233,8 +254,11 @@ defmodule Cybernetic.WASM.Execution do
         "a list of #{several} results expected, got: #{inspect(value, limit: 5, printable_limit: 80)}"
       )
 
-  defp reply(context, values, plan) do
-    case native_command(context, {:return, values}) do
+  defp reply(context, {:raise, error}, plan),
+    do: context |> native_command(:raise) |> loop(plan, error)
+
+  defp reply(context, {:return, values}, plan) do
+    case native_return(context, values) do
       {:refused, {:call, %{reason: reason}} = error} when reason in [:type, :arity] ->
         # The function returned what its type does not take: that is its failure, and the guest is unwound for it.
         raised = host_error(context, :error, Error.from_native(error), [])
@@ -268,12 +292,25 @@ defmodule Cybernetic.WASM.Execution do
   # Short commands and replies run on the normal scheduler, whose step is bounded and moves on to a dirty one. Rust answers
   # `:dirty` for a guest that does not belong there.
   defp native_command(%Context{execution: execution, plan: plan} = context, command) do
-    call = {context.import, context.serial}
+    %{import: import, serial: serial} = context
 
     case plan.scheduling != :dirty and not large?(command) and
-           Native.execution_command(execution, call, command) do
+           Native.execution_command(execution, import, serial, plan.member, command) do
       step when step in [false, :dirty] ->
-        Native.execution_command_dirty(execution, call, command)
+        Native.execution_command_dirty(execution, import, serial, plan.member, command)
+
+      step ->
+        step
+    end
+  end
+
+  defp native_return(%Context{execution: execution, plan: plan} = context, values) do
+    %{import: import, serial: serial} = context
+
+    case plan.scheduling != :dirty and
+           Native.execution_return(execution, import, serial, plan.member, values) do
+      step when step in [false, :dirty] ->
+        Native.execution_return_dirty(execution, import, serial, plan.member, values)
 
       step ->
         step

@@ -168,8 +168,7 @@ defmodule Cybernetic.WASM.Executor do
   def async_stream(module, function, enumerable, opts \\ []) do
     {own, opts} = own(opts, [:max_concurrency, :ordered])
     # What is wrong with the options is said here and now, not for each element.
-    _checked = Call.new(module, function, [], opts)
-    Async.stream(enumerable, &Call.new(module, function, &1, opts), own)
+    Async.stream(enumerable, Call.new(module, function, [], opts), own)
   end
 
   # Output

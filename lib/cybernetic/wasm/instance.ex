@@ -100,8 +100,8 @@ defmodule Cybernetic.WASM.Instance do
   alias Cybernetic.WASM.Instance.Server
 
   @enforce_keys [:ref, :module]
-  # `member` says which of the instances in the guest's store this is.
-  defstruct [:ref, :module, :plan, member: 0, snapshottable: false]
+  # `member` says which of the instances in the guest's store this is; `engine` is what its forks are compiled for.
+  defstruct [:ref, :module, :plan, :engine, member: 0, snapshottable: false, on_trap: :poison]
 
   @typedoc "A live instance."
   @type t :: %__MODULE__{module: Module.t()}
@@ -129,10 +129,8 @@ defmodule Cybernetic.WASM.Instance do
     snapshottable = Map.get(own, :snapshottable, false)
 
     with {:ok, plan} <- Plan.checked(module, call),
-         {:ok, instance} <- new(module, plan, {own[:store], snapshottable, call}) do
-      if own[:on_trap] == :keep, do: Native.instance_survive_traps(instance.ref)
-      {:ok, instance}
-    end
+         {:ok, instance} <- new(module, plan, {own[:store], snapshottable, call}),
+         do: {:ok, on_trap(instance, Map.get(own, :on_trap, :poison))}
   end
 
   def new(other, _opts) do
@@ -157,6 +155,13 @@ defmodule Cybernetic.WASM.Instance do
     with {:ok, instance, _used} <- Linker.link(module, plan, store, make), do: {:ok, instance}
   end
 
+  defp on_trap(instance, :poison), do: instance
+
+  defp on_trap(instance, :keep) do
+    Native.instance_survive_traps(instance.ref)
+    %{instance | on_trap: :keep}
+  end
+
   @doc false
   # The first instance of a guest.
   @spec make(Module.t(), Plan.t(), boolean) :: {:ok, t, tuple | nil} | {:error, Error.t()}
@@ -167,8 +172,15 @@ defmodule Cybernetic.WASM.Instance do
 
     with {:ok, ref, usage} <- Execution.drive(step, plan) do
       if plan.functions != {}, do: :ok = Native.instance_keep(ref, 0, Plan.host(plan))
-      plan = Plan.settle(plan)
-      instance = %__MODULE__{ref: ref, module: module, plan: plan, snapshottable: snapshottable}
+
+      instance = %__MODULE__{
+        ref: ref,
+        module: module,
+        plan: Plan.settle(plan),
+        engine: plan.engine || module.engine,
+        snapshottable: snapshottable
+      }
+
       {:ok, instance, usage}
     end
   end
@@ -211,7 +223,7 @@ defmodule Cybernetic.WASM.Instance do
   end
 
   def call(server, function, args, opts),
-    do: borrow(server, &call(&1, function, args, opts), Keyword.take(opts, [:wait, :timeout]))
+    do: borrow(server, &call(&1, function, args, opts), in_line(opts))
 
   @doc "As `call/4`, but gives a `Cybernetic.WASM.Run` with the result, the output and what the call used."
   @spec run(target, String.t(), [Value.t()], keyword) :: {:ok, Run.t()} | {:error, Error.t()}
@@ -229,7 +241,14 @@ defmodule Cybernetic.WASM.Instance do
     do: call(instance, function, args, opts)
 
   def run(server, function, args, opts),
-    do: borrow(server, &run(&1, function, args, opts), Keyword.take(opts, [:wait, :timeout]))
+    do: borrow(server, &run(&1, function, args, opts), in_line(opts))
+
+  # Those of a call's options that say how long it may stand in line.
+  defp in_line(opts) do
+    if Keyword.keyword?(opts),
+      do: Keyword.take(opts, [:wait, :timeout, :max_execution_time]),
+      else: opts
+  end
 
   @doc "As `call/4`, but raises. What a host function raised is raised again, with its own stack."
   @spec call!(target, String.t(), [Value.t()], keyword) :: Value.result()
@@ -243,7 +262,7 @@ defmodule Cybernetic.WASM.Instance do
 
   @doc false
   @spec target(t) :: Execution.target()
-  def target(%__MODULE__{ref: ref, member: member}), do: {:live, {ref, member}}
+  def target(%__MODULE__{ref: ref, member: member}), do: {:live, ref, member}
 
   @doc """
   Brings the guest back to its module's initial state, poisoned or not, for about what a fresh instance costs. The start function runs
@@ -260,7 +279,7 @@ defmodule Cybernetic.WASM.Instance do
          do: :ok
   end
 
-  def reset(server, opts), do: borrow(server, &reset(&1, opts), Keyword.take(opts, [:wait]))
+  def reset(server, opts), do: borrow(server, &reset(&1, opts), in_line(opts))
 
   defp reset_step(ref, options) do
     with :dirty <- Native.instance_reset(ref, options),
@@ -312,18 +331,18 @@ defmodule Cybernetic.WASM.Instance do
   @spec access(target, tuple) :: {:ok, term} | {:error, Error.t()}
   def access(%__MODULE__{ref: ref, member: member}, {:read, memory, offset, length}) do
     if length > @large,
-      do: answer(Native.instance_read_dirty({ref, member}, memory, {offset, length})),
-      else: answer(Native.instance_read({ref, member}, memory, {offset, length}))
+      do: answer(Native.instance_read_dirty(ref, member, memory, offset, length)),
+      else: answer(Native.instance_read(ref, member, memory, offset, length))
   end
 
   def access(%__MODULE__{ref: ref, member: member}, {:write, memory, offset, bytes}) do
     if byte_size(bytes) > @large,
-      do: answer(Native.instance_write_dirty({ref, member}, memory, {offset, bytes})),
-      else: answer(Native.instance_write({ref, member}, memory, {offset, bytes}))
+      do: answer(Native.instance_write_dirty(ref, member, memory, offset, bytes)),
+      else: answer(Native.instance_write(ref, member, memory, offset, bytes))
   end
 
   def access(%__MODULE__{ref: ref, member: member, plan: plan}, access) do
-    case Native.instance_access({ref, member}, access, plan.native) do
+    case Native.instance_access(ref, member, access, plan.native) do
       {:answer, answer} ->
         {:ok, answer}
 
@@ -350,7 +369,7 @@ defmodule Cybernetic.WASM.Instance do
     with {:ok, {wasm, _uses}} <- take_snapshot(instance, opts), do: {:ok, wasm}
   end
 
-  def snapshot(server, opts), do: borrow(server, &snapshot(&1, opts), Keyword.take(opts, [:wait]))
+  def snapshot(server, opts), do: borrow(server, &snapshot(&1, opts), in_line(opts))
 
   defp take_snapshot(%{ref: ref, plan: plan, module: module}, opts) do
     with {:ok, plan} <- Plan.narrow(plan, module, opts),
@@ -371,23 +390,23 @@ defmodule Cybernetic.WASM.Instance do
   def fork(%__MODULE__{snapshottable: true} = instance, opts) do
     with {:ok, module} <- fork_module(instance, opts),
          {:ok, fork, _usage} <- make(module, instance.plan, true),
-         do: {:ok, fork}
+         do: {:ok, on_trap(fork, instance.on_trap)}
   end
 
   def fork(%__MODULE__{} = instance, opts), do: take_snapshot(instance, opts)
-  def fork(server, opts), do: borrow(server, &fork(&1, opts), Keyword.take(opts, [:wait]))
+  def fork(server, opts), do: borrow(server, &fork(&1, opts), in_line(opts))
 
-  defp fork_module(%{ref: ref, module: module} = instance, opts) do
-    case Native.instance_fork(ref) do
-      nil ->
-        with {:ok, {wasm, uses}} <- take_snapshot(instance, opts),
-             {:ok, fork} <- Loader.compile(wasm, module.name, module.engine) do
-          :ok = Native.instance_keep_fork(ref, uses, fork.ref)
-          {:ok, fork}
-        end
+  defp fork_module(%{ref: ref, module: module, engine: engine} = instance, opts) do
+    fork = Native.instance_fork(ref)
 
-      fork ->
-        {:ok, Module.new(fork, name: module.name, size: module.size, engine: module.engine)}
+    if fork && Native.instance_state(ref) != :closed do
+      {:ok, Module.new(fork, name: module.name, size: module.size, engine: engine)}
+    else
+      with {:ok, {wasm, uses}} <- take_snapshot(instance, opts),
+           {:ok, fork} <- Loader.compile(wasm, module.name, engine) do
+        :ok = Native.instance_keep_fork(ref, uses, fork.ref)
+        {:ok, fork}
+      end
     end
   end
 

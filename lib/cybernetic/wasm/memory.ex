@@ -86,8 +86,10 @@ defmodule Cybernetic.WASM.Memory do
           :ok | {:error, Error.t()}
   def write_value(target, offset, type, value, opts \\ [])
 
-  def write_value(target, offset, {type, count}, values, opts) when length(values) == count,
-    do: write(target, offset, Enum.map(values, &Value.to_memory(type, &1)), opts)
+  def write_value(target, offset, {type, count}, values, opts) when length(values) == count do
+    _known = Value.size(type)
+    write(target, offset, Enum.map(values, &Value.to_memory(type, &1)), opts)
+  end
 
   def write_value(_target, _offset, {type, count}, values, _opts) do
     raise ArgumentError,
@@ -107,7 +109,10 @@ defmodule Cybernetic.WASM.Memory do
   """
   @spec read_cstring(target, integer, keyword) :: {:ok, binary} | {:error, Error.t()}
   def read_cstring(target, offset, opts \\ []) do
-    {max, opts} = Keyword.pop(opts, :max, 65_536)
+    {max, opts} = pop(opts, :max, 65_536)
+
+    unless is_integer(max) and max >= 0,
+      do: raise(ArgumentError, "option :max must be a number of bytes, got: #{inspect(max)}")
 
     with {:ok, size} <- size(target, opts) do
       offset = unsigned(offset)
@@ -144,8 +149,8 @@ defmodule Cybernetic.WASM.Memory do
   """
   @spec slice(target, integer, non_neg_integer, keyword) :: Enumerable.t()
   def slice(target, offset, length, opts \\ []) do
-    {chunk, opts} = Keyword.pop(opts, :chunk, 65_536)
-    {offset, length} = {unsigned(offset), unsigned(length)}
+    {chunk, opts} = pop(opts, :chunk, 65_536)
+    {offset, length, _memory} = {unsigned(offset), unsigned(length), memory(opts)}
 
     unless is_integer(chunk) and chunk > 0,
       do: raise(ArgumentError, "option :chunk must be a number of bytes, got: #{inspect(chunk)}")
@@ -164,6 +169,10 @@ defmodule Cybernetic.WASM.Memory do
     do: Cybernetic.WASM.Execution.command(context, access)
 
   defp access(target, access), do: Instance.access(target, access)
+
+  defp pop(opts, key, default) do
+    if Keyword.keyword?(opts), do: Keyword.pop(opts, key, default), else: {default, opts}
+  end
 
   defp memory([]), do: nil
   defp memory(memory: name) when is_binary(name), do: name

@@ -8,10 +8,11 @@ mod pace;
 pub use pace::Pace;
 
 use crate::access::Access;
+use crate::callee::Callee;
 use crate::engine::{Allocation, EngineConfig, Metering, POOL_TABLE_ELEMENTS, PoolFull, Ticker, YIELD_FUEL};
 use crate::error::{CallError, Error, classify};
 use crate::host::{self, Answer, Command};
-use crate::instance::{Instance, Live, MemberId};
+use crate::instance::{Instance, Lease, Live, MemberId};
 use crate::invocation::{Cancel, INLINE_MEMORY, Invocation, Listener, Notice, Output, later};
 use crate::limits::{Ceilings, Limits, Place};
 use crate::linker::{Joining, Source};
@@ -124,8 +125,9 @@ pub struct Execution {
     ticker: Option<Arc<Ticker>>,
     metering: Metering,
     paced: Option<Paced>,
-    patience: Option<(Instant, Error)>,
-    failure: Option<Error>,
+    // Boxed, because every execution is moved about, and few have these.
+    patience: Option<Box<(Instant, Error)>>,
+    failure: Option<Box<Error>>,
     slice: Duration,
     slices: u64,
     last_slice: Duration,
@@ -259,7 +261,7 @@ impl Execution {
             let mut lease = instance.lease()?;
             invocation.turn.take().await;
             invocation.set_lease(lease.number());
-            let live = lease.live()?;
+            let (_, live) = lease.live()?;
             store::begin(&mut live.store, &invocation)?;
             let result = instance.join(live, joining, place).await;
             store::end(&live.store, &invocation);
@@ -295,9 +297,9 @@ impl Execution {
             lease.renew(live.map_err(|error| classify(error, &invocation, module))?);
             for joining in instance.joinings() {
                 let place = queue(runtime.ceilings(), joining.module.weight(), &invocation).await?;
-                instance.join(lease.live()?, joining, place).await?;
+                instance.join(lease.live()?.1, joining, place).await?;
             }
-            store::end(&lease.live()?.store, &invocation);
+            store::end(&lease.look()?.store, &invocation);
             lease.give_back(true);
             Ok(Product::Reset)
         }));
@@ -320,34 +322,27 @@ impl Execution {
 
     /// Work on a live guest that this execution has leased, for whose turn it waits if its limits say so.
     fn leased(&mut self, instance: &Arc<Instance>, work: OnLive) -> Result<(), Error> {
-        let lease = match instance.lease() {
-            Err(CallError::Busy) if !self.invocation.limits.wait.is_zero() => None,
-            lease => Some(lease?),
-        };
-        self.wait_for_instance();
         let invocation = Arc::clone(&self.invocation);
-        let instance = Arc::clone(instance);
-        self.work = Some(Box::pin(async move {
-            let mut lease = match lease {
-                Some(lease) => lease,
-                None => Box::pin(queueing(&invocation, instance.queue())).await?,
-            };
-            invocation.turn.take().await;
-            invocation.set_lease(lease.number());
-            let live = lease.live()?;
-            store::begin(&mut live.store, &invocation)?;
-            let result = work.carry_out(&instance, live).await;
-            let live = lease.look()?;
-            store::end(&live.store, &invocation);
-            lease.settle(&invocation, &result);
-            result
-        }));
+        self.work = Some(match instance.lease() {
+            Ok(lease) => Box::pin(run_leased(lease, work, invocation)),
+            Err(CallError::Busy) if !invocation.limits.wait.is_zero() => {
+                self.wait_for_instance();
+                let instance = Arc::clone(instance);
+                Box::pin(async move {
+                    let lease = queueing(&invocation, instance.queue()).await?;
+                    run_leased(lease, work, invocation).await
+                })
+            }
+            Err(error) => return Err(error.into()),
+        });
         Ok(())
     }
 
     /// What this queues for is an instance that others use.
     fn wait_for_instance(&mut self) {
-        self.patience = self.patience.take().map(|(until, _)| (until, CallError::Busy.into()));
+        if let Some(patience) = &mut self.patience {
+            patience.1 = CallError::Busy.into();
+        }
     }
 
     /// An execution on a live guest, with no work yet.
@@ -493,21 +488,21 @@ impl Execution {
         if self.cancel.as_ref().is_some_and(|cancel| cancel.is_cancelled()) {
             return Some(Error::Cancelled);
         }
-        let (until, error) = self.patience.as_ref()?;
+        let (until, error) = &**self.patience.as_ref()?;
         (now >= *until && self.invocation.queueing()).then(|| error.clone())
     }
 
     /// What stepping gives after the end: the same failure again, so that a driver deep in a host function's own calls
     /// may find out late.
     fn ending(&self) -> Error {
-        self.failure.clone().unwrap_or_else(|| Error::Internal("the execution has ended".into()))
+        self.failure.as_deref().cloned().unwrap_or_else(|| Error::Internal("the execution has ended".into()))
     }
 
     fn end(&mut self, result: Result<Product, Error>) -> Step {
         self.bury();
         self.invocation.turn.give_back();
         if self.failure.is_none() {
-            self.failure = result.as_ref().err().cloned();
+            self.failure = result.as_ref().err().cloned().map(Box::new);
         }
         result.map_or_else(Step::Failed, Step::Finished)
     }
@@ -539,7 +534,7 @@ impl Execution {
     /// Arms `listener` for the wake-up of a waiting execution and gives the time until its deadline, or `None` where
     /// the wake-up has come already and the execution can be stepped.
     pub fn listen(&self, listener: Listener) -> Option<Duration> {
-        let queue = self.patience.as_ref().filter(|_| self.invocation.queueing()).map(|(until, _)| *until);
+        let queue = self.patience.as_ref().filter(|_| self.invocation.queueing()).map(|patience| patience.0);
         let until = queue.map_or(self.invocation.deadline, |until| until.min(self.invocation.deadline));
         self.invocation.listen(listener).then(|| until.saturating_duration_since(Instant::now()))
     }
@@ -549,14 +544,12 @@ impl Execution {
         self.invocation.unlisten()
     }
 
-    /// Whether a command for the host call of `import` may be carried out on a normal scheduler: the guest is small, and
-    /// so are the values that the function gives and the output that is handed over when the guest ends.
-    pub fn fits_inline(&self, (import, serial): (u32, u64)) -> bool {
-        let module = self.importer(serial);
-        let import = module.as_ref().and_then(|module| module.imports().get(import as usize));
+    /// Whether a command for an open host call of `importer`'s may be carried out on a normal scheduler: the guest is small,
+    /// and so are the values that the function gives and the output that is handed over when the guest ends.
+    pub fn fits_inline(&self, importer: &Module, import: u32) -> bool {
         self.invocation.peak_memory() <= INLINE_MEMORY
             && self.invocation.output_bytes() <= INLINE_OUTPUT
-            && !import.is_some_and(Import::gives_references)
+            && !importer.imports().get(import as usize).is_some_and(Import::gives_references)
     }
 
     /// Whether `serial` names the innermost open host call, the only one that may ask for anything.
@@ -645,9 +638,9 @@ fn runtime_of(module: &Arc<Module>) -> Result<Arc<Runtime>, Error> {
     module.runtime.upgrade().ok_or_else(|| Error::Internal("the runtime is gone".into()))
 }
 
-fn patience(ceilings: &Ceilings, invocation: &Invocation) -> Option<(Instant, Error)> {
+fn patience(ceilings: &Ceilings, invocation: &Invocation) -> Option<Box<(Instant, Error)>> {
     let wait = invocation.limits.wait;
-    (!wait.is_zero()).then(|| (later(invocation.started, wait), ceilings.full().into()))
+    (!wait.is_zero()).then(|| Box::new((later(invocation.started, wait), ceilings.full().into())))
 }
 
 /// Waits for a turn, for as long as the limits say.
@@ -656,6 +649,21 @@ async fn queueing<T>(invocation: &Invocation, turn: impl Future<Output = T>) -> 
     let turn = turn.await;
     invocation.set_queueing(false);
     turn
+}
+
+async fn run_leased(mut lease: Lease, work: OnLive, invocation: Arc<Invocation>) -> Result<Product, Error> {
+    invocation.turn.take().await;
+    invocation.set_lease(lease.number());
+    let (instance, live) = lease.live()?;
+    store::begin(&mut live.store, &invocation)?;
+    let runs_guest = matches!(work, OnLive::Call { .. });
+    let result = work.carry_out(instance, live).await;
+    store::end(&live.store, &invocation);
+    match runs_guest {
+        true => lease.settle(&invocation, &result),
+        false => lease.give_back(true),
+    }
+    result
 }
 
 /// What an execution does with a live guest that it has leased.
@@ -773,27 +781,27 @@ impl Live {
         function: &Arc<Function>,
         args: Vec<Value>,
     ) -> Result<Vec<Value>, Error> {
-        let func = self.handle(member, function)?;
-        host::invoke(&mut self.store, &func, function, args).await
+        let Some(member) = member else {
+            self.keep(function)?;
+            let Some((_, callee)) = &self.last else { return Err(Error::Internal("a function is not kept".into())) };
+            return host::invoke(&mut self.store, callee, function, args).await;
+        };
+        let callee = self.find(member, function)?;
+        host::invoke(&mut self.store, &callee, function, args).await
     }
 
-    /// The function in this store. Wasmtime makes the handle anew each time, so that of the first instance's last is kept.
-    fn handle(
-        &mut self,
-        member: Option<wasmtime::Instance>,
-        function: &Arc<Function>,
-    ) -> Result<wasmtime::Func, Error> {
-        match &self.last {
-            Some((last, func)) if member.is_none() && Arc::ptr_eq(last, function) => return Ok(*func),
-            _ => {}
+    /// Finding a function takes time, so that of the first instance's last is kept.
+    fn keep(&mut self, function: &Arc<Function>) -> Result<(), Error> {
+        if !self.last.as_ref().is_some_and(|(last, _)| Arc::ptr_eq(last, function)) {
+            self.last = Some((Arc::clone(function), self.find(self.instance, function)?));
         }
-        let callee = member.unwrap_or(self.instance);
-        let export = callee.get_module_export(&mut self.store, &function.export);
+        Ok(())
+    }
+
+    fn find(&mut self, instance: wasmtime::Instance, function: &Function) -> Result<Callee, Error> {
+        let export = instance.get_module_export(&mut self.store, &function.export);
         let func = export.and_then(wasmtime::Extern::into_func);
         let func = func.ok_or_else(|| Error::Internal("a function export is gone".into()))?;
-        if member.is_none() {
-            self.last = Some((Arc::clone(function), func));
-        }
-        Ok(func)
+        Ok(Callee::new(&mut self.store, func, function))
     }
 }

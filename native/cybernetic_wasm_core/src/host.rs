@@ -2,8 +2,9 @@
 //! commands with the `Caller` that it holds, one a poll, until the driver returns values or raises.
 
 use crate::access::Access;
+use crate::callee::Callee;
 use crate::error::{Error, LimitError, classify};
-use crate::invocation::{Invocation, Notice};
+use crate::invocation::Invocation;
 use crate::linker::Trampoline;
 use crate::module::Function;
 use crate::store::StoreData;
@@ -53,11 +54,10 @@ pub(crate) async fn call(
 ) -> wasmtime::Result<()> {
     let invocation = Arc::clone(&caller.data().invocation);
     let args = params.iter().map(|value| Value::take(value, &mut caller)).collect::<wasmtime::Result<_>>()?;
-    let serial = invocation.open_host_call(trampoline.module.clone()).map_err(Error::from)?;
+    let call = (trampoline.member, trampoline.import, args);
+    invocation.open_host_call(trampoline.module.clone(), call).map_err(Error::from)?;
     invocation.turn.give_back();
-    let notice = Notice::HostCall { member: trampoline.member, import: trampoline.import, args, serial };
-    let outcome = serve(&mut caller, trampoline, &invocation, notice).await;
-    invocation.close_host_call();
+    let outcome = serve(&mut caller, trampoline, &invocation).await;
     let values = outcome.ok_or(Error::Host)?;
     let importer = trampoline.importer(&caller);
     let arity = importer.imports()[trampoline.import as usize].check_results(values.len());
@@ -76,11 +76,9 @@ async fn serve(
     caller: &mut Caller<'_, StoreData>,
     trampoline: &Trampoline,
     invocation: &Invocation,
-    first: Notice,
 ) -> Option<Vec<Value>> {
-    let mut notice = first;
     loop {
-        let answer = match invocation.ask(notice).await {
+        let answer = match invocation.next_command().await {
             Command::Return(values) => return Some(values),
             Command::Raise => return None,
             Command::Call { function, args } => {
@@ -92,7 +90,7 @@ async fn serve(
             Command::Access(wanted) => access(caller, trampoline, wanted).await,
             Command::Fuel => Ok(Answer::Number(caller.get_fuel().ok())),
         };
-        notice = Notice::Answer(answer);
+        invocation.answer(answer);
     }
 }
 
@@ -103,7 +101,7 @@ async fn reenter(
 ) -> Result<Vec<Value>, Error> {
     let (func, function) = find_function(caller, trampoline, function)?;
     let _stack = caller.data().module.engine().stack().map_err(LimitError::from)?;
-    let result = invoke(&mut *caller, &func, &function, args).await;
+    let result = invoke(&mut *caller, &Callee::Dynamic(func), &function, args).await;
     if !matches!(result, Ok(_) | Err(Error::Call(_))) {
         caller.data().invocation.taint();
     }
@@ -125,40 +123,16 @@ fn find_function(
     Ok((func, function))
 }
 
-/// Calls `func`, whose signature `function` describes, in a store that an execution drives.
+/// Calls `callee`, whose signature `function` describes, in a store that an execution drives.
 pub(crate) async fn invoke(
     mut store: impl AsContextMut<Data = StoreData>,
-    func: &Func,
+    callee: &Callee,
     function: &Function,
     args: Vec<Value>,
 ) -> Result<Vec<Value>, Error> {
-    let result = try_invoke(&mut store, func, function, args).await;
+    function.check_arity(args.len())?;
+    let result = callee.call(&mut store, function, args).await;
     result.map_err(|error| classify(error, &store.as_context().data().invocation, &store.as_context().data().module))
-}
-
-async fn try_invoke(
-    mut store: impl AsContextMut<Data = StoreData>,
-    func: &Func,
-    function: &Function,
-    mut args: Vec<Value>,
-) -> wasmtime::Result<Vec<Value>> {
-    function.check_arity(args.len()).map_err(Error::from)?;
-    // References stay rooted as long as their scope; a live instance must not gather them call by call.
-    let mut scope = wasmtime::RootScope::new(&mut store);
-    let (params, results) = (args.len(), function.ty.results().len());
-    let mut values = Vec::with_capacity(params + results);
-    for (index, (value, ty)) in args.drain(..).zip(function.params()).enumerate() {
-        values.push(value.put(ty, index, &mut scope).await?);
-    }
-    values.resize(params + results, Val::I32(0));
-    let (params, results) = values.split_at_mut(params);
-    let called = func.call_async(&mut scope, params, results).await;
-    called.inspect_err(|error| forget_exception(&mut scope, error))?;
-    // The arguments' room holds the results, so that a short call allocates once less.
-    for value in results {
-        args.push(Value::take(value, &mut scope)?);
-    }
-    Ok(args)
 }
 
 /// An exception that left the guest stays pending in the store, and would be thrown again by the next failure there.

@@ -5,6 +5,7 @@
 //! later overtakes; one that was dropped in mid-call leaves the instance poisoned until it is reset.
 
 use crate::access::{Access, memory, range};
+use crate::callee::Callee;
 use crate::engine::{EngineConfig, PoolFull};
 use crate::error::{CallError, Error, Limit, LimitError, classify};
 use crate::host::{self, Answer};
@@ -29,7 +30,7 @@ pub(crate) struct Live {
     pub(crate) store: GuestStore,
     pub(crate) instance: wasmtime::Instance,
     /// The function that was called last.
-    pub(crate) last: Option<(Arc<Function>, wasmtime::Func)>,
+    pub(crate) last: Option<(Arc<Function>, Callee)>,
 }
 
 impl Live {
@@ -418,10 +419,11 @@ impl Instance {
         }
     }
 
-    /// Gives up the guest for good. What is left of it is dropped on the reaper's thread.
-    pub fn close(self: &Arc<Self>) -> Result<(), CallError> {
+    /// Gives up the guest for good. A large one is dropped on the reaper's thread.
+    pub fn close(&self) -> Result<(), CallError> {
         let mut slot = self.slot.lock();
         match std::mem::replace(&mut slot.state, State::Closed) {
+            State::Idle(live) if self.is_small() => drop(live),
             State::Idle(live) => reap(live),
             State::Poisoned | State::Closed => {}
             State::Leased => {
@@ -499,10 +501,11 @@ impl Lease {
     }
 
     /// To run the guest, which may change anything in it.
-    pub(crate) fn live(&mut self) -> Result<&mut Live, Error> {
+    pub(crate) fn live(&mut self) -> Result<(&Instance, &mut Live), Error> {
         self.used = true;
         self.instance.uses.fetch_add(1, Relaxed);
-        self.live.as_deref_mut().ok_or_else(lease_over)
+        let live = self.live.as_deref_mut().ok_or_else(lease_over)?;
+        Ok((&self.instance, live))
     }
 
     /// To look at the guest, which stays as it is.

@@ -97,6 +97,12 @@ struct Mail {
 }
 
 impl Mail {
+    /// Tells the driver something, after which it may give a command.
+    fn tell(&mut self, notice: Notice) {
+        self.notice = Some(notice);
+        self.asking = true;
+    }
+
     /// Whether `serial` names the innermost open host call.
     fn is_open(&self, serial: u64) -> bool {
         self.open.last().is_some_and(|call| call.serial == serial)
@@ -211,8 +217,12 @@ impl Invocation {
 
     // Host calls
 
-    /// Counts a host call in and gives its serial number.
-    pub(crate) fn open_host_call(&self, importer: Option<Arc<Module>>) -> Result<u64, LimitError> {
+    /// Counts a host call in and tells the driver of it.
+    pub(crate) fn open_host_call(
+        &self,
+        importer: Option<Arc<Module>>,
+        (member, import, args): (MemberId, u32, Vec<Value>),
+    ) -> Result<(), LimitError> {
         let calls = self.host_calls.load(Relaxed) + 1;
         if calls > self.limits.max_host_calls {
             return Err(LimitError::new(Limit::HostCalls, self.limits.max_host_calls, calls));
@@ -225,11 +235,8 @@ impl Invocation {
         mail.serial += 1;
         let serial = mail.serial;
         mail.open.push(OpenCall { serial, importer });
-        Ok(serial)
-    }
-
-    pub(crate) fn close_host_call(&self) {
-        self.mail.lock().open.pop();
+        mail.tell(Notice::HostCall { member, import, args, serial });
+        Ok(())
     }
 
     pub(crate) fn is_open(&self, serial: u64) -> bool {
@@ -259,16 +266,25 @@ impl Invocation {
         self.mail.lock().notice.take()
     }
 
-    /// Tells the driver something and waits for its next command.
-    pub(crate) async fn ask(&self, notice: Notice) -> Command {
-        {
+    /// Tells the driver how its command went.
+    pub(crate) fn answer(&self, answer: Result<Answer, Error>) {
+        self.mail.lock().tell(Notice::Answer(answer));
+    }
+
+    /// Waits for the driver's next command, which never comes before it has been told something. One that ends the host
+    /// call closes it.
+    pub(crate) async fn next_command(&self) -> Command {
+        let mut told = false;
+        std::future::poll_fn(|_| {
+            if !std::mem::replace(&mut told, true) {
+                return Poll::Pending;
+            }
             let mut mail = self.mail.lock();
-            mail.notice = Some(notice);
-            mail.asking = true;
-        }
-        std::future::poll_fn(|_| match self.mail.lock().command.take() {
-            Some(command) => Poll::Ready(command),
-            None => Poll::Pending,
+            let Some(command) = mail.command.take() else { return Poll::Pending };
+            if matches!(command, Command::Return(_) | Command::Raise) {
+                mail.open.pop();
+            }
+            Poll::Ready(command)
         })
         .await
     }

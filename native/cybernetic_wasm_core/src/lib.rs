@@ -9,13 +9,17 @@
 //!    with its limiter, instantiates, calls. A step ends when the guest does, when its time on the scheduler is spent,
 //!    when it calls the host, or when it waits.
 //! 4. In a host call the future serves the driver's [`host::Command`]s with the `Caller` it holds, one a step.
+//!    Whatever looks at the guest or changes it there is an [`access::Access`], which an idle instance takes as well.
 //! 5. The last step gives the results or an [`Error`], and [`execution::Execution::usage`] what it took.
 //! 6. An execution dropped in the middle goes to the [`reaper`], which unwinds the guest on a thread of its own.
+//!
+//! A call on a live [`instance::Instance`] differs in step 3: it leases the store that is there already, and gives it back.
 
 #![forbid(unsafe_code)]
 
 pub mod access;
 mod cache;
+mod callee;
 pub mod engine;
 pub mod error;
 pub mod execution;

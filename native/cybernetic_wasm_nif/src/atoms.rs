@@ -24,7 +24,6 @@ rustler::atoms! {
     waiting,
     failed,
     // Commands
-    return_values = "return",
     raise,
     read,
     write,

@@ -10,7 +10,7 @@ use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::reaper::reap;
 use cybernetic_wasm_core::value::FuncRef;
 use parking_lot::Mutex;
-use rustler::Resource;
+use rustler::{Decoder, NifResult, Resource, Term};
 use std::sync::Arc;
 
 pub(crate) struct ModuleResource(pub(crate) Arc<Module>);
@@ -41,6 +41,20 @@ pub(crate) struct ExecutionResource(pub(crate) Mutex<Execution>, pub(crate) bool
 
 #[rustler::resource_impl]
 impl Resource for ExecutionResource {}
+
+/// An execution that Elixir has a reference to, and that reference: it goes back as it came, and borrowing costs less than
+/// counting one more holder.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) execution: &'a ExecutionResource,
+    pub(crate) term: Term<'a>,
+}
+
+impl<'a> Decoder<'a> for Known<'a> {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        Ok(Self { execution: term.decode()?, term })
+    }
+}
 
 /// Ends the executions that were begun with it, for the reason that it then keeps.
 #[derive(Default)]

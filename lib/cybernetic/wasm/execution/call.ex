@@ -70,7 +70,7 @@ defmodule Cybernetic.WASM.Execution.Call do
 
   @doc "Ends what `open/1` made. Where the call was cut off there is nothing left to end."
   @spec close(t, Execution.target()) :: :ok
-  def close(%__MODULE__{target: %Module{}, plan: %{sources: [_ | _]}}, {:live, {ref, _member}}) do
+  def close(%__MODULE__{target: %Module{}, plan: %{sources: [_ | _]}}, {:live, ref, _member}) do
     Cybernetic.WASM.Native.instance_close(ref)
     :ok
   end

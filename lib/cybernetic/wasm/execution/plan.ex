@@ -15,7 +15,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
     Usage
   }
 
-  # `native` is what Rust takes: the limits and engine, whether to tell the usage, and what can cancel the call.
+  # `native` is what Rust takes: `{{limits, engine}, report, cancel}` (whether to tell the usage, and what can end the call),
+  # or a reference to limits that Rust keeps, in the place of the first or of it all.
   defstruct native: nil,
             limits: nil,
             wait: 0,
@@ -110,21 +111,19 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   @doc "The same, kept by a module for its calls without options: what Rust takes is decoded once."
   @spec keep(t) :: t
-  def keep(%__MODULE__{engine: nil, native: {{limits, nil}, report, cancel}} = plan) do
-    %{plan | native: {Native.runtime_keep_limits(limits), report, cancel}}
-  end
+  def keep(%__MODULE__{engine: nil, native: {{limits, nil}, false, nil}} = plan),
+    do: %{plan | native: Native.runtime_keep_limits(limits)}
 
   def keep(plan), do: plan
 
   @doc "The same, kept by an instance, whose engine is what it is."
   @spec settle(t) :: t
-  def settle(%__MODULE__{native: {kept, false, nil}} = plan) when is_reference(kept), do: plan
+  def settle(%__MODULE__{native: kept} = plan) when is_reference(kept), do: plan
   def settle(plan), do: %{plan | native: nil, engine: nil} |> pack() |> keep()
 
   @doc "The same, for a call that tells what it used when it ends well. A failure always tells."
   @spec reporting(t) :: t
-  def reporting(%__MODULE__{native: native} = plan),
-    do: %{plan | native: put_elem(native, 1, true)}
+  def reporting(plan), do: put_native(plan, 1, true)
 
   @doc "The same, for a call that hands its output over while it runs."
   @spec streaming(t) :: t
@@ -133,7 +132,13 @@ defmodule Cybernetic.WASM.Execution.Plan do
   @doc "The same, for a call that `cancel` can end. A host function that awaits something is told by `reference`."
   @spec cancelled_by(t, reference, reference) :: t
   def cancelled_by(plan, cancel, reference),
-    do: %{plan | native: put_elem(plan.native, 2, cancel), cancel: {cancel, reference}}
+    do: put_native(%{plan | cancel: {cancel, reference}}, 2, cancel)
+
+  defp put_native(%__MODULE__{native: kept} = plan, index, value) when is_reference(kept),
+    do: put_native(%{plan | native: {kept, false, nil}}, index, value)
+
+  defp put_native(plan, index, value),
+    do: %{plan | native: put_elem(plan.native, index, value)}
 
   @doc "What is left of the limits after parts of the call that used this much."
   @spec spend(t, [Usage.t()]) :: t
@@ -182,8 +187,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
     {report, cancel} =
       case plan.native do
-        nil -> {false, nil}
         {_limits, report, cancel} -> {report, cancel}
+        _none_or_kept -> {false, nil}
       end
 
     %{plan | native: {{limits, plan.engine}, report, cancel}}

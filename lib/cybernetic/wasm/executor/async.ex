@@ -48,7 +48,7 @@ defmodule Cybernetic.WASM.Executor.Async do
 
     {:ok, pid} =
       Task.Supervisor.start_child(@supervisor, fn ->
-        result = Warden.run(call, cancel, &Output.deliver(&1, {consumer, ref}, credit))
+        result = Warden.run(call, cancel, &Output.deliver(&1, {consumer, ref}, credit), consumer)
         with {:error, error} <- result, do: send(consumer, {ref, {:failed, error}})
       end)
 
@@ -60,25 +60,43 @@ defmodule Cybernetic.WASM.Executor.Async do
   def demand(%__MODULE__{pid: pid, ref: ref, task: nil}, more),
     do: Warden.tell(pid, {ref, {:credit, more}})
 
+  def demand(%__MODULE__{}, _more),
+    do: raise(ArgumentError, "demand/2 is for a call that Executor.stream/4 started with into:")
+
   @doc false
   @spec await(t, timeout) :: {:ok, term} | {:error, Error.t()}
-  def await(%__MODULE__{task: %Task{} = task}, timeout), do: Task.await(task, timeout)
+  def await(async, timeout) do
+    with nil <- yield(async, timeout) do
+      Process.demonitor(async.ref, [:flush])
+      exit({:timeout, {Cybernetic.WASM.Executor, :await, [async, timeout]}})
+    end
+  end
 
   @doc false
   @spec yield(t, timeout) :: {:ok, term} | {:error, Error.t()} | nil
   def yield(%__MODULE__{task: %Task{} = task}, timeout),
     do: task |> Task.yield(timeout) |> result()
 
+  def yield(%__MODULE__{}, _timeout) do
+    raise ArgumentError, "a call that Executor.stream/4 started with into: sends its result there"
+  end
+
   @doc false
   @spec cancel(t, term, timeout) :: {:ok, term} | {:error, Error.t()} | :ok
-  def cancel(%__MODULE__{pid: pid, task: task, cancel: cancel}, reason, grace) do
+  def cancel(%__MODULE__{pid: pid, cancel: cancel} = async, reason, grace) do
     Warden.cancel(pid, cancel, reason, grace)
+    monitor = Process.monitor(pid)
+    reason = receive do: ({:DOWN, ^monitor, :process, _, reason} -> reason)
+    if async.task && async.task.owner == self(), do: ended(async.task, reason), else: :ok
+  end
 
-    if task && task.owner == self() do
-      task |> Task.yield(:infinity) |> result()
-    else
-      monitor = Process.monitor(pid)
-      receive do: ({:DOWN, ^monitor, :process, _, _} -> :ok)
+  # What has been awaited or cancelled before has no result any more. One that somebody kills just now tells both monitors, in
+  # either order.
+  defp ended(task, reason) do
+    cond do
+      result = task |> Task.yield(0) |> result() -> result
+      reason in [:normal, :noproc] -> :ok
+      Process.demonitor(task.ref, [:flush]) -> result({:exit, reason})
     end
   end
 
@@ -87,18 +105,29 @@ defmodule Cybernetic.WASM.Executor.Async do
   defp result(nil), do: nil
 
   @doc false
-  @spec stream(Enumerable.t(), (term -> {:ok, Call.t()} | {:error, Error.t()}), keyword) ::
-          Enumerable.t()
-  def stream(enumerable, make, opts) do
-    work = fn element ->
-      with {:ok, call} <- make.(element),
-           do: Warden.run(call, Native.cancel_new(), &drive(&1, false))
+  @spec stream(Enumerable.t(), {:ok, Call.t()} | {:error, Error.t()}, keyword) :: Enumerable.t()
+  def stream(enumerable, call, opts) do
+    # The process that reads the stream, which is the one that goes through the enumerable.
+    calls = Stream.map(enumerable, &{self(), with_args(call, &1)})
+
+    work = fn {reader, call} ->
+      with {:ok, call} <- call,
+           do: Warden.run(call, Native.cancel_new(), &drive(&1, false), reader)
     end
 
     # The call's own limit ends each, from outside if need be.
     @supervisor
-    |> Task.Supervisor.async_stream_nolink(enumerable, work, [timeout: :infinity] ++ opts)
+    |> Task.Supervisor.async_stream_nolink(calls, work, [timeout: :infinity] ++ opts)
     |> Stream.map(&result/1)
+  end
+
+  defp with_args({:ok, call}, args) when length(args) >= 0, do: {:ok, %{call | args: args}}
+  defp with_args({:error, error}, args) when length(args) >= 0, do: {:error, error}
+
+  # The caller's mistake, for which no task need crash.
+  defp with_args(_call, other) do
+    raise ArgumentError,
+          "each element must be a proper list of arguments, got: #{inspect(other, limit: 5, printable_limit: 80)}"
   end
 
   defimpl Inspect do

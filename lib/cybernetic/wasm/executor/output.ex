@@ -67,18 +67,14 @@ defmodule Cybernetic.WASM.Executor.Output do
 
   @doc """
   Sends the output to `consumer` as `{ref, {:output, bytes}}`, never more than it has credit for, then `{ref, {:done, run}}`.
-  Ends when the consumer does.
   """
   @spec deliver(Call.t(), {pid, reference}, pos_integer) :: :ok | {:error, Error.t()}
-  def deliver(%Call{} = call, {consumer, ref}, credit) do
-    monitor = Process.monitor(consumer)
-    send_all({:begin, call}, {consumer, ref, monitor}, credit)
-  end
+  def deliver(%Call{} = call, to, credit), do: send_all({:begin, call}, to, credit)
 
-  defp send_all(state, {consumer, ref, _monitor} = to, credit) do
+  defp send_all(state, {consumer, ref} = to, credit) do
     case advance(state) do
       {:output, pieces, state} ->
-        send_all(state, to, Enum.reduce(pieces, credit, &send_piece(&1, &2, to)))
+        send_all(state, to, send_pieces(pieces, to, {credit, cancelled(state)}))
 
       {:done, run} ->
         send(consumer, {ref, {:done, run}})
@@ -89,17 +85,20 @@ defmodule Cybernetic.WASM.Executor.Output do
     end
   end
 
-  defp send_piece(piece, 0, to), do: send_piece(piece, await_credit(to), to)
+  defp cancelled({:suspended, _suspended, call, _target}), do: elem(call.plan.cancel, 1)
 
-  defp send_piece(piece, credit, {consumer, ref, _monitor}) do
-    send(consumer, {ref, {:output, piece}})
-    credit - 1
+  defp send_pieces([], _to, {credit, _cancelled}), do: credit
+
+  defp send_pieces(pieces, {_consumer, ref} = to, {0, cancelled}) do
+    receive do
+      {^ref, {:credit, more}} -> send_pieces(pieces, to, {more, cancelled})
+      # The guest is told by its next step.
+      {^cancelled, :cancelled} -> 0
+    end
   end
 
-  defp await_credit({_consumer, ref, monitor}) do
-    receive do
-      {^ref, {:credit, more}} -> more
-      {:DOWN, ^monitor, :process, _, _} -> exit(:normal)
-    end
+  defp send_pieces([piece | pieces], {consumer, ref} = to, {credit, cancelled}) do
+    send(consumer, {ref, {:output, piece}})
+    send_pieces(pieces, to, {credit - 1, cancelled})
   end
 end

@@ -4,7 +4,8 @@ defmodule Cybernetic.WASM.Executor.Warden do
   # even if a host function has not returned, and when it is cancelled or whoever started it goes.
   #
   # The process that the caller's `Task` knows is the warden's. It starts the runner, which drives the guest, and gives the
-  # task its result.
+  # task its result. A third process, the runner's shadow, kills the runner when the warden is killed: a link would not do,
+  # since host functions may trap exits.
 
   alias Cybernetic.WASM.{CancelledError, Error, HostError, LimitError, Native}
   alias Cybernetic.WASM.Execution.{Call, Plan}
@@ -12,25 +13,28 @@ defmodule Cybernetic.WASM.Executor.Warden do
   # A guest notices by itself that its time is over, and a host function's `after` clauses may want to run.
   @late 100
 
+  # A `receive` waits no longer.
+  @longest_wait 0xFFFF_FFFF
+
   @doc """
-  Lets a process drive the call by `drive`, and gives what that gives, or why it ended before. `cancel` ends it from outside.
+  Lets a process drive the call by `drive`, and gives what that gives, or why it ended before. `cancel` ends it from outside,
+  and so does the end of `consumer`.
   """
-  @spec run(Call.t(), reference, (Call.t() -> result)) :: result | {:error, Error.t()}
+  @spec run(Call.t(), reference, (Call.t() -> result), pid | nil) :: result | {:error, Error.t()}
         when result: term
-  def run(%Call{} = call, cancel, drive) do
+  def run(%Call{} = call, cancel, drive, consumer \\ nil) do
     Process.flag(:trap_exit, true)
+    if consumer, do: Process.monitor(consumer)
     answer = make_ref()
     call = %{call | plan: Plan.cancelled_by(call.plan, cancel, answer)}
     {warden, callers} = {self(), Process.get(:"$callers", [])}
 
     {runner, monitor} =
-      :erlang.spawn_opt(
-        fn ->
-          Process.put(:"$callers", callers)
-          send(warden, {answer, drive.(call)})
-        end,
-        [:link, :monitor]
-      )
+      spawn_monitor(fn ->
+        start_shadow(self(), warden)
+        Process.put(:"$callers", callers)
+        send(warden, {answer, drive.(call)})
+      end)
 
     began = System.monotonic_time(:millisecond)
 
@@ -46,6 +50,17 @@ defmodule Cybernetic.WASM.Executor.Warden do
     })
   end
 
+  defp start_shadow(runner, warden) do
+    spawn(fn ->
+      {ended, killed} = {Process.monitor(runner), Process.monitor(warden)}
+
+      receive do
+        {:DOWN, ^ended, :process, _, _} -> :ok
+        {:DOWN, ^killed, :process, _, _} -> Process.exit(runner, :kill)
+      end
+    end)
+  end
+
   defp watch(%{answer: answer, monitor: monitor, runner: runner} = state) do
     receive do
       {^answer, result} ->
@@ -55,8 +70,8 @@ defmodule Cybernetic.WASM.Executor.Warden do
       {:DOWN, ^monitor, :process, _, reason} ->
         settle({:error, %HostError{kind: :exit, reason: reason}}, state)
 
-      {:EXIT, ^runner, _reason} ->
-        watch(state)
+      {:DOWN, _consumer, :process, _, reason} ->
+        state |> end_by(reason, @late, {:exit, :normal}) |> watch()
 
       {:EXIT, _starter, reason} ->
         state |> end_by(reason, @late, {:exit, reason}) |> watch()
@@ -68,9 +83,12 @@ defmodule Cybernetic.WASM.Executor.Warden do
         send(runner, message)
         watch(state)
     after
-      max(state.until - System.monotonic_time(:millisecond), 0) -> kill(state)
+      time_left(state) -> if time_left(state) == 0, do: kill(state), else: watch(state)
     end
   end
+
+  defp time_left(%{until: until}),
+    do: (until - System.monotonic_time(:millisecond)) |> max(0) |> min(@longest_wait)
 
   # The first who ends it decides how.
   defp end_by(%{ending: nil} = state, reason, grace, ending) do
@@ -97,7 +115,12 @@ defmodule Cybernetic.WASM.Executor.Warden do
     end
   end
 
-  defp settle(_result, %{ending: {:exit, reason}}), do: exit(reason)
+  # By a signal, as the task would have died without a warden: the end of its owner is no crash for it to log.
+  defp settle(_result, %{ending: {:exit, reason}}) do
+    Process.flag(:trap_exit, false)
+    Process.exit(self(), reason)
+  end
+
   defp settle(result, _state), do: result
 
   defp overdue(%{limits: limits, began: began}) do

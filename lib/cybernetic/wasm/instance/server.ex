@@ -8,6 +8,7 @@ defmodule Cybernetic.WASM.Instance.Server do
   alias Cybernetic.WASM.{CallError, Instance, Native, Options}
 
   @own_options [:module, :name, :on_poison]
+  @in_line [:wait, :timeout, :max_execution_time]
   @wait 5_000
 
   # How long a killed caller's guest may take to be let go: the end of a slice, and of the process.
@@ -35,7 +36,9 @@ defmodule Cybernetic.WASM.Instance.Server do
   @doc "Runs `function` with the instance when it is the caller's turn."
   def borrow(server, function, opts) do
     ticket = make_ref()
-    wait = wait(opts)
+
+    # Checked here: what the server cannot use would end it, and everybody else's instance with it.
+    wait = opts |> Options.check!(@in_line, "option of a turn on an instance") |> wait()
 
     case GenServer.call(server, {:check_out, ticket, wait}, :infinity) do
       {:ok, instance} ->
@@ -52,7 +55,7 @@ defmodule Cybernetic.WASM.Instance.Server do
 
   # A caller with less time than it may stand in line gives up when its time is over.
   defp wait(opts),
-    do: Keyword.get_lazy(opts, :wait, fn -> min(@wait, Keyword.get(opts, :timeout, @wait)) end)
+    do: Map.get_lazy(opts, :wait, fn -> min(@wait, Map.get(opts, :timeout, @wait)) end)
 
   @doc "The instance, to be looked at."
   def peek(server), do: GenServer.call(server, :peek)

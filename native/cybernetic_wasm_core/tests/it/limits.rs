@@ -596,7 +596,11 @@ fn output_beyond_the_limit_is_refused_whole() {
     assert_eq!(execution.take_output().bytes(), b"12345");
     execution.emit(b"67890").unwrap();
     assert_eq!(struck(execution.emit(b"!")), LimitError::new(Limit::Output, 10, 11));
-    assert_eq!(execution.take_output().bytes(), b"67890", "what was taken still counts, what was refused was not put out");
+    assert_eq!(
+        execution.take_output().bytes(),
+        b"67890",
+        "what was taken still counts, what was refused was not put out"
+    );
     assert_eq!(execution.usage().output, 10);
 }
 

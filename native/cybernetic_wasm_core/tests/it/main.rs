@@ -5,8 +5,10 @@
 mod cache;
 mod conformance;
 mod hostile;
+mod instances;
 mod limits;
 mod linking;
 mod scheduling;
+mod snapshots;
 mod support;
 mod values;

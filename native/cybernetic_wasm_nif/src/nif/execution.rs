@@ -1,15 +1,16 @@
 //! Calls in a fresh instance, and the steps of any execution.
 
-use crate::resources::{CancelResource, ExecutionResource, ModuleResource};
+use crate::resources::{CancelResource, ExecutionResource, Known, ModuleResource};
 use crate::terms::kept::KeptTerm;
 use crate::terms::options::CallOptions;
-use crate::terms::step::{Handle, decode_command, step};
+use crate::terms::step::{Handle, decode_command, decode_return, step};
 use crate::terms::value::Terms;
 use crate::terms::{binary, error, exported_function, value};
 use crate::{atoms, courier};
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::{Execution, Lane, may_run_inline};
+use cybernetic_wasm_core::host::Command;
 use cybernetic_wasm_core::instance::{Instance, MemberId};
 use cybernetic_wasm_core::module::{Function, Module};
 use rustler::{Atom, Binary, Encoder, Env, NifResult, Reference, ResourceArc, Term};
@@ -22,7 +23,7 @@ pub(super) fn find(module: &Module, name: &[u8], given: usize) -> Result<Arc<Fun
     Ok(function)
 }
 
-pub(super) fn values(function: &Function, arguments: &Terms<'_>) -> Result<Vec<value::Value>, Error> {
+pub(super) fn values(function: &Function, arguments: Terms<'_>) -> Result<Vec<value::Value>, Error> {
     Ok(value::decode_all(arguments, function.params().iter())?)
 }
 
@@ -51,7 +52,7 @@ pub(super) fn started<'a>(
 fn call(
     module: &Arc<Module>,
     function: &Arc<Function>,
-    args: &Terms<'_>,
+    args: Terms<'_>,
     options: &CallOptions,
 ) -> Result<Execution, Error> {
     let config = options.engine.unwrap_or(*module.requested());
@@ -61,7 +62,7 @@ fn call(
 #[rustler::nif]
 fn execution_call<'a>(
     env: Env<'a>,
-    module: ResourceArc<ModuleResource>,
+    module: &'a ModuleResource,
     name: Binary<'a>,
     arguments: Terms<'a>,
     options: CallOptions,
@@ -69,7 +70,7 @@ fn execution_call<'a>(
 ) -> Term<'a> {
     match find(&module.0, &name, arguments.len()) {
         Ok(function) if belongs_on_dirty(scheduling, &function, None) => atoms::dirty().encode(env),
-        Ok(function) => started(env, call(&module.0, &function, &arguments, &options), &options, Lane::Inline),
+        Ok(function) => started(env, call(&module.0, &function, arguments, &options), &options, Lane::Inline),
         Err(failure) => error::refused(env, failure),
     }
 }
@@ -77,29 +78,29 @@ fn execution_call<'a>(
 #[rustler::nif(schedule = "DirtyCpu")]
 fn execution_call_dirty<'a>(
     env: Env<'a>,
-    module: ResourceArc<ModuleResource>,
+    module: &'a ModuleResource,
     name: Binary<'a>,
     arguments: Terms<'a>,
     options: CallOptions,
 ) -> Term<'a> {
     let function = find(&module.0, &name, arguments.len());
-    let execution = function.and_then(|function| call(&module.0, &function, &arguments, &options));
+    let execution = function.and_then(|function| call(&module.0, &function, arguments, &options));
     started(env, execution, &options, Lane::Dirty)
 }
 
 #[rustler::nif]
-fn execution_step<'a>(env: Env<'a>, execution: ResourceArc<ExecutionResource>) -> Term<'a> {
-    step(env, Handle::Known(&execution), Lane::Inline)
+fn execution_step<'a>(env: Env<'a>, execution: Known<'a>) -> Term<'a> {
+    step(env, Handle::Known(execution), Lane::Inline)
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn execution_step_dirty<'a>(env: Env<'a>, execution: ResourceArc<ExecutionResource>) -> Term<'a> {
-    step(env, Handle::Known(&execution), Lane::Dirty)
+fn execution_step_dirty<'a>(env: Env<'a>, execution: Known<'a>) -> Term<'a> {
+    step(env, Handle::Known(execution), Lane::Dirty)
 }
 
 /// Arms a wake-up message `{reference, :wake}`: the milliseconds until the deadline, or `:ready`.
 #[rustler::nif]
-fn execution_listen<'a>(env: Env<'a>, execution: ResourceArc<ExecutionResource>, reference: Reference<'a>) -> Term<'a> {
+fn execution_listen<'a>(env: Env<'a>, execution: &'a ExecutionResource, reference: Reference<'a>) -> Term<'a> {
     let Some(execution) = execution.0.try_lock() else { return error::refused(env, CallError::Busy) };
     match execution.listen(courier::listener(env, reference)) {
         // Rounded up: a process that wakes too early would only wait again.
@@ -110,49 +111,84 @@ fn execution_listen<'a>(env: Env<'a>, execution: ResourceArc<ExecutionResource>,
 
 /// Disarms the wake-up message. False: it is on its way already.
 #[rustler::nif]
-fn execution_unlisten(execution: ResourceArc<ExecutionResource>) -> bool {
+fn execution_unlisten(execution: &ExecutionResource) -> bool {
     execution.0.try_lock().is_some_and(|execution| execution.unlisten())
 }
 
-fn command<'a>(
+/// Gives the open host call `serial` of the function `import` of that member what `make` decodes for it, and steps.
+fn serve<'a>(
     env: Env<'a>,
-    resource: &ResourceArc<ExecutionResource>,
-    (import, serial): (u32, u64),
-    command: Term<'a>,
+    known: Known<'a>,
+    (import, serial, member): (u32, u64, u32),
     lane: Lane,
+    make: impl FnOnce(&Module) -> NifResult<Result<Command, Error>>,
 ) -> NifResult<Term<'a>> {
-    let Some(execution) = resource.0.try_lock() else { return Ok(error::refused(env, CallError::Busy)) };
-    if lane == Lane::Inline && !execution.fits_inline((import, serial)) {
+    let Some(execution) = known.execution.0.try_lock() else { return Ok(error::refused(env, CallError::Busy)) };
+    let linked = if member == 0 { None } else { execution.importer(serial) };
+    let Some(importer) = linked.as_ref().or(execution.module()) else {
+        return Ok(error::refused(env, CallError::StaleContext));
+    };
+    if lane == Lane::Inline && !execution.fits_inline(importer, import) {
         return Ok(atoms::dirty().encode(env));
     }
-    let Some(importer) = execution.importer(serial) else { return Ok(error::refused(env, CallError::StaleContext)) };
-    let given = decode_command(&importer, import, command)?.and_then(|command| execution.command(serial, command));
+    let given = make(importer)?.and_then(|command| execution.command(serial, command));
     drop(execution);
     Ok(match given {
-        Ok(()) => step(env, Handle::Known(resource), lane),
+        Ok(()) => step(env, Handle::Known(known), lane),
         Err(failure) => error::refused(env, failure),
     })
 }
 
-/// Gives the host call `{import, serial}` a command and steps.
+/// Gives an open host call a command and steps.
 #[rustler::nif]
 fn execution_command<'a>(
     env: Env<'a>,
-    execution: ResourceArc<ExecutionResource>,
-    call: (u32, u64),
+    execution: Known<'a>,
+    import: u32,
+    serial: u64,
+    member: u32,
     term: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    command(env, &execution, call, term, Lane::Inline)
+    serve(env, execution, (import, serial, member), Lane::Inline, |importer| decode_command(importer, term))
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn execution_command_dirty<'a>(
     env: Env<'a>,
-    execution: ResourceArc<ExecutionResource>,
-    call: (u32, u64),
+    execution: Known<'a>,
+    import: u32,
+    serial: u64,
+    member: u32,
     term: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    command(env, &execution, call, term, Lane::Dirty)
+    serve(env, execution, (import, serial, member), Lane::Dirty, |importer| decode_command(importer, term))
+}
+
+/// Returns from an open host call with these values, and steps.
+#[rustler::nif]
+fn execution_return<'a>(
+    env: Env<'a>,
+    execution: Known<'a>,
+    import: u32,
+    serial: u64,
+    member: u32,
+    values: Terms<'a>,
+) -> NifResult<Term<'a>> {
+    let call = (import, serial, member);
+    serve(env, execution, call, Lane::Inline, |importer| Ok(decode_return(importer, import, values)))
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn execution_return_dirty<'a>(
+    env: Env<'a>,
+    execution: Known<'a>,
+    import: u32,
+    serial: u64,
+    member: u32,
+    values: Terms<'a>,
+) -> NifResult<Term<'a>> {
+    let call = (import, serial, member);
+    serve(env, execution, call, Lane::Dirty, |importer| Ok(decode_return(importer, import, values)))
 }
 
 fn emit<'a>(env: Env<'a>, execution: &ExecutionResource, serial: u64, bytes: &[u8]) -> Term<'a> {
@@ -168,29 +204,24 @@ fn emit<'a>(env: Env<'a>, execution: &ExecutionResource, serial: u64, bytes: &[u
 
 /// Takes output of the guest from the host call `serial`, up to its limit.
 #[rustler::nif]
-fn execution_emit<'a>(
-    env: Env<'a>,
-    execution: ResourceArc<ExecutionResource>,
-    serial: u64,
-    bytes: Binary<'a>,
-) -> Term<'a> {
-    emit(env, &execution, serial, &bytes)
+fn execution_emit<'a>(env: Env<'a>, execution: &'a ExecutionResource, serial: u64, bytes: Binary<'a>) -> Term<'a> {
+    emit(env, execution, serial, &bytes)
 }
 
 /// The same for large output.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn execution_emit_dirty<'a>(
     env: Env<'a>,
-    execution: ResourceArc<ExecutionResource>,
+    execution: &'a ExecutionResource,
     serial: u64,
     bytes: Binary<'a>,
 ) -> Term<'a> {
-    emit(env, &execution, serial, &bytes)
+    emit(env, execution, serial, &bytes)
 }
 
 /// What has been put out since the last time, piece by piece.
 #[rustler::nif]
-fn execution_take_output<'a>(env: Env<'a>, execution: ResourceArc<ExecutionResource>) -> Term<'a> {
+fn execution_take_output<'a>(env: Env<'a>, execution: &'a ExecutionResource) -> Term<'a> {
     let Some(execution) = execution.0.try_lock() else { return error::refused(env, CallError::Busy) };
     let output = execution.take_output();
     output.pieces().map(|piece| binary(env, piece)).collect::<Vec<_>>().encode(env)
@@ -198,7 +229,7 @@ fn execution_take_output<'a>(env: Env<'a>, execution: ResourceArc<ExecutionResou
 
 /// Gives an execution up. Whoever steps it just now ends it all the same: by its cancellation, or by going away.
 #[rustler::nif]
-fn execution_abandon(execution: ResourceArc<ExecutionResource>) -> Atom {
+fn execution_abandon(execution: &ExecutionResource) -> Atom {
     if let Some(mut execution) = execution.0.try_lock() {
         execution.abandon();
     }
@@ -207,7 +238,7 @@ fn execution_abandon(execution: ResourceArc<ExecutionResource>) -> Atom {
 
 /// What is kept for a member of the live guest that this runs on: see `instance_keep`.
 #[rustler::nif]
-fn execution_kept<'a>(env: Env<'a>, execution: ResourceArc<ExecutionResource>, member: u32) -> Term<'a> {
+fn execution_kept<'a>(env: Env<'a>, execution: &'a ExecutionResource, member: u32) -> Term<'a> {
     let Some(execution) = execution.0.try_lock() else { return error::refused(env, CallError::Busy) };
     let kept = execution.kept(MemberId(member));
     let kept = kept.as_ref().and_then(|kept| kept.downcast_ref::<KeptTerm>());
@@ -222,7 +253,7 @@ fn cancel_new(env: Env<'_>) -> Term<'_> {
 
 /// Ends the executions that were begun with it. The first reason stays.
 #[rustler::nif]
-fn cancel_now(cancel: ResourceArc<CancelResource>, reason: Term<'_>) -> Atom {
+fn cancel_now(cancel: &CancelResource, reason: Term<'_>) -> Atom {
     cancel.1.lock().get_or_insert_with(|| KeptTerm::new(reason));
     cancel.0.cancel();
     atoms::ok()
@@ -230,13 +261,13 @@ fn cancel_now(cancel: ResourceArc<CancelResource>, reason: Term<'_>) -> Atom {
 
 /// Why; `nil` before.
 #[rustler::nif]
-fn cancel_reason<'a>(env: Env<'a>, cancel: ResourceArc<CancelResource>) -> Term<'a> {
+fn cancel_reason<'a>(env: Env<'a>, cancel: &'a CancelResource) -> Term<'a> {
     cancel.1.lock().as_ref().map_or_else(|| atoms::nil().encode(env), |reason| reason.load(env))
 }
 
 /// Milliseconds until the deadline.
 #[rustler::nif]
-fn execution_time_left<'a>(env: Env<'a>, execution: ResourceArc<ExecutionResource>) -> Term<'a> {
+fn execution_time_left<'a>(env: Env<'a>, execution: &'a ExecutionResource) -> Term<'a> {
     match execution.0.try_lock() {
         Some(execution) => (execution.time_left().as_millis() as u64).encode(env),
         None => error::refused(env, CallError::Busy),

@@ -16,8 +16,6 @@ use cybernetic_wasm_core::module::{Function, Module};
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, ResourceArc, Term};
 use std::sync::Arc;
 
-type Handle = ResourceArc<InstanceResource>;
-
 // Making and ending
 
 fn new(module: &Arc<Module>, snapshottable: bool, options: &CallOptions) -> Result<Execution, Error> {
@@ -28,7 +26,7 @@ fn new(module: &Arc<Module>, snapshottable: bool, options: &CallOptions) -> Resu
 #[rustler::nif]
 fn instance_new<'a>(
     env: Env<'a>,
-    module: ResourceArc<ModuleResource>,
+    module: &'a ModuleResource,
     snapshottable: bool,
     options: CallOptions,
     scheduling: Atom,
@@ -43,7 +41,7 @@ fn instance_new<'a>(
 #[rustler::nif(schedule = "DirtyCpu")]
 fn instance_new_dirty<'a>(
     env: Env<'a>,
-    module: ResourceArc<ModuleResource>,
+    module: &'a ModuleResource,
     snapshottable: bool,
     options: CallOptions,
 ) -> Term<'a> {
@@ -52,7 +50,7 @@ fn instance_new_dirty<'a>(
 
 /// `:dirty` where the guest's memory takes time to unmap.
 #[rustler::nif]
-fn instance_reset<'a>(env: Env<'a>, instance: Handle, options: CallOptions) -> Term<'a> {
+fn instance_reset<'a>(env: Env<'a>, instance: &'a InstanceResource, options: CallOptions) -> Term<'a> {
     match instance.0.is_small() {
         true => started(env, Execution::reset(&instance.0, options.limits.clone()), &options, Lane::Inline),
         false => atoms::dirty().encode(env),
@@ -60,12 +58,12 @@ fn instance_reset<'a>(env: Env<'a>, instance: Handle, options: CallOptions) -> T
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn instance_reset_dirty<'a>(env: Env<'a>, instance: Handle, options: CallOptions) -> Term<'a> {
+fn instance_reset_dirty<'a>(env: Env<'a>, instance: &'a InstanceResource, options: CallOptions) -> Term<'a> {
     started(env, Execution::reset(&instance.0, options.limits.clone()), &options, Lane::Dirty)
 }
 
 #[rustler::nif]
-fn instance_close<'a>(env: Env<'a>, instance: Handle) -> Term<'a> {
+fn instance_close<'a>(env: Env<'a>, instance: &'a InstanceResource) -> Term<'a> {
     match instance.0.close() {
         Ok(()) => atoms::ok().encode(env),
         Err(failure) => error::refused(env, failure),
@@ -74,12 +72,12 @@ fn instance_close<'a>(env: Env<'a>, instance: Handle) -> Term<'a> {
 
 /// `:idle`, `:busy`, `:poisoned` or `:closed`.
 #[rustler::nif]
-fn instance_state(env: Env<'_>, instance: Handle) -> Term<'_> {
+fn instance_state<'a>(env: Env<'a>, instance: &'a InstanceResource) -> Term<'a> {
     atom(env, instance.0.state())
 }
 
 #[rustler::nif]
-fn instance_survive_traps(instance: Handle) -> Atom {
+fn instance_survive_traps(instance: &InstanceResource) -> Atom {
     instance.0.survive_traps();
     atoms::ok()
 }
@@ -88,13 +86,13 @@ fn instance_survive_traps(instance: Handle) -> Atom {
 
 /// Keeps a place for a module that will be linked.
 #[rustler::nif]
-fn instance_reserve(instance: Handle) -> u32 {
+fn instance_reserve(instance: &InstanceResource) -> u32 {
     instance.0.reserve().0
 }
 
 /// Keeps a term for a member: what answers its host calls.
 #[rustler::nif]
-fn instance_keep<'a>(env: Env<'a>, instance: Handle, member: u32, term: Term<'a>) -> Term<'a> {
+fn instance_keep<'a>(env: Env<'a>, instance: &'a InstanceResource, member: u32, term: Term<'a>) -> Term<'a> {
     match instance.0.keep(MemberId(member), Arc::new(KeptTerm::new(term))) {
         Ok(()) => atoms::ok().encode(env),
         Err(failure) => error::refused(env, failure),
@@ -106,9 +104,9 @@ fn instance_keep<'a>(env: Env<'a>, instance: Handle, member: u32, term: Term<'a>
 #[rustler::nif(schedule = "DirtyCpu")]
 fn instance_link<'a>(
     env: Env<'a>,
-    instance: Handle,
+    instance: &'a InstanceResource,
     member: u32,
-    module: ResourceArc<ModuleResource>,
+    module: &'a ModuleResource,
     sources: Vec<Term<'a>>,
     options: CallOptions,
 ) -> NifResult<Term<'a>> {
@@ -135,7 +133,7 @@ fn source(term: Term<'_>) -> NifResult<Source> {
 fn call(
     instance: &Arc<Instance>,
     (member, function): (MemberId, &Arc<Function>),
-    args: &Terms<'_>,
+    args: Terms<'_>,
     options: &CallOptions,
 ) -> Result<Execution, Error> {
     Execution::call_member(instance, (member, function), values(function, args)?, options.limits.clone())
@@ -151,7 +149,8 @@ fn find_on(instance: &Instance, member: u32, name: &[u8], given: usize) -> Resul
 #[rustler::nif]
 fn instance_call<'a>(
     env: Env<'a>,
-    (instance, member): (Handle, u32),
+    instance: &'a InstanceResource,
+    member: u32,
     name: Binary<'a>,
     arguments: Terms<'a>,
     options: CallOptions,
@@ -160,7 +159,7 @@ fn instance_call<'a>(
     match find_on(&instance.0, member, &name, arguments.len()) {
         Ok(function) if belongs_on_dirty(scheduling, &function, Some(&instance.0)) => atoms::dirty().encode(env),
         Ok(function) => {
-            let execution = call(&instance.0, (MemberId(member), &function), &arguments, &options);
+            let execution = call(&instance.0, (MemberId(member), &function), arguments, &options);
             started(env, execution, &options, Lane::Inline)
         }
         Err(failure) => error::refused(env, failure),
@@ -170,14 +169,14 @@ fn instance_call<'a>(
 #[rustler::nif(schedule = "DirtyCpu")]
 fn instance_call_dirty<'a>(
     env: Env<'a>,
-    (instance, member): (Handle, u32),
+    instance: &'a InstanceResource,
+    member: u32,
     name: Binary<'a>,
     arguments: Terms<'a>,
     options: CallOptions,
 ) -> Term<'a> {
     let function = find_on(&instance.0, member, &name, arguments.len());
-    let execution =
-        function.and_then(|function| call(&instance.0, (MemberId(member), &function), &arguments, &options));
+    let execution = function.and_then(|function| call(&instance.0, (MemberId(member), &function), arguments, &options));
     started(env, execution, &options, Lane::Dirty)
 }
 
@@ -199,21 +198,25 @@ fn read<'a>(
 #[rustler::nif]
 fn instance_read<'a>(
     env: Env<'a>,
-    (instance, member): (Handle, u32),
+    instance: &'a InstanceResource,
+    member: u32,
     memory: Option<Binary<'a>>,
-    range: (u64, u64),
+    offset: u64,
+    length: u64,
 ) -> Term<'a> {
-    read(env, (&instance.0, member), memory, range)
+    read(env, (&instance.0, member), memory, (offset, length))
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn instance_read_dirty<'a>(
     env: Env<'a>,
-    (instance, member): (Handle, u32),
+    instance: &'a InstanceResource,
+    member: u32,
     memory: Option<Binary<'a>>,
-    range: (u64, u64),
+    offset: u64,
+    length: u64,
 ) -> Term<'a> {
-    read(env, (&instance.0, member), memory, range)
+    read(env, (&instance.0, member), memory, (offset, length))
 }
 
 fn write<'a>(
@@ -230,28 +233,33 @@ fn write<'a>(
 #[rustler::nif]
 fn instance_write<'a>(
     env: Env<'a>,
-    (instance, member): (Handle, u32),
+    instance: &'a InstanceResource,
+    member: u32,
     memory: Option<Binary<'a>>,
-    piece: (u64, Binary<'a>),
+    offset: u64,
+    bytes: Binary<'a>,
 ) -> Term<'a> {
-    write(env, (&instance.0, member), memory, piece)
+    write(env, (&instance.0, member), memory, (offset, bytes))
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn instance_write_dirty<'a>(
     env: Env<'a>,
-    (instance, member): (Handle, u32),
+    instance: &'a InstanceResource,
+    member: u32,
     memory: Option<Binary<'a>>,
-    piece: (u64, Binary<'a>),
+    offset: u64,
+    bytes: Binary<'a>,
 ) -> Term<'a> {
-    write(env, (&instance.0, member), memory, piece)
+    write(env, (&instance.0, member), memory, (offset, bytes))
 }
 
 /// Any other access: its answer, or the first step of an execution where it may take time.
 #[rustler::nif]
 fn instance_access<'a>(
     env: Env<'a>,
-    (instance, member): (Handle, u32),
+    instance: &'a InstanceResource,
+    member: u32,
     term: Term<'a>,
     options: CallOptions,
 ) -> NifResult<Term<'a>> {
@@ -278,19 +286,19 @@ fn instance_access<'a>(
 
 /// The instance's state as a module in the binary format, and a number that [`instance_keep_fork`] takes.
 #[rustler::nif]
-fn instance_snapshot<'a>(env: Env<'a>, instance: Handle, options: CallOptions) -> Term<'a> {
+fn instance_snapshot<'a>(env: Env<'a>, instance: &'a InstanceResource, options: CallOptions) -> Term<'a> {
     started(env, Execution::snapshot(&instance.0, options.limits.clone()), &options, Lane::Inline)
 }
 
 /// The module of the last snapshot, if it is still what the instance's state is; else `nil`.
 #[rustler::nif]
-fn instance_fork(env: Env<'_>, instance: Handle) -> Term<'_> {
+fn instance_fork<'a>(env: Env<'a>, instance: &'a InstanceResource) -> Term<'a> {
     let module = instance.0.fork().map(|module| ResourceArc::new(ModuleResource(module)));
     module.encode(env)
 }
 
 #[rustler::nif]
-fn instance_keep_fork(instance: Handle, uses: u64, module: ResourceArc<ModuleResource>) -> Atom {
+fn instance_keep_fork(instance: &InstanceResource, uses: u64, module: &ModuleResource) -> Atom {
     instance.0.keep_fork(uses, &module.0);
     atoms::ok()
 }

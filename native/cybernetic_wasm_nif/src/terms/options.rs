@@ -42,11 +42,18 @@ impl CallOptions {
     }
 }
 
-/// `{options, report, cancel}`, where the options are those that a module keeps, decoded once, or `{limits, engine}`.
+/// `{options, report, cancel}`, where the options are those that a module keeps, decoded once, or `{limits, engine}`. Kept
+/// options by themselves neither report nor can be cancelled.
 impl<'a> Decoder<'a> for CallOptions {
     fn decode(term: Term<'a>) -> NifResult<Self> {
-        let (options, report, cancel): (Term<'a>, bool, Option<ResourceArc<CancelResource>>) = term.decode()?;
-        let cancel = cancel.map(|cancel| Arc::clone(&cancel.0));
+        if let Ok(kept) = term.decode::<ResourceArc<OptionsResource>>() {
+            return Ok(Self { limits: kept.0.clone(), engine: None, report: false, cancel: None });
+        }
+        let (options, report, cancel): (Term<'a>, bool, Term<'a>) = term.decode()?;
+        let cancel = match cancel.is_atom() {
+            true => None,
+            false => Some(Arc::clone(&cancel.decode::<ResourceArc<CancelResource>>()?.0)),
+        };
         if let Ok(kept) = options.decode::<ResourceArc<OptionsResource>>() {
             return Ok(Self { limits: kept.0.clone(), engine: None, report, cancel });
         }

@@ -3,7 +3,7 @@
 use super::value::Terms;
 use super::{access, binary, error, value};
 use crate::atoms;
-use crate::resources::{ExecutionResource, InstanceResource, ModuleResource};
+use crate::resources::{ExecutionResource, InstanceResource, Known, ModuleResource};
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::{Execution, Lane, Product, Step};
@@ -13,35 +13,37 @@ use rustler::{Atom, Binary, Encoder, Env, NifResult, ResourceArc, Term};
 use std::time::Duration;
 
 /// An execution on its first step has no resource yet: a call that ends in it never needs one.
-#[expect(clippy::large_enum_variant, reason = "never stored, and a box would cost every call an allocation")]
-pub(crate) enum Handle<'r> {
+pub(crate) enum Handle<'a> {
     New(Execution, bool),
-    Known(&'r ResourceArc<ExecutionResource>),
+    Known(Known<'a>),
 }
 
 /// Steps once and encodes the outcome.
-pub(crate) fn step<'a>(env: Env<'a>, handle: Handle<'_>, lane: Lane) -> Term<'a> {
+pub(crate) fn step<'a>(env: Env<'a>, handle: Handle<'a>, lane: Lane) -> Term<'a> {
     match handle {
         Handle::New(mut execution, report) => {
             let step = run(env, &mut execution, lane);
             match encode_ended(env, &execution, &step, report) {
                 Some(term) => term,
-                None => encode_open(env, &ResourceArc::new(ExecutionResource(execution.into(), report)), step),
+                None => {
+                    let resource = ResourceArc::new(ExecutionResource(execution.into(), report));
+                    encode_open(env, resource.encode(env), step)
+                }
             }
         }
-        Handle::Known(resource) => {
-            let Some(mut execution) = resource.0.try_lock() else { return again(env, resource, lane) };
+        Handle::Known(Known { execution: resource, term }) => {
+            let Some(mut execution) = resource.0.try_lock() else { return again(env, term, lane) };
             let step = run(env, &mut execution, lane);
             let ended = encode_ended(env, &execution, &step, resource.1);
             drop(execution);
-            ended.unwrap_or_else(|| encode_open(env, resource, step))
+            ended.unwrap_or_else(|| encode_open(env, term, step))
         }
     }
 }
 
 /// Another process has the execution for a moment: one that was given the context of a host call. What this one has begun
 /// goes on.
-fn again<'a>(env: Env<'a>, resource: &ResourceArc<ExecutionResource>, lane: Lane) -> Term<'a> {
+fn again<'a>(env: Env<'a>, resource: Term<'a>, lane: Lane) -> Term<'a> {
     if lane == Lane::Inline {
         rustler::schedule::consume_timeslice(env, 100);
     }
@@ -94,7 +96,7 @@ fn encode_product<'a>(env: Env<'a>, product: &Product) -> Term<'a> {
     }
 }
 
-fn encode_open<'a>(env: Env<'a>, resource: &ResourceArc<ExecutionResource>, step: Step) -> Term<'a> {
+fn encode_open<'a>(env: Env<'a>, resource: Term<'a>, step: Step) -> Term<'a> {
     match step {
         Step::Yielded => (atoms::yielded(), resource).encode(env),
         Step::Waiting => (atoms::waiting(), resource).encode(env),
@@ -131,32 +133,29 @@ fn usage<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
 }
 
 /// A command for an open host call of one of `importer`'s imports.
-pub(crate) fn decode_command(importer: &Module, import: u32, term: Term<'_>) -> NifResult<Result<Command, Error>> {
+pub(crate) fn decode_command(importer: &Module, term: Term<'_>) -> NifResult<Result<Command, Error>> {
     let tag: Atom = match term.decode::<Atom>() {
         Ok(atom) if atom == atoms::raise() => return Ok(Ok(Command::Raise)),
         Ok(atom) if atom == atoms::fuel() => return Ok(Ok(Command::Fuel)),
         Ok(_) => return Err(rustler::Error::BadArg),
         Err(_) => rustler::types::tuple::get_tuple(term)?.first().ok_or(rustler::Error::BadArg)?.decode()?,
     };
-    if tag == atoms::return_values() {
-        let (_, values): (Atom, Terms<'_>) = term.decode()?;
-        return Ok(results(importer, import, &values).map(Command::Return));
-    }
     if tag == atoms::call() {
         let (_, name, args): (Atom, Binary<'_>, Terms<'_>) = term.decode()?;
-        return Ok(reentry(importer, &name, &args));
+        return Ok(reentry(importer, &name, args));
     }
     let access = access::decode(importer, tag, term)?.ok_or(rustler::Error::BadArg)?;
     Ok(access.map(Command::Access))
 }
 
-fn results(importer: &Module, import: u32, terms: &Terms<'_>) -> Result<Vec<value::Value>, Error> {
+/// The return from a host call of `importer`'s function `import`.
+pub(crate) fn decode_return(importer: &Module, import: u32, terms: Terms<'_>) -> Result<Command, Error> {
     let import = importer.imports().get(import as usize).ok_or(CallError::StaleContext)?;
     import.check_results(terms.len())?;
-    Ok(value::decode_all(terms, import.results())?)
+    Ok(Command::Return(value::decode_all(terms, import.results())?))
 }
 
-fn reentry(importer: &Module, name: &[u8], args: &Terms<'_>) -> Result<Command, Error> {
+fn reentry(importer: &Module, name: &[u8], args: Terms<'_>) -> Result<Command, Error> {
     let function = super::exported_function(importer, name)?;
     function.check_arity(args.len())?;
     let args = value::decode_all(args, function.params().iter())?;

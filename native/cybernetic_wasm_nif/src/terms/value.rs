@@ -11,13 +11,13 @@ use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::value::HostRef;
 pub(crate) use cybernetic_wasm_core::value::Value;
 use cybernetic_wasm_core::value::{HeapType, ValType, reference_name};
-use rustler::{Atom, Binary, Decoder, Encoder, Env, NifResult, ResourceArc, Term, TermType};
+use rustler::{Atom, Binary, Decoder, Encoder, Env, ListIterator, NifResult, ResourceArc, Term, TermType};
 use std::borrow::Borrow;
 use std::sync::Arc;
 
-/// A list of arguments or results as Elixir gives it. One longer than any function takes is only counted.
+/// A list of arguments or results as Elixir gives it, and its length.
 pub(crate) struct Terms<'a> {
-    terms: Vec<Term<'a>>,
+    list: ListIterator<'a>,
     length: usize,
 }
 
@@ -29,22 +29,18 @@ impl Terms<'_> {
 
 impl<'a> Decoder<'a> for Terms<'a> {
     fn decode(term: Term<'a>) -> NifResult<Self> {
-        /// WebAssembly's own bound is a thousand.
-        const MOST: usize = 1_000;
-        let length = term.list_length()?;
-        let terms = if length <= MOST { term.decode()? } else { Vec::new() };
-        Ok(Self { terms, length })
+        Ok(Self { length: term.list_length()?, list: term.decode()? })
     }
 }
 
 /// Decodes `terms`, one for each of `types`: their number has been checked.
 pub(crate) fn decode_all(
-    terms: &Terms<'_>,
+    terms: Terms<'_>,
     types: impl Iterator<Item = impl Borrow<ValType>>,
 ) -> Result<Vec<Value>, CallError> {
     let mut values = Vec::with_capacity(terms.len());
-    for (index, (term, ty)) in terms.terms.iter().zip(types).enumerate() {
-        values.push(decode(*term, ty.borrow(), index)?);
+    for (index, (term, ty)) in terms.list.zip(types).enumerate() {
+        values.push(decode(term, ty.borrow(), index)?);
     }
     Ok(values)
 }
@@ -183,7 +179,7 @@ pub(crate) fn encode_results<'a>(env: Env<'a>, values: &[Value]) -> Term<'a> {
 
 /// A list of values.
 pub(crate) fn encode_all<'a>(env: Env<'a>, values: &[Value]) -> Term<'a> {
-    values.iter().map(|value| encode(env, value)).collect::<Vec<_>>().encode(env)
+    values.iter().rev().fold(Term::list_new_empty(env), |list, value| list.list_prepend(encode(env, value)))
 }
 
 fn encode<'a>(env: Env<'a>, value: &Value) -> Term<'a> {

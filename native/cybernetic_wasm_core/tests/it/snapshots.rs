@@ -1,0 +1,162 @@
+//! Snapshots: a module whose initial state is what a live instance's was, and what cannot be captured.
+
+use crate::support::{Driver, Guest, call, call_on, limits, load, number, property, shared, start_on};
+use cybernetic_wasm_core::Error;
+use cybernetic_wasm_core::access::Access;
+use cybernetic_wasm_core::error::CallError;
+use cybernetic_wasm_core::execution::{Execution, Lane, Product, Step};
+use cybernetic_wasm_core::host::Answer;
+use cybernetic_wasm_core::instance::{Instance, MemberId};
+use cybernetic_wasm_core::value::Value;
+use proptest::prelude::{any, prop};
+use proptest::prop_assert_eq;
+use std::sync::Arc;
+
+fn capturable(source: impl AsRef<[u8]>) -> Result<Arc<Instance>, Error> {
+    let module = load(shared(), source);
+    let mut execution = Execution::instantiate(&module, true, (limits(), *module.requested()))?;
+    match Driver::default().drive(&mut execution)? {
+        Product::Instance(instance) => Ok(instance),
+        other => panic!("an instantiation made {other:?}"),
+    }
+}
+
+fn snapshot(instance: &Arc<Instance>) -> Result<Vec<u8>, Error> {
+    match Driver::default().drive(&mut Execution::snapshot(instance, limits())?)? {
+        Product::Snapshot(wasm, _) => Ok(wasm),
+        other => panic!("a snapshot is {other:?}"),
+    }
+}
+
+const STATE: &str = r#"(module
+    (memory (export "memory") 1)
+    (memory (export "other") 1)
+    (data (i32.const 8) "start")
+    (global $i (mut i32) (i32.const 1))
+    (global $l (mut i64) (i64.const 2))
+    (global $f (mut f32) (f32.const 0))
+    (global $d (mut f64) (f64.const 0))
+    (global $v (mut v128) (v128.const i64x2 0 0))
+    (global $started (mut i32) (i32.const 0))
+    (func $start (global.set $started (i32.add (global.get $started) (i32.const 1))))
+    (start $start)
+    (func (export "change") (param i32 i64 f32 f64 v128)
+        (global.set $i (local.get 0)) (global.set $l (local.get 1)) (global.set $f (local.get 2))
+        (global.set $d (local.get 3)) (global.set $v (local.get 4))
+        (drop (memory.grow 1 (i32.const 2)))
+        (i32.store8 1 (i32.const 196607) (i32.const 42))
+        (memory.fill (i32.const 8) (i32.const 0) (i32.const 5)))
+    (func (export "state") (result i32 i64 f32 f64 v128 i32 i32)
+        (global.get $i) (global.get $l) (global.get $f) (global.get $d) (global.get $v)
+        (global.get $started) (i32.load8_u 1 (i32.const 196607)))
+    (func (export "zeroed") (result i64) (i64.load (i32.const 8))))"#;
+
+#[test]
+fn globals_and_memories_are_captured_bit_by_bit() {
+    let guest = capturable(STATE).unwrap();
+    let (nan, payload) = (0x7fa0_1234, 0xfff0_0000_dead_beef);
+    let args = [Value::I32(-5), Value::I64(i64::MIN), Value::F32(nan), Value::F64(payload), Value::V128(u128::MAX - 7)];
+    call_on(&guest, "change", &args).unwrap();
+    let module = load(shared(), snapshot(&guest).unwrap());
+    let state = call(&module, "state", &[]).unwrap();
+    assert!(matches!(
+        state[..],
+        [Value::I32(-5), Value::I64(i64::MIN), Value::F32(f), Value::F64(d), Value::V128(v), Value::I32(1), Value::I32(42)]
+            if f == nan && d == payload && v == u128::MAX - 7
+    ));
+    // Also that the module's own data had been cleared.
+    assert_eq!(number(call(&module, "zeroed", &[])), 0);
+    assert_eq!(number(call_on(&guest, "zeroed", &[])), 0, "the instance goes on as before");
+}
+
+#[test]
+fn any_memory_comes_back_as_it_was() {
+    let pieces = prop::collection::vec((0..131_072_u64, prop::collection::vec(any::<u8>(), 0..200)), 0..40);
+    property(24, pieces, |pieces| {
+        let guest = capturable(r#"(module (memory (export "memory") 3))"#).unwrap();
+        for (offset, bytes) in &pieces {
+            guest.write((MemberId::FIRST, None), *offset, bytes).unwrap();
+        }
+        let copy = load(shared(), snapshot(&guest).unwrap());
+        let copy = crate::support::instantiate(&copy, limits()).unwrap();
+        let all = |guest: &Arc<Instance>| guest.read((MemberId::FIRST, None), (0, 3 << 16), <[u8]>::to_vec).unwrap();
+        prop_assert_eq!(all(&guest), all(&copy));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_snapshot_can_be_captured_again() {
+    let counting = r#"(module (global $n (mut i32) (i32.const 0)) (func (export "next") (result i32)
+        (global.set $n (i32.add (global.get $n) (i32.const 1))) (global.get $n)))"#;
+    let mut wasm = counting.as_bytes().to_vec();
+    for turn in 1..4 {
+        let guest = capturable(&wasm).unwrap();
+        assert_eq!(number(call_on(&guest, "next", &[])), turn);
+        wasm = snapshot(&guest).unwrap();
+    }
+}
+
+#[test]
+fn what_cannot_be_captured_is_refused_by_name() {
+    for (source, word) in [
+        ("(module (table 1 funcref) (func (table.set (i32.const 0) (ref.null func))))", "table.set"),
+        ("(module (table 1 funcref) (func (drop (table.grow (ref.null func) (i32.const 1)))))", "table.grow"),
+        ("(module (memory 1) (data \"x\") (func (data.drop 0)))", "data.drop"),
+        ("(module (table 1 funcref) (elem func) (func (elem.drop 0)))", "elem.drop"),
+        ("(module (global (mut externref) (ref.null extern)))", "reference"),
+        ("(module (memory (export \"__wizer_memory_0\") 1))", "__wizer_"),
+    ] {
+        match capturable(source) {
+            Err(Error::Call(CallError::NoSnapshot(why))) => assert!(why.contains(word), "{why}"),
+            other => panic!("{source}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_instance_that_was_not_made_for_it_a_busy_one_and_a_linked_one_give_no_snapshot() {
+    let plain = crate::support::instantiate(&load(shared(), STATE), limits()).unwrap();
+    assert!(matches!(snapshot(&plain), Err(Error::Call(CallError::NoSnapshot(_)))));
+
+    let guest = capturable(r#"(module (func (export "spin") (loop (br 0))))"#).unwrap();
+    let mut running = start_on(&guest, "spin", &[], limits()).unwrap();
+    assert!(matches!(running.step(Lane::Inline), Step::Yielded));
+    assert_eq!(snapshot(&guest).unwrap_err(), CallError::Busy.into());
+    drop(running);
+    assert_eq!(snapshot(&guest).unwrap_err(), CallError::Poisoned.into());
+
+    let linked = Guest::from(capturable("(module)").unwrap());
+    let mut link = linked.link(&load(shared(), "(module)"), |_| false, limits()).unwrap();
+    Driver::default().drive(&mut link).unwrap();
+    assert!(matches!(snapshot(&linked), Err(Error::Call(CallError::NoSnapshot(_)))));
+}
+
+#[test]
+fn the_module_of_a_fork_is_kept_while_nothing_changes() {
+    let guest = capturable(STATE).unwrap();
+    let fork = |guest: &Arc<Instance>| {
+        let Ok(Product::Snapshot(wasm, uses)) =
+            Driver::default().drive(&mut Execution::snapshot(guest, limits()).unwrap())
+        else {
+            panic!("no snapshot")
+        };
+        guest.keep_fork(uses, &load(shared(), wasm));
+    };
+    assert!(guest.fork().is_none());
+    fork(&guest);
+    assert!(guest.fork().is_some());
+    guest.read((MemberId::FIRST, None), (0, 1), |_| ()).unwrap();
+    assert!(matches!(guest.access(MemberId::FIRST, Access::Size { memory: None }), Ok(Ok(Answer::Number(_)))));
+    assert!(guest.fork().is_some(), "looking changes nothing");
+    for change in [
+        &|| guest.write((MemberId::FIRST, None), 0, b"x").unwrap(),
+        &|| drop(call_on(&guest, "zeroed", &[]).unwrap()),
+        &|| drop(Driver::default().drive(&mut Execution::reset(&guest, limits()).unwrap()).unwrap()),
+    ] as [&dyn Fn(); 3]
+    {
+        fork(&guest);
+        change();
+        assert!(guest.fork().is_none());
+    }
+}
