@@ -16,6 +16,7 @@ defmodule Cybernetic.WASM.CallError do
     * `:busy` - another call runs on the instance, or another process drives the execution
     * `:poisoned` - an earlier call on the instance did not end well; `Cybernetic.WASM.Instance.reset/2` makes it anew
     * `:closed` - the instance was closed
+    * `:host_gone` - the guest called a host function of a linked instance whose handle nobody holds any more
     * `:no_snapshot` - no snapshot can be made of the instance; `detail` says why
     * `:other_engine` - a module that was loaded with `given` options cannot join an instance with `expected` ones
     * `:stale_context` - a host function's context was used after its call was over
@@ -75,6 +76,10 @@ defmodule Cybernetic.WASM.CallError do
       "the instance is poisoned: an earlier call did not end well (Instance.reset/2 makes it anew)"
 
   def message(%__MODULE__{reason: :closed}), do: "the instance is closed"
+
+  def message(%__MODULE__{reason: :host_gone}) do
+    "the guest called a host function of a linked instance that is gone: hold on to its handle"
+  end
 
   def message(%__MODULE__{reason: :no_snapshot} = error),
     do: "no snapshot can be made: #{error.detail}"

@@ -97,9 +97,17 @@ defmodule Cybernetic.WASM.Execution do
 
   defp loop({:host_call, execution, import, args, serial, member}, plan, _raised) do
     own = of_member(plan, member, execution)
-    context = %Context{execution: execution, import: import, serial: serial, plan: own}
 
-    case run_host_function(context, args) do
+    context = %Context{
+      execution: execution,
+      import: import,
+      serial: serial,
+      plan: own || plan,
+      process: self()
+    }
+
+    case own && run_host_function(context, args) do
+      nil -> context |> native_command(:raise) |> loop(plan, %CallError{reason: :host_gone})
       {:ended, ended} -> ended
       how -> hand_over(context, how, plan)
     end
@@ -156,11 +164,15 @@ defmodule Cybernetic.WASM.Execution do
 
   # Host calls
 
-  # Another member's functions are kept with the guest: this call may not even know that member.
+  # The guest finds another member's functions: this call may not even know that member.
   defp of_member(%Plan{member: member} = plan, member, _execution), do: plan
 
-  defp of_member(plan, member, execution),
-    do: Plan.for_member(plan, member, Native.execution_kept(execution, member))
+  defp of_member(plan, member, execution) do
+    case Native.execution_host(execution, member) do
+      nil -> nil
+      host -> Plan.for_member(plan, member, host)
+    end
+  end
 
   defp root(%Plan{root: nil} = plan), do: plan
   defp root(%Plan{root: root}), do: root
@@ -199,7 +211,7 @@ defmodule Cybernetic.WASM.Execution do
 
   # What an asynchronous host function returned is waited for here: the guest is suspended, nothing runs for it. When the
   # call has no time left, or is cancelled, the next step says so.
-  defp await(%Task{ref: reference} = task, context) do
+  defp await(%Task{ref: reference, owner: owner} = task, context) when owner == self() do
     await(reference, context, fn -> Task.shutdown(task, :brutal_kill) end)
   end
 
@@ -209,14 +221,17 @@ defmodule Cybernetic.WASM.Execution do
 
   defp await(other, _context) do
     raise ArgumentError,
-          "an async host function returns a Task or {:await, reference}, got: " <>
+          "an async host function returns a Task of its own or {:await, reference}, got: " <>
             inspect(other, limit: 5, printable_limit: 80)
   end
 
   # A `receive` waits no longer.
   @longest_wait 0xFFFF_FFFF
 
-  defp await(reference, %Context{execution: execution, plan: plan}, give_up) do
+  # A process that may use the context has the execution in its hands, and it cannot be asked just now.
+  @busy 10
+
+  defp await(reference, %Context{execution: execution, plan: plan} = context, give_up) do
     cancelled = if plan.cancel, do: elem(plan.cancel, 1), else: make_ref()
 
     receive do
@@ -229,16 +244,24 @@ defmodule Cybernetic.WASM.Execution do
 
       {^cancelled, :cancelled} ->
         give_up.()
-        give_up(%CancelledError{reason: Native.cancel_reason(elem(plan.cancel, 0))})
+        give_up(context, %CancelledError{reason: Native.cancel_reason(elem(plan.cancel, 0))})
     after
-      min(time_left(execution) + 1, @longest_wait) ->
-        give_up.()
+      time_to_wait(execution) ->
+        if Native.execution_time_left(execution) == 0 do
+          give_up.()
+          timeout = plan.limits.timeout
+          give_up(context, %LimitError{limit: :timeout, allowed: timeout, used: timeout})
+        else
+          await(reference, context, give_up)
+        end
+    end
+  end
 
-        give_up(%LimitError{
-          limit: :timeout,
-          allowed: plan.limits.timeout,
-          used: plan.limits.timeout
-        })
+  defp time_to_wait(execution) do
+    case Native.execution_time_left(execution) do
+      {:refused, _busy} -> @busy
+      # Rounded up: whole milliseconds are left.
+      milliseconds -> min(milliseconds + 1, @longest_wait)
     end
   end
 
@@ -284,10 +307,16 @@ defmodule Cybernetic.WASM.Execution do
     case context |> native_command(command) |> loop(%{root(plan) | stream: false}, nil) do
       {:answer, answer} -> {:ok, answer}
       {:refused, error} -> {:error, error}
-      # The whole call is over, past its deadline: the host function is left at once.
-      ended -> throw({__MODULE__, :ended, context.execution, ended})
+      ended -> leave(context, ended)
     end
   end
+
+  # The whole call is over, past its deadline: the host function is left at once. Another process that it lets use its context
+  # is told.
+  defp leave(%Context{process: process} = context, ended) when process == self(),
+    do: throw({__MODULE__, :ended, context.execution, ended})
+
+  defp leave(_context, {:failed, error, _usage}), do: {:error, error}
 
   # Short commands and replies run on the normal scheduler, whose step is bounded and moves on to a dirty one. Rust answers
   # `:dirty` for a guest that does not belong there.
@@ -326,10 +355,10 @@ defmodule Cybernetic.WASM.Execution do
 
   @doc "Takes output of the guest; past the limit the host function is left and the guest stopped."
   @spec emit(Context.t(), binary) :: :ok
-  def emit(%Context{execution: execution, serial: serial}, bytes) do
+  def emit(%Context{execution: execution, serial: serial} = context, bytes) do
     case native_emit(execution, serial, bytes) do
       :ok -> :ok
-      {:refused, error} -> give_up(Error.from_native(error))
+      {:refused, error} -> give_up(context, Error.from_native(error))
     end
   end
 
@@ -339,9 +368,13 @@ defmodule Cybernetic.WASM.Execution do
   defp native_emit(execution, serial, bytes),
     do: Native.execution_emit(execution, serial, bytes)
 
-  @spec give_up(Error.t()) :: no_return
-  defp give_up(%CallError{} = error), do: raise(error)
-  defp give_up(error), do: throw({__MODULE__, :ending, error})
+  @spec give_up(Context.t(), Error.t()) :: no_return
+  defp give_up(_context, %CallError{} = error), do: raise(error)
+
+  defp give_up(%Context{process: process}, error) when process == self(),
+    do: throw({__MODULE__, :ending, error})
+
+  defp give_up(_context, error), do: raise(error)
 
   @doc "Milliseconds until the deadline of a suspended execution."
   @spec time_left(reference) :: non_neg_integer

@@ -203,6 +203,7 @@ defmodule Cybernetic.WASM.Executor do
           Enumerable.t() | {:ok, Async.t()} | {:error, Error.t()}
   def stream(target, function, args \\ [], opts \\ []) do
     {own, opts} = own(opts, [:tagged, :into, :credit])
+    if own[:credit] && !own[:into], do: raise(ArgumentError, "option :credit needs :into")
 
     case {Call.new(target, function, args, opts), own[:into]} do
       {{:ok, call}, nil} -> Output.stream(call, Keyword.get(own, :tagged, false))

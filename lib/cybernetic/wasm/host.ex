@@ -97,32 +97,59 @@ defmodule Cybernetic.WASM.Host do
   end
 
   @doc false
-  def __options__!(opts) do
-    known = [module: "env", extra: :refuse]
+  def __options__!(opts),
+    do: Keyword.merge([module: "env", extra: :refuse], options!(opts, [:module, :extra], "use"))
 
-    case Keyword.keys(opts) -- Keyword.keys(known) do
-      [] ->
-        Keyword.merge(known, opts)
-
-      unknown ->
-        raise ArgumentError, "unknown options of use Cybernetic.WASM.Host: #{inspect(unknown)}"
+  defp options!(opts, known, whose) do
+    unless Keyword.keyword?(opts) do
+      raise ArgumentError,
+            "options of #{whose} must be a keyword list, got: #{Macro.to_string(opts)}"
     end
+
+    Enum.each(opts, fn {key, value} ->
+      unless key in known do
+        raise ArgumentError,
+              "unknown option of #{whose} #{inspect(key)}; known are: #{Enum.map_join(known, ", ", &inspect/1)}"
+      end
+
+      option!(key, value)
+    end)
+
+    opts
+  end
+
+  # What is no literal is an expression, whose value is not known yet.
+  defp option!(_key, {_, _, _}), do: :ok
+  defp option!(:module, name) when is_binary(name), do: :ok
+  defp option!(:as, name) when is_binary(name), do: :ok
+  defp option!(:async, async) when is_boolean(async), do: :ok
+  defp option!(:extra, extra) when extra in [:refuse, :ignore], do: :ok
+
+  defp option!(key, value) do
+    expected = %{
+      module: "a string",
+      as: "a string",
+      async: "true or false",
+      extra: ":refuse or :ignore"
+    }
+
+    raise ArgumentError,
+          "option #{inspect(key)} must be #{expected[key]}, got: #{Macro.to_string(value)}"
   end
 
   @doc false
-  defmacro __before_compile__(_env) do
+  defmacro __before_compile__(env) do
+    declarations = env.module |> Module.get_attribute(:wasm_imports) |> Enum.reverse()
+    imports = imports(env.module, declarations, Module.get_attribute(env.module, :wasm_host))
+
     quote do
       @doc false
-      def __wasm_imports__,
-        do: unquote(__MODULE__).__imports__(__MODULE__, @wasm_imports, @wasm_host)
+      def __wasm_imports__, do: unquote(Macro.escape(imports))
     end
   end
 
-  @doc false
-  def __imports__(declared_by, declarations, host) do
-    Enum.reduce(declarations, %{}, fn declaration, imports ->
-      {function, name, params, results, opts} = declaration
-
+  defp imports(declared_by, declarations, host) do
+    Enum.reduce(declarations, %{}, fn {function, name, params, results, opts}, imports ->
       entry = %Function{
         function: Elixir.Function.capture(declared_by, function, length(params) + 1),
         signature: Function.signature(params, results),
@@ -132,8 +159,18 @@ defmodule Cybernetic.WASM.Host do
       }
 
       module = Keyword.get(opts, :module, host[:module])
-      Map.update(imports, module, %{name => entry}, &Map.put_new(&1, name, entry))
+      Map.update(imports, module, %{name => entry}, &once(&1, module, name, entry))
     end)
+  end
+
+  # The clauses of one function are declared one by one.
+  defp once(functions, module, name, entry) do
+    if Map.get(functions, name, entry) != entry do
+      raise ArgumentError,
+            "#{inspect(module)} #{inspect(name)} is declared twice, as #{functions[name].signature} and as #{entry.signature}"
+    end
+
+    Map.put(functions, name, entry)
   end
 
   @doc """
@@ -141,6 +178,9 @@ defmodule Cybernetic.WASM.Host do
   of several). The types are `i32`, `i64`, `f32`, `f64`, `v128`, `funcref` and `externref`.
   """
   defmacro defimport(declaration, opts \\ [], body) do
+    # On one line the body is the last of the options.
+    {body, more} = Keyword.split(body, [:do, :rescue, :catch, :else, :after])
+    opts = options!(if(more == [], do: opts, else: more), [:as, :module, :async], "defimport")
     {head, results} = results(declaration)
     {name, _meta, [context | params]} = head(head)
     {variables, types} = params |> Enum.map(&param/1) |> Enum.unzip()
@@ -159,7 +199,7 @@ defmodule Cybernetic.WASM.Host do
   defp results({:"::", _, [head, result]}), do: {head, [type!(result)]}
   defp results(head), do: {head, []}
 
-  defp head({name, _, [_context | _]} = head) when is_atom(name), do: head
+  defp head({name, _, [_context | _]} = head) when is_atom(name) and name != :when, do: head
 
   defp head(other) do
     raise ArgumentError,

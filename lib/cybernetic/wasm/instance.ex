@@ -61,6 +61,9 @@ defmodule Cybernetic.WASM.Instance do
         }
       }
 
+  An instance keeps those that it was linked with, and their host functions. The other way round, host functions of its own
+  that the others call, through a table say, are there as long as its handle is held.
+
   Linked instances live in one store: they have one set of limits, one call runs at a time in all of them, and one that is
   poisoned poisons the others. `reset/2` makes all of them anew. A link whose types do not fit fails with a
   `Cybernetic.WASM.LinkError` that names every import that is wrong.
@@ -95,7 +98,19 @@ defmodule Cybernetic.WASM.Instance do
   globals that hold references, or imports anything but functions; nor can an instance with linked modules be captured.
   """
 
-  alias Cybernetic.WASM.{Error, Execution, Linker, Loader, Module, Native, Options, Run, Value}
+  alias Cybernetic.WASM.{
+    CallError,
+    Error,
+    Execution,
+    Linker,
+    Loader,
+    Module,
+    Native,
+    Options,
+    Run,
+    Value
+  }
+
   alias Cybernetic.WASM.Execution.Plan
   alias Cybernetic.WASM.Instance.Server
 
@@ -144,8 +159,16 @@ defmodule Cybernetic.WASM.Instance do
          do: initialize(instance)
   end
 
-  defp new(_module, _plan, {_store, true, _opts}) do
-    raise ArgumentError, "an instance that is linked to others cannot be snapshottable"
+  defp new(module, _plan, {_store, true, _opts}) do
+    case Enum.find(Module.imports(module), &(not match?({:function, _, _}, &1.type))) do
+      nil ->
+        raise ArgumentError, "an instance that is linked to others cannot be snapshottable"
+
+      import ->
+        what = "#{elem(import.type, 0)} #{inspect(import.module)} #{inspect(import.name)}"
+        detail = "the module imports the #{what}, where only functions can be captured"
+        {:error, %CallError{reason: :no_snapshot, detail: detail}}
+    end
   end
 
   defp new(module, plan, {store, false, opts}) do
@@ -171,12 +194,10 @@ defmodule Cybernetic.WASM.Instance do
            do: Native.instance_new_dirty(module.ref, snapshottable, plan.native)
 
     with {:ok, ref, usage} <- Execution.drive(step, plan) do
-      if plan.functions != {}, do: :ok = Native.instance_keep(ref, 0, Plan.host(plan))
-
       instance = %__MODULE__{
         ref: ref,
         module: module,
-        plan: Plan.settle(plan),
+        plan: plan |> Plan.settle() |> Plan.hosted(ref, []),
         engine: plan.engine || module.engine,
         snapshottable: snapshottable
       }
@@ -300,7 +321,7 @@ defmodule Cybernetic.WASM.Instance do
     with {:refused, error} <- Native.instance_close(ref), do: {:error, Error.from_native(error)}
   end
 
-  def close(server), do: GenServer.stop(server)
+  def close(server), do: Server.stop(server)
 
   # Exports other than functions
 

@@ -78,6 +78,27 @@ defmodule Cybernetic.WASM.Linker do
       else: check(bound, for({:error, problem} <- found, do: problem), module, given)
   end
 
+  @doc "Binds the imports of a live instance of `module` for one call: what is linked to another guest stays as it is."
+  @spec rebind(Module.t(), given, [source] | nil) :: {:ok, bound} | {:error, LinkError.t()}
+  def rebind(module, given, linked) do
+    with {:ok, %{sources: sources} = bound} when sources != nil <- bind(module, given) do
+      linked = linked || List.duplicate(:host, length(sources))
+
+      case for {import, {:export, _, _}, :host} <-
+                 Enum.zip([Module.imports(module), sources, linked]),
+               do: import do
+        [] -> {:ok, bound}
+        imports -> {:error, %LinkError{problems: Enum.map(imports, &linked_late(&1, module))}}
+      end
+    end
+  end
+
+  defp linked_late(%{module: from, name: name}, module) do
+    {_, _, _, _, signature} = Enum.find(module.imports, &match?({^from, ^name, _, _, _}, &1))
+    reason = "another guest's export is linked when the instance is made, not for one call"
+    %{module: from, name: name, wanted: signature, reason: reason}
+  end
+
   defp names_of(imports),
     do: imports |> Enum.map(&{elem(&1, 0), elem(&1, 1)}) |> List.to_tuple()
 
@@ -253,15 +274,56 @@ defmodule Cybernetic.WASM.Linker do
           {:ok, Instance.t(), [Usage.t()]} | error
         when error: {:error, Error.t()}
   def link(%Module{} = module, %Plan{} = plan, store, make) do
-    state = %{guest: store && store.ref, made: %{}, open: [module.ref], make: make, used: []}
-    with {:ok, instance, state} <- place(module, plan, state), do: {:ok, instance, state.used}
+    {guest, plans} = if store, do: {store.ref, %{}}, else: store_of(plan, make, %{})
+    make = fn module -> Map.get_lazy(plans, module.ref, fn -> make.(module) end) end
+    hosts = if store, do: store.plan.hosts, else: []
+    state = %{guest: guest, own: nil, made: %{}, open: [module.ref], make: make}
+    state = Map.merge(state, %{used: [], hosts: hosts})
+
+    case place(module, plan, state) do
+      {:ok, instance, state} ->
+        {:ok, instance, state.used}
+
+      {:error, error, %{own: own}} ->
+        # Nobody has a handle of what was made so far, so nobody could close it.
+        if own, do: Native.instance_close(own)
+        {:error, error}
+    end
   end
+
+  # The guest of an instance that any of the modules imports from: all of them have to join it, also those that come before.
+  # With it the plans of the modules that were looked at.
+  defp store_of(%Plan{sources: nil}, _make, plans), do: {nil, plans}
+
+  defp store_of(plan, make, plans) do
+    Enum.reduce_while(plan.sources, {nil, plans}, fn
+      {:export, %Instance{ref: guest}, _name}, {nil, plans} ->
+        {:halt, {guest, plans}}
+
+      {:export, %Module{} = module, _name}, {nil, plans} when not is_map_key(plans, module.ref) ->
+        made = make.(module)
+        plans = Map.put(plans, module.ref, made)
+        found = with {:ok, plan} <- made, do: store_of(plan, make, plans)
+        if match?({:error, _}, found), do: {:cont, {nil, plans}}, else: halt_if_found(found)
+
+      _other, none ->
+        {:cont, none}
+    end)
+  end
+
+  defp halt_if_found({nil, _plans} = none), do: {:cont, none}
+  defp halt_if_found(found), do: {:halt, found}
 
   defp place(module, plan, state) do
     with {:ok, plan, state} <- place_sources(plan, state),
-         {:ok, instance, usage} <- instantiate(module, plan, state) do
+         {{:ok, instance, usage}, _state} <- {instantiate(module, plan, state), state} do
       made = Map.put(state.made, module.ref, instance)
-      {:ok, instance, %{state | guest: instance.ref, made: made, used: [usage | state.used]}}
+      own = if state.guest, do: state.own, else: instance.ref
+      state = %{state | guest: instance.ref, own: own, made: made, used: [usage | state.used]}
+      {:ok, instance, %{state | hosts: instance.plan.hosts}}
+    else
+      {{:error, error}, state} -> {:error, error, state}
+      {:error, _error, _state} = error -> error
     end
   end
 
@@ -273,14 +335,15 @@ defmodule Cybernetic.WASM.Linker do
 
     case Enum.find(sources, &match?({:error, _}, &1)) do
       nil -> {:ok, %{plan | sources: sources}, state}
-      error -> error
+      {:error, error} -> {:error, error, state}
     end
   end
 
   defp place_source({:export, %Instance{} = instance, name}, state) do
     case state.guest do
       guest when guest in [nil, instance.ref] ->
-        {{:export, instance.member, name}, %{state | guest: instance.ref}}
+        hosts = Enum.uniq(instance.plan.hosts ++ state.hosts)
+        {{:export, instance.member, name}, %{state | guest: instance.ref, hosts: hosts}}
 
       _other ->
         {{:nothing,
@@ -310,36 +373,37 @@ defmodule Cybernetic.WASM.Linker do
       {{:export, instance.member, name}, state}
     else
       {:error, error} -> {{:error, error}, state}
+      {:error, error, state} -> {{:error, error}, state}
     end
   end
 
   defp instantiate(module, plan, state) do
     step_plan = plan |> Plan.spend(state.used) |> Plan.reporting()
 
-    with {:ok, instance, usage} <- instantiate(module, plan, step_plan, state.guest),
+    with {:ok, instance, usage} <- instantiate(module, plan, step_plan, state),
          do: {:ok, instance, Execution.usage(usage)}
   end
 
   # The first of a guest: it can only import functions of the host.
-  defp instantiate(module, plan, step_plan, nil) do
+  defp instantiate(module, plan, step_plan, %{guest: nil}) do
     if Enum.any?(plan.sources || [], &match?({:nothing, _}, &1)) do
       {:error, problems(module, plan)}
     else
       with {:ok, instance, usage} <- Instance.make(module, step_plan, false),
-           do: {:ok, %{instance | plan: Plan.settle(plan)}, usage}
+           do: {:ok, %{instance | plan: Plan.settle(%{plan | hosts: instance.plan.hosts})}, usage}
     end
   end
 
-  defp instantiate(module, plan, step_plan, guest) do
+  defp instantiate(module, plan, step_plan, %{guest: guest, hosts: hosts}) do
     member = Native.instance_reserve(guest)
-    :ok = Native.instance_keep(guest, member, Plan.host(plan))
+    plan = Plan.hosted(%{plan | member: member}, guest, hosts)
     sources = plan.sources || List.duplicate(:host, length(module.imports))
     step = Native.instance_link(guest, member, module.ref, sources, step_plan.native)
 
     case Execution.drive(step, %{step_plan | member: member}) do
       {:ok, ^member, usage} ->
-        plan = Plan.settle(%{plan | member: member})
-        {:ok, %Instance{ref: guest, module: module, member: member, plan: plan}, usage}
+        {:ok, %Instance{ref: guest, module: module, member: member, plan: Plan.settle(plan)},
+         usage}
 
       {:error, %LinkError{} = error} ->
         {:error, %{error | problems: Enum.map(error.problems, &told(&1, plan.given))}}

@@ -47,7 +47,7 @@ defmodule Cybernetic.WASM.Native do
   def execution_emit(_execution, _serial, _bytes), do: stub()
   def execution_emit_dirty(_execution, _serial, _bytes), do: stub()
   def execution_take_output(_execution), do: stub()
-  def execution_kept(_execution, _member), do: stub()
+  def execution_host(_execution, _member), do: stub()
   def execution_abandon(_execution), do: stub()
   def execution_time_left(_execution), do: stub()
 
@@ -65,7 +65,7 @@ defmodule Cybernetic.WASM.Native do
   def instance_state(_instance), do: stub()
   def instance_survive_traps(_instance), do: stub()
   def instance_reserve(_instance), do: stub()
-  def instance_keep(_instance, _member, _term), do: stub()
+  def instance_set_host(_instance, _member, _term), do: stub()
   def instance_link(_instance, _member, _module, _sources, _options), do: stub()
   def instance_call(_instance, _member, _name, _args, _options, _scheduling), do: stub()
   def instance_call_dirty(_instance, _member, _name, _args, _options), do: stub()

@@ -93,6 +93,7 @@ impl Access {
         mut store: impl AsContextMut<Data = StoreData>,
     ) -> Result<Answer, Error> {
         let name = self.export(module).to_owned();
+        let found = found.filter(|_| !module.hides(&name));
         match self {
             Access::Read { offset, length, .. } => {
                 let data = memory(found, &name)?.data(store.as_context());

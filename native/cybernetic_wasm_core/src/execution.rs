@@ -3,25 +3,21 @@
 //! An [`Execution`] is a boxed future that owns its store, so a suspended call owns all that it needs. A step is polls of
 //! that future until the lane's time is spent, and ends in one [`Step`].
 
+mod begin;
+mod guest;
 mod pace;
 
 pub use pace::Pace;
 
-use crate::access::Access;
-use crate::callee::Callee;
-use crate::engine::{Allocation, EngineConfig, Metering, POOL_TABLE_ELEMENTS, PoolFull, Ticker, YIELD_FUEL};
-use crate::error::{CallError, Error, classify};
-use crate::host::{self, Answer, Command};
-use crate::instance::{Instance, Lease, Live, MemberId};
-use crate::invocation::{Cancel, INLINE_MEMORY, Invocation, Listener, Notice, Output, later};
-use crate::limits::{Ceilings, Limits, Place};
-use crate::linker::{Joining, Source};
+use crate::engine::{Metering, Ticker, YIELD_FUEL};
+use crate::error::{CallError, Error};
+use crate::host::{Answer, Command};
+use crate::instance::{Instance, MemberId};
+use crate::invocation::{Cancel, INLINE_MEMORY, Invocation, Listener, Notice, Output};
 use crate::module::{Function, Import, Module};
 use crate::reaper::reap;
-use crate::runtime::Runtime;
-use crate::snapshot;
-use crate::store;
 use crate::value::{HostRef, Value};
+use begin::{FRESH, WARM};
 // The clock is read at every yield and twice a call: this one reads the processor's counter where that is reliable.
 use quanta::Instant;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -96,7 +92,7 @@ pub enum Step {
     Yielded,
     /// The guest calls an imported function and waits for commands that carry this serial number.
     HostCall {
-        /// Which of the guest's members imports it: see [`Execution::importer`] and [`Execution::kept`].
+        /// Which of the guest's members imports it: see [`Execution::importer`] and [`Execution::host`].
         member: MemberId,
         /// The function's index in [`Module::imports`].
         import: u32,
@@ -159,241 +155,7 @@ impl Paced {
 /// Output that a normal scheduler may copy at a call's end: some 0.1 ms.
 const INLINE_OUTPUT: u64 = 256 << 10;
 
-/// Places in [`Function::pace`].
-const FRESH: usize = 0;
-const WARM: usize = 1;
-
 impl Execution {
-    /// A call in a fresh instance of `module`, on an engine of `config`.
-    pub fn call(
-        module: &Arc<Module>,
-        function: &Arc<Function>,
-        args: Vec<Value>,
-        (limits, config): (Limits, EngineConfig),
-    ) -> Result<Self, Error> {
-        let runtime = runtime_of(module)?;
-        let invocation = Invocation::new(limits, runtime.ceilings());
-        let config = allocate_for(config, &invocation.limits);
-        let (module, function) = (Arc::clone(module), Arc::clone(function));
-        let mut execution = Self::metered(&runtime, config.metering, &invocation);
-        execution.module = Some(Arc::clone(&module));
-        execution.paced = Some(Paced::Function(Arc::clone(&function), FRESH));
-        execution.work = Some(Box::pin(async move {
-            let mut live = instantiate((&module, Kind::Loaded), config, &runtime, &invocation).await?;
-            let function = live.function(&module, &function)?;
-            let result = live.call(None, &function, args).await;
-            store::end(&live.store, &invocation);
-            result.map(Product::Values)
-        }));
-        Ok(execution)
-    }
-
-    /// An instance of `module` that lives on; its start function runs under `limits`. One that is `snapshottable` runs
-    /// a module that exports all of its state.
-    pub fn instantiate(
-        module: &Arc<Module>,
-        snapshottable: bool,
-        (limits, config): (Limits, EngineConfig),
-    ) -> Result<Self, Error> {
-        let runtime = runtime_of(module)?;
-        let invocation = Invocation::new(limits, runtime.ceilings());
-        let config = allocate_for(config, &invocation.limits);
-        let module = Arc::clone(module);
-        let mut execution = Self::metered(&runtime, config.metering, &invocation);
-        execution.module = Some(Arc::clone(&module));
-        execution.paced = Some(Paced::Making(Arc::clone(&module)));
-        execution.work = Some(Box::pin(async move {
-            let source = snapshottable.then(|| Arc::clone(&module));
-            let kind = if snapshottable { Kind::Instrumented } else { Kind::Loaded };
-            let live = instantiate((&module, kind), config, &runtime, &invocation).await?;
-            store::end(&live.store, &invocation);
-            Ok(Product::Instance(Instance::new(live, source)))
-        }));
-        Ok(execution)
-    }
-
-    /// A call on a live instance, which is busy until it ends.
-    pub fn call_instance(
-        instance: &Arc<Instance>,
-        function: &Arc<Function>,
-        args: Vec<Value>,
-        limits: Limits,
-    ) -> Result<Self, Error> {
-        Self::call_member(instance, (MemberId::FIRST, function), args, limits)
-    }
-
-    /// A call of a function that one of a live guest's members exports: `function` is from [`Instance::member`]'s module.
-    pub fn call_member(
-        instance: &Arc<Instance>,
-        (member, function): (MemberId, &Arc<Function>),
-        args: Vec<Value>,
-        limits: Limits,
-    ) -> Result<Self, Error> {
-        let mut execution = Self::on(instance, limits)?;
-        execution.paced = Some(Paced::Function(Arc::clone(function), WARM));
-        execution.leased(instance, OnLive::Call { member, function: Arc::clone(function), args })?;
-        Ok(execution)
-    }
-
-    /// An access to an idle guest that may take time: growing a memory, making a reference.
-    pub fn access(instance: &Arc<Instance>, member: MemberId, access: Access, limits: Limits) -> Result<Self, Error> {
-        let mut execution = Self::on(instance, limits)?;
-        execution.leased(instance, OnLive::Access { member, access })?;
-        Ok(execution)
-    }
-
-    /// One more instance in a live guest, at the place that [`Instance::reserve`] gave. Each of the module's imports is
-    /// bound to its source. Its start function runs under `limits`.
-    pub fn link(
-        instance: &Arc<Instance>,
-        member: MemberId,
-        (module, sources): (&Arc<Module>, Vec<Source>),
-        limits: Limits,
-    ) -> Result<Self, Error> {
-        let mut execution = Self::on(instance, limits)?;
-        let (runtime, config) = (runtime_of(module)?, instance.engine_for(module)?);
-        let invocation = Arc::clone(&execution.invocation);
-        let (module, instance) = (Arc::clone(module), Arc::clone(instance));
-        execution.work = Some(Box::pin(async move {
-            let place = queue(runtime.ceilings(), module.weight(), &invocation).await?;
-            let module = Runtime::variant(&module, config).await?;
-            let joining = Joining { module, member, sources: sources.into() };
-            let mut lease = instance.lease()?;
-            invocation.turn.take().await;
-            invocation.set_lease(lease.number());
-            let (_, live) = lease.live()?;
-            store::begin(&mut live.store, &invocation)?;
-            let result = instance.join(live, joining, place).await;
-            store::end(&live.store, &invocation);
-            lease.settle(&invocation, &result);
-            result.map(Product::Member)
-        }));
-        Ok(execution)
-    }
-
-    /// Makes a live instance anew, in its module's initial state, and with it the members that had joined. The guest that
-    /// was there gives its place up first.
-    pub fn reset(instance: &Arc<Instance>, limits: Limits) -> Result<Self, Error> {
-        let mut execution = Self::on(instance, limits)?;
-        let runtime = runtime_of(instance.module())?;
-        let invocation = Arc::clone(&execution.invocation);
-        let lease = match instance.lease_to_reset() {
-            Err(CallError::Busy) if !invocation.limits.wait.is_zero() => None,
-            lease => Some(lease?),
-        };
-        execution.wait_for_instance();
-        let instance = Arc::clone(instance);
-        execution.work = Some(Box::pin(async move {
-            let mut lease = match lease {
-                Some(lease) => lease,
-                None => queueing(&invocation, instance.queue_to_reset()).await?,
-            };
-            invocation.set_lease(lease.number());
-            lease.clear();
-            let module = instance.module();
-            let place = queue(runtime.ceilings(), module.weight(), &invocation).await?;
-            invocation.turn.take().await;
-            let live = try_instantiate(module, &runtime, &invocation, place).await;
-            lease.renew(live.map_err(|error| classify(error, &invocation, module))?);
-            for joining in instance.joinings() {
-                let place = queue(runtime.ceilings(), joining.module.weight(), &invocation).await?;
-                instance.join(lease.live()?.1, joining, place).await?;
-            }
-            store::end(&lease.look()?.store, &invocation);
-            lease.give_back(true);
-            Ok(Product::Reset)
-        }));
-        Ok(execution)
-    }
-
-    /// A module whose initial state is what this instance's is now, made on a thread of ours.
-    pub fn snapshot(instance: &Arc<Instance>, limits: Limits) -> Result<Self, Error> {
-        let mut execution = Self::on(instance, limits)?;
-        let runtime = runtime_of(instance.module())?;
-        let source = Arc::clone(instance.check_snapshot()?);
-        let lease = instance.lease()?;
-        let uses = instance.uses();
-        execution.work = Some(Box::pin(async move {
-            let snapshot = runtime.compute(move || snapshot::take(&source, lease)).await?;
-            snapshot.map(|wasm| Product::Snapshot(wasm, uses))
-        }));
-        Ok(execution)
-    }
-
-    /// Work on a live guest that this execution has leased, for whose turn it waits if its limits say so.
-    fn leased(&mut self, instance: &Arc<Instance>, work: OnLive) -> Result<(), Error> {
-        let invocation = Arc::clone(&self.invocation);
-        self.work = Some(match instance.lease() {
-            Ok(lease) => Box::pin(run_leased(lease, work, invocation)),
-            Err(CallError::Busy) if !invocation.limits.wait.is_zero() => {
-                self.wait_for_instance();
-                let instance = Arc::clone(instance);
-                Box::pin(async move {
-                    let lease = queueing(&invocation, instance.queue()).await?;
-                    run_leased(lease, work, invocation).await
-                })
-            }
-            Err(error) => return Err(error.into()),
-        });
-        Ok(())
-    }
-
-    /// What this queues for is an instance that others use.
-    fn wait_for_instance(&mut self) {
-        if let Some(patience) = &mut self.patience {
-            patience.1 = CallError::Busy.into();
-        }
-    }
-
-    /// An execution on a live guest, with no work yet.
-    fn on(instance: &Arc<Instance>, limits: Limits) -> Result<Self, Error> {
-        let module = instance.module();
-        let metering = module.engine().config().metering;
-        let invocation = Invocation::new(limits, module.ceilings());
-        let mut execution = match metering {
-            Metering::Fuel => Self::new(module.ceilings(), metering, &invocation),
-            Metering::Epoch => Self::metered(&*runtime_of(module)?, metering, &invocation),
-        };
-        execution.module = Some(Arc::clone(module));
-        execution.instance = Some(Arc::clone(instance));
-        Ok(execution)
-    }
-
-    /// A load: see [`Runtime::load`].
-    pub fn load(runtime: &Arc<Runtime>, source: &[u8], config: EngineConfig) -> Self {
-        let invocation = Invocation::new(LOADING, runtime.ceilings());
-        let mut execution = Self::new(runtime.ceilings(), config.metering, &invocation);
-        let loading = runtime.begin_load(source, config);
-        execution.work = Some(Box::pin(async move { loading.end().await.map(Product::Module) }));
-        execution
-    }
-
-    /// An execution that runs a guest: one of epochs keeps the ticker going.
-    fn metered(runtime: &Runtime, metering: Metering, invocation: &Arc<Invocation>) -> Self {
-        let mut execution = Self::new(runtime.ceilings(), metering, invocation);
-        execution.ticker = (metering == Metering::Epoch).then(|| Arc::clone(runtime.ticker()));
-        execution
-    }
-
-    fn new(ceilings: &Ceilings, metering: Metering, invocation: &Arc<Invocation>) -> Self {
-        Self {
-            work: None,
-            invocation: Arc::clone(invocation),
-            module: None,
-            instance: None,
-            cancel: None,
-            ticker: None,
-            metering,
-            paced: None,
-            patience: patience(ceilings, invocation),
-            failure: None,
-            slice: Duration::ZERO,
-            slices: 1,
-            last_slice: Duration::ZERO,
-            seen: invocation.started,
-        }
-    }
-
     /// The module whose code this runs; `None` for a load.
     pub fn module(&self) -> Option<&Arc<Module>> {
         self.module.as_ref()
@@ -404,9 +166,9 @@ impl Execution {
         self.invocation.importer(serial).or_else(|| self.module.clone())
     }
 
-    /// What the embedder keeps for a member of the live guest that this runs on.
-    pub fn kept(&self, member: MemberId) -> Option<HostRef> {
-        self.instance.as_ref()?.kept(member)
+    /// What answers the host calls of a member of the live guest that this runs on: see [`Instance::set_host`].
+    pub fn host(&self, member: MemberId) -> Option<HostRef> {
+        self.instance.as_ref()?.host(member)
     }
 
     /// Lets `cancel` end this execution. To be called before the first step.
@@ -608,18 +370,6 @@ impl From<Notice> for Step {
     }
 }
 
-/// A load takes as long as compiling takes, and this bound is only there so that everything has one.
-const LOADING: Limits = Limits {
-    fuel: 0,
-    max_memory: 0,
-    max_table_elements: 0,
-    max_instances: 0,
-    time: Duration::from_secs(600),
-    max_output: 0,
-    max_host_calls: 0,
-    wait: Duration::ZERO,
-};
-
 /// Whether a call of `function` may start on a normal scheduler. `instance` is the live instance it runs on, if any.
 pub fn may_run_inline(function: &Function, instance: Option<&Instance>) -> bool {
     let proven = match instance {
@@ -632,176 +382,4 @@ pub fn may_run_inline(function: &Function, instance: Option<&Instance>) -> bool 
 /// Whether a live instance of `module` may be made on a normal scheduler.
 pub fn may_instantiate_inline(module: &Module) -> bool {
     module.pace.is_short()
-}
-
-fn runtime_of(module: &Arc<Module>) -> Result<Arc<Runtime>, Error> {
-    module.runtime.upgrade().ok_or_else(|| Error::Internal("the runtime is gone".into()))
-}
-
-fn patience(ceilings: &Ceilings, invocation: &Invocation) -> Option<Box<(Instant, Error)>> {
-    let wait = invocation.limits.wait;
-    (!wait.is_zero()).then(|| Box::new((later(invocation.started, wait), ceilings.full().into())))
-}
-
-/// Waits for a turn, for as long as the limits say.
-async fn queueing<T>(invocation: &Invocation, turn: impl Future<Output = T>) -> T {
-    invocation.set_queueing(true);
-    let turn = turn.await;
-    invocation.set_queueing(false);
-    turn
-}
-
-async fn run_leased(mut lease: Lease, work: OnLive, invocation: Arc<Invocation>) -> Result<Product, Error> {
-    invocation.turn.take().await;
-    invocation.set_lease(lease.number());
-    let (instance, live) = lease.live()?;
-    store::begin(&mut live.store, &invocation)?;
-    let runs_guest = matches!(work, OnLive::Call { .. });
-    let result = work.carry_out(instance, live).await;
-    store::end(&live.store, &invocation);
-    match runs_guest {
-        true => lease.settle(&invocation, &result),
-        false => lease.give_back(true),
-    }
-    result
-}
-
-/// What an execution does with a live guest that it has leased.
-enum OnLive {
-    Call { member: MemberId, function: Arc<Function>, args: Vec<Value> },
-    Access { member: MemberId, access: Access },
-}
-
-impl OnLive {
-    async fn carry_out(self, instance: &Instance, live: &mut Live) -> Result<Product, Error> {
-        match self {
-            OnLive::Call { member, function, args } => {
-                live.call(instance.handle(member)?, &function, args).await.map(Product::Values)
-            }
-            // Boxed: a call's future would have to hold room for it.
-            OnLive::Access { member, access } => Box::pin(look(instance, member, live, access)).await,
-        }
-    }
-}
-
-async fn look(instance: &Instance, member: MemberId, live: &mut Live, access: Access) -> Result<Product, Error> {
-    let module = instance.member(member)?;
-    let handle = instance.handle(member)?.unwrap_or(live.instance);
-    let found = handle.get_export(&mut live.store, access.export(&module));
-    access.carry_out(&module, found, &mut live.store).await.map(Product::Answer)
-}
-
-/// Which form of a module a guest runs.
-#[derive(Clone, Copy)]
-enum Kind {
-    /// As it was loaded.
-    Loaded,
-    /// Made fit for snapshots.
-    Instrumented,
-}
-
-async fn compiled((module, kind): (&Arc<Module>, Kind), config: EngineConfig) -> Result<Arc<Module>, Error> {
-    match kind {
-        Kind::Loaded => Runtime::variant(module, config).await,
-        Kind::Instrumented => Runtime::instrumented(module, config).await,
-    }
-}
-
-/// Limits beyond what a pool's slots hold need an engine without a pool.
-fn allocate_for(mut config: EngineConfig, limits: &Limits) -> EngineConfig {
-    const SLOT: u64 = 4 << 30;
-    if limits.max_table_elements > POOL_TABLE_ELEMENTS || limits.max_memory > SLOT {
-        config.allocation = Allocation::OnDemand;
-    }
-    config
-}
-
-async fn queue(ceilings: &Ceilings, weight: u32, invocation: &Invocation) -> Result<Place, Error> {
-    match ceilings.try_place(weight) {
-        // One that counts as more guests than there may be would only keep the others waiting behind it.
-        Err(_) if !invocation.limits.wait.is_zero() && ceilings.could_hold(weight) => {
-            Ok(queueing(invocation, ceilings.place(weight)).await?)
-        }
-        place => Ok(place?),
-    }
-}
-
-/// A fresh guest of `module` on an engine of `config`, or on its on-demand sibling while the pool is full.
-async fn instantiate(
-    (module, kind): (&Arc<Module>, Kind),
-    config: EngineConfig,
-    runtime: &Arc<Runtime>,
-    invocation: &Arc<Invocation>,
-) -> Result<Live, Error> {
-    let place = queue(runtime.ceilings(), module.weight(), invocation).await?;
-    invocation.turn.take().await;
-    let variant = compiled((module, kind), config).await?;
-    match try_instantiate(&variant, runtime, invocation, place).await {
-        Err(error) if error.is::<PoolFull>() || error.is::<wasmtime::PoolConcurrencyLimitError>() => {
-            let place = queue(runtime.ceilings(), module.weight(), invocation).await?;
-            let sibling = EngineConfig { allocation: Allocation::OnDemand, ..config };
-            let variant = compiled((module, kind), sibling).await?;
-            let live = try_instantiate(&variant, runtime, invocation, place).await;
-            live.map_err(|error| classify(error, invocation, &variant))
-        }
-        live => live.map_err(|error| classify(error, invocation, &variant)),
-    }
-}
-
-async fn try_instantiate(
-    module: &Arc<Module>,
-    runtime: &Runtime,
-    invocation: &Arc<Invocation>,
-    place: Place,
-) -> wasmtime::Result<Live> {
-    let linked = module.linked()?;
-    let mut store = store::new(module, invocation, runtime.ceilings(), place)?;
-    store::begin(&mut store, invocation)?;
-    store.data_mut().add_instance(module).await.map_err(Error::from)?;
-    let instance = linked.instantiate_async(&mut store).await;
-    if instance.is_err() {
-        store::end(&store, invocation);
-    }
-    Ok(Live { store, instance: instance?, last: None })
-}
-
-impl Live {
-    /// `function` of `asked` in the module that this guest really runs, which may be a variant.
-    fn function(&self, asked: &Arc<Module>, function: &Arc<Function>) -> Result<Arc<Function>, CallError> {
-        match Arc::ptr_eq(asked, self.module()) {
-            true => Ok(Arc::clone(function)),
-            false => self.module().function(&function.name),
-        }
-    }
-
-    /// Calls the guest's first instance, or another `member`.
-    async fn call(
-        &mut self,
-        member: Option<wasmtime::Instance>,
-        function: &Arc<Function>,
-        args: Vec<Value>,
-    ) -> Result<Vec<Value>, Error> {
-        let Some(member) = member else {
-            self.keep(function)?;
-            let Some((_, callee)) = &self.last else { return Err(Error::Internal("a function is not kept".into())) };
-            return host::invoke(&mut self.store, callee, function, args).await;
-        };
-        let callee = self.find(member, function)?;
-        host::invoke(&mut self.store, &callee, function, args).await
-    }
-
-    /// Finding a function takes time, so that of the first instance's last is kept.
-    fn keep(&mut self, function: &Arc<Function>) -> Result<(), Error> {
-        if !self.last.as_ref().is_some_and(|(last, _)| Arc::ptr_eq(last, function)) {
-            self.last = Some((Arc::clone(function), self.find(self.instance, function)?));
-        }
-        Ok(())
-    }
-
-    fn find(&mut self, instance: wasmtime::Instance, function: &Function) -> Result<Callee, Error> {
-        let export = instance.get_module_export(&mut self.store, &function.export);
-        let func = export.and_then(wasmtime::Extern::into_func);
-        let func = func.ok_or_else(|| Error::Internal("a function export is gone".into()))?;
-        Ok(Callee::new(&mut self.store, func, function))
-    }
 }

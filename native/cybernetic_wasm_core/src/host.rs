@@ -10,7 +10,7 @@ use crate::module::Function;
 use crate::store::StoreData;
 use crate::value::Value;
 use std::sync::Arc;
-use wasmtime::{AsContextMut, Caller, Extern, Func, Val};
+use wasmtime::{AsContextMut, Caller, Extern, Func, ModuleExport, Val};
 
 /// What the driver may ask of a suspended host call.
 #[derive(Debug)]
@@ -114,13 +114,23 @@ fn find_function(
     trampoline: &Trampoline,
     function: &Arc<Function>,
 ) -> Result<(Func, Arc<Function>), Error> {
-    if let Some(Extern::Func(func)) = caller.get_module_export(&function.export) {
+    if let Some(Extern::Func(func)) = module_export(caller, trampoline, &function.export) {
         return Ok((func, Arc::clone(function)));
     }
     let function = trampoline.importer(caller).counterpart(function)?;
-    let export = caller.get_module_export(&function.export).and_then(Extern::into_func);
+    let export = module_export(caller, trampoline, &function.export).and_then(Extern::into_func);
     let func = export.ok_or_else(|| Error::Internal("a function export is gone".into()))?;
     Ok((func, function))
+}
+
+/// An export of the instance whose host call this is. Until that has started only the caller knows it; later it may not: an
+/// imported function that is exported again is called by the embedder, and Wasmtime panics where such a call asks its
+/// caller.
+fn module_export(caller: &mut Caller<'_, StoreData>, trampoline: &Trampoline, export: &ModuleExport) -> Option<Extern> {
+    match caller.data().member(trampoline.member) {
+        Some(instance) => instance.get_module_export(caller, export),
+        None => caller.get_module_export(export),
+    }
 }
 
 /// Calls `callee`, whose signature `function` describes, in a store that an execution drives.
@@ -145,6 +155,10 @@ pub(crate) fn forget_exception(mut store: impl AsContextMut<Data = StoreData>, e
 /// Carries out an access on an export of the module that made the host call.
 async fn access(caller: &mut Caller<'_, StoreData>, trampoline: &Trampoline, access: Access) -> Result<Answer, Error> {
     let module = trampoline.importer(caller);
-    let found = caller.get_export(access.export(&module));
+    let name = access.export(&module);
+    let found = match caller.data().member(trampoline.member) {
+        Some(instance) => instance.get_export(&mut *caller, name),
+        None => caller.get_export(name),
+    };
     access.carry_out(&module, found, caller).await
 }

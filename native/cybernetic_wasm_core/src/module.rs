@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use wasmparser::{FunctionBody, Operator, Parser, Payload, Validator};
-use wasmtime::{InstancePre, ModuleExport, ValType};
+use wasmtime::{ExportType, InstancePre, ModuleExport, ValType};
 
 /// Each import costs a trampoline; nobody needs this many, and a module of 10 MB could have a million.
 const MOST_IMPORTS: usize = 10_000;
@@ -54,6 +54,8 @@ pub struct Module {
     imports: Vec<Import>,
     linked: Linked,
     functions: RwLock<HashMap<String, Arc<Function>, FastHasher>>,
+    /// Made fit for snapshots: it exports more than it was loaded with.
+    exports_all: bool,
     default_memory: Option<String>,
     variants: Compilations,
     /// The same modules made fit for snapshots.
@@ -284,20 +286,25 @@ pub(crate) struct Order {
     pub(crate) engine: Arc<Engine>,
     pub(crate) ceilings: Arc<Ceilings>,
     pub(crate) runtime: Weak<Runtime>,
+    /// The binary is one that was made fit for snapshots.
+    pub(crate) instrumented: bool,
 }
 
 impl Module {
     /// Compiles. The code is not yet counted against the node's ceiling: see [`Module::count_code`].
     pub(crate) fn compile(order: Order) -> Result<Self, Error> {
         static NEXT_SERIAL: AtomicU64 = AtomicU64::new(0);
-        let Order { digest, wasm, outline, requested, engine, ceilings, runtime } = order;
+        let Order { digest, wasm, outline, requested, engine, ceilings, runtime, instrumented } = order;
         let module =
             wasmtime::Module::from_binary(&engine.wasmtime, &wasm).map_err(|error| explain(&wasm, requested, error))?;
         let imports = imported_functions(&module);
         let linked = linker::prepare(&engine, &module, &imports)?;
-        let memory = module.exports().find(|export| matches!(export.ty(), ExternType::Memory(_)));
+        let hidden = |name: &str| instrumented && name.starts_with(snapshot::PREFIX);
+        let is_memory = |export: &ExportType<'_>| matches!(export.ty(), ExternType::Memory(_));
+        let memory = module.exports().find(|export| is_memory(export) && !hidden(export.name()));
+        let memory = memory.map(|export| export.name().to_owned());
         Ok(Self {
-            default_memory: memory.map(|export| export.name().to_owned()),
+            default_memory: memory,
             wasmtime: module,
             engine,
             requested,
@@ -309,6 +316,7 @@ impl Module {
             imports,
             linked,
             functions: RwLock::default(),
+            exports_all: instrumented,
             variants: Mutex::default(),
             instrumented: Mutex::default(),
             pace: Pace::default(),
@@ -414,8 +422,18 @@ impl Module {
         Ok(function)
     }
 
+    /// The type of an export, but of none that is there for snapshots only.
+    fn export(&self, name: &str) -> Option<ExternType> {
+        if self.hides(name) { None } else { self.wasmtime.get_export(name) }
+    }
+
+    /// Whether an export of that name is there for snapshots only.
+    pub(crate) fn hides(&self, name: &str) -> bool {
+        self.exports_all && name.starts_with(snapshot::PREFIX)
+    }
+
     fn find_function(&self, name: &str) -> Result<Function, CallError> {
-        let found = self.wasmtime.get_export(name).zip(self.wasmtime.get_export_index(name));
+        let found = self.export(name).zip(self.wasmtime.get_export_index(name));
         match found {
             Some((ExternType::Func(ty), export)) => Ok(Function {
                 name: name.to_owned(),
@@ -433,7 +451,7 @@ impl Module {
 
     /// The type of the exported global `name`.
     pub fn global(&self, name: &str) -> Result<GlobalType, CallError> {
-        match self.wasmtime.get_export(name) {
+        match self.export(name) {
             Some(ExternType::Global(ty)) => Ok(ty),
             _ => Err(self.wrong_export(name, "global")),
         }
@@ -441,7 +459,7 @@ impl Module {
 
     /// Why `name` is not of the kind that was `expected`.
     pub(crate) fn wrong_export(&self, name: &str, expected: &'static str) -> CallError {
-        match self.wasmtime.get_export(name) {
+        match self.export(name) {
             Some(ty) => CallError::WrongExportKind { name: name.to_owned(), expected, found: kind(&ty) },
             None => self.no_such_export(name, expected),
         }

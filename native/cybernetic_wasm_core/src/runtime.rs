@@ -202,10 +202,10 @@ impl Runtime {
     }
 
     fn compile_now(self: &Arc<Self>, key: Key, source: Arc<[u8]>) -> Result<Module, Error> {
-        self.compile_binary(key, to_binary(source)?)
+        self.compile_binary(key, to_binary(source)?, false)
     }
 
-    fn compile_binary(self: &Arc<Self>, key: Key, wasm: Arc<[u8]>) -> Result<Module, Error> {
+    fn compile_binary(self: &Arc<Self>, key: Key, wasm: Arc<[u8]>, instrumented: bool) -> Result<Module, Error> {
         let outline = Outline::read(&wasm)?;
         let mut config = key.config;
         if !outline.fits_pool() {
@@ -219,6 +219,7 @@ impl Runtime {
             engine: self.engine(config)?,
             ceilings: Arc::clone(&self.ceilings),
             runtime: Arc::downgrade(self),
+            instrumented,
         })?;
         loop {
             match module.count_code() {
@@ -257,7 +258,7 @@ impl Runtime {
             let wasm = snapshot::instrument(&source)?;
             // Its functions are known by the module that they come from.
             let key = Key { digest: *source.digest(), config };
-            compiling.compile_binary(key, wasm.into()).map(Arc::new)
+            compiling.compile_binary(key, wasm.into(), true).map(Arc::new)
         };
         let instrumented = runtime.compute(job).await??;
         module.keep_instrumented(config, &instrumented);

@@ -2,6 +2,7 @@
 
 use crate::engine::{Metering, Stack, YIELD_FUEL};
 use crate::error::{Error, Limit, LimitError};
+use crate::instance::MemberId;
 use crate::invocation::Invocation;
 use crate::limits::{Ceilings, Place};
 use crate::module::Module;
@@ -24,6 +25,7 @@ pub(crate) struct StoreData {
     _place: Place,
     _stack: Stack,
     members: Vec<Place>,
+    handles: Vec<(MemberId, wasmtime::Instance)>,
 }
 
 pub(crate) type GuestStore = Store<StoreData>;
@@ -48,6 +50,7 @@ pub(crate) fn new(
         _place: place,
         _stack: engine.guest_stack().map_err(wasmtime::Error::new)?,
         members: Vec::new(),
+        handles: Vec::new(),
     };
     let mut store = Store::try_new(&engine.wasmtime, data)?;
     store.limiter_async(|data| data);
@@ -88,6 +91,16 @@ impl StoreData {
 
     fn metering(&self) -> Metering {
         self.module.engine().config().metering
+    }
+
+    /// Notes an instance that has started.
+    pub(crate) fn started(&mut self, member: MemberId, instance: wasmtime::Instance) {
+        self.handles.push((member, instance));
+    }
+
+    /// The instance that `member` is, once it has started.
+    pub(crate) fn member(&self, member: MemberId) -> Option<wasmtime::Instance> {
+        self.handles.iter().find(|(known, _)| *known == member).map(|(_, instance)| *instance)
     }
 
     /// Bytes of the guest's memories and tables.

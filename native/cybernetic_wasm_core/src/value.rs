@@ -9,11 +9,14 @@ pub use wasmtime::{HeapType, RefType, ValType};
 
 use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use wasmtime::{AnyRef, AsContext, AsContextMut, ExternRef, Func, FuncType, Ref, Rooted, Val};
 
 /// Anything of the embedder's that an `externref` may hold.
 pub type HostRef = Arc<dyn Any + Send + Sync>;
+
+/// The same, without keeping it alive.
+pub(crate) type WeakHostRef = Weak<dyn Any + Send + Sync>;
 
 /// One value.
 #[derive(Clone)]

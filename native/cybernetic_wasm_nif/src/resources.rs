@@ -8,7 +8,7 @@ use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::limits::Limits;
 use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::reaper::reap;
-use cybernetic_wasm_core::value::FuncRef;
+use cybernetic_wasm_core::value::{FuncRef, HostRef};
 use parking_lot::Mutex;
 use rustler::{Decoder, NifResult, Resource, Term};
 use std::sync::Arc;
@@ -62,6 +62,12 @@ pub(crate) struct CancelResource(pub(crate) Arc<Cancel>, pub(crate) Mutex<Option
 
 #[rustler::resource_impl]
 impl Resource for CancelResource {}
+
+/// What answers a member's host calls, for as long as somebody holds this.
+pub(crate) struct HostResource(#[expect(dead_code, reason = "held, not read")] pub(crate) HostRef);
+
+#[rustler::resource_impl]
+impl Resource for HostResource {}
 
 /// The limits of calls without options of their own.
 pub(crate) struct OptionsResource(pub(crate) Limits);

@@ -60,10 +60,14 @@ defmodule Cybernetic.WASM.Execution.Call do
     do: {:ok, {:fresh, module.ref}, plan}
 
   def open(%__MODULE__{target: module, plan: plan, opts: opts}) do
-    make = &Plan.checked(&1, Map.put(opts, :imports, Linker.lenient(plan.given)))
+    opts = Map.put(opts, :imports, Linker.lenient(plan.given))
+
+    # What cancels the call cancels the making of the modules before it, whose start functions may run for ever.
+    make = &with {:ok, made} <- Plan.checked(&1, opts), do: {:ok, Plan.cancelled_with(made, plan)}
 
     with {:ok, instance, used} <- Linker.link(module, plan, nil, make) do
-      plan = Plan.spend(%{plan | member: instance.member, engine: nil}, used)
+      %{member: member, plan: %{hosts: hosts}} = instance
+      plan = Plan.spend(%{plan | member: member, hosts: hosts, engine: nil}, used)
       {:ok, Instance.target(instance), plan}
     end
   end

@@ -21,6 +21,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
             limits: nil,
             wait: 0,
             engine: nil,
+            metering: :fuel,
             scheduling: :adaptive,
             functions: {},
             names: {},
@@ -35,6 +36,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
             root: nil,
             # Output is handed over piece by piece, between host calls.
             stream: false,
+            # References that keep the host functions of the members alive: the guest itself does not.
+            hosts: [],
             # What ends the call from outside: `{cancel, reference}`.
             cancel: nil
 
@@ -62,7 +65,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
   def checked(module, opts) do
     sandbox = Sandbox.resolve(opts)
     engine = engine(module.engine, opts, sandbox)
-    refuse_fuel_without_metering!(engine, opts)
+    refuse_fuel_without_metering!(elem(engine, 0), opts)
     given = Linker.given(Map.get(opts, :imports, %{}))
 
     with {:ok, bound} <- Linker.bind(module, given) do
@@ -71,6 +74,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
          limits: sandbox.limits,
          wait: Map.get(opts, :wait, 0),
          engine: unless(engine == module.engine, do: engine),
+         metering: elem(engine, 0),
          scheduling: Map.get_lazy(opts, :scheduling, fn -> Config.get().scheduling end),
          functions: bound.functions,
          names: bound.names,
@@ -87,6 +91,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   def narrow(plan, module, opts) do
     opts = Options.check!(opts, @narrowing, "option of a call on an instance")
+    refuse_fuel_without_metering!(plan.metering, opts)
     limits = Limits.narrow(plan.limits, Map.take(opts, Limits.keys()))
 
     with {:ok, plan} <- rebind(plan, module, opts) do
@@ -103,7 +108,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   # Functions for this call alone, in the place of those that the instance was made with.
   defp rebind(plan, module, %{imports: imports}) do
-    with {:ok, bound} <- Linker.bind(module, Linker.given([plan.given, imports])),
+    with {:ok, bound} <- Linker.rebind(module, Linker.given([plan.given, imports]), plan.sources),
          do: {:ok, %{plan | functions: bound.functions, names: bound.names}}
   end
 
@@ -134,6 +139,13 @@ defmodule Cybernetic.WASM.Execution.Plan do
   def cancelled_by(plan, cancel, reference),
     do: put_native(%{plan | cancel: {cancel, reference}}, 2, cancel)
 
+  @doc "The same, for a part of the call of `other`."
+  @spec cancelled_with(t, t) :: t
+  def cancelled_with(plan, %__MODULE__{cancel: nil}), do: plan
+
+  def cancelled_with(plan, %__MODULE__{cancel: {cancel, reference}}),
+    do: cancelled_by(plan, cancel, reference)
+
   defp put_native(%__MODULE__{native: kept} = plan, index, value) when is_reference(kept),
     do: put_native(%{plan | native: {kept, false, nil}}, index, value)
 
@@ -157,11 +169,18 @@ defmodule Cybernetic.WASM.Execution.Plan do
     pack(%{plan | limits: limits})
   end
 
-  @doc "What answers the host calls of a member, as the guest keeps it for callers who only know another."
+  @doc "What answers the host calls of a member, as the guest finds it for callers who only know another."
   @spec host(t) :: term
   def host(plan), do: {plan.functions, plan.names, plan.data}
 
-  @doc "The plan while `member`, for which the guest keeps `host`, is the one that calls."
+  @doc "The same, with its own host functions to be found by the guest `ref`, and those of the members it was linked with."
+  @spec hosted(t, reference, [reference]) :: t
+  def hosted(%__MODULE__{functions: {}} = plan, _ref, others), do: %{plan | hosts: others}
+
+  def hosted(plan, ref, others),
+    do: %{plan | hosts: [Native.instance_set_host(ref, plan.member, host(plan)) | others]}
+
+  @doc "The plan while `member`, whose host calls `host` answers, is the one that calls."
   @spec for_member(t, non_neg_integer, term) :: t
   def for_member(plan, member, {functions, names, data}) do
     root = plan.root || plan
@@ -173,12 +192,12 @@ defmodule Cybernetic.WASM.Execution.Plan do
      sandbox.limits.max_stack}
   end
 
-  defp refuse_fuel_without_metering!({:epoch, _, _, _}, %{fuel: _}) do
+  defp refuse_fuel_without_metering!(:epoch, %{fuel: _}) do
     raise ArgumentError,
           "option :fuel needs metering: :fuel; this module is metered by epochs, which bound time alone"
   end
 
-  defp refuse_fuel_without_metering!(_engine, _opts), do: :ok
+  defp refuse_fuel_without_metering!(_metering, _opts), do: :ok
 
   defp pack(%__MODULE__{limits: limits} = plan) do
     limits =

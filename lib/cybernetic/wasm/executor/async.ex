@@ -48,7 +48,9 @@ defmodule Cybernetic.WASM.Executor.Async do
 
     {:ok, pid} =
       Task.Supervisor.start_child(@supervisor, fn ->
-        result = Warden.run(call, cancel, &Output.deliver(&1, {consumer, ref}, credit), consumer)
+        warden = self()
+        drive = &Output.deliver(&1, {consumer, ref}, warden, credit)
+        result = Warden.run(call, cancel, drive, consumer)
         with {:error, error} <- result, do: send(consumer, {ref, {:failed, error}})
       end)
 
@@ -57,8 +59,8 @@ defmodule Cybernetic.WASM.Executor.Async do
 
   @doc false
   @spec demand(t, pos_integer) :: :ok
-  def demand(%__MODULE__{pid: pid, ref: ref, task: nil}, more),
-    do: Warden.tell(pid, {ref, {:credit, more}})
+  def demand(%__MODULE__{pid: pid, cancel: cancel, task: nil}, more),
+    do: Warden.credit(pid, cancel, more)
 
   def demand(%__MODULE__{}, _more),
     do: raise(ArgumentError, "demand/2 is for a call that Executor.stream/4 started with into:")

@@ -5,6 +5,7 @@ defmodule Cybernetic.WASM.Executor.Output do
 
   alias Cybernetic.WASM.{Error, Execution, Run}
   alias Cybernetic.WASM.Execution.{Call, Plan}
+  alias Cybernetic.WASM.Executor.Warden
 
   @doc "The lazy stream. Nothing runs before its first element is asked for."
   @spec stream(Call.t(), boolean) :: Enumerable.t()
@@ -67,14 +68,16 @@ defmodule Cybernetic.WASM.Executor.Output do
 
   @doc """
   Sends the output to `consumer` as `{ref, {:output, bytes}}`, never more than it has credit for, then `{ref, {:done, run}}`.
+  Further credit comes from the warden.
   """
-  @spec deliver(Call.t(), {pid, reference}, pos_integer) :: :ok | {:error, Error.t()}
-  def deliver(%Call{} = call, to, credit), do: send_all({:begin, call}, to, credit)
+  @spec deliver(Call.t(), {pid, reference}, pid, pos_integer) :: :ok | {:error, Error.t()}
+  def deliver(%Call{} = call, to, warden, credit),
+    do: send_all({:begin, call}, {to, fn -> Warden.await_credit(warden, call) end}, credit)
 
-  defp send_all(state, {consumer, ref} = to, credit) do
+  defp send_all(state, {{consumer, ref}, _await_credit} = to, credit) do
     case advance(state) do
       {:output, pieces, state} ->
-        send_all(state, to, send_pieces(pieces, to, {credit, cancelled(state)}))
+        send_all(state, to, send_pieces(pieces, to, credit))
 
       {:done, run} ->
         send(consumer, {ref, {:done, run}})
@@ -85,20 +88,18 @@ defmodule Cybernetic.WASM.Executor.Output do
     end
   end
 
-  defp cancelled({:suspended, _suspended, call, _target}), do: elem(call.plan.cancel, 1)
+  defp send_pieces([], _to, credit), do: credit
 
-  defp send_pieces([], _to, {credit, _cancelled}), do: credit
-
-  defp send_pieces(pieces, {_consumer, ref} = to, {0, cancelled}) do
-    receive do
-      {^ref, {:credit, more}} -> send_pieces(pieces, to, {more, cancelled})
+  defp send_pieces(pieces, {_consumer, await_credit} = to, 0) do
+    case await_credit.() do
+      {:credit, more} -> send_pieces(pieces, to, more)
       # The guest is told by its next step.
-      {^cancelled, :cancelled} -> 0
+      :cancelled -> 0
     end
   end
 
-  defp send_pieces([piece | pieces], {consumer, ref} = to, {credit, cancelled}) do
+  defp send_pieces([piece | pieces], {{consumer, ref}, _await_credit} = to, credit) do
     send(consumer, {ref, {:output, piece}})
-    send_pieces(pieces, to, {credit - 1, cancelled})
+    send_pieces(pieces, to, credit - 1)
   end
 end

@@ -24,7 +24,7 @@ defmodule Cybernetic.WASM.Executor.Warden do
         when result: term
   def run(%Call{} = call, cancel, drive, consumer \\ nil) do
     Process.flag(:trap_exit, true)
-    if consumer, do: Process.monitor(consumer)
+    consumer = if consumer, do: Process.monitor(consumer)
     answer = make_ref()
     call = %{call | plan: Plan.cancelled_by(call.plan, cancel, answer)}
     {warden, callers} = {self(), Process.get(:"$callers", [])}
@@ -41,12 +41,15 @@ defmodule Cybernetic.WASM.Executor.Warden do
     watch(%{
       runner: runner,
       monitor: monitor,
+      consumer: consumer,
       answer: answer,
       cancel: cancel,
       limits: call.plan.limits,
       began: began,
       until: began + call.plan.limits.timeout + @late,
-      ending: nil
+      ending: nil,
+      credit: 0,
+      broke: false
     })
   end
 
@@ -61,7 +64,7 @@ defmodule Cybernetic.WASM.Executor.Warden do
     end)
   end
 
-  defp watch(%{answer: answer, monitor: monitor, runner: runner} = state) do
+  defp watch(%{answer: answer, monitor: monitor} = state) do
     receive do
       {^answer, result} ->
         Process.demonitor(monitor, [:flush])
@@ -70,7 +73,7 @@ defmodule Cybernetic.WASM.Executor.Warden do
       {:DOWN, ^monitor, :process, _, reason} ->
         settle({:error, %HostError{kind: :exit, reason: reason}}, state)
 
-      {:DOWN, _consumer, :process, _, reason} ->
+      {:DOWN, consumer, :process, _, reason} when consumer == state.consumer ->
         state |> end_by(reason, @late, {:exit, :normal}) |> watch()
 
       {:EXIT, _starter, reason} ->
@@ -79,9 +82,11 @@ defmodule Cybernetic.WASM.Executor.Warden do
       {:cancel, cancel, reason, grace} when cancel == state.cancel ->
         state |> end_by(reason, grace, {:error, %CancelledError{reason: reason}}) |> watch()
 
-      {:to_runner, message} ->
-        send(runner, message)
-        watch(state)
+      {:credit, cancel, more} when cancel == state.cancel ->
+        %{state | credit: state.credit + more} |> pay() |> watch()
+
+      {:broke, ^answer} ->
+        %{state | broke: true} |> pay() |> watch()
     after
       time_left(state) -> if time_left(state) == 0, do: kill(state), else: watch(state)
     end
@@ -99,6 +104,17 @@ defmodule Cybernetic.WASM.Executor.Warden do
   end
 
   defp end_by(state, _reason, _grace, _ending), do: state
+
+  # Credit is kept here until the runner waits for it and does nothing else: a host function may receive whatever comes.
+  defp pay(%{broke: true, ending: nil, credit: 0} = state), do: state
+
+  defp pay(%{broke: true} = state) do
+    news = if state.ending, do: :cancelled, else: {:credit, state.credit}
+    send(state.runner, {state.answer, news})
+    %{state | credit: 0, broke: false}
+  end
+
+  defp pay(state), do: state
 
   defp kill(%{runner: runner, monitor: monitor, answer: answer} = state) do
     Process.exit(runner, :kill)
@@ -135,10 +151,17 @@ defmodule Cybernetic.WASM.Executor.Warden do
     :ok
   end
 
-  @doc "Sends a message to the process that drives the call."
-  @spec tell(pid, term) :: :ok
-  def tell(pid, message) do
-    send(pid, {:to_runner, message})
+  @doc "Gives more credit to the call that the warden `pid` runs with `cancel`."
+  @spec credit(pid, reference, pos_integer) :: :ok
+  def credit(pid, cancel, more) do
+    send(pid, {:credit, cancel, more})
     :ok
+  end
+
+  @doc "In the process that drives the call: waits for credit from the warden, or for its word that the call is cancelled."
+  @spec await_credit(pid, Call.t()) :: {:credit, pos_integer} | :cancelled
+  def await_credit(pid, %Call{plan: %Plan{cancel: {_cancel, answer}}}) do
+    send(pid, {:broke, answer})
+    receive do: ({^answer, news} -> news)
   end
 end

@@ -1,9 +1,10 @@
 defmodule Cybernetic.WASM.Host.Context do
   @moduledoc false
-  # Names one open host call: the execution that is suspended in it, the import's index and the call's serial number.
+  # Names one open host call: the execution that is suspended in it, the import's index and the call's serial number, and the
+  # process that the host function runs in.
 
-  @enforce_keys [:execution, :import, :serial, :plan]
-  defstruct [:execution, :import, :serial, :plan]
+  @enforce_keys [:execution, :import, :serial, :plan, :process]
+  defstruct [:execution, :import, :serial, :plan, :process]
 
   @type t :: %__MODULE__{}
 

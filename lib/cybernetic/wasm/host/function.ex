@@ -20,11 +20,19 @@ defmodule Cybernetic.WASM.Host.Function do
   @spec types() :: [atom]
   def types, do: @types
 
+  # As many as `SPELT_OUT` in the core's value.rs.
+  @most_named 32
+
   @doc "A type in the text format's words, as the core writes it."
   @spec signature([atom], [atom]) :: String.t()
   def signature(params, results),
     do: "(func#{group("param", params)}#{group("result", results)})"
 
   defp group(_word, []), do: ""
-  defp group(word, types), do: " (#{word} #{Enum.map_join(types, " ", &to_string/1)})"
+
+  defp group(word, types) do
+    {named, others} = Enum.split(types, @most_named)
+    more = if others == [], do: "", else: " and #{length(others)} more"
+    " (#{word} #{Enum.map_join(named, " ", &to_string/1)}#{more})"
+  end
 end

@@ -40,7 +40,7 @@ defmodule Cybernetic.WASM.Instance.Server do
     # Checked here: what the server cannot use would end it, and everybody else's instance with it.
     wait = opts |> Options.check!(@in_line, "option of a turn on an instance") |> wait()
 
-    case GenServer.call(server, {:check_out, ticket, wait}, :infinity) do
+    case GenServer.call(known!(server), {:check_out, ticket, wait}, :infinity) do
       {:ok, instance} ->
         try do
           function.(instance)
@@ -58,7 +58,22 @@ defmodule Cybernetic.WASM.Instance.Server do
     do: Map.get_lazy(opts, :wait, fn -> min(@wait, Map.get(opts, :timeout, @wait)) end)
 
   @doc "The instance, to be looked at."
-  def peek(server), do: GenServer.call(server, :peek)
+  def peek(server), do: GenServer.call(known!(server), :peek)
+
+  @doc "Ends the process, and with it the instance."
+  def stop(server), do: GenServer.stop(known!(server))
+
+  # The first mistake of many is to call a module.
+  defp known!(server)
+       when is_pid(server) or is_tuple(server) or
+              (is_atom(server) and server not in [nil, true, false]),
+       do: server
+
+  defp known!(other) do
+    raise ArgumentError,
+          "a live instance is needed, from Cybernetic.WASM.Instance.new/2, or the pid or name of an instance's server, got: " <>
+            inspect(other, limit: 5, printable_limit: 80)
+  end
 
   @impl true
   def init({module, opts, on_poison}) do

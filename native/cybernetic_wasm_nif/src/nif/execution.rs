@@ -236,13 +236,14 @@ fn execution_abandon(execution: &ExecutionResource) -> Atom {
     atoms::ok()
 }
 
-/// What is kept for a member of the live guest that this runs on: see `instance_keep`.
+/// What answers the host calls of a member of the live guest that this runs on: see `instance_set_host`. `nil` where that is
+/// gone.
 #[rustler::nif]
-fn execution_kept<'a>(env: Env<'a>, execution: &'a ExecutionResource, member: u32) -> Term<'a> {
+fn execution_host<'a>(env: Env<'a>, execution: &'a ExecutionResource, member: u32) -> Term<'a> {
     let Some(execution) = execution.0.try_lock() else { return error::refused(env, CallError::Busy) };
-    let kept = execution.kept(MemberId(member));
-    let kept = kept.as_ref().and_then(|kept| kept.downcast_ref::<KeptTerm>());
-    kept.map_or_else(|| atoms::nil().encode(env), |kept| kept.load(env))
+    let host = execution.host(MemberId(member));
+    let host = host.as_ref().and_then(|host| host.downcast_ref::<KeptTerm>());
+    host.map_or_else(|| atoms::nil().encode(env), |host| host.load(env))
 }
 
 /// Something to end executions with from outside.

@@ -2,7 +2,7 @@
 
 use super::execution::{belongs_on_dirty, find, started, values};
 use crate::atoms;
-use crate::resources::{InstanceResource, ModuleResource};
+use crate::resources::{HostResource, InstanceResource, ModuleResource};
 use crate::terms::kept::KeptTerm;
 use crate::terms::options::CallOptions;
 use crate::terms::step::encode_answer;
@@ -13,6 +13,7 @@ use cybernetic_wasm_core::execution::{Execution, Lane, may_instantiate_inline};
 use cybernetic_wasm_core::instance::{Instance, MemberId};
 use cybernetic_wasm_core::linker::Source;
 use cybernetic_wasm_core::module::{Function, Module};
+use cybernetic_wasm_core::value::HostRef;
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, ResourceArc, Term};
 use std::sync::Arc;
 
@@ -90,11 +91,12 @@ fn instance_reserve(instance: &InstanceResource) -> u32 {
     instance.0.reserve().0
 }
 
-/// Keeps a term for a member: what answers its host calls.
+/// Tells what answers a member's host calls: the term, for as long as somebody holds the reference that this gives.
 #[rustler::nif]
-fn instance_keep<'a>(env: Env<'a>, instance: &'a InstanceResource, member: u32, term: Term<'a>) -> Term<'a> {
-    match instance.0.keep(MemberId(member), Arc::new(KeptTerm::new(term))) {
-        Ok(()) => atoms::ok().encode(env),
+fn instance_set_host<'a>(env: Env<'a>, instance: &'a InstanceResource, member: u32, term: Term<'a>) -> Term<'a> {
+    let host: HostRef = Arc::new(KeptTerm::new(term));
+    match instance.0.set_host(MemberId(member), &host) {
+        Ok(()) => ResourceArc::new(HostResource(host)).encode(env),
         Err(failure) => error::refused(env, failure),
     }
 }

@@ -1,0 +1,261 @@
+//! Whose turn it is on a live instance: leases, and the queue of those who wait for one.
+
+use super::{Instance, Live};
+use crate::error::{CallError, Error, Limit};
+use crate::invocation::Invocation;
+use crate::reaper::reap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::sync::oneshot;
+
+/// Where the guest is, and who waits for it.
+pub(super) struct Slot {
+    state: State,
+    /// The number of the last lease. One that comes back late, from the reaper, has no say in what became of the guest.
+    lease: u64,
+    queue: VecDeque<oneshot::Sender<Lease>>,
+}
+
+enum State {
+    Idle(Box<Live>),
+    Leased,
+    Poisoned,
+    Closed,
+}
+
+impl Instance {
+    /// Takes the guest for one call.
+    pub(crate) fn lease(self: &Arc<Self>) -> Result<Lease, CallError> {
+        let mut slot = self.slot.lock();
+        match std::mem::replace(&mut slot.state, State::Leased) {
+            State::Idle(live) => Ok(self.lend(&mut slot, Some(live))),
+            state => Err(slot.stay(state)),
+        }
+    }
+
+    fn lend(self: &Arc<Self>, slot: &mut Slot, live: Option<Box<Live>>) -> Lease {
+        slot.lease += 1;
+        Lease { instance: Arc::clone(self), number: slot.lease, live, used: false }
+    }
+
+    /// The same, after all who have asked before.
+    pub(crate) async fn queue(self: &Arc<Self>) -> Result<Lease, CallError> {
+        let next = {
+            let mut slot = self.slot.lock();
+            match std::mem::replace(&mut slot.state, State::Leased) {
+                State::Idle(live) => return Ok(self.lend(&mut slot, Some(live))),
+                State::Leased => {}
+                state => return Err(slot.stay(state)),
+            }
+            let (sender, next) = oneshot::channel();
+            slot.queue.push_back(sender);
+            next
+        };
+        // Nobody is turned away but by a guest that was poisoned, though it may have been made anew since.
+        next.await.map_err(|_| match self.slot.lock().state {
+            State::Closed => CallError::Closed,
+            _ => CallError::Poisoned,
+        })
+    }
+
+    /// Takes the guest to make it anew, also a poisoned one.
+    pub(crate) fn lease_to_reset(self: &Arc<Self>) -> Result<Lease, CallError> {
+        let mut slot = self.slot.lock();
+        match std::mem::replace(&mut slot.state, State::Leased) {
+            State::Idle(live) => Ok(self.lend(&mut slot, Some(live))),
+            State::Poisoned => Ok(self.lend(&mut slot, None)),
+            state => Err(slot.stay(state)),
+        }
+    }
+
+    /// The same, after all who have asked before.
+    pub(crate) async fn queue_to_reset(self: &Arc<Self>) -> Result<Lease, CallError> {
+        loop {
+            match self.lease_to_reset() {
+                Err(CallError::Busy) => {}
+                lease => return lease,
+            }
+            match self.queue().await {
+                Err(CallError::Poisoned | CallError::Busy) => {}
+                lease => return lease,
+            }
+        }
+    }
+
+    /// Gives up the guest for good. A large one is dropped on the reaper's thread.
+    pub fn close(&self) -> Result<(), CallError> {
+        let mut slot = self.slot.lock();
+        match std::mem::replace(&mut slot.state, State::Closed) {
+            State::Idle(live) if self.is_small() => drop(live),
+            State::Idle(live) => reap(live),
+            State::Poisoned | State::Closed => {}
+            State::Leased => {
+                slot.state = State::Leased;
+                return Err(CallError::Busy);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the guest to the next in the queue, or lets it rest.
+    fn hand_on(self: &Arc<Self>, number: u64, mut live: Box<Live>) {
+        let mut slot = self.slot.lock();
+        if slot.lease != number {
+            drop(slot);
+            return reap(live);
+        }
+        while let Some(next) = slot.queue.pop_front() {
+            // One that has stopped waiting leaves the lease here.
+            match next.send(self.lend(&mut slot, Some(live))).map_err(Lease::undo) {
+                Ok(()) | Err(None) => return,
+                Err(Some(back)) => live = back,
+            }
+        }
+        slot.state = State::Idle(live);
+    }
+
+    /// Ends the lease of this number without its guest, which need not have been dropped yet.
+    pub(crate) fn poison(&self, number: u64) {
+        let mut slot = self.slot.lock();
+        if slot.lease == number && matches!(slot.state, State::Leased) {
+            slot.state = State::Poisoned;
+            let waiting = std::mem::take(&mut slot.queue);
+            // Those who wait are woken without the lock.
+            drop(slot);
+            drop(waiting);
+        }
+    }
+}
+
+impl Slot {
+    pub(super) fn new(live: Live) -> Self {
+        Self { state: State::Idle(Box::new(live)), lease: 0, queue: VecDeque::new() }
+    }
+
+    /// The state in one word.
+    pub(super) fn name(&self) -> &'static str {
+        match self.state {
+            State::Idle(_) => "idle",
+            State::Leased => "busy",
+            State::Poisoned => "poisoned",
+            State::Closed => "closed",
+        }
+    }
+
+    /// Puts the state back that was looked at, and says why the guest cannot be had.
+    fn stay(&mut self, state: State) -> CallError {
+        let refusal = state.refusal();
+        self.state = state;
+        refusal
+    }
+}
+
+impl State {
+    fn refusal(&self) -> CallError {
+        match self {
+            State::Idle(_) | State::Leased => CallError::Busy,
+            State::Poisoned => CallError::Poisoned,
+            State::Closed => CallError::Closed,
+        }
+    }
+}
+
+fn lease_over() -> Error {
+    Error::Internal("the lease is over".into())
+}
+
+/// The guest while a call has it. Dropped in mid-call, it leaves the instance poisoned.
+pub(crate) struct Lease {
+    instance: Arc<Instance>,
+    number: u64,
+    live: Option<Box<Live>>,
+    used: bool,
+}
+
+impl Lease {
+    /// Whether the guest is gone that it would be for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.live.is_none()
+    }
+
+    /// Tells it from the instance's other leases.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// To run the guest, which may change anything in it.
+    pub(crate) fn live(&mut self) -> Result<(&Instance, &mut Live), Error> {
+        self.used = true;
+        self.instance.uses.fetch_add(1, Relaxed);
+        let live = self.live.as_deref_mut().ok_or_else(lease_over)?;
+        Ok((&self.instance, live))
+    }
+
+    /// To look at the guest, which stays as it is.
+    pub(crate) fn look(&mut self) -> Result<&mut Live, Error> {
+        self.live.as_deref_mut().ok_or_else(lease_over)
+    }
+
+    /// As if it had never been: the guest, if it is there.
+    fn undo(mut self) -> Option<Box<Live>> {
+        // No lease has this number, so dropping it does nothing.
+        self.number = 0;
+        self.live.take()
+    }
+
+    /// Ends a call that had this result.
+    pub(crate) fn settle<T>(&mut self, invocation: &Invocation, result: &Result<T, Error>) {
+        let error = result.as_ref().err();
+        let sound = error.is_none_or(is_harmless) && !invocation.tainted();
+        let survived = self.instance.survives_traps.load(Relaxed) && error.is_none_or(is_trap);
+        self.give_back(sound || survived);
+    }
+
+    /// Ends the call: the next may have the guest if it is still `sound`.
+    pub(crate) fn give_back(&mut self, sound: bool) {
+        let Some(live) = self.live.take_if(|_| sound) else { return };
+        self.instance.memory.store(live.store.data().memory(), Relaxed);
+        self.instance.hand_on(self.number, live);
+        self.number = 0;
+    }
+
+    /// Drops the guest here and now, so that its place is free for the one that replaces it.
+    pub(crate) fn clear(&mut self) {
+        self.used = true;
+        self.instance.uses.fetch_add(1, Relaxed);
+        self.live = None;
+    }
+
+    /// Puts a guest made anew in the place of the one that was cleared.
+    pub(crate) fn renew(&mut self, live: Live) {
+        self.live = Some(Box::new(live));
+    }
+}
+
+/// Errors that come before anything runs.
+fn is_harmless(error: &Error) -> bool {
+    let is_count = |limit| matches!(limit, Limit::Instances | Limit::LiveInstances);
+    matches!(error, Error::Call(_) | Error::Link(_)) || matches!(error, Error::Limit(error) if is_count(error.limit))
+}
+
+/// A trap that a refused growth explains has that limit's name.
+fn is_trap(error: &Error) -> bool {
+    use Limit::{Memory, Reentrance, Stack, TableElements, TotalMemory};
+    match error {
+        Error::Trap(_) => true,
+        Error::Limit(error) => matches!(error.limit, Stack | Reentrance | Memory | TableElements | TotalMemory),
+        _ => false,
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // A call that was given up before it began has left nothing behind.
+        self.give_back(!self.used);
+        if self.number != 0 {
+            reap(self.live.take());
+            self.instance.poison(self.number);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The instances that join a guest's store after its first, and what answers their host calls.
+
+use super::{Instance, Live};
+use crate::engine::{EngineConfig, PoolFull};
+use crate::error::{CallError, Error, LimitError, classify};
+use crate::host;
+use crate::limits::Place;
+use crate::linker::{self, Joining};
+use crate::module::Module;
+use crate::value::{HostRef, WeakHostRef};
+use std::sync::Arc;
+use wasmtime::PoolConcurrencyLimitError;
+
+/// Names one of a live guest's instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MemberId(pub u32);
+
+impl MemberId {
+    /// The instance that the guest began with.
+    pub const FIRST: MemberId = MemberId(0);
+}
+
+/// One that joined a guest, or that a place is kept for. One that failed to start keeps its place for ever: functions of its
+/// own that it wrote into a table may still call the host in its name.
+#[derive(Default)]
+struct Joined {
+    joining: Option<Joining>,
+    instance: Option<wasmtime::Instance>,
+    host: Option<WeakHostRef>,
+}
+
+/// The instances that joined a guest after its first.
+#[derive(Default)]
+pub(crate) struct Members {
+    joined: Vec<Joined>,
+    /// What answers the first's host calls.
+    host: Option<WeakHostRef>,
+}
+
+impl Members {
+    /// `None` for the first, and for what is not there.
+    fn get(&self, member: MemberId) -> Option<&Joined> {
+        self.joined.get((member.0 as usize).checked_sub(1)?)
+    }
+
+    fn get_mut(&mut self, member: MemberId) -> Option<&mut Joined> {
+        self.joined.get_mut((member.0 as usize).checked_sub(1)?)
+    }
+
+    /// Whether there are any, or places kept for some.
+    pub(super) fn any(&self) -> bool {
+        !self.joined.is_empty()
+    }
+
+    /// As Wasmtime knows the member.
+    pub(crate) fn handle(&self, member: MemberId, first: wasmtime::Instance) -> Option<wasmtime::Instance> {
+        if member == MemberId::FIRST { Some(first) } else { self.get(member)?.instance }
+    }
+
+    /// Those that have joined, in that order.
+    fn joinings(&self) -> Vec<Joining> {
+        self.joined
+            .iter()
+            .filter(|joined| joined.instance.is_some())
+            .filter_map(|joined| joined.joining.clone())
+            .collect()
+    }
+}
+
+impl Instance {
+    /// The module that `member` is an instance of.
+    pub fn member(&self, member: MemberId) -> Result<Arc<Module>, CallError> {
+        if member == MemberId::FIRST {
+            return Ok(Arc::clone(&self.module));
+        }
+        let members = self.members.read();
+        let joined = members.get(member).filter(|joined| joined.instance.is_some());
+        let joining = joined.and_then(|joined| joined.joining.as_ref());
+        joining.map(|joining| Arc::clone(&joining.module)).ok_or(CallError::NoSuchMember(member.0))
+    }
+
+    /// Keeps a place for a member that will join.
+    pub fn reserve(&self) -> MemberId {
+        let mut members = self.members.write();
+        members.joined.push(Joined::default());
+        MemberId(members.joined.len() as u32)
+    }
+
+    /// Tells what of the embedder's answers a member's host calls. The embedder owns it: were it the guest's, one that
+    /// holds on to the guest would keep it alive for ever.
+    pub fn set_host(&self, member: MemberId, host: &HostRef) -> Result<(), CallError> {
+        let mut members = self.members.write();
+        let host = Some(Arc::downgrade(host));
+        if member == MemberId::FIRST {
+            members.host = host;
+            return Ok(());
+        }
+        members.get_mut(member).ok_or(CallError::NoSuchMember(member.0))?.host = host;
+        Ok(())
+    }
+
+    /// What answers a member's host calls, if it is still there.
+    pub fn host(&self, member: MemberId) -> Option<HostRef> {
+        let members = self.members.read();
+        let host = if member == MemberId::FIRST { &members.host } else { &members.get(member)?.host };
+        host.as_ref()?.upgrade()
+    }
+
+    /// As Wasmtime knows the member; `None` for the first, which the guest itself knows.
+    pub(crate) fn handle(&self, member: MemberId) -> Result<Option<wasmtime::Instance>, CallError> {
+        if member == MemberId::FIRST {
+            return Ok(None);
+        }
+        let instance = self.members.read().get(member).and_then(|joined| joined.instance);
+        instance.map(Some).ok_or(CallError::NoSuchMember(member.0))
+    }
+
+    /// The engine that `module` must be compiled for to join. Where guests live and how deep they may recurse is the
+    /// guest's affair; what its code may do and how it is metered was fixed when each module was loaded.
+    pub(crate) fn engine_for(&self, module: &Module) -> Result<EngineConfig, CallError> {
+        let (ours, theirs) = (*self.module.engine().config(), *module.engine().config());
+        let adapted = EngineConfig { max_stack: ours.max_stack, allocation: ours.allocation, ..theirs };
+        match adapted == ours {
+            true => Ok(ours),
+            false => Err(other_engine(&ours, &theirs)),
+        }
+    }
+
+    /// Instantiates a module in the store of this guest, which the caller has leased as `live`. The member maps as much
+    /// memory as a guest of its own, and takes a `place` like one.
+    pub(crate) async fn join(&self, live: &mut Live, joining: Joining, place: Place) -> Result<MemberId, Error> {
+        let (ours, theirs) = (live.module().engine(), joining.module.engine());
+        if !Arc::ptr_eq(ours, theirs) {
+            return Err(other_engine(ours.config(), theirs.config()).into());
+        }
+        let imports = linker::resolve(&mut live.store, &self.members.read(), live.instance, &joining)?;
+        live.store.data_mut().add_member(&joining.module, place).await?;
+        let result = wasmtime::Instance::new_async(&mut live.store, &joining.module.wasmtime, &imports).await;
+        match result {
+            Ok(instance) => {
+                live.store.data_mut().started(joining.member, instance);
+                self.joined(joining, instance)
+            }
+            Err(error) if error.is::<PoolConcurrencyLimitError>() => Err(LimitError::from(PoolFull).into()),
+            Err(error) => {
+                host::forget_exception(&mut live.store, &error);
+                Err(classify(error, &live.store.data().invocation, &joining.module))
+            }
+        }
+    }
+
+    fn joined(&self, joining: Joining, instance: wasmtime::Instance) -> Result<MemberId, Error> {
+        let member = joining.member;
+        let mut members = self.members.write();
+        let joined = members.get_mut(member).ok_or(CallError::NoSuchMember(member.0))?;
+        joined.joining = Some(joining);
+        joined.instance = Some(instance);
+        Ok(member)
+    }
+
+    /// Those that have joined, to join again after the guest was made anew.
+    pub(crate) fn joinings(&self) -> Vec<Joining> {
+        self.members.read().joinings()
+    }
+}
+
+fn other_engine(ours: &EngineConfig, theirs: &EngineConfig) -> CallError {
+    CallError::OtherEngine { ours: format!("{ours:?}"), theirs: format!("{theirs:?}") }
+}

@@ -1,0 +1,964 @@
+defmodule Cybernetic.WASM.MemoryTest do
+  use ExUnit.Case, async: true
+
+  import Bitwise
+  import Cybernetic.WASM.{Guests, Shapes, Turns}
+
+  alias Cybernetic.WASM.{CallError, HostError, Instance, LimitError, Memory, TrapError}
+
+  doctest Cybernetic.WASM.Memory
+
+  @page 65_536
+  @last (1 <<< 64) - 1
+
+  defp guest(opts \\ []) do
+    ~S"""
+    (module
+      (import "env" "f" (func $f (param i32) (result i32)))
+      (memory (export "memory") 1 100)
+      (data (i32.const 16) "from the module\00")
+      (func (export "peek") (param i32) (result i32) (i32.load8_u (local.get 0)))
+      (func (export "poke") (param i32 i32) (i32.store8 (local.get 0) (local.get 1)))
+      (func (export "pages") (result i32) (memory.size))
+      (func (export "run") (param i32) (result i32) (call $f (local.get 0)))
+      (func (export "fail") unreachable))
+    """
+    |> load!()
+    |> Instance.new!([imports: echo()] ++ opts)
+  end
+
+  # Runs `function` with every kind of target that there is: an instance, the pid and the name of its server, and the
+  # context of a host function. Each is a fresh guest.
+  defp with_each(function) do
+    function.(guest())
+
+    opts = [module: guest().module, imports: echo()]
+    server = start_supervised!({Instance, opts}, id: make_ref())
+    function.(server)
+
+    name = :"#{__MODULE__}.#{System.unique_integer([:positive])}"
+    start_supervised!({Instance, [name: name] ++ opts}, id: make_ref())
+    function.(name)
+
+    imports =
+      f(fn ctx, n ->
+        function.(ctx)
+        n
+      end)
+
+    # What fails in there is raised here as what it is.
+    assert Instance.call!(guest(), "run", [5], imports: imports) == 5
+  end
+
+  defp error({:error, %CallError{} = error}), do: error
+  defp reason(result), do: error(result).reason
+
+  describe "read and write" do
+    test "take and give bytes" do
+      with_each(fn target ->
+        assert Memory.read(target, 16, 15) == {:ok, "from the module"}
+        assert Memory.write(target, 100, ["hel", ?l, ["o"]]) == :ok
+        assert Memory.read(target, 100, 5) == {:ok, "hello"}
+        assert Memory.read(target, 99, 7) == {:ok, <<0, "hello", 0>>}
+      end)
+    end
+
+    test "are what the guest sees" do
+      instance = guest()
+      assert Memory.write(instance, 200, <<7, 8>>) == :ok
+      assert Instance.call(instance, "peek", [201]) == {:ok, 8}
+      assert Instance.call(instance, "poke", [200, 255]) == {:ok, nil}
+      assert Memory.read(instance, 200, 2) == {:ok, <<255, 8>>}
+    end
+
+    test "of nothing succeed up to the end, and not beyond it" do
+      with_each(fn target ->
+        for offset <- [0, 1, @page - 1, @page] do
+          assert Memory.read(target, offset, 0) == {:ok, ""}
+          assert Memory.write(target, offset, []) == :ok
+        end
+
+        for offset <- [@page + 1, 1 <<< 32, @last, -1] do
+          assert reason(Memory.read(target, offset, 0)) == :out_of_bounds
+          assert reason(Memory.write(target, offset, "")) == :out_of_bounds
+        end
+      end)
+    end
+
+    test "reach the last byte" do
+      with_each(fn target ->
+        assert Memory.write(target, @page - 1, "z") == :ok
+        assert Memory.read(target, @page - 1, 1) == {:ok, "z"}
+        assert {:ok, all} = Memory.read(target, 0, @page)
+        assert byte_size(all) == @page
+        assert :binary.last(all) == ?z
+      end)
+    end
+
+    test "beyond the end are refused, whatever the numbers" do
+      with_each(fn target ->
+        for {offset, length} <- [
+              {@page, 1},
+              {@page - 1, 2},
+              {0, @page + 1},
+              {1 <<< 31, 1},
+              {1 <<< 32, 1},
+              {(1 <<< 32) + 1, 1},
+              {@last, 1},
+              {1, @last},
+              {@last, @last},
+              {(1 <<< 63) + 8, 1 <<< 63}
+            ] do
+          error = error(Memory.read(target, offset, length))
+          assert error.reason == :out_of_bounds
+          assert {error.offset, error.length, error.size} == {offset, length, @page}
+
+          assert Exception.message(error) ==
+                   "#{length} bytes at offset #{offset} are outside a memory of 65536 bytes"
+        end
+
+        error = error(Memory.write(target, @page - 3, "four"))
+        assert {error.reason, error.offset, error.length} == {:out_of_bounds, @page - 3, 4}
+        # Not a byte of it was written.
+        assert Memory.read(target, @page - 3, 3) == {:ok, <<0, 0, 0>>}
+      end)
+    end
+
+    test "take a guest's negative pointer for the unsigned one that it is" do
+      with_each(fn target ->
+        assert error(Memory.read(target, -1, 1)).offset == 0xFFFF_FFFF
+        assert error(Memory.write(target, -0x8000_0000, "x")).offset == 0x8000_0000
+        assert error(Memory.read(target, 0, -1)).length == 0xFFFF_FFFF
+      end)
+
+      module = load!(~S|(module (memory (export "memory") 32769))|)
+      instance = Instance.new!(module, max_memory: 3_000_000_000)
+      assert Memory.write(instance, -0x8000_0000, "far") == :ok
+      assert Memory.read(instance, 0x8000_0000, 3) == {:ok, "far"}
+      assert Memory.read_cstring(instance, -0x8000_0000) == {:ok, "far"}
+      assert Memory.read_value(instance, -0x8000_0000, :u8) == {:ok, ?f}
+    end
+
+    test "raise for what is no number" do
+      with_each(fn target ->
+        for wrong <- [nil, 1.0, "1", :all, -0x8000_0001, 1 <<< 64, 1 <<< 1_000] do
+          for call <- [
+                fn -> Memory.read(target, wrong, 1) end,
+                fn -> Memory.read(target, 0, wrong) end,
+                fn -> Memory.write(target, wrong, "x") end,
+                fn -> Memory.grow(target, wrong) end,
+                fn -> Memory.slice(target, wrong, 1) end,
+                fn -> Memory.slice(target, 0, wrong) end,
+                fn -> Memory.read_cstring(target, wrong) end,
+                fn -> Memory.read_value(target, wrong, :i32) end
+              ] do
+            error = assert_raise ArgumentError, call
+            assert error.message =~ "offset and length must be integers"
+            assert byte_size(error.message) < 500
+          end
+        end
+
+        for wrong <- [:atom, 1, [256], ["a" | :b], %{}] do
+          assert_raise ArgumentError, fn -> Memory.write(target, 0, wrong) end
+        end
+      end)
+    end
+
+    test "carry more than a quarter of a megabyte" do
+      with_each(fn target ->
+        assert {:ok, 1} = Memory.grow(target, 20)
+
+        for size <- [262_143, 262_144, 262_145, 1_000_000] do
+          bytes = :rand.bytes(size)
+          assert Memory.write(target, 5, bytes) == :ok
+          assert Memory.read(target, 5, size) == {:ok, bytes}
+          assert error(Memory.write(target, 21 * @page - size + 1, bytes)).length == size
+          assert error(Memory.read(target, 21 * @page - size + 1, size)).length == size
+        end
+      end)
+    end
+
+    test "of any pieces come to the same as one binary that they change" do
+      instance = guest()
+      Process.put(:model, elem(Memory.read(instance, 0, @page), 1))
+
+      check_all(300, fn ->
+        model = Process.get(:model)
+        offset = :rand.uniform(@page) - 1
+        bytes = :rand.bytes(:rand.uniform(2_000))
+
+        if offset + byte_size(bytes) <= @page do
+          assert Memory.write(instance, offset, bytes) == :ok
+          <<before::binary-size(offset), _::binary-size(byte_size(bytes)), rest::binary>> = model
+          Process.put(:model, before <> bytes <> rest)
+        else
+          assert reason(Memory.write(instance, offset, bytes)) == :out_of_bounds
+        end
+
+        {from, length} = {:rand.uniform(@page) - 1, :rand.uniform(3_000)}
+        length = min(length, @page - from)
+
+        assert Memory.read(instance, from, length) ==
+                 {:ok, binary_part(Process.get(:model), from, length)}
+      end)
+    end
+  end
+
+  describe "size and grow" do
+    test "tell what there is, and what there was" do
+      with_each(fn target ->
+        assert Memory.size(target) == {:ok, @page}
+        assert Memory.grow(target, 0) == {:ok, 1}
+        assert Memory.grow(target, 2) == {:ok, 1}
+        assert Memory.grow(target, 1) == {:ok, 3}
+        assert Memory.size(target) == {:ok, 4 * @page}
+        # What is new is empty, and what was there is there.
+        assert Memory.read(target, 4 * @page - 8, 8) == {:ok, <<0::64>>}
+        assert Memory.read(target, 16, 4) == {:ok, "from"}
+      end)
+    end
+
+    test "are what the guest sees" do
+      instance = guest()
+      assert Memory.grow(instance, 3) == {:ok, 1}
+      assert Instance.call(instance, "pages") == {:ok, 4}
+      assert Instance.call(instance, "poke", [4 * @page - 1, 7]) == {:ok, nil}
+    end
+
+    test "beyond the memory's own maximum is refused, and changes nothing" do
+      with_each(fn target ->
+        for pages <- [100, 65_536, 1 <<< 32, 1 <<< 48, @last, -1] do
+          error = error(Memory.grow(target, pages))
+          assert {error.reason, error.size} == {:cannot_grow, 100}
+          assert Exception.message(error) =~ ~r/cannot grow by \d+ pages: it may have 100\z/
+        end
+
+        assert Memory.size(target) == {:ok, @page}
+        assert Memory.grow(target, 99) == {:ok, 1}
+        assert reason(Memory.grow(target, 1)) == :cannot_grow
+        assert Memory.grow(target, 0) == {:ok, 100}
+      end)
+    end
+
+    test "of a memory without a maximum end at what an address can name" do
+      instance = Instance.new!(load!(~S|(module (memory (export "memory") 1))|))
+
+      for pages <- [65_536, 1 <<< 48, @last] do
+        assert {:error, %kind{}} = Memory.grow(instance, pages)
+        assert kind in [CallError, LimitError]
+      end
+    end
+
+    test "beyond the limit is refused by its name, and the guest goes on" do
+      instance = guest(max_memory: 3 * @page)
+
+      for _ <- 1..3 do
+        assert {:error, %LimitError{limit: :memory, allowed: 196_608, used: 262_144}} =
+                 Memory.grow(instance, 3)
+      end
+
+      refute Instance.poisoned?(instance)
+      assert Memory.size(instance) == {:ok, @page}
+      assert Instance.call(instance, "pages") == {:ok, 1}
+      assert Memory.grow(instance, 2) == {:ok, 1}
+    end
+
+    test "beyond the limit is refused to a host function too, and the guest goes on" do
+      imports =
+        f(fn ctx, n ->
+          assert {:error, %LimitError{limit: :memory}} = Memory.grow(ctx, 3)
+          assert Memory.grow(ctx, 1) == {:ok, 1}
+          n
+        end)
+
+      instance = guest(max_memory: 3 * @page)
+      assert Instance.call!(instance, "run", [4], imports: imports) == 4
+      refute Instance.poisoned?(instance)
+      assert Memory.size(instance) == {:ok, 2 * @page}
+      # What the host was refused does not excuse a trap of the guest's later.
+      assert {:error, %TrapError{}} = Instance.call(instance, "fail")
+    end
+  end
+
+  # Every value of `type` that comes back as it was given.
+  defp value(type) when type in [:i8, :i16, :i32, :i64] do
+    bits = 8 * size(type)
+    signed(bits(bits), bits)
+  end
+
+  defp value(type) when type in [:u8, :u16, :u32, :u64], do: bits(8 * size(type))
+  defp value(:v128), do: <<bits(64)::64, bits(64)::64>>
+
+  defp value(type) when type in [:f32, :f64] do
+    bits = bits(8 * size(type))
+
+    case {type, <<bits::size(size(type))-unit(8)>>} do
+      {:f32, <<value::float-32>>} -> value
+      {:f64, <<value::float-64>>} -> value
+      _not_finite -> Enum.random([:nan, :infinity, :neg_infinity, odd_nan(type)])
+    end
+  end
+
+  defp odd_nan(:f32), do: {:f32_bits, 0x7F80_0001 + :rand.uniform(0x3F_FFFE) - 1}
+  defp odd_nan(:f64), do: {:f64_bits, 0xFFF8_0000_0000_0001 + :rand.uniform(1_000)}
+
+  defp size(type), do: Map.fetch!(sizes(), type)
+
+  defp sizes do
+    %{i8: 1, u8: 1, i16: 2, u16: 2, i32: 4, u32: 4, i64: 8, u64: 8, f32: 4, f64: 8, v128: 16}
+  end
+
+  describe "values" do
+    test "of every type come back as they were given, alone and in a row" do
+      instance = guest()
+
+      check_all(200, fn ->
+        for {type, size} <- sizes() do
+          value = value(type)
+          offset = :rand.uniform(@page - size) - 1
+          assert Memory.write_value(instance, offset, type, value) == :ok
+          assert same(Memory.read_value(instance, offset, type), value)
+
+          values = for _ <- 1..:rand.uniform(20), do: value(type)
+          count = length(values)
+          offset = :rand.uniform(@page - size * count) - 1
+          assert Memory.write_value(instance, offset, {type, count}, values) == :ok
+          assert same(Memory.read_value(instance, offset, {type, count}), values)
+          # The row has no gaps.
+          index = :rand.uniform(count) - 1
+          there = Memory.read_value(instance, offset + index * size, type)
+          assert same(there, Enum.at(values, index))
+        end
+      end)
+    end
+
+    # By their bits: -0.0 is not 0.0.
+    defp same({:ok, read}, value),
+      do: :erlang.term_to_binary(read) == :erlang.term_to_binary(value)
+
+    test "are the same by way of a server and of a context" do
+      with_each(fn target ->
+        for type <- Map.keys(sizes()) do
+          value = value(type)
+          assert Memory.write_value(target, 64, type, value) == :ok
+          assert same(Memory.read_value(target, 64, type), value)
+          assert Memory.write_value(target, 64, {type, 2}, [value, value]) == :ok
+          assert same(Memory.read_value(target, 64, {type, 2}), [value, value])
+        end
+      end)
+    end
+
+    test "are little-endian" do
+      instance = guest()
+
+      for {type, value, bytes} <- [
+            {:u8, 255, <<255>>},
+            {:i8, -1, <<255>>},
+            {:u16, 0x0102, <<2, 1>>},
+            {:i32, -2, <<0xFE, 0xFF, 0xFF, 0xFF>>},
+            {:u64, 1, <<1, 0, 0, 0, 0, 0, 0, 0>>},
+            {:f32, 1.0, <<0, 0, 0x80, 0x3F>>},
+            {:f64, -2.0, <<0, 0, 0, 0, 0, 0, 0, 0xC0>>},
+            {:f32, :nan, <<0, 0, 0xC0, 0x7F>>},
+            {:f64, :neg_infinity, <<0, 0, 0, 0, 0, 0, 0xF0, 0xFF>>},
+            {{:u16, 3}, [1, 2, 3], <<1, 0, 2, 0, 3, 0>>},
+            {:v128, "0123456789abcdef", "0123456789abcdef"}
+          ] do
+        assert Memory.write_value(instance, 32, type, value) == :ok
+        assert Memory.read(instance, 32, byte_size(bytes)) == {:ok, bytes}
+        assert Memory.read_value(instance, 32, type) == {:ok, value}
+      end
+    end
+
+    test "at the edges of their types" do
+      instance = guest()
+
+      for {type, bits} <- [i8: 8, i16: 16, i32: 32, i64: 64] do
+        {least, most} = {-(1 <<< (bits - 1)), (1 <<< (bits - 1)) - 1}
+        values = [least, -1, 0, most]
+        assert Memory.write_value(instance, 0, {type, 4}, values) == :ok
+        assert Memory.read_value(instance, 0, {type, 4}) == {:ok, values}
+
+        for wrong <- [least - 1, most + 1] do
+          error =
+            assert_raise ArgumentError, fn -> Memory.write_value(instance, 0, type, wrong) end
+
+          assert error.message =~ "#{inspect(type)} does not hold #{wrong}"
+        end
+      end
+
+      for {type, bits} <- [u8: 8, u16: 16, u32: 32, u64: 64] do
+        assert Memory.write_value(instance, 0, type, (1 <<< bits) - 1) == :ok
+        assert Memory.read_value(instance, 0, type) == {:ok, (1 <<< bits) - 1}
+
+        for wrong <- [-1, 1 <<< bits] do
+          assert_raise ArgumentError, fn -> Memory.write_value(instance, 0, type, wrong) end
+        end
+      end
+    end
+
+    test "of floats are rounded and refused as arguments are" do
+      echo =
+        load!(~S"""
+        (module (memory (export "memory") 1)
+          (func (export "f32") (param f32) (i32.store (i32.const 0) (i32.reinterpret_f32 (local.get 0))))
+          (func (export "f64") (param f64) (i64.store (i32.const 0) (i64.reinterpret_f64 (local.get 0)))))
+        """)
+
+      instance = Instance.new!(echo)
+
+      for value <- [
+            0.1,
+            1.0e-46,
+            -1.0e-46,
+            3.4028234663852886e38,
+            3.4028235677973362e38,
+            3.4028235677973366e38,
+            1.0e39,
+            1.7976931348623157e308,
+            5.0e-324,
+            16_777_217,
+            (1 <<< 53) - 1,
+            1 <<< 53,
+            (1 <<< 53) + 1,
+            -(1 <<< 60),
+            :nan,
+            :infinity,
+            :neg_infinity,
+            :inf,
+            nil,
+            {:f32_bits, 0x7FA0_0001},
+            {:f64_bits, 0x7FF4_0000_0000_0001},
+            {:f32_bits, -1}
+          ],
+          type <- [:f32, :f64] do
+        bytes = div(if(type == :f32, do: 32, else: 64), 8)
+        :ok = Memory.write(instance, 0, <<0::64>>)
+
+        by_argument =
+          case Instance.call(instance, "#{type}", [value]) do
+            {:ok, nil} -> elem(Memory.read(instance, 0, bytes), 1)
+            {:error, %CallError{reason: :type}} -> :refused
+          end
+
+        by_memory =
+          try do
+            :ok = Memory.write_value(instance, 8, type, value)
+            elem(Memory.read(instance, 8, bytes), 1)
+          rescue
+            ArgumentError -> :refused
+          end
+
+        assert {type, value, by_memory} == {type, value, by_argument}
+      end
+    end
+
+    test "that their type does not hold raise, and nothing is written" do
+      with_each(fn target ->
+        for {type, wrong} <- [
+              {:i32, "1"},
+              {:i32, 1.0},
+              {:u8, nil},
+              {:f64, "1.0"},
+              {:f32, {:f64_bits, 0}},
+              {:f64, {:f32_bits, 0}},
+              {:f32, {:f32_bits, 1 <<< 32}},
+              {:v128, <<0::120>>},
+              {:v128, 0},
+              {:i32, [1]},
+              {{:i32, 2}, [1, 2.0]},
+              {{:i32, 2}, [1]},
+              {{:i32, 2}, [1, 2, 3]},
+              {{:i32, 2}, 1},
+              {{:i32, 2}, [1 | 2]},
+              {{:i32, 1}, nil}
+            ] do
+          assert_raise ArgumentError, fn -> Memory.write_value(target, 100, type, wrong) end
+        end
+
+        assert Memory.read(target, 100, 16) == {:ok, <<0::128>>}
+      end)
+    end
+
+    test "of types that there are none of raise with those that there are" do
+      instance = guest()
+
+      for type <- [:int, nil, "i32", {:int, 0}, {:int, 2}, {:i32, -1}, {:i32, nil}, {:i32}] do
+        error = assert_raise ArgumentError, fn -> Memory.read_value(instance, 0, type) end
+
+        assert error.message =~ "unknown type"
+        assert error.message =~ ":u16"
+      end
+
+      for {type, values} <- [{:int, 1}, {{:int, 0}, []}, {{:int, 1}, [1]}] do
+        error =
+          assert_raise ArgumentError, fn -> Memory.write_value(instance, 0, type, values) end
+
+        assert error.message =~ "unknown type :int; known are: "
+      end
+    end
+
+    test "beyond the end are refused" do
+      with_each(fn target ->
+        assert reason(Memory.read_value(target, @page - 3, :i32)) == :out_of_bounds
+        assert reason(Memory.write_value(target, @page - 7, :f64, 1.0)) == :out_of_bounds
+        assert reason(Memory.read_value(target, 0, {:v128, 4_097})) == :out_of_bounds
+        assert reason(Memory.read_value(target, 0, {:u8, 1 <<< 60})) == :out_of_bounds
+        assert {:ok, values} = Memory.read_value(target, 0, {:u8, @page})
+        assert length(values) == @page
+      end)
+    end
+
+    test "of which there are none are an empty list" do
+      with_each(fn target ->
+        assert Memory.read_value(target, @page, {:f64, 0}) == {:ok, []}
+        assert Memory.write_value(target, @page, {:f64, 0}, []) == :ok
+        assert reason(Memory.read_value(target, @page + 1, {:f64, 0})) == :out_of_bounds
+      end)
+    end
+  end
+
+  describe "C strings" do
+    test "are written with their zero byte, and read without" do
+      with_each(fn target ->
+        :ok = Memory.write(target, 300, :binary.copy("x", 20))
+        assert Memory.write_cstring(target, 300, ["grü", ?ß, "e"]) == :ok
+        assert Memory.read_cstring(target, 300) == {:ok, IO.iodata_to_binary(["grü", ?ß, "e"])}
+        assert Memory.read_cstring(target, 16) == {:ok, "from the module"}
+        assert Memory.read_cstring(target, 21) == {:ok, "the module"}
+      end)
+    end
+
+    test "may be empty" do
+      with_each(fn target ->
+        assert Memory.read_cstring(target, 0) == {:ok, ""}
+        assert Memory.write_cstring(target, 400, "") == :ok
+        assert Memory.read_cstring(target, 400) == {:ok, ""}
+        assert Memory.read_cstring(target, @page - 1) == {:ok, ""}
+      end)
+    end
+
+    test "may stand at the very end" do
+      with_each(fn target ->
+        for length <- [0, 1, 5, 254, 255, 256, 257, 511, 512, 513, 1_000] do
+          text = :binary.copy("e", length)
+          assert Memory.write_cstring(target, @page - length - 1, text) == :ok
+          assert Memory.read_cstring(target, @page - length - 1) == {:ok, text}
+          error = error(Memory.write_cstring(target, @page - length, text))
+          assert error.reason == :out_of_bounds
+        end
+      end)
+    end
+
+    test "that nothing ends are told, within the memory" do
+      with_each(fn target ->
+        :ok = Memory.write(target, @page - 600, :binary.copy("e", 600))
+
+        for length <- [1, 255, 256, 257, 600] do
+          error = error(Memory.read_cstring(target, @page - length))
+
+          assert {error.reason, error.offset, error.length} ==
+                   {:unterminated, @page - length, length}
+
+          assert Exception.message(error) =~ "no zero byte ends the string at offset"
+        end
+
+        # There is no byte at all.
+        assert reason(Memory.read_cstring(target, @page)) == :unterminated
+
+        for offset <- [@page + 1, @last, -1],
+            do:
+              assert(
+                reason(Memory.read_cstring(target, offset)) in [:unterminated, :out_of_bounds]
+              )
+      end)
+    end
+
+    test "are looked at no further than max:" do
+      with_each(fn target ->
+        :ok = Memory.write_cstring(target, 1_000, :binary.copy("m", 1_000))
+        assert {:ok, text} = Memory.read_cstring(target, 1_000, max: 1_001)
+        assert byte_size(text) == 1_000
+
+        for max <- [0, 1, 256, 999, 1_000] do
+          error = error(Memory.read_cstring(target, 1_000, max: max))
+          assert {error.reason, error.length} == {:unterminated, max}
+        end
+      end)
+
+      big = guest()
+      {:ok, 1} = Memory.grow(big, 3)
+      :ok = Memory.write_cstring(big, 0, :binary.copy("b", 100_000))
+      # The default.
+      assert error(Memory.read_cstring(big, 0)).length == 65_536
+      assert {:ok, text} = Memory.read_cstring(big, 0, max: 1_000_000)
+      assert byte_size(text) == 100_000
+    end
+
+    test "take no other max: than a number of bytes" do
+      instance = guest()
+
+      for max <- [nil, -1, 1.5, "10", :infinity] do
+        error = assert_raise ArgumentError, fn -> Memory.read_cstring(instance, 0, max: max) end
+        assert error.message =~ "option :max must be a number of bytes"
+      end
+    end
+
+    test "have no zero byte inside" do
+      instance = guest()
+      :ok = Memory.write(instance, 0, "before")
+
+      for bytes <- [<<0>>, "a\0b", ["a", 0], "a\0"] do
+        assert_raise ArgumentError, ~r/no zero byte inside/, fn ->
+          Memory.write_cstring(instance, 0, bytes)
+        end
+      end
+
+      assert Memory.read(instance, 0, 6) == {:ok, "before"}
+    end
+
+    test "of any length come back, wherever they stand" do
+      instance = guest()
+
+      check_all(200, fn ->
+        text = for _ <- 1..:rand.uniform(700), into: "", do: <<:rand.uniform(255)>>
+        offset = :rand.uniform(@page - byte_size(text)) - 1
+        assert Memory.write_cstring(instance, offset, text) == :ok
+        assert Memory.read_cstring(instance, offset) == {:ok, text}
+      end)
+    end
+  end
+
+  describe "a slice" do
+    test "is all the bytes, in binaries of the size that is asked for" do
+      with_each(fn target ->
+        bytes = :rand.bytes(1_000)
+        :ok = Memory.write(target, 64, bytes)
+
+        for {chunk, sizes} <- [
+              {1_000, [1_000]},
+              {1_001, [1_000]},
+              {999, [999, 1]},
+              {300, [300, 300, 300, 100]},
+              {500, [500, 500]}
+            ] do
+          pieces = target |> Memory.slice(64, 1_000, chunk: chunk) |> Enum.to_list()
+          assert Enum.map(pieces, &byte_size/1) == sizes
+          assert IO.iodata_to_binary(pieces) == bytes
+        end
+
+        assert target |> Memory.slice(64, 1_000, chunk: 1) |> Enum.count() == 1_000
+        assert target |> Memory.slice(64, 1_000) |> Enum.to_list() == [bytes]
+      end)
+    end
+
+    test "has chunks of 65,536 bytes if nothing else is said" do
+      instance = guest()
+      {:ok, 1} = Memory.grow(instance, 2)
+
+      assert instance |> Memory.slice(10, 3 * @page - 10) |> Enum.map(&byte_size/1) ==
+               [@page, @page, @page - 10]
+    end
+
+    test "of nothing is empty" do
+      with_each(fn target ->
+        assert target |> Memory.slice(0, 0) |> Enum.to_list() == []
+        # Nothing is read, so nothing is out of bounds.
+        assert target |> Memory.slice(@page + 1, 0) |> Enum.to_list() == []
+      end)
+    end
+
+    test "is lazy: each piece is what is there when it is asked for" do
+      instance = guest()
+
+      pieces =
+        instance
+        |> Memory.slice(0, 40, chunk: 10)
+        |> Stream.with_index()
+        |> Enum.map(fn {piece, index} ->
+          :ok = Memory.write(instance, 10 * (index + 1), :binary.copy("#{index + 1}", 10))
+          piece
+        end)
+
+      assert pieces == [<<0::80>>, "1111111111", "2222222222", "3333333333"]
+
+      # What nobody asks for is not read, though it is far beyond the end.
+      assert instance |> Memory.slice(0, @last, chunk: 20) |> Enum.take(1) ==
+               [<<0::80, "1111111111">>]
+    end
+
+    test "may be read again, and is then what is there now" do
+      instance = guest()
+      slice = Memory.slice(instance, 0, 3)
+      assert Enum.to_list(slice) == [<<0, 0, 0>>]
+      :ok = Memory.write(instance, 0, "now")
+      assert Enum.to_list(slice) == ["now"]
+    end
+
+    test "raises where it leaves the memory, after what was before" do
+      with_each(fn target ->
+        assert target |> Memory.slice(@page - 10, 20, chunk: 5) |> Enum.take(2) |> length() == 2
+
+        error =
+          assert_raise CallError, fn ->
+            target |> Memory.slice(@page - 10, 20, chunk: 5) |> Enum.to_list()
+          end
+
+        assert {error.reason, error.offset, error.length} == {:out_of_bounds, @page, 5}
+      end)
+    end
+
+    test "raises what it meets on its way" do
+      instance = guest()
+
+      stream =
+        instance
+        |> Memory.slice(0, 100, chunk: 10)
+        |> Stream.each(fn _ -> Instance.call(instance, "fail") end)
+
+      assert_raise CallError, ~r/poisoned/, fn -> Stream.run(stream) end
+    end
+
+    test "raises at once for options that there are none of" do
+      instance = guest()
+
+      for opts <- [[chnuk: 5], [chunk: 0], [chunk: -1], [chunk: 1.0], [memory: :memory], %{}] do
+        assert_raise ArgumentError, fn -> Memory.slice(instance, 0, 10, opts) end
+      end
+    end
+  end
+
+  describe "memory:" do
+    defp several do
+      Instance.new!(
+        load!(~S"""
+        (module
+          (memory $hidden 1)
+          (memory $a (export "first") 1)
+          (memory $b (export "second") (export "zweite") 2 3)
+          (memory $c (export "größe") i64 1)
+          (func (export "memory"))
+          (global (export "g") i32 (i32.const 0)))
+        """)
+      )
+    end
+
+    test "chooses by the export's name; the first exported one is the default" do
+      instance = several()
+      assert Memory.size(instance) == {:ok, @page}
+      assert Memory.size(instance, memory: "first") == {:ok, @page}
+      assert Memory.size(instance, memory: "second") == {:ok, 2 * @page}
+      :ok = Memory.write(instance, 0, "one")
+      :ok = Memory.write(instance, 0, "two", memory: "second")
+      :ok = Memory.write_value(instance, 0, :u32, 333, memory: "größe")
+      assert Memory.read(instance, 0, 3, memory: "first") == {:ok, "one"}
+      assert Memory.read(instance, 0, 3, memory: "zweite") == {:ok, "two"}
+      assert Memory.read_value(instance, 0, :u32, memory: "größe") == {:ok, 333}
+      assert Memory.read_cstring(instance, 0, memory: "second") == {:ok, "two"}
+      assert Memory.read_cstring(instance, 0, memory: "second", max: 9) == {:ok, "two"}
+      assert :ok = Memory.write_cstring(instance, 5, "c", memory: "second")
+
+      assert instance |> Memory.slice(0, 6, memory: "second", chunk: 3) |> Enum.to_list() ==
+               ["two", <<0, 0, "c">>]
+
+      assert Memory.grow(instance, 1, memory: "second") == {:ok, 2}
+
+      assert %CallError{reason: :cannot_grow, size: 3} =
+               error(Memory.grow(instance, 1, memory: "zweite"))
+
+      assert Memory.size(instance, memory: "first") == {:ok, @page}
+    end
+
+    test "that there is none of is told" do
+      instance = several()
+
+      for name <- ["third", "memory", "g", "", <<255>>, "first\0", "hidden"],
+          access <- [
+            &Memory.size(instance, &1),
+            &Memory.grow(instance, 1, &1),
+            &Memory.read(instance, 0, 1, &1),
+            &Memory.read(instance, 0, 300_000, &1),
+            &Memory.write(instance, 0, "x", &1),
+            &Memory.read_value(instance, 0, :u8, &1),
+            &Memory.read_cstring(instance, 0, &1)
+          ] do
+        error = error(access.(memory: name))
+        assert error.reason == :no_memory
+        assert Exception.message(error) =~ "no memory is exported as"
+      end
+
+      refute Instance.poisoned?(instance)
+    end
+
+    test "is a string, and the one option" do
+      with_each(fn target ->
+        for opts <- [
+              [memory: :memory],
+              [memory: nil],
+              [memroy: "memory"],
+              [memory: "memory", wait: 1],
+              %{memory: "memory"},
+              :memory
+            ],
+            access <- [
+              &Memory.size(target, &1),
+              &Memory.grow(target, 1, &1),
+              &Memory.read(target, 0, 1, &1),
+              &Memory.write(target, 0, "x", &1),
+              &Memory.read_value(target, 0, :u8, &1),
+              &Memory.write_value(target, 0, :u8, 1, &1),
+              &Memory.read_cstring(target, 0, &1),
+              &Memory.write_cstring(target, 0, "x", &1),
+              &Memory.slice(target, 0, 1, &1)
+            ] do
+          error = assert_raise ArgumentError, fn -> access.(opts) end
+          assert error.message =~ "the one option is :memory"
+        end
+      end)
+    end
+
+    test "need not be named memory" do
+      instance = Instance.new!(load!(~S|(module (memory (export "heap") 1))|))
+      assert Memory.write(instance, 0, "x") == :ok
+      assert Memory.read(instance, 0, 1, memory: "heap") == {:ok, "x"}
+      assert reason(Memory.read(instance, 0, 1, memory: "memory")) == :no_memory
+    end
+  end
+
+  describe "modules" do
+    test "without a memory, or with a hidden one, have none" do
+      for wat <- [~S|(module (func (export "f")))|, ~S|(module (memory 1))|] do
+        instance = Instance.new!(load!(wat))
+
+        for result <- [
+              Memory.size(instance),
+              Memory.grow(instance, 1),
+              Memory.read(instance, 0, 0),
+              Memory.write(instance, 0, ""),
+              Memory.read_cstring(instance, 0),
+              Memory.read_value(instance, 0, :u8)
+            ] do
+          assert reason(result) == :no_memory
+        end
+
+        assert_raise CallError, ~r/no memory/, fn ->
+          instance |> Memory.slice(0, 1) |> Enum.to_list()
+        end
+      end
+    end
+
+    test "with 64-bit addresses are the same" do
+      instance = Instance.new!(load!(~S|(module (memory (export "memory") i64 1 5))|))
+      assert Memory.write(instance, @page - 4, "wide") == :ok
+      assert Memory.read(instance, @page - 4, 4) == {:ok, "wide"}
+      assert error(Memory.read(instance, @page, 1)).size == @page
+      assert error(Memory.read(instance, @last, 1)).offset == @last
+      assert Memory.grow(instance, 3) == {:ok, 1}
+      assert Memory.size(instance) == {:ok, 4 * @page}
+
+      for pages <- [2, 1 <<< 47, 1 <<< 48, @last],
+          do: assert(reason(Memory.grow(instance, pages)) == :cannot_grow)
+    end
+
+    test "with a memory of no pages have an empty one" do
+      instance = Instance.new!(load!(~S|(module (memory (export "memory") 0 2))|))
+      assert Memory.size(instance) == {:ok, 0}
+      assert Memory.read(instance, 0, 0) == {:ok, ""}
+      assert error(Memory.read(instance, 0, 1)).size == 0
+      assert reason(Memory.read_cstring(instance, 0)) == :unterminated
+      assert Memory.grow(instance, 1) == {:ok, 0}
+      assert Memory.write(instance, 0, "x") == :ok
+    end
+  end
+
+  describe "a busy, poisoned or closed instance" do
+    # All but the last, which are said by the exception of a stream.
+    defp accesses(target) do
+      [
+        Memory.size(target),
+        Memory.grow(target, 1),
+        Memory.read(target, 0, 1),
+        Memory.read(target, 0, 300_000),
+        Memory.write(target, 0, "x"),
+        Memory.write(target, 0, :binary.copy("x", 300_000)),
+        Memory.read_value(target, 0, :i32),
+        Memory.write_value(target, 0, :i32, 1),
+        Memory.read_cstring(target, 0),
+        Memory.write_cstring(target, 0, "x")
+      ]
+    end
+
+    test "says so, and nothing is read or written" do
+      instance = guest()
+      holder = hold(instance)
+      for result <- accesses(instance), do: assert(reason(result) == :busy)
+      assert release(holder) == {:ok, 7}
+      assert Memory.read(instance, 0, 2) == {:ok, <<0, 0>>}
+      assert Memory.size(instance) == {:ok, @page}
+
+      assert {:error, %TrapError{}} = Instance.call(instance, "fail")
+      for result <- accesses(instance), do: assert(reason(result) == :poisoned)
+
+      :ok = Instance.close(instance)
+      for result <- accesses(instance), do: assert(reason(result) == :closed)
+    end
+
+    test "is all the same for an instance that waits for its turn, when it is told to" do
+      # Of all accesses the same is true, whatever they have to do for it.
+      instance = guest(wait: 1)
+      holder = hold(instance)
+      for result <- accesses(instance), do: assert(reason(result) == :busy)
+      release(holder)
+    end
+  end
+
+  describe "the context of a host function" do
+    test "sees what the guest wrote before, and the guest what the host function wrote" do
+      module =
+        load!(~S"""
+        (module
+          (import "env" "f" (func $f (param i32) (result i32)))
+          (memory (export "memory") 1)
+          (func (export "run") (result i32)
+            (i32.store (i32.const 8) (i32.const 1234))
+            (drop (call $f (i32.const 8)))
+            (i32.add (i32.load (i32.const 16)) (memory.size))))
+        """)
+
+      imports =
+        f(fn ctx, pointer ->
+          assert Memory.read_value(ctx, pointer, :i32) == {:ok, 1_234}
+          assert Memory.write_value(ctx, pointer + 8, :i32, 5_000) == :ok
+          assert Memory.grow(ctx, 2) == {:ok, 1}
+          0
+        end)
+
+      assert Instance.call!(Instance.new!(module, imports: imports), "run") == 5_003
+    end
+
+    test "is good as long as the host function has not returned" do
+      test = self()
+      instance = guest()
+      imports = f(fn ctx, n -> send(test, {:context, ctx}) && n end)
+      assert Instance.call(instance, "run", [1], imports: imports) == {:ok, 1}
+      assert_received {:context, ctx}
+      for result <- accesses(ctx), do: assert(reason(result) == :stale_context)
+    end
+
+    test "has a mistake of the host function's be its own failure" do
+      imports = f(fn ctx, _n -> Memory.read(ctx, "0", 1) end)
+
+      assert {:error, %HostError{kind: :error, reason: %ArgumentError{}}} =
+               Instance.call(guest(), "run", [1], imports: imports)
+    end
+  end
+
+  test "a target that is none raises with what is needed, a module above all" do
+    for target <- [guest().module, nil, %{}, "memory", 1] do
+      for access <- [&Memory.size/1, &Memory.read(&1, 0, 1), &Memory.read_cstring(&1, 0)] do
+        error = assert_raise ArgumentError, fn -> access.(target) end
+        assert error.message =~ "a live instance is needed, from Cybernetic.WASM.Instance.new/2"
+      end
+    end
+  end
+end

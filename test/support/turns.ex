@@ -1,0 +1,77 @@
+defmodule Cybernetic.WASM.Turns do
+  @moduledoc false
+  # Processes that have an instance to themselves, or stand in line for it.
+
+  import Cybernetic.WASM.{Eventually, Guests}
+
+  alias Cybernetic.WASM.{Execution, Instance}
+
+  @doc """
+  Counts its calls of `next`, which the global `n` shows too. `run` gives what `env.f` makes of its argument, `spin` does
+  not end, `fail` traps.
+  """
+  def counter do
+    load!(~S"""
+    (module
+      (import "env" "f" (func $f (param i32) (result i32)))
+      (memory (export "memory") 1)
+      (global $n (export "n") (mut i32) (i32.const 0))
+      (func (export "next") (result i32)
+        (global.set $n (i32.add (global.get $n) (i32.const 1))) (global.get $n))
+      (func (export "run") (param i32) (result i32) (call $f (local.get 0)))
+      (func (export "spin") (loop (br 0)))
+      (func (export "fail") unreachable))
+    """)
+  end
+
+  @doc "An instance of it, whose `env.f` gives its argument back."
+  def live(opts \\ []), do: Instance.new!(counter(), [imports: echo()] ++ opts)
+
+  def echo, do: f(fn _ctx, n -> n end)
+
+  @doc "A task whose call is inside its host function, with the instance, until `release/1`."
+  def hold(target, opts \\ []) do
+    {test, inside} = {self(), make_ref()}
+
+    imports =
+      f(fn _ctx, n ->
+        send(test, inside)
+        receive(do: (:go_on -> n))
+      end)
+
+    task = Task.async(fn -> Instance.call(target, "run", [7], [imports: imports] ++ opts) end)
+    receive(do: (^inside -> task))
+  end
+
+  def release(%Task{pid: pid} = task) do
+    send(pid, :go_on)
+    Task.await(task, 60_000)
+  end
+
+  @doc "A task that runs `function`, once it stands in line."
+  def in_line(function) do
+    task = Task.async(function)
+    eventually(fn -> waiting?(task.pid) end)
+    task
+  end
+
+  @doc "A task that waits for its turn to call `next`."
+  def next_in_line(target, opts \\ [wait: 60_000]),
+    do: in_line(fn -> Instance.call(target, "next", [], opts) end)
+
+  # In the driver, or in the call of a server that has its message by then. One that has ended waits for nothing any more.
+  defp waiting?(pid) do
+    case Process.info(pid, [:status, :current_function]) do
+      nil -> true
+      [status: :waiting, current_function: {module, _, _}] -> module in [Execution, :gen]
+      _running -> false
+    end
+  end
+
+  @doc "Kills the task's process, and waits until it is gone."
+  def kill(%Task{pid: pid, ref: ref}) do
+    Process.unlink(pid)
+    Process.exit(pid, :kill)
+    receive(do: ({:DOWN, ^ref, :process, _, :killed} -> :ok))
+  end
+end
