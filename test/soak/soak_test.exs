@@ -4,7 +4,17 @@ defmodule Cybernetic.WASM.SoakTest do
 
   import Cybernetic.WASM.{Eventually, Guests}
 
-  alias Cybernetic.WASM.{Executor, Host, HostError, LimitError, Runtime, TrapError}
+  alias Cybernetic.WASM.{
+    CancelledError,
+    Executor,
+    Host,
+    HostError,
+    Instance,
+    LimitError,
+    Memory,
+    Runtime,
+    TrapError
+  }
 
   @moduletag :soak
   @moduletag timeout: 1_800_000
@@ -37,6 +47,12 @@ defmodule Cybernetic.WASM.SoakTest do
       10 -> killed_in_host(module)
       11 -> reentered(module)
       12 -> terms(module, number)
+      13 -> lived(module)
+      14 -> poisoned(module, number)
+      15 when rem(number, 200) == 15 -> forked(number)
+      16 -> linked(module)
+      17 -> streamed(module)
+      18 when rem(number, 100) == 18 -> cancelled(module, compute, number)
       _ -> called(compute, number)
     end
   end
@@ -110,6 +126,67 @@ defmodule Cybernetic.WASM.SoakTest do
     receive do: (:inside -> Process.exit(pid, :kill))
   end
 
+  # An instance that is used and given up in one of two ways.
+  defp lived(module) do
+    instance = Instance.new!(module, imports: f(fn _, n -> n end))
+    :ok = Memory.write(instance, 100, "bytes")
+    {:ok, "bytes"} = Memory.read(instance, 100, 5)
+    {:ok, 4} = Instance.call(instance, "double", [2])
+    {:ok, 3} = Instance.call(instance, "run", [3])
+    if :rand.uniform(2) == 1, do: Instance.close(instance)
+  end
+
+  defp poisoned(module, number) do
+    instance = Instance.new!(module, imports: f(fn _, _ -> raise "no" end))
+    {name, args} = if rem(number, 3) == 0, do: {"fail", []}, else: {"run", [1]}
+    {:error, _} = Instance.call(instance, name, args)
+    :ok = Instance.reset(instance, wait: 60_000)
+    {:ok, 4} = Instance.call(instance, "double", [2])
+  end
+
+  defp forked(number) do
+    module =
+      load!(
+        ~S|(module (memory (export "memory") 1) (func (export "f") (result i32) (i32.load (i32.const 8))))|
+      )
+
+    instance = Instance.new!(module, snapshottable: true)
+    :ok = Memory.write_value(instance, 8, :i32, rem(number, 5_000))
+    {:ok, fork} = Instance.fork(instance)
+    {:ok, other} = Instance.fork(instance)
+    true = Instance.call(fork, "f") == Instance.call(other, "f")
+  end
+
+  defp linked(module) do
+    user = load!(~S|(module (import "lib" "double" (func $d (param i32) (result i32)))
+      (import "lib" "memory" (memory 1))
+      (func (export "four") (param i32) (result i32) (call $d (call $d (local.get 0)))))|)
+
+    imports = Map.put(f(fn _, n -> n end), "lib", module)
+    {:ok, 12} = Executor.call(user, "four", [3], imports: imports)
+    lib = Instance.new!(module, imports: f(fn _, n -> n end))
+    instance = Instance.new!(user, imports: %{"lib" => lib})
+    {:ok, 20} = Instance.call(instance, "four", [5])
+  end
+
+  defp streamed(module) do
+    imports = f(fn ctx, n -> Host.emit(ctx, "output") && n end)
+    ["output"] = module |> Executor.stream("run", [1], imports: imports) |> Enum.to_list()
+    ["output"] = module |> Executor.stream("run", [1], imports: imports) |> Enum.take(1)
+  end
+
+  defp cancelled(module, compute, number) do
+    imports = f(fn _, n -> Process.sleep(:infinity) && n end)
+
+    call =
+      if rem(number, 200) == 18,
+        do: Executor.async_nolink(compute, "spin", [], @forever),
+        else: Executor.async_nolink(module, "run", [1], [imports: imports] ++ @forever)
+
+    Executor.yield(call, 1)
+    {:error, %CancelledError{}} = Executor.cancel(call, :enough, grace: 20)
+  end
+
   # A pool keeps what its slots once held: a little memory, and the whole of the stack. All of them are used once, as
   # deeply as can be, so that what grows from then on is a leak.
   defp fill_the_pool do
@@ -146,7 +223,11 @@ defmodule Cybernetic.WASM.SoakTest do
     compute = compute()
 
     numbers
-    |> Task.async_stream(&(work(module, compute, &1) && :ok),
+    |> Task.async_stream(
+      fn number ->
+        work(module, compute, number)
+        :ok
+      end,
       max_concurrency: @callers,
       ordered: false,
       timeout: 120_000

@@ -3,8 +3,9 @@ defmodule Cybernetic.WASM.Turns do
   # Processes that have an instance to themselves, or stand in line for it.
 
   import Cybernetic.WASM.{Eventually, Guests}
+  import ExUnit.Assertions, only: [flunk: 1]
 
-  alias Cybernetic.WASM.{Execution, Instance}
+  alias Cybernetic.WASM.{CallError, Execution, Instance, Memory}
 
   @doc """
   Counts its calls of `next`, which the global `n` shows too. `run` gives what `env.f` makes of its argument, `spin` does
@@ -29,6 +30,29 @@ defmodule Cybernetic.WASM.Turns do
 
   def echo, do: f(fn _ctx, n -> n end)
 
+  def next(target, opts \\ []), do: Instance.call(target, "next", [], opts)
+
+  @doc "Why a call was refused, if it was."
+  def reason({:error, %CallError{reason: reason}}), do: reason
+  def reason(:ok), do: :ok
+  def reason({:ok, _}), do: :ok
+
+  @doc "Everything that needs the guest, and would change or show it."
+  def uses(instance) do
+    [
+      Instance.call(instance, "next"),
+      Instance.run(instance, "next"),
+      Instance.get_global(instance, "n"),
+      Instance.set_global(instance, "n", 1),
+      Memory.size(instance),
+      Memory.grow(instance, 0),
+      Memory.read(instance, 0, 1),
+      Memory.read(instance, 0, 300_000),
+      Memory.write(instance, 0, "x"),
+      Memory.write(instance, 0, String.duplicate("x", 300_000))
+    ]
+  end
+
   @doc "A task whose call is inside its host function, with the instance, until `release/1`."
   def hold(target, opts \\ []) do
     {test, inside} = {self(), make_ref()}
@@ -39,8 +63,13 @@ defmodule Cybernetic.WASM.Turns do
         receive(do: (:go_on -> n))
       end)
 
-    task = Task.async(fn -> Instance.call(target, "run", [7], [imports: imports] ++ opts) end)
-    receive(do: (^inside -> task))
+    %Task{ref: ref} =
+      task = Task.async(fn -> Instance.call(target, "run", [7], [imports: imports] ++ opts) end)
+
+    receive do
+      ^inside -> task
+      {^ref, refused} -> flunk("the instance is not to be had: #{inspect(refused)}")
+    end
   end
 
   def release(%Task{pid: pid} = task) do
@@ -57,7 +86,7 @@ defmodule Cybernetic.WASM.Turns do
 
   @doc "A task that waits for its turn to call `next`."
   def next_in_line(target, opts \\ [wait: 60_000]),
-    do: in_line(fn -> Instance.call(target, "next", [], opts) end)
+    do: in_line(fn -> next(target, opts) end)
 
   # In the driver, or in the call of a server that has its message by then. One that has ended waits for nothing any more.
   defp waiting?(pid) do

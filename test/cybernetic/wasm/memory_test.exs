@@ -51,7 +51,6 @@ defmodule Cybernetic.WASM.MemoryTest do
   end
 
   defp error({:error, %CallError{} = error}), do: error
-  defp reason(result), do: error(result).reason
 
   describe "read and write" do
     test "take and give bytes" do

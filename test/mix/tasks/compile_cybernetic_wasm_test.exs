@@ -47,8 +47,9 @@ defmodule Mix.Tasks.Compile.CyberneticWasmTest do
     shell = Mix.shell()
 
     on_exit(fn ->
+      # What was not set before must not stay: other tests call cargo as well.
+      Enum.each(Map.keys(System.get_env()) -- Map.keys(environment), &System.delete_env/1)
       System.put_env(environment)
-      System.delete_env("CYBERNETIC_WASM_PROFILE")
       Mix.shell(shell)
       File.rm_rf!(root)
     end)

@@ -20,9 +20,6 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
     start_supervised!({Instance, opts}, id: make_ref(), restart: :temporary)
   end
 
-  defp next(server, opts \\ []), do: Instance.call(server, "next", [], opts)
-  defp reason({:error, %CallError{reason: reason}}), do: reason
-
   # Servers that end with an error say so in the log.
   @moduletag :capture_log
 

@@ -64,7 +64,6 @@ defmodule Cybernetic.WASM.Instance.SnapshotTest do
   end
 
   defp refused({:error, %CallError{reason: :no_snapshot, blame: :caller} = error}), do: error
-  defp reason({:error, %CallError{reason: reason}}), do: reason
 
   describe "a snapshot" do
     test "is a module whose initial state is what the instance's was, and the instance goes on" do

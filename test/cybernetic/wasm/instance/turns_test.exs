@@ -1,0 +1,204 @@
+defmodule Cybernetic.WASM.Instance.TurnsTest do
+  # Many callers of one instance.
+  use ExUnit.Case, async: true
+
+  import Cybernetic.WASM.{Eventually, Guests, Turns}
+
+  alias Cybernetic.WASM.{HostError, Instance, LimitError, Memory}
+
+  describe "a call while another runs" do
+    test "is told at once that the instance is busy" do
+      instance = live()
+      holder = hold(instance)
+      for opts <- [[], [wait: 0]], do: assert(reason(next(instance, opts)) == :busy)
+      assert release(holder) == {:ok, 7}
+      assert next(instance) == {:ok, 1}
+    end
+
+    test "waits for its turn with wait:" do
+      instance = live()
+      holder = hold(instance)
+      waiting = next_in_line(instance)
+      assert release(holder) == {:ok, 7}
+      assert Task.await(waiting) == {:ok, 1}
+    end
+
+    test "waits as long as new was told, if it does not say itself" do
+      instance = live(wait: 60_000)
+      holder = hold(instance)
+      waiting = next_in_line(instance, [])
+      assert reason(next(instance, wait: 0)) == :busy
+      assert release(holder) == {:ok, 7}
+      assert Task.await(waiting) == {:ok, 1}
+    end
+
+    test "is served in the order of coming" do
+      instance = live()
+      holder = hold(instance)
+      waiting = for _ <- 1..20, do: next_in_line(instance)
+      assert release(holder) == {:ok, 7}
+      assert Enum.map(waiting, &Task.await/1) == for(n <- 1..20, do: {:ok, n})
+    end
+
+    test "is not overtaken by one that comes when the turn is being handed on" do
+      instance = live()
+      holder = hold(instance)
+      waiting = next_in_line(instance)
+      # It has the turn from now on, and does not know it yet.
+      :erlang.suspend_process(waiting.pid)
+      assert release(holder) == {:ok, 7}
+      assert reason(next(instance)) == :busy
+      :erlang.resume_process(waiting.pid)
+      assert Task.await(waiting) == {:ok, 1}
+    end
+
+    test "gives up as busy after its wait, and leaves nothing in the mailbox" do
+      instance = live()
+      holder = hold(instance)
+
+      for _ <- 1..20, do: assert(reason(next(instance, wait: 3)) == :busy)
+      assert mailbox() == []
+      last = next_in_line(instance)
+      assert release(holder) == {:ok, 7}
+      assert Task.await(last) == {:ok, 1}
+      assert mailbox() == []
+    end
+
+    test "that has given up has no turn any more, and does not hold up the next" do
+      # What is left of it is let go on a thread of its own, which has other things to do.
+      large = load!(~S|(module (memory 1400)
+          (func (export "fill") (memory.fill (i32.const 0) (i32.const 1) (i32.const 91000000))))|)
+
+      for _ <- 1..5 do
+        instance = live()
+        big = Instance.new!(large)
+        Instance.call!(big, "fill")
+        holder = hold(instance)
+        :ok = Instance.close(big)
+        assert reason(next(instance, wait: 1)) == :busy
+        assert release(holder) == {:ok, 7}
+        assert next(instance) == {:ok, 1}
+      end
+    end
+
+    test "waits within its deadline" do
+      instance = live()
+      holder = hold(instance)
+
+      assert {:error, %LimitError{limit: :timeout, allowed: 20}} =
+               next(instance, wait: 60_000, timeout: 20)
+
+      assert release(holder) == {:ok, 7}
+      assert next(instance, wait: 60_000) == {:ok, 1}
+    end
+
+    test "that is killed in line does not lose the turn for the others" do
+      instance = live()
+      holder = hold(instance)
+      [one, two, three] = for _ <- 1..3, do: next_in_line(instance)
+      kill(two)
+      assert release(holder) == {:ok, 7}
+      assert Task.await(one) == {:ok, 1}
+      assert Task.await(three) == {:ok, 2}
+    end
+
+    test "that is killed when its turn has come, before it knows, does not lose it either" do
+      instance = live()
+      holder = hold(instance)
+      [one, two] = for _ <- 1..2, do: next_in_line(instance)
+      :erlang.suspend_process(one.pid)
+      assert release(holder) == {:ok, 7}
+      kill(one)
+      assert Task.await(two) == {:ok, 1}
+      refute Instance.poisoned?(instance)
+    end
+
+    test "learns that the one before it was killed: the guest is poisoned for all in line" do
+      instance = live()
+      holder = hold(instance)
+      waiting = for _ <- 1..5, do: next_in_line(instance)
+      kill(holder)
+      for task <- waiting, do: assert(reason(Task.await(task, 60_000)) == :poisoned)
+      assert Instance.poisoned?(instance)
+      :ok = Instance.reset(instance)
+      assert next(instance) == {:ok, 1}
+    end
+
+    test "learns it also where another has reset the guest meanwhile: its wait is not over" do
+      instance = live()
+      holder = hold(instance)
+      waiting = next_in_line(instance)
+      :erlang.suspend_process(waiting.pid)
+      kill(holder)
+      eventually(fn -> Instance.poisoned?(instance) end)
+      :ok = Instance.reset(instance)
+      :erlang.resume_process(waiting.pid)
+      # Its turn would be right as well. That it is busy would not: nobody has it.
+      result = Task.await(waiting, 60_000)
+      assert result == {:ok, 1} or reason(result) == :poisoned
+    end
+
+    test "learns that the one before it trapped" do
+      instance = live()
+
+      holder =
+        Task.async(fn ->
+          Instance.call(instance, "run", [1],
+            imports: f(fn _, _ -> receive(do: (:go_on -> raise "no")) end)
+          )
+        end)
+
+      eventually(fn -> reason(next(instance)) == :busy end)
+      waiting = next_in_line(instance)
+      send(holder.pid, :go_on)
+      assert {:error, %HostError{}} = Task.await(holder)
+      assert reason(Task.await(waiting)) == :poisoned
+    end
+
+    test "and 999 others, each ten times, all have their turns" do
+      instance = live()
+
+      tasks =
+        for n <- 1..1_000 do
+          Task.async(fn ->
+            for _ <- 1..10 do
+              {:ok, turn} = next(instance, wait: 300_000, timeout: 300_000)
+              # Some look at the guest besides, which is refused at worst.
+              if rem(n, 10) == 0, do: Memory.read(instance, 0, 8)
+              turn
+            end
+          end)
+        end
+
+      turns = tasks |> Task.await_many(300_000) |> List.flatten()
+      assert Enum.sort(turns) == Enum.to_list(1..10_000)
+      assert Instance.get_global(instance, "n") == {:ok, 10_000}
+    end
+
+    test "and hundreds that are killed at any moment: whoever is left has a turn or knows why not" do
+      instance = live()
+
+      tasks =
+        for _ <- 1..200 do
+          Task.async(fn ->
+            for _ <- 1..20, do: reason(next(instance, wait: 300_000, timeout: 300_000))
+          end)
+        end
+
+      {victims, survivors} = Enum.split(Enum.shuffle(tasks), 100)
+
+      for task <- victims do
+        Process.unlink(task.pid)
+        Process.exit(task.pid, :kill)
+      end
+
+      # A call that was killed in the middle may have poisoned the guest; nobody is left hanging.
+      for task <- survivors,
+          outcome <- Task.await(task, 300_000),
+          do: assert(outcome in [:ok, :poisoned])
+
+      if Instance.poisoned?(instance), do: :ok = Instance.reset(instance)
+      assert {:ok, _} = next(instance)
+    end
+  end
+end
