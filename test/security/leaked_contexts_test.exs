@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
 
   import Cybernetic.WASM.{Eventually, Guests}
 
-  alias Cybernetic.WASM.{CallError, Executor, Host, Instance, LimitError, Memory}
+  alias Cybernetic.WASM.{CallError, Executor, Host, HostError, Instance, LimitError, Memory}
 
   @forever [fuel: 100_000_000_000_000, timeout: 600_000]
 
@@ -241,6 +241,30 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
 
       {:error, %CallError{reason: reason}} when reason in [:busy, :stale_context] ->
         persistently(ctx, k)
+    end
+  end
+
+  test "a process that is killed while it drives the guest does not hide what the host function returns or raises" do
+    # It was in the middle of a slice then, and the caller was told that its own guest was busy.
+    for {function, expected} <- [
+          {fn n -> n end, {:ok, 1}},
+          {fn _n -> raise "mine" end, %RuntimeError{message: "mine"}},
+          {fn _n -> exit(:mine) end, :mine}
+        ],
+        _ <- 1..10 do
+      lending = fn ctx, n ->
+        {pid, monitor} = spawn_monitor(fn -> Host.call(ctx, "spin") end)
+        Process.sleep(5)
+        Process.exit(pid, :kill)
+        receive do: ({:DOWN, ^monitor, _, _, _} -> function.(n))
+      end
+
+      case Executor.call(guest(), "run", [1], [imports: f(lending)] ++ @forever) do
+        {:error, %HostError{reason: reason}} -> assert reason == expected
+        # Nobody can return into a guest that was left in the middle of a call.
+        {:error, error} -> assert %CallError{reason: :busy} = error
+        ok -> assert ok == expected
+      end
     end
   end
 

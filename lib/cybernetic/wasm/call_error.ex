@@ -18,6 +18,9 @@ defmodule Cybernetic.WASM.CallError do
     * `:closed` - the instance was closed
     * `:host_gone` - the guest called a host function of a linked instance whose handle nobody holds any more
     * `:no_snapshot` - no snapshot can be made of the instance; `detail` says why
+    * `:not_for_pool` - a module that needs more than the pooling allocator's slots hold (4 memories or tables, of 4 GiB or
+      100,000 elements) cannot join an instance that lives in one; an instance that was made with a `max_memory` of more
+      than 4 GiB does not
     * `:other_engine` - a module that was loaded with `given` options cannot join an instance with `expected` ones
     * `:stale_context` - a host function's context was used after its call was over
   """
@@ -96,6 +99,11 @@ defmodule Cybernetic.WASM.CallError do
 
   def message(%__MODULE__{reason: :unterminated} = error) do
     "no zero byte ends the string at offset #{error.offset} within #{error.length} bytes"
+  end
+
+  def message(%__MODULE__{reason: :not_for_pool}) do
+    "the module needs more than the pool's slots hold in which the instance lives that it is to join: " <>
+      "make that one with max_memory above 4 GiB, or configure allocation: :on_demand"
   end
 
   def message(%__MODULE__{reason: :other_engine} = error) do

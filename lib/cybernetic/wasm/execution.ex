@@ -10,7 +10,17 @@ defmodule Cybernetic.WASM.Execution do
   # A re-entrant call from a host function is driven by the same loop, which then ends in `{:answer, …}` or `{:refused, …}`
   # while the execution goes on. No process but the caller's own takes part.
 
-  alias Cybernetic.WASM.{CallError, CancelledError, Error, HostError, LimitError, Native, Usage}
+  alias Cybernetic.WASM.{
+    CallError,
+    CancelledError,
+    Error,
+    HostError,
+    LimitError,
+    Limits,
+    Native,
+    Usage
+  }
+
   alias Cybernetic.WASM.Execution.Plan
   alias Cybernetic.WASM.Host.Context
 
@@ -228,8 +238,8 @@ defmodule Cybernetic.WASM.Execution do
   # A `receive` waits no longer.
   @longest_wait 0xFFFF_FFFF
 
-  # A process that may use the context has the execution in its hands, and it cannot be asked just now.
-  @busy 10
+  # Another process has the execution in its hands, which cannot be asked just now.
+  @held 10
 
   defp await(reference, %Context{execution: execution, plan: plan} = context, give_up) do
     cancelled = if plan.cancel, do: elem(plan.cancel, 1), else: make_ref()
@@ -244,13 +254,12 @@ defmodule Cybernetic.WASM.Execution do
 
       {^cancelled, :cancelled} ->
         give_up.()
-        give_up(context, %CancelledError{reason: Native.cancel_reason(elem(plan.cancel, 0))})
+        over(context)
     after
       time_to_wait(execution) ->
         if Native.execution_time_left(execution) == 0 do
           give_up.()
-          timeout = plan.limits.timeout
-          give_up(context, %LimitError{limit: :timeout, allowed: timeout, used: timeout})
+          over(context)
         else
           await(reference, context, give_up)
         end
@@ -259,9 +268,21 @@ defmodule Cybernetic.WASM.Execution do
 
   defp time_to_wait(execution) do
     case Native.execution_time_left(execution) do
-      {:refused, _busy} -> @busy
+      {:refused, _busy} -> @held
       # Rounded up: whole milliseconds are left.
       milliseconds -> min(milliseconds + 1, @longest_wait)
+    end
+  end
+
+  # The next step ends the call, and says how.
+  defp over(%Context{execution: execution, plan: plan} = context) do
+    case step(execution, plan) do
+      {:refused, _busy} ->
+        Process.sleep(1)
+        over(context)
+
+      step ->
+        throw({__MODULE__, :ended, execution, loop(step, plan, nil)})
     end
   end
 
@@ -277,11 +298,22 @@ defmodule Cybernetic.WASM.Execution do
         "a list of #{several} results expected, got: #{inspect(value, limit: 5, printable_limit: 80)}"
       )
 
-  defp reply(context, {:raise, error}, plan),
-    do: context |> native_command(:raise) |> loop(plan, error)
+  defp reply(context, {:raise, error} = how, plan) do
+    case native_command(context, :raise) do
+      # What it raised is what is told, also where the guest cannot be unwound: another process left it in the middle of a call.
+      {:refused, _} ->
+        if held?(context), do: reply_later(context, how, plan), else: {:refused, error}
 
-  defp reply(context, {:return, values}, plan) do
+      step ->
+        loop(step, plan, error)
+    end
+  end
+
+  defp reply(context, {:return, values} = how, plan) do
     case native_return(context, values) do
+      {:refused, {:call, %{reason: :busy}}} = busy ->
+        if held?(context), do: reply_later(context, how, plan), else: loop(busy, plan, nil)
+
       {:refused, {:call, %{reason: reason}} = error} when reason in [:type, :arity] ->
         # The function returned what its type does not take: that is its failure, and the guest is unwound for it.
         raised = host_error(context, :error, Error.from_native(error), [])
@@ -290,6 +322,15 @@ defmodule Cybernetic.WASM.Execution do
       step ->
         loop(step, plan, nil)
     end
+  end
+
+  # A process that the host function let use its context, and killed, may be in the middle of its last slice.
+  defp held?(%Context{execution: execution}),
+    do: match?({:refused, _busy}, Native.execution_time_left(execution))
+
+  defp reply_later(context, how, plan) do
+    Process.sleep(1)
+    reply(context, how, plan)
   end
 
   defp host_error(%Context{plan: plan, import: import}, kind, reason, stacktrace) do
@@ -397,6 +438,55 @@ defmodule Cybernetic.WASM.Execution do
       host_calls: host_calls
     }
   end
+
+  @doc "The outcome of a call's last part, told as that of the whole call with these limits, whose other parts used this much."
+  @spec whole(outcome, [tuple], Limits.t()) :: outcome
+  def whole({:ok, result, usage}, [_ | _] = used, _limits) when usage != nil,
+    do: {:ok, result, Enum.reduce(used, usage, &add/2)}
+
+  def whole({:error, error}, [_ | _] = used, limits) do
+    before = Enum.reduce(used, &add/2)
+    {:error, error |> with_usage(usage(before)) |> with_limit(before, limits)}
+  end
+
+  def whole(outcome, _used, _limits), do: outcome
+
+  defp add({fuel, peak, wall, slice, slices, host_calls, output}, later) do
+    {later_fuel, later_peak, later_wall, later_slice, later_slices, later_calls, later_output} =
+      later
+
+    {fuel && later_fuel && fuel + later_fuel, max(peak, later_peak), wall + later_wall,
+     slice + later_slice, slices + later_slices, host_calls + later_calls, output <> later_output}
+  end
+
+  defp with_usage(%{usage: %Usage{} = usage} = error, before) do
+    sum = fn key ->
+      Map.fetch!(before, key) && Map.fetch!(usage, key) &&
+        Map.fetch!(before, key) + Map.fetch!(usage, key)
+    end
+
+    summed = Map.new([:fuel, :wall_time, :slice_time, :slices, :host_calls], &{&1, sum.(&1)})
+    peak = max(before.peak_memory, usage.peak_memory)
+    %{error | usage: struct!(%{usage | peak_memory: peak}, summed)}
+  end
+
+  defp with_usage(error, _before), do: error
+
+  # What was allowed is what the caller allowed, not what was left of it.
+  defp with_limit(%LimitError{limit: limit} = error, {fuel, _, wall, _, _, calls, output}, limits) do
+    case limit do
+      :fuel -> allowed(error, limits.fuel, fuel || 0)
+      :timeout -> allowed(error, limits.timeout, div(trunc(wall), 1_000))
+      :host_calls -> allowed(error, limits.max_host_calls, calls)
+      :output -> allowed(error, limits.max_output, byte_size(output))
+      _not_of_the_whole -> error
+    end
+  end
+
+  defp with_limit(error, _before, _limits), do: error
+
+  defp allowed(error, allowed, before),
+    do: %{error | allowed: allowed, used: error.used + before}
 
   @doc "What a call put out, of its usage from Rust."
   @spec output(tuple) :: binary

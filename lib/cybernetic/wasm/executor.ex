@@ -124,7 +124,7 @@ defmodule Cybernetic.WASM.Executor do
 
   @doc """
   Waits for the call's result, as `Task.await/2` does, in the process that started it. Default: for as long as it takes, which
-  the call's own deadline bounds.
+  the call's own deadline bounds. A call whose process was killed gives a `Cybernetic.WASM.HostError`.
   """
   @spec await(Async.t(), timeout) :: {:ok, Value.result() | Run.t()} | {:error, Error.t()}
   def await(async, timeout \\ :infinity), do: Async.await(async, timeout)
@@ -140,8 +140,8 @@ defmodule Cybernetic.WASM.Executor do
   that blocks, is killed.
 
   In the process that started the call this gives its result, and there is nothing to await any more:
-  `{:error, %Cybernetic.WASM.CancelledError{}}` with the `reason`, or what it came to if it was faster. Elsewhere it gives `:ok` once the call
-  has ended.
+  `{:error, %Cybernetic.WASM.CancelledError{}}` with the `reason`, or what it came to if it was faster. Elsewhere, and where the
+  result was taken before, it gives `:ok` once the call has ended.
   """
   @spec cancel(Async.t(), term, keyword) ::
           {:ok, Value.result() | Run.t()} | {:error, Error.t()} | :ok
@@ -162,7 +162,7 @@ defmodule Cybernetic.WASM.Executor do
 
   Options: those of `call/4`, and as with `Task.async_stream/3` `:max_concurrency` (default: the number of schedulers) and `:ordered`
   (default: `true`). `:timeout` is each call's own, enforced from outside as with `async/4`; a call that fails is
-  an element like any other.
+  an element like any other. An element that is no list raises `ArgumentError`.
   """
   @spec async_stream(Module.t(), String.t(), Enumerable.t(), keyword) :: Enumerable.t()
   def async_stream(module, function, enumerable, opts \\ []) do

@@ -327,23 +327,34 @@ defmodule Cybernetic.WASM.Instance do
 
   @doc "The value of an exported global."
   @spec get_global(target, String.t()) :: {:ok, Value.t()} | {:error, Error.t()}
-  def get_global(target, name) when is_binary(name), do: access(target, {:get_global, name})
+  def get_global(target, name), do: access(target, {:get_global, name!(name)})
 
   @doc "Gives an exported mutable global another value, by the rules of `Cybernetic.WASM.Value`."
   @spec set_global(target, String.t(), Value.t()) :: :ok | {:error, Error.t()}
-  def set_global(target, name, value) when is_binary(name) do
-    with {:ok, :ok} <- access(target, {:set_global, name, value}), do: :ok
+  def set_global(target, name, value) do
+    with {:ok, :ok} <- access(target, {:set_global, name!(name), value}), do: :ok
   end
 
   @doc "How many elements an exported table has."
   @spec table_size(target, String.t()) :: {:ok, non_neg_integer} | {:error, Error.t()}
-  def table_size(target, name) when is_binary(name), do: access(target, {:table_size, name})
+  def table_size(target, name), do: access(target, {:table_size, name!(name)})
 
   @doc "An element of an exported table: `nil`, an opaque reference to a function, or the term of an `externref`."
   @spec table_get(target, String.t(), non_neg_integer) :: {:ok, Value.t()} | {:error, Error.t()}
-  def table_get(target, name, index)
-      when is_binary(name) and index in 0..0xFFFF_FFFF_FFFF_FFFF,
-      do: access(target, {:table_get, name, index})
+  def table_get(target, name, index) when index in 0..0xFFFF_FFFF_FFFF_FFFF,
+    do: access(target, {:table_get, name!(name), index})
+
+  def table_get(_target, _name, index) do
+    raise ArgumentError,
+          "an index is an integer from 0, got: #{inspect(index, limit: 5, printable_limit: 80)}"
+  end
+
+  defp name!(name) when is_binary(name), do: name
+
+  defp name!(other) do
+    raise ArgumentError,
+          "an export's name is a string, got: #{inspect(other, limit: 5, printable_limit: 80)}"
+  end
 
   # Copying this much takes some 0.1 ms: more belongs on a dirty scheduler.
   @large 262_144

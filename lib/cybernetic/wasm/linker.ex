@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.Linker do
   #
   # `bind/2` is all that most calls need. `link/3` makes one guest of several modules.
 
-  alias Cybernetic.WASM.{Error, Execution, Instance, LinkError, Module, Native, Usage}
+  alias Cybernetic.WASM.{Error, Execution, Instance, LinkError, Module, Native}
   alias Cybernetic.WASM.Execution.Plan
   alias Cybernetic.WASM.Host.Function
 
@@ -49,6 +49,21 @@ defmodule Cybernetic.WASM.Linker do
        do: Map.merge(left, right)
 
   defp both(_left, right), do: right
+
+  @doc "Whether any of it is an instance's that lives in the guest `ref`."
+  @spec from?(given, reference) :: boolean
+  def from?(given, ref) do
+    Enum.any?(given, fn
+      {_from, %Instance{ref: guest}} ->
+        guest == ref
+
+      {_from, %{} = items} when not is_struct(items) ->
+        Enum.any?(items, &match?({_name, {%Instance{ref: ^ref}, _export}}, &1))
+
+      _other ->
+        false
+    end)
+  end
 
   @doc "The same, but nothing that host modules declare has to be imported."
   @spec lenient(given) :: given
@@ -271,7 +286,7 @@ defmodule Cybernetic.WASM.Linker do
   of it has the limits of `plan` together; what it used is told.
   """
   @spec link(Module.t(), Plan.t(), Instance.t() | nil, (Module.t() -> {:ok, Plan.t()} | error)) ::
-          {:ok, Instance.t(), [Usage.t()]} | error
+          {:ok, Instance.t(), [tuple]} | error
         when error: {:error, Error.t()}
   def link(%Module{} = module, %Plan{} = plan, store, make) do
     {guest, plans} = if store, do: {store.ref, %{}}, else: store_of(plan, make, %{})
@@ -284,10 +299,10 @@ defmodule Cybernetic.WASM.Linker do
       {:ok, instance, state} ->
         {:ok, instance, state.used}
 
-      {:error, error, %{own: own}} ->
+      {:error, error, %{own: own, used: used}} ->
         # Nobody has a handle of what was made so far, so nobody could close it.
         if own, do: Native.instance_close(own)
-        {:error, error}
+        Execution.whole({:error, error}, used, plan.limits)
     end
   end
 
@@ -378,10 +393,7 @@ defmodule Cybernetic.WASM.Linker do
   end
 
   defp instantiate(module, plan, state) do
-    step_plan = plan |> Plan.spend(state.used) |> Plan.reporting()
-
-    with {:ok, instance, usage} <- instantiate(module, plan, step_plan, state),
-         do: {:ok, instance, Execution.usage(usage)}
+    instantiate(module, plan, plan |> Plan.spend(state.used) |> Plan.reporting(), state)
   end
 
   # The first of a guest: it can only import functions of the host.

@@ -104,8 +104,8 @@ defmodule Cybernetic.WASM.Memory do
   @doc """
   Reads the bytes up to the first zero byte, which is not among them.
 
-  `max:` is how many there may be, default 65,536: a string that no zero byte ends within so many, or within the memory, is
-  an error with the reason `:unterminated`.
+  `max:` is how many bytes are looked at, the zero byte among them, default 65,536: a string that none ends within so many, or
+  within the memory, is an error with the reason `:unterminated`.
   """
   @spec read_cstring(target, integer, keyword) :: {:ok, binary} | {:error, Error.t()}
   def read_cstring(target, offset, opts \\ []) do

@@ -8,7 +8,7 @@ defmodule Cybernetic.WASM.Value do
   | `i64` | integer from -2^63 to 2^64 - 1 | signed integer |
   | `f32`, `f64` | float, or an integer that a float holds exactly; `:nan`, `:infinity`, `:neg_infinity`; `{:f32_bits, n}` or `{:f64_bits, n}` | float, `:nan` for the canonical NaN of either sign, `:infinity`, `:neg_infinity`, and the bits of any other NaN |
   | `v128` | binary of 16 bytes, little-endian | the same |
-  | `externref` | any term, kept as it is; `nil` is null | the term, or `nil` |
+  | `externref`, `anyref` | any term, kept as it is; `nil` is null | the term, or `nil` |
   | `funcref` | `nil`, or a reference that a call on the same live instance returned | `nil` or an opaque reference |
 
   One result is the bare value, several are a list, none is `nil`. A float argument is rounded to the nearest `f32`; one
@@ -128,8 +128,12 @@ defmodule Cybernetic.WASM.Value do
              is_integer(value),
       do: to_memory(type, value * 1.0)
 
+  # A float that is rounded to infinity is beyond the type's range, as it is for an argument.
   def to_memory(:f32, value) when is_float(value) do
-    <<value::float-little-32>>
+    case <<value::float-little-32>> do
+      <<_::24, infinite>> = bytes when infinite in [0x7F, 0xFF] -> finite!(bytes, value)
+      bytes -> bytes
+    end
   rescue
     ArgumentError -> refuse(:f32, value)
   end
@@ -140,6 +144,9 @@ defmodule Cybernetic.WASM.Value do
     _known = size(type)
     refuse(type, value)
   end
+
+  defp finite!(<<0::16, 0x80, _sign>>, value), do: refuse(:f32, value)
+  defp finite!(bytes, _value), do: bytes
 
   defp constant(:f32, {high, _}), do: <<0::16, high::little-16>>
   defp constant(:f64, {_, high}), do: <<0::48, high::little-16>>

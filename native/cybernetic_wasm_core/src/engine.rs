@@ -129,6 +129,11 @@ impl Features {
         dependants.iter().try_fold(off, |features, name| features.without(name))
     }
 
+    /// The names of those that are off.
+    pub(crate) fn off(self) -> impl Iterator<Item = &'static str> {
+        Self::names().enumerate().filter(move |(bit, _)| !self.has(*bit)).map(|(_, name)| name)
+    }
+
     fn has(self, bit: usize) -> bool {
         self.0 & (1 << bit) != 0
     }

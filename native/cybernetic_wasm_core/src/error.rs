@@ -231,6 +231,9 @@ pub enum CallError {
         /// What the module was loaded for.
         theirs: String,
     },
+    /// A module that needs more than a pool's slots hold cannot join a guest that lives in one.
+    #[error("the module needs more than the pool's slots hold in which the instance lives that it is to join")]
+    NotForPool,
     /// A host function's context was used after its call had returned.
     #[error("the host call that this context belongs to is over")]
     StaleContext,

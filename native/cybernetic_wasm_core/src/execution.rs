@@ -272,8 +272,11 @@ impl Execution {
     /// Gives what is left of the work to the reaper: a suspended guest takes time to drop.
     fn bury(&mut self) {
         if let Some(work) = self.work.take() {
-            if let Some((instance, lease)) = self.instance.as_ref().zip(self.invocation.lease()) {
-                instance.poison(lease);
+            match (&self.instance, self.invocation.lease()) {
+                (Some(instance), Some(lease)) => instance.poison(lease),
+                // It has not touched the guest yet and holds nothing that takes time to drop, but its place in the queue.
+                (Some(_), None) => return drop(work),
+                (None, _) => {}
             }
             reap((work, self.module.clone()));
         }

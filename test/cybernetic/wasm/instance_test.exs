@@ -1,8 +1,8 @@
 defmodule Cybernetic.WASM.InstanceTest do
   use ExUnit.Case, async: true
 
-  import Cybernetic.WASM.{Eventually, Guests, Turns}
   import Bitwise
+  import Cybernetic.WASM.{Eventually, Guests, Turns}
 
   alias Cybernetic.WASM.{
     CallError,
@@ -12,7 +12,6 @@ defmodule Cybernetic.WASM.InstanceTest do
     Instance,
     LimitError,
     LinkError,
-    Memory,
     Run,
     Sandbox,
     TrapError

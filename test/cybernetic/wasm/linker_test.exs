@@ -779,6 +779,25 @@ defmodule Cybernetic.WASM.LinkerTest do
       assert Task.await(waiting) == {:ok, 1}
     end
 
+    test "has a host function of one find the other busy by its handle" do
+      one = Instance.new!(base())
+      test = self()
+
+      imports =
+        f(fn _ctx, n ->
+          send(test, {:other, Instance.call(one, "bump", [1]), Memory.size(one)})
+          n
+        end)
+
+      other = Instance.new!(counter(), imports: imports, store: one)
+      assert Instance.call(other, "run", [3]) == {:ok, 3}
+
+      assert_received {:other, {:error, %CallError{reason: :busy}},
+                       {:error, %CallError{reason: :busy}}}
+
+      assert Instance.call(one, "bump", [1]) == {:ok, 1}
+    end
+
     test "ends them together" do
       one = Instance.new!(base())
       other = Instance.new!(base(), store: one)

@@ -44,20 +44,23 @@ defmodule Cybernetic.WASM.Execution.Call do
   @doc "Drives the call to its end."
   @spec run(t) :: Execution.outcome()
   def run(%__MODULE__{} = call) do
-    with {:ok, target, plan} <- open(call) do
+    with {:ok, target, plan, used} <- open(call) do
       outcome = Execution.call(target, call.name, call.args, plan)
       close(call, target)
-      outcome
+      Execution.whole(outcome, used, call.plan.limits)
     end
   end
 
-  @doc "What Rust is to call, and by which plan. A module that imports from others is linked with them first."
-  @spec open(t) :: {:ok, Execution.target(), Plan.t()} | {:error, Error.t()}
+  @doc """
+  What Rust is to call, and by which plan. A module that imports from others is linked with them first: what that used is
+  told, and is no longer in the plan.
+  """
+  @spec open(t) :: {:ok, Execution.target(), Plan.t(), [tuple]} | {:error, Error.t()}
   def open(%__MODULE__{target: %Instance{} = instance, plan: plan}),
-    do: {:ok, Instance.target(instance), plan}
+    do: {:ok, Instance.target(instance), plan, []}
 
   def open(%__MODULE__{target: module, plan: %{sources: nil} = plan}),
-    do: {:ok, {:fresh, module.ref}, plan}
+    do: {:ok, {:fresh, module.ref}, plan, []}
 
   def open(%__MODULE__{target: module, plan: plan, opts: opts}) do
     opts = Map.put(opts, :imports, Linker.lenient(plan.given))
@@ -68,14 +71,16 @@ defmodule Cybernetic.WASM.Execution.Call do
     with {:ok, instance, used} <- Linker.link(module, plan, nil, make) do
       %{member: member, plan: %{hosts: hosts}} = instance
       plan = Plan.spend(%{plan | member: member, hosts: hosts, engine: nil}, used)
-      {:ok, Instance.target(instance), plan}
+      {:ok, Instance.target(instance), plan, used}
     end
   end
 
-  @doc "Ends what `open/1` made. Where the call was cut off there is nothing left to end."
+  @doc """
+  Ends what `open/1` made. Where the call was cut off there is nothing left to end, and a guest that was there before goes on.
+  """
   @spec close(t, Execution.target()) :: :ok
-  def close(%__MODULE__{target: %Module{}, plan: %{sources: [_ | _]}}, {:live, ref, _member}) do
-    Cybernetic.WASM.Native.instance_close(ref)
+  def close(%__MODULE__{target: %Module{}, plan: %{sources: [_ | _]} = plan}, {:live, ref, _}) do
+    unless Linker.from?(plan.given, ref), do: Cybernetic.WASM.Native.instance_close(ref)
     :ok
   end
 

@@ -11,8 +11,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
     Module,
     Native,
     Options,
-    Sandbox,
-    Usage
+    Sandbox
   }
 
   # `native` is what Rust takes: `{{limits, engine}, report, cancel}` (whether to tell the usage, and what can end the call),
@@ -153,18 +152,20 @@ defmodule Cybernetic.WASM.Execution.Plan do
     do: %{plan | native: put_elem(plan.native, index, value)}
 
   @doc "What is left of the limits after parts of the call that used this much."
-  @spec spend(t, [Usage.t()]) :: t
+  @spec spend(t, [tuple]) :: t
   def spend(plan, []), do: plan
 
   def spend(plan, used) do
-    sum = fn key -> used |> Enum.map(&(Map.fetch!(&1, key) || 0)) |> Enum.sum() |> trunc() end
-
-    limits = %{
-      plan.limits
-      | fuel: max(plan.limits.fuel - sum.(:fuel), 1),
-        timeout: max(plan.limits.timeout - div(sum.(:wall_time), 1_000), 1),
-        max_host_calls: max(plan.limits.max_host_calls - sum.(:host_calls), 0)
-    }
+    limits =
+      Enum.reduce(used, plan.limits, fn {fuel, _, wall, _, _, host_calls, output}, limits ->
+        %{
+          limits
+          | fuel: max(limits.fuel - (fuel || 0), 1),
+            timeout: max(limits.timeout - div(trunc(wall), 1_000), 1),
+            max_host_calls: max(limits.max_host_calls - host_calls, 0),
+            max_output: max(limits.max_output - byte_size(output), 0)
+        }
+      end)
 
     pack(%{plan | limits: limits})
   end

@@ -31,35 +31,51 @@ defmodule Cybernetic.WASM.Executor.Output do
 
   # To the next output, or to the end.
   defp advance({:begin, call}) do
-    with {:ok, target, plan} <- Call.open(call) do
-      plan = Plan.streaming(plan)
-
-      target
-      |> Execution.start(call.name, call.args, plan)
-      |> Execution.drive_to_output(plan)
-      |> advanced(call, target)
-    else
+    case Call.open(call) do
+      {:ok, target, plan, used} -> begun({call, target, used}, Plan.streaming(plan))
       {:error, error} -> {:failed, error}
     end
   end
 
-  defp advance({:suspended, suspended, call, target}),
-    do: suspended |> Execution.go_on() |> advanced(call, target)
+  defp advance({:begun, opened, plan}), do: start(opened, plan)
 
-  defp advanced({:output, pieces, suspended}, call, target),
-    do: {:output, pieces, {:suspended, suspended, call, target}}
+  defp advance({:suspended, suspended, opened}),
+    do: suspended |> Execution.go_on() |> advanced(opened)
 
-  defp advanced({:ok, result, usage}, call, target) do
-    :ok = Call.close(call, target)
-    {:done, Run.new(result, usage)}
+  # Start functions of the modules that it was linked with may have put something out already.
+  defp begun({_call, _target, used} = opened, plan) do
+    case for usage <- Enum.reverse(used),
+             output = Execution.output(usage),
+             output != "",
+             do: output do
+      [] -> start(opened, plan)
+      pieces -> {:output, pieces, {:begun, opened, plan}}
+    end
   end
 
-  defp advanced({:error, error}, call, target) do
-    :ok = Call.close(call, target)
-    {:failed, error}
+  defp start({call, target, _used} = opened, plan) do
+    target
+    |> Execution.start(call.name, call.args, plan)
+    |> Execution.drive_to_output(plan)
+    |> advanced(opened)
   end
 
-  defp halt({:suspended, suspended, call, target}) do
+  defp advanced({:output, pieces, suspended}, opened),
+    do: {:output, pieces, {:suspended, suspended, opened}}
+
+  defp advanced(ended, {call, target, used}) do
+    :ok = Call.close(call, target)
+    used = Enum.map(used, &put_elem(&1, tuple_size(&1) - 1, ""))
+
+    case Execution.whole(ended, used, call.plan.limits) do
+      {:ok, result, usage} -> {:done, Run.new(result, usage)}
+      {:error, error} -> {:failed, error}
+    end
+  end
+
+  defp halt({:begun, {call, target, _used}, _plan}), do: Call.close(call, target)
+
+  defp halt({:suspended, suspended, {call, target, _used}}) do
     :ok = Execution.abandon(suspended)
     Call.close(call, target)
   end

@@ -107,17 +107,23 @@ impl Execution {
         instance: &Arc<Instance>,
         member: MemberId,
         (module, sources): (&Arc<Module>, Vec<Source>),
-        limits: Limits,
+        (limits, config): (Limits, EngineConfig),
     ) -> Result<Self, Error> {
         let mut execution = Self::on(instance, limits)?;
-        let (runtime, config) = (runtime_of(module)?, instance.engine_for(module)?);
+        let (runtime, config) = (runtime_of(module)?, instance.engine_for(config)?);
+        execution.wait_for_instance();
         let invocation = Arc::clone(&execution.invocation);
         let (module, instance) = (Arc::clone(module), Arc::clone(instance));
         execution.work = Some(Box::pin(async move {
             let place = queue(runtime.ceilings(), module.weight(), &invocation).await?;
             let module = Runtime::variant(&module, config).await?;
             let joining = Joining { module, member, sources: sources.into() };
-            let mut lease = instance.lease()?;
+            let mut lease = match instance.lease() {
+                Err(CallError::Busy) if !invocation.limits.wait.is_zero() => {
+                    queueing(&invocation, instance.queue()).await?
+                }
+                lease => lease?,
+            };
             invocation.turn.take().await;
             invocation.set_lease(lease.number());
             let (_, live) = lease.live()?;

@@ -1,7 +1,7 @@
 //! The instances that join a guest's store after its first, and what answers their host calls.
 
 use super::{Instance, Live};
-use crate::engine::{EngineConfig, PoolFull};
+use crate::engine::{EngineConfig, Metering, PoolFull};
 use crate::error::{CallError, Error, LimitError, classify};
 use crate::host;
 use crate::limits::Place;
@@ -27,6 +27,8 @@ struct Joined {
     joining: Option<Joining>,
     instance: Option<wasmtime::Instance>,
     host: Option<WeakHostRef>,
+    /// It has been tried to start it: what it wrote into the guest may be there even if that failed.
+    tried: bool,
 }
 
 /// The instances that joined a guest after its first.
@@ -47,9 +49,9 @@ impl Members {
         self.joined.get_mut((member.0 as usize).checked_sub(1)?)
     }
 
-    /// Whether there are any, or places kept for some.
+    /// Whether there are any, or have been some that failed to start.
     pub(super) fn any(&self) -> bool {
-        !self.joined.is_empty()
+        self.joined.iter().any(|joined| joined.tried)
     }
 
     /// As Wasmtime knows the member.
@@ -115,10 +117,10 @@ impl Instance {
         instance.map(Some).ok_or(CallError::NoSuchMember(member.0))
     }
 
-    /// The engine that `module` must be compiled for to join. Where guests live and how deep they may recurse is the
+    /// The engine that a module must be compiled for to join, which was asked for with another. Where guests live and how deep they may recurse is the
     /// guest's affair; what its code may do and how it is metered was fixed when each module was loaded.
-    pub(crate) fn engine_for(&self, module: &Module) -> Result<EngineConfig, CallError> {
-        let (ours, theirs) = (*self.module.engine().config(), *module.engine().config());
+    pub(crate) fn engine_for(&self, theirs: EngineConfig) -> Result<EngineConfig, CallError> {
+        let ours = *self.module.engine().config();
         let adapted = EngineConfig { max_stack: ours.max_stack, allocation: ours.allocation, ..theirs };
         match adapted == ours {
             true => Ok(ours),
@@ -131,10 +133,14 @@ impl Instance {
     pub(crate) async fn join(&self, live: &mut Live, joining: Joining, place: Place) -> Result<MemberId, Error> {
         let (ours, theirs) = (live.module().engine(), joining.module.engine());
         if !Arc::ptr_eq(ours, theirs) {
-            return Err(other_engine(ours.config(), theirs.config()).into());
+            // They were asked for alike, so what is different is where their guests live.
+            return Err(CallError::NotForPool.into());
         }
         let imports = linker::resolve(&mut live.store, &self.members.read(), live.instance, &joining)?;
         live.store.data_mut().add_member(&joining.module, place).await?;
+        if let Some(joined) = self.members.write().get_mut(joining.member) {
+            joined.tried = true;
+        }
         let result = wasmtime::Instance::new_async(&mut live.store, &joining.module.wasmtime, &imports).await;
         match result {
             Ok(instance) => {
@@ -164,6 +170,14 @@ impl Instance {
     }
 }
 
+/// What was asked for with a load, in the words of its options.
+fn told(config: &EngineConfig) -> String {
+    let EngineConfig { metering, deterministic, features, .. } = config;
+    let metering = if *metering == Metering::Fuel { ":fuel" } else { ":epoch" };
+    let off: Vec<_> = features.off().map(|name| format!("{name}: false")).collect();
+    format!("metering: {metering}, deterministic: {deterministic}, features: [{}]", off.join(", "))
+}
+
 fn other_engine(ours: &EngineConfig, theirs: &EngineConfig) -> CallError {
-    CallError::OtherEngine { ours: format!("{ours:?}"), theirs: format!("{theirs:?}") }
+    CallError::OtherEngine { ours: told(ours), theirs: told(theirs) }
 }

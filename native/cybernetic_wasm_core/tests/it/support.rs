@@ -157,7 +157,12 @@ impl Guest {
                 None => Source::Nothing("missing".to_owned()),
             }
         });
-        Execution::link(&self.instance, self.instance.reserve(), (module, sources.collect()), limits)
+        Execution::link(
+            &self.instance,
+            self.instance.reserve(),
+            (module, sources.collect()),
+            (limits, *module.requested()),
+        )
     }
 
     pub(crate) fn global(&self, member: MemberId, name: &str) -> Result<Value, Error> {

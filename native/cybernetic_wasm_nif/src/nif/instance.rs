@@ -113,7 +113,9 @@ fn instance_link<'a>(
     options: CallOptions,
 ) -> NifResult<Term<'a>> {
     let sources = sources.into_iter().map(source).collect::<NifResult<Vec<_>>>()?;
-    let linking = Execution::link(&instance.0, MemberId(member), (&module.0, sources), options.limits.clone());
+    let config = options.engine.unwrap_or(*module.0.requested());
+    let linking =
+        Execution::link(&instance.0, MemberId(member), (&module.0, sources), (options.limits.clone(), config));
     Ok(started(env, linking, &options, Lane::Dirty))
 }
 

@@ -96,6 +96,7 @@ fn call<'a>(env: Env<'a>, error: &CallError) -> Term<'a> {
             let place = [("export", name.encode(env)), ("index", index.encode(env))];
             map(env, &[reason("no_such_element"), place[0], place[1], ("size", size.encode(env))])
         }
+        CallError::NotForPool => map(env, &[reason("not_for_pool")]),
         CallError::OtherEngine { ours, theirs } => {
             let engines = [("expected", ours.encode(env)), ("given", theirs.encode(env))];
             map(env, &[reason("other_engine"), engines[0], engines[1]])

@@ -111,7 +111,7 @@ fn reference(term: Term<'_>, heap: &HeapType, nullable: bool) -> Option<Value> {
     if nullable && term.decode::<Atom>().is_ok_and(|atom| atom == atoms::nil()) {
         return Some(Value::Null);
     }
-    if matches!(heap, HeapType::Extern) {
+    if matches!(heap, HeapType::Extern | HeapType::Any) {
         let host: HostRef = Arc::new(KeptTerm::new(term));
         return Some(Value::Extern(host));
     }

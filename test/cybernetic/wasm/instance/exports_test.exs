@@ -255,4 +255,24 @@ defmodule Cybernetic.WASM.Instance.ExportsTest do
       end
     end
   end
+
+  test "names are strings, and indices integers from 0" do
+    instance = Instance.new!(globals())
+
+    for name <- [:i32, nil, ~c"i32", 1],
+        access <- [
+          &Instance.get_global(instance, &1),
+          &Instance.set_global(instance, &1, 1),
+          &Instance.table_size(instance, &1),
+          &Instance.table_get(instance, &1, 0)
+        ] do
+      error = assert_raise ArgumentError, fn -> access.(name) end
+      assert error.message =~ "an export's name is a string, got: "
+    end
+
+    for index <- [-1, 1 <<< 64, 1.0, nil, "0"] do
+      error = assert_raise ArgumentError, fn -> Instance.table_get(instance, "table", index) end
+      assert error.message =~ "an index is an integer from 0"
+    end
+  end
 end

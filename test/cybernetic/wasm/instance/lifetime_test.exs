@@ -287,6 +287,33 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
       gone()
     end
 
+    test "of one call are gone after it, also where an instance was given that none of them imports from" do
+      {test, main} = {self(), consumer()}
+      imports = %{"lib" => provider()}
+
+      caller =
+        spawn_link(fn ->
+          unused = live()
+          imports = Map.merge(imports, %{"other" => unused, "more" => %{"f" => {unused, "next"}}})
+          for _ <- 1..5, do: {:ok, 7} = Executor.call(main, "run", [], imports: imports)
+          send(test, :called)
+          receive(do: (:stop -> Instance.close(unused)))
+        end)
+
+      assert_receive :called, 10_000
+      eventually(fn -> live_instances() == 1 end)
+      send(caller, :stop)
+      gone()
+    end
+
+    test "of one call leave the instance that they were linked to, and its other callers, as they were" do
+      lib = Instance.new!(provider())
+      for _ <- 1..5, do: Executor.call(consumer(), "run", [], imports: %{"lib" => lib})
+      assert Instance.call(lib, "f") == {:ok, 7}
+      Instance.close(lib)
+      gone()
+    end
+
     test "of one call whose caller is killed are gone" do
       spinning =
         load!(~S"""
@@ -358,7 +385,7 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
           (func (export "run") (result i32) (call $note) (call $f)))|})
 
       make = fn -> #{making} end
-      true = Task.await(Task.async(fn -> make.() && Runtime.stats().live_instances > 0 end))
+      Task.await(Task.async(fn -> make.() && :made end))
 
       Enum.reduce_while(1..1_000, nil, fn _, _ ->
         left = Runtime.stats().live_instances
@@ -383,10 +410,12 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
              """) == 0
     end
 
-    test "it has been given its own handle as an externref" do
+    # Held by the guest itself, its handle is never given up: closing is what ends it.
+    test "it has been given its own handle as an externref, if it is closed" do
       assert left_after("""
              instance = Instance.new!(lib)
              :ok = Instance.set_global(instance, "e", instance)
+             :ok = Instance.close(instance)
              """) == 0
     end
   end

@@ -151,8 +151,7 @@ defmodule Cybernetic.WASM.Instance.PoisonTest do
     end
 
     test "holds also where the guest trapped because it was refused memory" do
-      module =
-        load!(~S|(module (memory (export "memory") 1) (func (export "grow")
+      module = load!(~S|(module (memory (export "memory") 1) (func (export "grow")
           (if (i32.eq (memory.grow (i32.const 5)) (i32.const -1)) (then unreachable))))|)
 
       instance = Instance.new!(module, max_memory: 131_072, on_trap: :keep)
@@ -307,6 +306,56 @@ defmodule Cybernetic.WASM.Instance.PoisonTest do
       kill(holder)
       assert Task.await(resetting, 60_000) == :ok
       assert next(instance) == {:ok, 1}
+    end
+
+    # An instance whose reset stays in its start function's host function until it is told to go on.
+    defp slow_to_reset do
+      test = self()
+      first = :counters.new(1, [])
+
+      imports =
+        f(fn _ctx, n ->
+          :counters.add(first, 1, 1)
+
+          if :counters.get(first, 1) == 2 do
+            send(test, :resetting)
+            receive(do: (:go_on -> n))
+          end
+
+          n
+        end)
+
+      Instance.new!(stateful(), imports: imports)
+    end
+
+    test "has the instance as a call has it, and others wait for it" do
+      instance = slow_to_reset()
+      :ok = Instance.set_global(instance, "n", 99)
+      resetting = Task.async(fn -> Instance.reset(instance) end)
+      assert_receive :resetting, 5_000
+      assert reason(Instance.reset(instance)) == :busy
+      assert reason(Instance.close(instance)) == :busy
+      assert reason(Instance.get_global(instance, "n")) == :busy
+
+      waiting = in_line(fn -> Instance.call(instance, "push", [nil], wait: 60_000) end)
+
+      send(resetting.pid, :go_on)
+      assert Task.await(resetting) == :ok
+      assert Task.await(waiting) == {:ok, nil}
+      assert Instance.get_global(instance, "n") == {:ok, 10}
+      assert Instance.table_size(instance, "t") == {:ok, 2}
+    end
+
+    test "whose process is killed leaves the instance poisoned, and can be tried again" do
+      instance = slow_to_reset()
+      resetting = Task.async(fn -> Instance.reset(instance) end)
+      assert_receive :resetting, 5_000
+      waiting = in_line(fn -> Instance.get_global(instance, "n") end)
+      kill(resetting)
+      assert reason(Task.await(waiting)) in [:busy, :poisoned]
+      eventually(fn -> Instance.poisoned?(instance) end)
+      assert Instance.reset(instance) == :ok
+      assert Instance.get_global(instance, "n") == {:ok, 10}
     end
 
     test "of a large memory gives it back zeroed" do

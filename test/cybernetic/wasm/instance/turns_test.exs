@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
 
   import Cybernetic.WASM.{Eventually, Guests, Turns}
 
-  alias Cybernetic.WASM.{HostError, Instance, LimitError, Memory}
+  alias Cybernetic.WASM.{CallError, HostError, Instance, LimitError, Memory, TrapError}
 
   describe "a call while another runs" do
     test "is told at once that the instance is busy" do
@@ -200,5 +200,59 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
       if Instance.poisoned?(instance), do: :ok = Instance.reset(instance)
       assert {:ok, _} = next(instance)
     end
+  end
+
+  test "whatever many processes do to one instance at once, each is told what became of it" do
+    instance = live(snapshottable: true, fuel: 1_000_000)
+
+    operations = [
+      fn -> next(instance, wait: 300_000, timeout: 300_000) end,
+      fn -> next(instance) end,
+      fn -> next(instance, wait: 1) end,
+      fn -> Instance.call(instance, "run", [3]) end,
+      fn -> Instance.call(instance, "fail") end,
+      fn -> Instance.call(instance, "spin", [], wait: 5) end,
+      fn -> Instance.call(instance, "run", [1], imports: f(fn _, _ -> raise "no" end)) end,
+      fn -> Instance.reset(instance) end,
+      fn -> Instance.reset(instance, wait: 300_000, timeout: 300_000) end,
+      fn -> Memory.write(instance, 0, :rand.bytes(60_000)) end,
+      fn -> Memory.read(instance, 0, 65_536) end,
+      fn -> Memory.grow(instance, 1) end,
+      fn -> Instance.set_global(instance, "n", 5) end,
+      fn -> Instance.get_global(instance, "n") end,
+      fn -> Instance.snapshot(instance) end,
+      fn -> Instance.fork(instance) end
+    ]
+
+    workers =
+      for _ <- 1..40 do
+        Task.async(fn -> for _ <- 1..50, do: Enum.random(operations).() end)
+      end
+
+    # Some go in the middle of it.
+    {victims, workers} = Enum.split(workers, 10)
+
+    for {task, index} <- Enum.with_index(victims) do
+      Process.unlink(task.pid)
+      Process.send_after(self(), {:kill, task.pid}, index)
+    end
+
+    for _ <- victims do
+      receive do: ({:kill, pid} -> Process.exit(pid, :kill))
+    end
+
+    for outcome <- workers |> Task.await_many(300_000) |> List.flatten() do
+      case outcome do
+        :ok -> :ok
+        {:ok, _} -> :ok
+        {:error, %CallError{reason: reason}} -> assert reason in [:busy, :poisoned, :cannot_grow]
+        {:error, %TrapError{code: :unreachable}} -> :ok
+        {:error, %HostError{reason: %RuntimeError{message: "no"}}} -> :ok
+        {:error, %LimitError{limit: limit}} -> assert limit in [:fuel, :memory, :live_instances]
+      end
+    end
+
+    assert Instance.reset(instance, wait: 300_000) == :ok
+    assert next(instance, wait: 300_000) == {:ok, 1}
   end
 end
