@@ -29,5 +29,9 @@ defmodule Cybernetic.WASM.Eventually do
   end
 
   @doc "The messages in the caller's own mailbox."
-  def mailbox, do: self() |> Process.info(:messages) |> elem(1)
+  def mailbox do
+    # Looking does not fetch what has come since the last `receive`.
+    receive do: ({__MODULE__, :nothing} -> :ok), after: (0 -> :ok)
+    self() |> Process.info(:messages) |> elem(1)
+  end
 end
