@@ -42,15 +42,17 @@ defmodule Cybernetic.WASM.Error do
     struct(error, more)
   end
 
-  @doc "What a call gave, or an exception: what a host function raised is raised again, with its own stack."
+  @doc "What a call gave, or an exception."
   @spec unwrap!({:ok, value} | {:error, t}) :: value when value: term
   def unwrap!({:ok, value}), do: value
-  def unwrap!({:error, %HostError{kind: :trap} = error}), do: raise(error)
+  def unwrap!({:error, error}), do: raise!(error)
 
-  def unwrap!({:error, %HostError{} = error}),
-    do: :erlang.raise(error.kind, error.reason, error.stacktrace)
+  @doc "Raises the error; what a host function raised is raised again, with its own stack."
+  @spec raise!(t) :: no_return
+  def raise!(%HostError{kind: kind} = error) when kind != :trap,
+    do: :erlang.raise(kind, error.reason, error.stacktrace)
 
-  def unwrap!({:error, error}), do: raise(error)
+  def raise!(error), do: raise(error)
 
   @doc "A guest's name as a message may show it: a stranger chose it, and it may hold a terminal's control sequences."
   @spec visible(String.t()) :: String.t()

@@ -208,7 +208,7 @@ defmodule Cybernetic.WASM.Executor do
     case {Call.new(target, function, args, opts), own[:into]} do
       {{:ok, call}, nil} -> Output.stream(call, Keyword.get(own, :tagged, false))
       {{:ok, call}, pid} -> {:ok, Async.deliver(call, pid, Keyword.get(own, :credit, 16))}
-      {{:error, error}, nil} -> Stream.resource(fn -> error end, &raise/1, fn _ -> :ok end)
+      {{:error, error}, nil} -> Output.failed(error)
       {error, _pid} -> error
     end
   end

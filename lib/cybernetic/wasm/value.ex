@@ -151,6 +151,7 @@ defmodule Cybernetic.WASM.Value do
   defp constant(:f32, {high, _}), do: <<0::16, high::little-16>>
   defp constant(:f64, {_, high}), do: <<0::48, high::little-16>>
 
+  @spec refuse(memory_type, term) :: no_return
   defp refuse(type, value) do
     raise ArgumentError,
           "#{inspect(type)} does not hold #{inspect(value, limit: 5, printable_limit: 80)}"

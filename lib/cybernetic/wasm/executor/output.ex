@@ -12,8 +12,12 @@ defmodule Cybernetic.WASM.Executor.Output do
   def stream(%Call{} = call, tagged),
     do: Stream.resource(fn -> {:begin, call} end, &next(&1, tagged), &halt/1)
 
+  @doc "The stream of a call that cannot begin."
+  @spec failed(Error.t()) :: Enumerable.t()
+  def failed(error), do: Stream.resource(fn -> {:failed, error} end, &next(&1, false), &halt/1)
+
   defp next(:ended, _tagged), do: {:halt, :ended}
-  defp next({:failed, error}, _tagged), do: Error.unwrap!({:error, error})
+  defp next({:failed, error}, _tagged), do: Error.raise!(error)
 
   defp next(state, tagged) do
     case advance(state) do
