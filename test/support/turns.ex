@@ -25,8 +25,9 @@ defmodule Cybernetic.WASM.Turns do
     """)
   end
 
-  @doc "An instance of it, whose `env.f` gives its argument back."
-  def live(opts \\ []), do: Instance.new!(counter(), [imports: echo()] ++ opts)
+  @doc "An instance of it, whose `env.f` gives its argument back. Its calls may stand in line for as long as a test takes."
+  def live(opts \\ []),
+    do: Instance.new!(counter(), [imports: echo(), timeout: 300_000] ++ opts)
 
   def echo, do: f(fn _ctx, n -> n end)
 

@@ -175,7 +175,9 @@ defmodule Cybernetic.WASM.Instance do
     # A module that is only linked need not import all that host modules declare.
     imports = Linker.lenient(plan.given)
     make = &Plan.checked(&1, Map.put(opts, :imports, imports))
-    with {:ok, instance, _used} <- Linker.link(module, plan, store, make), do: {:ok, instance}
+
+    with {:ok, instance, _used} <- Linker.Guest.link(module, plan, store, make),
+         do: {:ok, instance}
   end
 
   defp on_trap(instance, :poison), do: instance

@@ -68,7 +68,7 @@ defmodule Cybernetic.WASM.Execution.Call do
     # What cancels the call cancels the making of the modules before it, whose start functions may run for ever.
     make = &with {:ok, made} <- Plan.checked(&1, opts), do: {:ok, Plan.cancelled_with(made, plan)}
 
-    with {:ok, instance, used} <- Linker.link(module, plan, nil, make) do
+    with {:ok, instance, used} <- Linker.Guest.link(module, plan, nil, make) do
       %{member: member, plan: %{hosts: hosts}} = instance
       plan = Plan.spend(%{plan | member: member, hosts: hosts, engine: nil}, used)
       {:ok, Instance.target(instance), plan, used}
