@@ -256,7 +256,7 @@ defmodule Cybernetic.WASM.Security.HostFunctionsTest do
       assert Instance.call(instance, "run", [5]) == {:ok, 5}
 
       stuck = fn _ctx, _n ->
-        Instance.call(Process.get(:instance), "burn", [1], wait: 600_000)
+        Instance.call(Process.get(:instance), "burn", [1], wait: 600_000, timeout: 100)
       end
 
       assert {:error, %error{}} =

@@ -45,8 +45,8 @@ defmodule Cybernetic.WASM.Instance do
   ## Options of a call
 
   Limits only narrow those of the instance, for this call. `:imports` replaces some of its host functions, `:data` and
-  `:scheduling` what it was made with, for this call. `:wait` is how many milliseconds the call may stand in line. What an
-  engine fixes, such as `:max_stack`, cannot be changed.
+  `:scheduling` what it was made with, for this call. `:wait` is how many milliseconds the call may stand in line;
+  they count against its `:timeout`. What an engine fixes, such as `:max_stack`, cannot be changed.
 
   ## Linking
 
@@ -92,6 +92,8 @@ defmodule Cybernetic.WASM.Instance do
       {:ok, _} = Instance.call(instance, "learn", [data])
       {:ok, wasm} = Instance.snapshot(instance)
       {:ok, learned} = Runtime.load_module({:bytes, wasm})
+
+  A snapshot is about as large as the memory that is not zero: beyond `:max_module_size` a load has to be allowed it.
 
   Globals and memories are captured. What cannot be is refused by name when the instance is made, with a
   `Cybernetic.WASM.CallError` of the reason `:no_snapshot`: a module that changes tables, drops segments, has mutable

@@ -128,7 +128,28 @@ defmodule Cybernetic.WASM.Linker do
       bound.functions |> Tuple.to_list() |> Enum.map(&if(host?(&1), do: &1)) |> List.to_tuple()
 
     bound = %{bound | functions: functions, sources: sources}
-    check(bound, [], module, given)
+
+    # What is missing is left to the core, which knows of wrong types as well, unless it is not asked.
+    case extra(module, given) do
+      [] -> {:ok, bound}
+      extra -> {:error, %LinkError{problems: extra ++ problems(module, sources, given)}}
+    end
+  end
+
+  @doc "The imports that nothing is given for, with their reasons."
+  @spec problems(Module.t(), [source], given) :: [LinkError.problem()]
+  def problems(module, sources, given) do
+    wanted = Map.new(module.unlinkable, &{{&1.module, &1.name}, &1.wanted})
+    signatures = Map.new(module.imports, &{{elem(&1, 0), elem(&1, 1)}, elem(&1, 4)})
+
+    problems =
+      for {import, {:nothing, reason}} <- Enum.zip(Module.imports(module), sources) do
+        key = {import.module, import.name}
+        wanted = wanted[key] || signatures[key]
+        told(%{module: import.module, name: import.name, wanted: wanted, reason: reason}, given)
+      end
+
+    Enum.uniq(problems)
   end
 
   defp host?({function, _results, _kind}) when is_function(function), do: true

@@ -934,6 +934,22 @@ defmodule Cybernetic.WASM.LinkerTest do
                Executor.call(module, "g", [], [max_host_calls: 3] ++ opts)
     end
 
+    test "are one set: one that joins a store does not widen what the store was given" do
+      one = Instance.new!(member(1), imports: echo(), max_memory: 200_000)
+      two = Instance.new!(member(2), imports: echo(), store: one, max_memory: 10_000_000)
+
+      assert {:error, %LimitError{limit: :memory, allowed: 200_000}} = Memory.grow(two, 2)
+      assert Memory.grow(two, 1) == {:ok, 1}
+      assert {:error, %LimitError{limit: :memory}} = Memory.grow(one, 1)
+
+      # Nor is there ever one that the others cannot be made anew with.
+      assert Instance.reset(one) == :ok
+      assert Instance.reset(two) == :ok
+
+      assert {:error, %LimitError{limit: :memory, allowed: 200_000}} =
+               Instance.new(load!("(module (memory 10))"), store: one, max_memory: 10_000_000)
+    end
+
     test "given to a call narrow those of its instance" do
       {one, other} = pair()
 

@@ -69,8 +69,9 @@ defmodule Cybernetic.WASM.Execution.Call do
     make = &with {:ok, made} <- Plan.checked(&1, opts), do: {:ok, Plan.cancelled_with(made, plan)}
 
     with {:ok, instance, used} <- Linker.Guest.link(module, plan, nil, make) do
-      %{member: member, plan: %{hosts: hosts}} = instance
-      plan = Plan.spend(%{plan | member: member, hosts: hosts, engine: nil}, used)
+      %{member: member, plan: %{hosts: hosts, limits: limits}} = instance
+      plan = Plan.within(%{plan | member: member, hosts: hosts, engine: nil}, limits)
+      plan = Plan.spend(plan, used)
       {:ok, Instance.target(instance), plan, used}
     end
   end

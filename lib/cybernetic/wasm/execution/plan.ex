@@ -151,6 +151,10 @@ defmodule Cybernetic.WASM.Execution.Plan do
   defp put_native(plan, index, value),
     do: %{plan | native: put_elem(plan.native, index, value)}
 
+  @doc "The same within these limits as well."
+  @spec within(t, Limits.t()) :: t
+  def within(plan, limits), do: pack(%{plan | limits: Limits.narrow(plan.limits, limits)})
+
   @doc "What is left of the limits after parts of the call that used this much."
   @spec spend(t, [tuple]) :: t
   def spend(plan, []), do: plan

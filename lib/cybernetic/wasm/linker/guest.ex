@@ -15,8 +15,15 @@ defmodule Cybernetic.WASM.Linker.Guest do
           {:ok, Instance.t(), [tuple]} | error
         when error: {:error, Error.t()}
   def link(%Module{} = module, %Plan{} = plan, store, make) do
-    {guest, plans} = if store, do: {store.ref, %{}}, else: store_of(plan, make, %{})
-    make = fn module -> Map.get_lazy(plans, module.ref, fn -> make.(module) end) end
+    {store, plans} = if store, do: {store, %{}}, else: store_of(plan, make, %{})
+    {guest, within} = {store && store.ref, &within(&1, store)}
+    plan = within.(plan)
+
+    make = fn module ->
+      with {:ok, plan} <- Map.get_lazy(plans, module.ref, fn -> make.(module) end),
+           do: {:ok, within.(plan)}
+    end
+
     hosts = if store, do: store.plan.hosts, else: []
     state = %{guest: guest, own: nil, made: %{}, open: [module.ref], make: make}
     state = Map.merge(state, %{used: [], hosts: hosts})
@@ -32,14 +39,18 @@ defmodule Cybernetic.WASM.Linker.Guest do
     end
   end
 
-  # The guest of an instance that any of the modules imports from: all of them have to join it, also those that come before.
+  # A store has one set of limits: whoever joins it later does not widen them.
+  defp within(plan, nil), do: plan
+  defp within(plan, %Instance{plan: %{limits: limits}}), do: Plan.within(plan, limits)
+
+  # An instance that any of the modules imports from: all of them have to join it, also those that come before.
   # With it the plans of the modules that were looked at.
   defp store_of(%Plan{sources: nil}, _make, plans), do: {nil, plans}
 
   defp store_of(plan, make, plans) do
     Enum.reduce_while(plan.sources, {nil, plans}, fn
-      {:export, %Instance{ref: guest}, _name}, {nil, plans} ->
-        {:halt, {guest, plans}}
+      {:export, %Instance{} = instance, _name}, {nil, plans} ->
+        {:halt, {instance, plans}}
 
       {:export, %Module{} = module, _name}, {nil, plans} when not is_map_key(plans, module.ref) ->
         made = make.(module)
@@ -125,7 +136,7 @@ defmodule Cybernetic.WASM.Linker.Guest do
   # The first of a guest: it can only import functions of the host.
   defp instantiate(module, plan, step_plan, %{guest: nil}) do
     if Enum.any?(plan.sources || [], &match?({:nothing, _}, &1)) do
-      {:error, problems(module, plan)}
+      {:error, %LinkError{problems: Linker.problems(module, plan.sources, plan.given)}}
     else
       with {:ok, instance, usage} <- Instance.make(module, step_plan, false),
            do: {:ok, %{instance | plan: Plan.settle(%{plan | hosts: instance.plan.hosts})}, usage}
@@ -149,19 +160,5 @@ defmodule Cybernetic.WASM.Linker.Guest do
       error ->
         error
     end
-  end
-
-  defp problems(module, plan) do
-    wanted = Map.new(module.unlinkable, &{{&1.module, &1.name}, &1.wanted})
-    signatures = Map.new(module.imports, &{{elem(&1, 0), elem(&1, 1)}, elem(&1, 4)})
-
-    problems =
-      for {import, {:nothing, reason}} <- Enum.zip(Module.imports(module), plan.sources) do
-        key = {import.module, import.name}
-        wanted = wanted[key] || signatures[key]
-        %{module: import.module, name: import.name, wanted: wanted, reason: reason}
-      end
-
-    %LinkError{problems: problems |> Enum.uniq() |> Enum.map(&Linker.told(&1, plan.given))}
   end
 end

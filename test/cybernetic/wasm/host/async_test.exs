@@ -219,7 +219,7 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
         task
       end
 
-      for _ <- 1..10 do
+      for _ <- 1..3 do
         assert Executor.call(module, "run", [1], imports: async(function), timeout: 60_000) ==
                  {:ok, 7}
       end

@@ -491,4 +491,21 @@ defmodule Cybernetic.WASM.Host.DeclarationsTest do
     assert {:ok, %Run{output: "seen"}} = Executor.run(calling(), "run", [1], imports: module)
     assert is_function(&Host.emit/2)
   end
+
+  test "an extra one is named beside a memory and a function that are missing" do
+    module =
+      load!(~S"""
+      (module
+        (import "env" "memory" (memory 1))
+        (import "env" "gone" (func))
+        (import "env" "add" (func (param i64) (result i32)))
+        (func (export "run")))
+      """)
+
+    problems = problems(module, Env)
+    assert problems[{"env", "memory"}] =~ "missing"
+    assert problems[{"env", "gone"}] =~ "missing"
+    assert problems[{"env", "add"}] =~ "declares it as (func (param i32 i32) (result i32))"
+    assert problems[{"env", "none"}] =~ "the module does not import it"
+  end
 end
