@@ -96,9 +96,9 @@ defmodule Cybernetic.WASM.Executor do
       iex> Cybernetic.WASM.Executor.await(call)
       {:ok, 84}
 
-  Host functions run in that process, with the caller among its `$callers`. The deadline is enforced from outside: a host
-  function that does not return in time is killed, and the call fails with the limit. The process is linked to the caller, as with
-  `Task.async/1`; a call that fails is a result, no crash.
+  Host functions run in that process, with the caller among its `$callers`. The deadline is enforced from outside: a
+  host function that does not return in time is killed, and the call fails with the limit. The process is linked to the
+  caller, as with `Task.async/1`; a call that fails is a result, no crash.
 
   Options: those of `call/4`, and `:run` - `true`: the result is a `Cybernetic.WASM.Run`.
   """
@@ -123,8 +123,8 @@ defmodule Cybernetic.WASM.Executor do
   end
 
   @doc """
-  Waits for the call's result, as `Task.await/2` does, in the process that started it. Default: for as long as it takes, which
-  the call's own deadline bounds. A call whose process was killed gives a `Cybernetic.WASM.HostError`.
+  Waits for the call's result, as `Task.await/2` does, in the process that started it. Default: for as long as it takes,
+  which the call's own deadline bounds. A call whose process was killed gives a `Cybernetic.WASM.HostError`.
   """
   @spec await(Async.t(), timeout) :: {:ok, Value.result() | Run.t()} | {:error, Error.t()}
   def await(async, timeout \\ :infinity), do: Async.await(async, timeout)
@@ -135,9 +135,9 @@ defmodule Cybernetic.WASM.Executor do
   def yield(async, timeout \\ 5_000), do: Async.yield(async, timeout)
 
   @doc """
-  Ends the call. The guest is unwound at the end of its slice, in the middle of whatever it does; host functions that are open below
-  it are left as by a `throw`, so that their `after` clauses run. What has not ended after `grace:` milliseconds, default 1,000, such as a host function
-  that blocks, is killed.
+  Ends the call. The guest is unwound at the end of its slice, in the middle of whatever it does; host functions that
+  are open below it are left as by a `throw`, so that their `after` clauses run. What has not ended after `grace:`
+  milliseconds, default 1,000, such as a host function that blocks, is killed.
 
   In the process that started the call this gives its result, and there is nothing to await any more:
   `{:error, %Cybernetic.WASM.CancelledError{}}` with the `reason`, or what it came to if it was faster. Elsewhere, and where the
@@ -153,16 +153,16 @@ defmodule Cybernetic.WASM.Executor do
   end
 
   @doc """
-  Calls `function` once for each element of `enumerable`, which is a list of arguments, in processes of their own, and gives the stream of
-  their results.
+  Calls `function` once for each element of `enumerable`, which is a list of arguments, in processes of their own, and
+  gives the stream of their results.
 
       iex> module = Cybernetic.WASM.Runtime.load_module!("priv/wasm/compute.wasm")
       iex> module |> Cybernetic.WASM.Executor.async_stream("process", [[1], [2], [:no]]) |> Enum.map(&elem(&1, 0))
       [:ok, :ok, :error]
 
-  Options: those of `call/4`, and as with `Task.async_stream/3` `:max_concurrency` (default: the number of schedulers) and `:ordered`
-  (default: `true`). `:timeout` is each call's own, enforced from outside as with `async/4`; a call that fails is
-  an element like any other. An element that is no list raises `ArgumentError`.
+  Options: those of `call/4`, and as with `Task.async_stream/3` `:max_concurrency` (default: the number of schedulers)
+  and `:ordered` (default: `true`). `:timeout` is each call's own, enforced from outside as with `async/4`; a call that
+  fails is an element like any other. An element that is no list raises `ArgumentError`.
   """
   @spec async_stream(Module.t(), String.t(), Enumerable.t(), keyword) :: Enumerable.t()
   def async_stream(module, function, enumerable, opts \\ []) do
@@ -184,10 +184,10 @@ defmodule Cybernetic.WASM.Executor do
       iex> module |> Cybernetic.WASM.Executor.stream("count", [], imports: %{"env" => %{"put" => put}}) |> Enum.take(3)
       ["0", "1", "2"]
 
-  The process that reads the stream drives the guest, which advances only when more is wanted: this one would go on for ever. After each
-  host function that has put something out, the guest stays suspended until the next element is asked for. Reading less than all of it
-  unwinds the guest; an error raises, after the output before it. The time between two elements counts against the
-  call's deadline.
+  The process that reads the stream drives the guest, which advances only when more is wanted: this one would go on for
+  ever. After each host function that has put something out, the guest stays suspended until the next element is asked
+  for. Reading less than all of it unwinds the guest; an error raises, after the output before it. The time between two
+  elements counts against the call's deadline.
 
   Options: those of `call/4`, and
 

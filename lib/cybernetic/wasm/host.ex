@@ -246,7 +246,10 @@ defmodule Cybernetic.WASM.Host do
     with {:ok, :ok} <- Execution.command(ctx, {:set_global, name, value}), do: :ok
   end
 
-  @doc "Calls an export of the guest while it is suspended in this host call, within what the call has left of its limits, at most 200 host calls deep."
+  @doc """
+  Calls an export of the guest while it is suspended in this host call, within what the call has left of its limits, at most
+  200 host calls deep.
+  """
   @spec call(ctx, String.t(), [Value.t()]) :: {:ok, Value.result()} | {:error, Error.t()}
   def call(ctx, function, args \\ [])
 
@@ -261,7 +264,10 @@ defmodule Cybernetic.WASM.Host do
             inspect({function, args}, limit: 5, printable_limit: 80)
   end
 
-  @doc "Puts out bytes: an element of `Cybernetic.WASM.Executor.stream/4`, or a part of the finished `Cybernetic.WASM.Run`'s `output`. Past `max_output` the guest is stopped."
+  @doc """
+  Puts out bytes: an element of `Cybernetic.WASM.Executor.stream/4`, or a part of the finished `Cybernetic.WASM.Run`'s `output`.
+  Past `max_output` the guest is stopped.
+  """
   @spec emit(ctx, iodata) :: :ok
   def emit(ctx, bytes), do: Execution.emit(ctx, IO.iodata_to_binary(bytes))
 

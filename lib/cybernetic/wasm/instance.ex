@@ -23,11 +23,12 @@ defmodule Cybernetic.WASM.Instance do
       {:ok, 1}
 
   The handle is a value that any process of the node may use; the guest is gone when nobody holds it any more, or with
-  `close/1`. Each call is driven by the process that makes it, as with `Cybernetic.WASM.Executor`, and no process stands in
-  between. One call runs at a time: a second caller is told that the instance is `:busy`, or waits in line with `wait:`.
+  `close/1`. Each call is driven by the process that makes it, as with `Cybernetic.WASM.Executor`, and no process stands
+  in between. One call runs at a time: a second caller is told that the instance is `:busy`, or waits in line with
+  `wait:`.
 
-  After a call that trapped, met a limit, was cancelled, or whose caller was killed, the guest was cut off in the middle of
-  something: the instance is poisoned, and only `reset/2` makes it usable again.
+  After a call that trapped, met a limit, was cancelled, or whose caller was killed, the guest was cut off in the middle
+  of something: the instance is poisoned, and only `reset/2` makes it usable again.
 
   Memory is read and written with `Cybernetic.WASM.Memory`.
 
@@ -61,8 +62,8 @@ defmodule Cybernetic.WASM.Instance do
         }
       }
 
-  An instance keeps those that it was linked with, and their host functions. The other way round, host functions of its own
-  that the others call, through a table say, are there as long as its handle is held.
+  An instance keeps those that it was linked with, and their host functions. The other way round, host functions of its
+  own that the others call, through a table say, are there as long as its handle is held.
 
   Linked instances live in one store: they have one set of limits, one call runs at a time in all of them, and one that is
   poisoned poisons the others. `reset/2` makes all of them anew. A link whose types do not fit fails with a
@@ -70,9 +71,9 @@ defmodule Cybernetic.WASM.Instance do
 
   ## A shared, named instance
 
-  `start_link/1` puts a process beside an instance, for those who want it named and supervised. Callers still drive the guest
-  themselves: the process only says whose turn it is, first come, first served. One that dies or runs out of time frees the
-  instance, which is made anew.
+  `start_link/1` puts a process beside an instance, for those who want it named and supervised. Callers still drive the
+  guest themselves: the process only says whose turn it is, first come, first served. One that dies or runs out of time
+  frees the instance, which is made anew.
 
       children = [
         {Cybernetic.WASM.Instance, name: MyApp.Counter, module: module}
@@ -85,8 +86,8 @@ defmodule Cybernetic.WASM.Instance do
 
   ## Snapshots
 
-  A snapshot is a module in the binary format: its initial state is what the instance's was. Loading it, here or on another
-  node, is the restore.
+  A snapshot is a module in the binary format: its initial state is what the instance's was. Loading it, here or on
+  another node, is the restore.
 
       {:ok, instance} = Instance.new(module, snapshottable: true)
       {:ok, _} = Instance.call(instance, "learn", [data])
@@ -290,8 +291,8 @@ defmodule Cybernetic.WASM.Instance do
   def target(%__MODULE__{ref: ref, member: member}), do: {:live, ref, member}
 
   @doc """
-  Brings the guest back to its module's initial state, poisoned or not, for about what a fresh instance costs. The start function runs
-  again, within the limits of the instance, which `opts` may narrow; `wait:` as with a call.
+  Brings the guest back to its module's initial state, poisoned or not, for about what a fresh instance costs. The start
+  function runs again, within the limits of the instance, which `opts` may narrow; `wait:` as with a call.
   """
   @spec reset(target, keyword) :: :ok | {:error, Error.t()}
   def reset(target, opts \\ [])
@@ -317,8 +318,8 @@ defmodule Cybernetic.WASM.Instance do
   def poisoned?(server), do: server |> Server.peek() |> poisoned?()
 
   @doc """
-  Ends the guest now, rather than when nobody holds its handle any more. Later calls fail with the reason `:closed`; while a
-  call runs, this fails with `:busy`. A second time it does nothing. A server is stopped.
+  Ends the guest now, rather than when nobody holds its handle any more. Later calls fail with the reason `:closed`;
+  while a call runs, this fails with `:busy`. A second time it does nothing. A server is stopped.
   """
   @spec close(target) :: :ok | {:error, Error.t()}
   def close(%__MODULE__{ref: ref}) do
@@ -395,8 +396,8 @@ defmodule Cybernetic.WASM.Instance do
   # Snapshots
 
   @doc """
-  The instance's state as a module in the binary format, for `Cybernetic.WASM.Runtime.load_module/2`. The instance goes on as
-  before. `wait:` and `timeout:` as with a call.
+  The instance's state as a module in the binary format, for `Cybernetic.WASM.Runtime.load_module/2`. The instance goes
+  on as before. `wait:` and `timeout:` as with a call.
   """
   @spec snapshot(target, keyword) :: {:ok, binary} | {:error, Error.t()}
   def snapshot(target, opts \\ [])
@@ -417,8 +418,8 @@ defmodule Cybernetic.WASM.Instance do
   @doc """
   Another instance in the state that this one is in, apart from it from now on, with the same options.
 
-  The first fork after a change takes a snapshot and compiles it; further ones cost about what a fresh instance costs, since the memory is
-  shared until it is written to.
+  The first fork after a change takes a snapshot and compiles it; further ones cost about what a fresh instance costs,
+  since the memory is shared until it is written to.
   """
   @spec fork(target, keyword) :: {:ok, t} | {:error, Error.t()}
   def fork(target, opts \\ [])

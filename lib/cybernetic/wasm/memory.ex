@@ -3,7 +3,8 @@ defmodule Cybernetic.WASM.Memory do
   A guest's linear memory, of a live instance between its calls, or of the guest that is suspended in a host call.
 
   Every function takes a `Cybernetic.WASM.Instance`, the pid or name of an instance's server, or the context of a host
-  function, and an offset in bytes. A pointer that the guest gave as a negative `i32` is taken for the unsigned one that it is.
+  function, and an offset in bytes. A pointer that the guest gave as a negative `i32` is taken for the unsigned one that
+  it is.
 
       iex> {:ok, module} = Cybernetic.WASM.Runtime.load_module({:bytes, ~S|(module (memory (export "memory") 1 2))|})
       iex> {:ok, instance} = Cybernetic.WASM.Instance.new(module)
@@ -26,9 +27,9 @@ defmodule Cybernetic.WASM.Memory do
 
   ## Errors
 
-  `Cybernetic.WASM.CallError` with the reasons `:out_of_bounds`, `:no_memory`, `:busy` (the instance is on a call: its own
-  host functions use their context instead), `:poisoned`, `:closed`, `:cannot_grow`, `:unterminated`; growing beyond a limit is
-  a `Cybernetic.WASM.LimitError`.
+  `Cybernetic.WASM.CallError` with the reasons `:out_of_bounds`, `:no_memory`, `:busy` (the instance is on a call: its
+  own host functions use their context instead), `:poisoned`, `:closed`, `:cannot_grow`, `:unterminated`; growing beyond
+  a limit is a `Cybernetic.WASM.LimitError`.
   """
 
   alias Cybernetic.WASM.{CallError, Error, Instance, Value}
@@ -45,8 +46,8 @@ defmodule Cybernetic.WASM.Memory do
   def size(target, opts \\ []), do: access(target, {:size, memory(opts)})
 
   @doc """
-  Grows the memory by `pages` (of 64 KiB, where the module says nothing else), and gives the size before, in pages. It counts
-  against the guest's `max_memory`.
+  Grows the memory by `pages` (of 64 KiB, where the module says nothing else), and gives the size before, in pages. It
+  counts against the guest's `max_memory`.
   """
   @spec grow(target, non_neg_integer, keyword) :: {:ok, non_neg_integer} | {:error, Error.t()}
   def grow(target, pages, opts \\ []),
@@ -104,8 +105,8 @@ defmodule Cybernetic.WASM.Memory do
   @doc """
   Reads the bytes up to the first zero byte, which is not among them.
 
-  `max:` is how many bytes are looked at, the zero byte among them, default 65,536: a string that none ends within so many, or
-  within the memory, is an error with the reason `:unterminated`.
+  `max:` is how many bytes are looked at, the zero byte among them, default 65,536: a string that none ends within so
+  many, or within the memory, is an error with the reason `:unterminated`.
   """
   @spec read_cstring(target, integer, keyword) :: {:ok, binary} | {:error, Error.t()}
   def read_cstring(target, offset, opts \\ []) do
@@ -144,8 +145,8 @@ defmodule Cybernetic.WASM.Memory do
   end
 
   @doc """
-  A lazy stream of `length` bytes from `offset` in binaries of `chunk:` bytes, default 65,536. Each is read when it is asked
-  for, and sees what the guest has written by then; one that cannot be read raises its error.
+  A lazy stream of `length` bytes from `offset` in binaries of `chunk:` bytes, default 65,536. Each is read when it is
+  asked for, and sees what the guest has written by then; one that cannot be read raises its error.
   """
   @spec slice(target, integer, non_neg_integer, keyword) :: Enumerable.t()
   def slice(target, offset, length, opts \\ []) do

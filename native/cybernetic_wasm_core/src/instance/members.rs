@@ -117,8 +117,9 @@ impl Instance {
         instance.map(Some).ok_or(CallError::NoSuchMember(member.0))
     }
 
-    /// The engine that a module must be compiled for to join, which was asked for with another. Where guests live and how deep they may recurse is the
-    /// guest's affair; what its code may do and how it is metered was fixed when each module was loaded.
+    /// The engine that a module must be compiled for to join, which was asked for with another. Where guests live and how
+    /// deep they may recurse is the guest's affair; what its code may do and how it is metered was fixed when each module
+    /// was loaded.
     pub(crate) fn engine_for(&self, theirs: EngineConfig) -> Result<EngineConfig, CallError> {
         let ours = *self.module.engine().config();
         let adapted = EngineConfig { max_stack: ours.max_stack, allocation: ours.allocation, ..theirs };
