@@ -390,9 +390,11 @@ defmodule Cybernetic.WASM.Execution do
   # Copying this much takes some 0.1 ms.
   @large 262_144
 
-  defp large?({:read, _memory, _offset, length}), do: length > @large
-  defp large?({:write, _memory, _offset, bytes}), do: byte_size(bytes) > @large
-  defp large?(_command), do: false
+  @doc "Whether an access copies more than belongs on a normal scheduler."
+  @spec large?(term) :: boolean
+  def large?({:read, _memory, _offset, length}), do: length > @large
+  def large?({:write, _memory, _offset, bytes}), do: byte_size(bytes) > @large
+  def large?(_command), do: false
 
   @doc "Takes output of the guest; past the limit the host function is left and the guest stopped."
   @spec emit(Context.t(), binary) :: :ok

@@ -175,11 +175,7 @@ defmodule Cybernetic.WASM.Instance do
   end
 
   defp new(module, plan, {store, false, opts}) do
-    # A module that is only linked need not import all that host modules declare.
-    imports = Linker.lenient(plan.given)
-    make = &Plan.checked(&1, Map.put(opts, :imports, imports))
-
-    with {:ok, instance, _used} <- Linker.Guest.link(module, plan, store, make),
+    with {:ok, instance, _used} <- Linker.Guest.link(module, plan, store, opts),
          do: {:ok, instance}
   end
 
@@ -361,19 +357,16 @@ defmodule Cybernetic.WASM.Instance do
           "an export's name is a string, got: #{inspect(other, limit: 5, printable_limit: 80)}"
   end
 
-  # Copying this much takes some 0.1 ms: more belongs on a dirty scheduler.
-  @large 262_144
-
   @doc false
   @spec access(target, tuple) :: {:ok, term} | {:error, Error.t()}
-  def access(%__MODULE__{ref: ref, member: member}, {:read, memory, offset, length}) do
-    if length > @large,
+  def access(%__MODULE__{ref: ref, member: member}, {:read, memory, offset, length} = read) do
+    if Execution.large?(read),
       do: answer(Native.instance_read_dirty(ref, member, memory, offset, length)),
       else: answer(Native.instance_read(ref, member, memory, offset, length))
   end
 
-  def access(%__MODULE__{ref: ref, member: member}, {:write, memory, offset, bytes}) do
-    if byte_size(bytes) > @large,
+  def access(%__MODULE__{ref: ref, member: member}, {:write, memory, offset, bytes} = write) do
+    if Execution.large?(write),
       do: answer(Native.instance_write_dirty(ref, member, memory, offset, bytes)),
       else: answer(Native.instance_write(ref, member, memory, offset, bytes))
   end

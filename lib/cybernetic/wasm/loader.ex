@@ -106,7 +106,7 @@ defmodule Cybernetic.WASM.Loader do
 
   # Most calls bring no options: theirs is made once. The configuration does not change once it is read.
   defp plan(%Module{imports: [], unlinkable: []} = module) do
-    {:ok, plan} = Plan.new(module, [])
+    {:ok, plan} = Plan.checked(module, %{})
     %{module | plan: Plan.keep(plan)}
   end
 

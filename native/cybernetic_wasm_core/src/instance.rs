@@ -24,7 +24,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
-use wasmtime::Memory;
+use wasmtime::{Extern, Memory};
 
 /// A store with its first instance.
 pub(crate) struct Live {
@@ -135,11 +135,15 @@ impl Instance {
         let module = self.member(member)?;
         let name = memory_name(name, &module);
         self.idle(|live| {
-            let instance = self.handle(member)?.unwrap_or(live.instance);
-            let found = instance.get_export(&mut live.store, name).filter(|_| !module.hides(name));
-            let memory = memory(found, name)?;
-            work(memory, live)
+            let found = self.export(live, member, name)?.filter(|_| !module.hides(name));
+            work(memory(found, name)?, live)
         })
+    }
+
+    /// What `member` of the guest exports as `name`.
+    pub(crate) fn export(&self, live: &mut Live, member: MemberId, name: &str) -> Result<Option<Extern>, CallError> {
+        let instance = self.handle(member)?.unwrap_or(live.instance);
+        Ok(instance.get_export(&mut live.store, name))
     }
 
     /// An access to an idle guest that needs no time of the guest's own; `None` where it might: see
@@ -156,8 +160,7 @@ impl Instance {
         }
         let answer = self.member(member).map_err(Error::from).and_then(|module| {
             self.idle(|live| {
-                let instance = self.handle(member)?.unwrap_or(live.instance);
-                let found = instance.get_export(&mut live.store, access.export(&module));
+                let found = self.export(live, member, access.export(&module))?;
                 let work = pin!(access.carry_out(&module, found, &mut live.store));
                 match work.poll(&mut Context::from_waker(Waker::noop())) {
                     Poll::Ready(answer) => answer,

@@ -63,12 +63,7 @@ defmodule Cybernetic.WASM.Execution.Call do
     do: {:ok, {:fresh, module.ref}, plan, []}
 
   def open(%__MODULE__{target: module, plan: plan, opts: opts}) do
-    opts = Map.put(opts, :imports, Linker.lenient(plan.given))
-
-    # What cancels the call cancels the making of the modules before it, whose start functions may run for ever.
-    make = &with {:ok, made} <- Plan.checked(&1, opts), do: {:ok, Plan.cancelled_with(made, plan)}
-
-    with {:ok, instance, used} <- Linker.Guest.link(module, plan, nil, make) do
+    with {:ok, instance, used} <- Linker.Guest.link(module, plan, nil, opts) do
       %{member: member, plan: %{hosts: hosts, limits: limits}} = instance
       plan = Plan.within(%{plan | member: member, hosts: hosts, engine: nil}, limits)
       plan = Plan.spend(plan, used)

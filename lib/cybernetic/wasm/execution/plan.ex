@@ -52,12 +52,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
   @spec options() :: [atom]
   def options, do: @options
 
-  @doc "The plan of a call on `module` with these options."
-  @spec new(Module.t(), keyword) :: {:ok, t} | {:error, LinkError.t()}
-  def new(%{plan: %__MODULE__{} = plan}, []), do: {:ok, plan}
-  def new(module, opts), do: checked(module, Options.check!(opts, @options, "call option"))
-
-  @doc "The same of options that have been checked."
+  @doc "The plan of a call on `module` with these options, which have been checked."
   @spec checked(Module.t(), map) :: {:ok, t} | {:error, LinkError.t()}
   def checked(%{plan: %__MODULE__{} = plan}, opts) when opts == %{}, do: {:ok, plan}
 

@@ -8,13 +8,17 @@ defmodule Cybernetic.WASM.Linker.Guest do
 
   @doc """
   Makes an instance of `module` beside the instances that it imports from, and of the modules that it imports from,
-  which come first. `make` gives the plan of such a module, `store` the instance whose store all of them are to share. All
-  of it has the limits of `plan` together; what it used is told.
+  which come first and have the same options, `opts`, that `plan` was made of. `store` is the instance whose store all of
+  them are to share. All of it has the limits of `plan` together; what it used is told.
   """
-  @spec link(Module.t(), Plan.t(), Instance.t() | nil, (Module.t() -> {:ok, Plan.t()} | error)) ::
-          {:ok, Instance.t(), [tuple]} | error
-        when error: {:error, Error.t()}
-  def link(%Module{} = module, %Plan{} = plan, store, make) do
+  @spec link(Module.t(), Plan.t(), Instance.t() | nil, map) ::
+          {:ok, Instance.t(), [tuple]} | {:error, Error.t()}
+  def link(%Module{} = module, %Plan{} = plan, store, opts) do
+    # A module that is only linked need not import all that host modules declare. What cancels the call cancels making it,
+    # whose start function may run for ever.
+    opts = Map.put(opts, :imports, Linker.lenient(plan.given))
+    make = &with {:ok, made} <- Plan.checked(&1, opts), do: {:ok, Plan.cancelled_with(made, plan)}
+
     {store, plans} = if store, do: {store, %{}}, else: store_of(plan, make, %{})
     {guest, within} = {store && store.ref, &within(&1, store)}
     plan = within.(plan)
@@ -24,9 +28,15 @@ defmodule Cybernetic.WASM.Linker.Guest do
            do: {:ok, within.(plan)}
     end
 
-    hosts = if store, do: store.plan.hosts, else: []
-    state = %{guest: guest, own: nil, made: %{}, open: [module.ref], make: make}
-    state = Map.merge(state, %{used: [], hosts: hosts})
+    state = %{
+      guest: guest,
+      own: nil,
+      made: %{},
+      open: [module.ref],
+      make: make,
+      used: [],
+      hosts: if(store, do: store.plan.hosts, else: [])
+    }
 
     case place(module, plan, state) do
       {:ok, instance, state} ->

@@ -7,7 +7,7 @@ use crate::engine::{EngineConfig, Metering};
 use crate::error::{CallError, Error, classify};
 use crate::instance::{Instance, Lease, Live, MemberId};
 use crate::invocation::{Invocation, later};
-use crate::limits::{Ceilings, Limits};
+use crate::limits::{Ceilings, Limits, Place};
 use crate::linker::{Joining, Source};
 use crate::module::{Function, Module};
 use crate::runtime::Runtime;
@@ -118,20 +118,11 @@ impl Execution {
             let place = queue(runtime.ceilings(), module.weight(), &invocation).await?;
             let module = Runtime::variant(&module, config).await?;
             let joining = Joining { module, member, sources: sources.into() };
-            let mut lease = match instance.lease() {
-                Err(CallError::Busy) if !invocation.limits.wait.is_zero() => {
-                    queueing(&invocation, instance.queue()).await?
-                }
-                lease => lease?,
+            let lease = match now_or_later(instance.lease(), &invocation)? {
+                Some(lease) => lease,
+                None => queueing(&invocation, instance.queue()).await?,
             };
-            invocation.turn.take().await;
-            invocation.set_lease(lease.number());
-            let (_, live) = lease.live()?;
-            store::begin(&mut live.store, &invocation)?;
-            let result = instance.join(live, joining, place).await;
-            store::end(&live.store, &invocation);
-            lease.settle(&invocation, &result);
-            result.map(Product::Member)
+            run_leased(lease, OnLive::Join { joining, place }, invocation).await
         }));
         Ok(execution)
     }
@@ -142,10 +133,7 @@ impl Execution {
         let mut execution = Self::on(instance, limits)?;
         let runtime = runtime_of(instance.module())?;
         let invocation = Arc::clone(&execution.invocation);
-        let lease = match instance.lease_to_reset() {
-            Err(CallError::Busy) if !invocation.limits.wait.is_zero() => None,
-            lease => Some(lease?),
-        };
+        let lease = now_or_later(instance.lease_to_reset(), &invocation)?;
         match lease {
             Some(_) => execution.wait_for_reaper(instance.module().ceilings()),
             None => execution.wait_for_instance(),
@@ -184,10 +172,7 @@ impl Execution {
         let mut execution = Self::on(instance, limits)?;
         let runtime = runtime_of(instance.module())?;
         let source = Arc::clone(instance.check_snapshot()?);
-        let lease = match instance.lease() {
-            Err(CallError::Busy) if !execution.invocation.limits.wait.is_zero() => None,
-            lease => Some(lease?),
-        };
+        let lease = now_or_later(instance.lease(), &execution.invocation)?;
         execution.wait_for_instance();
         let (instance, invocation) = (Arc::clone(instance), Arc::clone(&execution.invocation));
         execution.work = Some(Box::pin(async move {
@@ -205,9 +190,9 @@ impl Execution {
     /// Work on a live guest that this execution has leased, for whose turn it waits if its limits say so.
     fn leased(&mut self, instance: &Arc<Instance>, work: OnLive) -> Result<(), Error> {
         let invocation = Arc::clone(&self.invocation);
-        self.work = Some(match instance.lease() {
-            Ok(lease) => Box::pin(run_leased(lease, work, invocation)),
-            Err(CallError::Busy) if !invocation.limits.wait.is_zero() => {
+        self.work = Some(match now_or_later(instance.lease(), &invocation)? {
+            Some(lease) => Box::pin(run_leased(lease, work, invocation)),
+            None => {
                 self.wait_for_instance();
                 let instance = Arc::clone(instance);
                 Box::pin(async move {
@@ -215,7 +200,6 @@ impl Execution {
                     run_leased(lease, work, invocation).await
                 })
             }
-            Err(error) => return Err(error.into()),
         });
         Ok(())
     }
@@ -307,12 +291,20 @@ fn patience(ceilings: &Ceilings, invocation: &Invocation) -> Option<Box<(Instant
     (!wait.is_zero()).then(|| Box::new((later(invocation.started, wait), ceilings.full().into())))
 }
 
+/// A lease that is to be had now; `None` where it has to be waited for and the limits allow that.
+fn now_or_later(lease: Result<Lease, CallError>, invocation: &Invocation) -> Result<Option<Lease>, CallError> {
+    match lease {
+        Err(CallError::Busy) if !invocation.limits.wait.is_zero() => Ok(None),
+        lease => lease.map(Some),
+    }
+}
+
 async fn run_leased(mut lease: Lease, work: OnLive, invocation: Arc<Invocation>) -> Result<Product, Error> {
     invocation.turn.take().await;
     invocation.set_lease(lease.number());
     let (instance, live) = lease.live()?;
     store::begin(&mut live.store, &invocation)?;
-    let runs_guest = matches!(work, OnLive::Call { .. });
+    let runs_guest = !matches!(work, OnLive::Access { .. });
     let result = work.carry_out(instance, live).await;
     store::end(&live.store, &invocation);
     match runs_guest {
@@ -326,6 +318,7 @@ async fn run_leased(mut lease: Lease, work: OnLive, invocation: Arc<Invocation>)
 enum OnLive {
     Call { member: MemberId, function: Arc<Function>, args: Vec<Value> },
     Access { member: MemberId, access: Access },
+    Join { joining: Joining, place: Place },
 }
 
 impl OnLive {
@@ -334,15 +327,15 @@ impl OnLive {
             OnLive::Call { member, function, args } => {
                 live.call(instance.handle(member)?, &function, args).await.map(Product::Values)
             }
-            // Boxed: a call's future would have to hold room for it.
+            // Boxed: a call's future would have to hold room for these.
             OnLive::Access { member, access } => Box::pin(look(instance, member, live, access)).await,
+            OnLive::Join { joining, place } => Box::pin(instance.join(live, joining, place)).await.map(Product::Member),
         }
     }
 }
 
 async fn look(instance: &Instance, member: MemberId, live: &mut Live, access: Access) -> Result<Product, Error> {
     let module = instance.member(member)?;
-    let handle = instance.handle(member)?.unwrap_or(live.instance);
-    let found = handle.get_export(&mut live.store, access.export(&module));
+    let found = instance.export(live, member, access.export(&module))?;
     access.carry_out(&module, found, &mut live.store).await.map(Product::Answer)
 }

@@ -77,7 +77,7 @@ impl Instance {
                 lease => return lease,
             }
             match self.queue().await {
-                Err(CallError::Poisoned | CallError::Busy) => {}
+                Err(CallError::Poisoned) => {}
                 lease => return lease,
             }
         }
