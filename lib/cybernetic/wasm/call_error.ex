@@ -22,6 +22,7 @@ defmodule Cybernetic.WASM.CallError do
       100,000 elements) cannot join an instance that lives in one; an instance that was made with a `max_memory` of more
       than 4 GiB does not
     * `:other_engine` - a module that was loaded with `given` options cannot join an instance with `expected` ones
+    * `:no_directory` - the directory `expected`, granted as `export`, cannot be opened; `detail` is the system's reason
     * `:stale_context` - a host function's context was used after its call was over
   """
 
@@ -109,6 +110,10 @@ defmodule Cybernetic.WASM.CallError do
   def message(%__MODULE__{reason: :other_engine} = error) do
     "a module joins an instance that was loaded with the same options; this one has #{error.given}, " <>
       "the instance #{error.expected}"
+  end
+
+  def message(%__MODULE__{reason: :no_directory} = error) do
+    "the directory #{error.expected}, granted as #{error.export}, cannot be opened: #{error.detail}"
   end
 
   def message(%__MODULE__{reason: :stale_context}) do

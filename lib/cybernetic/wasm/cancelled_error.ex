@@ -4,14 +4,16 @@ defmodule Cybernetic.WASM.CancelledError do
 
     * `reason` - what the one who cancelled gave
     * `usage` - what the call had used, a `Cybernetic.WASM.Usage`; `nil` where it did not end in its grace time
+    * `run` - a `Cybernetic.WASM.Run` of what the guest had put out by then, and what it was refused
   """
 
-  defexception [:reason, :usage, blame: :caller]
+  defexception [:reason, :usage, :run, blame: :caller]
 
   @typedoc "A cancelled call."
   @type t :: %__MODULE__{
           reason: term,
           usage: Cybernetic.WASM.Usage.t() | nil,
+          run: Cybernetic.WASM.Run.t() | nil,
           blame: :caller
         }
 

@@ -6,11 +6,13 @@ defmodule Cybernetic.WASM.Error do
   alias Cybernetic.WASM.{
     CallError,
     CancelledError,
+    DeniedError,
     HostError,
     InternalError,
     LimitError,
     LinkError,
     LoadError,
+    ManifestError,
     TrapError
   }
 
@@ -20,9 +22,11 @@ defmodule Cybernetic.WASM.Error do
           | LinkError.t()
           | CallError.t()
           | CancelledError.t()
+          | DeniedError.t()
           | TrapError.t()
           | LimitError.t()
           | HostError.t()
+          | ManifestError.t()
           | InternalError.t()
 
   @structs %{
@@ -37,7 +41,12 @@ defmodule Cybernetic.WASM.Error do
 
   @doc "The struct of a `{kind, fields}` from Rust, with further fields of this side's knowledge."
   @spec from_native({atom, map}, map) :: t
-  def from_native({kind, fields}, more \\ %{}) do
+  def from_native(native, more \\ %{})
+
+  def from_native({:exit, fields}, more),
+    do: struct(%TrapError{code: :exit, detail: "exit"}, Map.merge(fields, more))
+
+  def from_native({kind, fields}, more) do
     error = struct!(Map.fetch!(@structs, kind), fields)
     struct(error, more)
   end

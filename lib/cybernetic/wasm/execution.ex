@@ -18,20 +18,29 @@ defmodule Cybernetic.WASM.Execution do
     LimitError,
     Limits,
     Native,
+    Run,
     Usage
   }
 
-  alias Cybernetic.WASM.Execution.Plan
+  alias Cybernetic.WASM.Execution.{Plan, Wasi}
   alias Cybernetic.WASM.Host.Context
 
   @typedoc "What runs: a fresh instance of a module, or a live instance's member."
   @type target :: {:fresh, reference} | {:live, reference, non_neg_integer}
 
+  # Copying this much takes some 0.1 ms.
+  @large 262_144
+
   @type outcome :: {:ok, term, tuple} | {:error, Error.t()}
 
-  @typedoc "A call that is suspended in a host call, and how that is to return."
+  @typedoc "What a host function put out, or what the guest wrote itself."
+  @type piece :: binary | {:stdout | :stderr, binary}
+
+  @typedoc "A call that is suspended in a host call, and how that is to return; or after a write of the guest's own."
   @type suspended ::
-          {Context.t(), Plan.t(), {:return, list} | {:raise, Error.t()}} | {:ended, term}
+          {Context.t(), Plan.t(), {:return, list} | {:raise, Error.t()}}
+          | {:written, reference, Plan.t()}
+          | {:ended, term, Plan.t()}
 
   @doc "Calls `name` on the target, and drives the call to its end."
   @spec call(target, String.t(), list, Plan.t()) :: outcome
@@ -59,44 +68,63 @@ defmodule Cybernetic.WASM.Execution do
 
   @doc "Drives a step to the end."
   @spec drive(term, Plan.t()) :: outcome
-  def drive(step, plan), do: step |> loop(plan, nil) |> outcome()
+  def drive(step, plan) do
+    outcome = step |> loop(plan, nil) |> outcome(plan)
+    Wasi.close(plan.wasi)
+    outcome
+  end
 
   @doc """
   Drives a step to the next output, or to the end. After output the guest is suspended in the host call that made it:
   `go_on/1` lets it return, `abandon/1` unwinds it.
   """
-  @spec drive_to_output(term, Plan.t()) :: {:output, [binary], suspended} | outcome
+  @spec drive_to_output(term, Plan.t()) :: {:output, [piece], suspended} | outcome
   def drive_to_output(step, %Plan{stream: true} = plan) do
-    step |> loop(plan, nil) |> streamed()
+    step |> loop(plan, nil) |> streamed(plan)
   end
 
-  defp streamed({:output, _pieces, _suspended} = output), do: output
+  defp streamed({:output, _pieces, _suspended} = output, _plan), do: output
 
   # A host function that had put something out was left because the call was over: that comes before the error, in one piece.
-  defp streamed({:failed, _error, usage} = ended) do
-    case output(usage) do
-      "" -> outcome(ended)
-      rest -> {:output, [rest], {:ended, ended}}
+  defp streamed({:failed, _error, usage} = ended, plan) when usage != nil do
+    case usage |> output() |> Run.pieces() do
+      [] -> ended(ended, plan)
+      pieces -> {:output, pieces, {:ended, ended, plan}}
     end
   end
 
-  defp streamed(ended), do: outcome(ended)
+  defp streamed(ended, plan), do: ended(ended, plan)
+
+  defp ended(ended, plan) do
+    Wasi.close(plan.wasi)
+    outcome(ended, plan)
+  end
 
   @doc "From the output on to the next one, or to the end."
-  @spec go_on(suspended) :: {:output, [binary], suspended} | outcome
-  def go_on({:ended, ended}), do: outcome(ended)
-  def go_on({context, plan, how}), do: context |> reply(how, plan) |> streamed()
+  @spec go_on(suspended) :: {:output, [piece], suspended} | outcome
+  def go_on({:ended, ended, plan}), do: ended(ended, plan)
+
+  def go_on({:written, execution, plan}),
+    do: execution |> step(plan) |> loop(plan, nil) |> streamed(plan)
+
+  def go_on({context, plan, how}), do: context |> reply(how, plan) |> streamed(plan)
 
   @doc "Gives a suspended call up."
   @spec abandon(suspended) :: :ok
-  def abandon({:ended, _ended}), do: :ok
+  def abandon({:ended, _ended, plan}), do: Wasi.close(plan.wasi)
+  def abandon({:written, execution, plan}), do: abandon(execution, plan)
+  def abandon({%Context{execution: execution}, plan, _values}), do: abandon(execution, plan)
 
-  def abandon({%Context{execution: execution}, _plan, _values}),
-    do: Native.execution_abandon(execution)
+  defp abandon(execution, plan) do
+    Native.execution_abandon(execution)
+    Wasi.close(plan.wasi)
+  end
 
-  defp outcome({:finished, result, usage}), do: {:ok, result, usage}
-  defp outcome({:failed, error, usage}), do: {:error, put_usage(error, usage)}
-  defp outcome({:refused, error}), do: {:error, error}
+  # A command that returns has ended well.
+  defp outcome({:finished, nil, usage}, %Plan{command: true}), do: {:ok, 0, usage}
+  defp outcome({:finished, result, usage}, _plan), do: {:ok, result, usage}
+  defp outcome({:failed, error, usage}, _plan), do: {:error, put_usage(error, usage)}
+  defp outcome({:refused, error}, _plan), do: {:error, error}
 
   # `raised` is what a host function of this level raised last: the guest is being unwound for it.
   defp loop({:yielded, execution}, plan, raised),
@@ -104,6 +132,30 @@ defmodule Cybernetic.WASM.Execution do
 
   defp loop({:waiting, execution}, plan, raised),
     do: execution |> wait(plan) |> loop(plan, raised)
+
+  defp loop({:wants_input, execution}, plan, raised) do
+    with {:ok, piece} <- Wasi.next_input(plan.wasi),
+         :ok <- give_input(execution, piece) do
+      execution |> step(plan) |> loop(plan, raised)
+    else
+      {:refused, error} ->
+        {:refused, Error.from_native(error)}
+
+      {:error, error} ->
+        Native.execution_abandon(execution)
+        {:failed, error, nil}
+    end
+  end
+
+  # The guest has written, and waits until that was taken.
+  defp loop({:output, execution}, plan, raised) do
+    Wasi.write_inherited(plan.wasi, execution)
+
+    case plan.stream && Native.execution_take_output(execution, Wasi.streams(plan.wasi)) do
+      pieces when pieces in [false, []] -> execution |> step(plan) |> loop(plan, raised)
+      pieces -> {:output, pieces, {:written, execution, plan}}
+    end
+  end
 
   defp loop({:host_call, execution, import, args, serial, member}, plan, _raised) do
     own = of_member(plan, member, execution)
@@ -123,6 +175,9 @@ defmodule Cybernetic.WASM.Execution do
     end
   end
 
+  defp loop({:failed, {:exit, %{exit_code: code}}, usage}, %Plan{command: true}, _raised),
+    do: {:finished, code, usage}
+
   defp loop({:failed, {:cancelled, _}, usage}, %Plan{cancel: {cancel, _}}, _raised) do
     {:failed, %CancelledError{reason: Native.cancel_reason(cancel)}, usage}
   end
@@ -138,6 +193,11 @@ defmodule Cybernetic.WASM.Execution do
 
   defp step(execution, %Plan{scheduling: :inline}), do: Native.execution_step(execution)
   defp step(execution, _plan), do: Native.execution_step_dirty(execution)
+
+  defp give_input(execution, piece) when byte_size(piece) > @large,
+    do: Native.execution_give_input_dirty(execution, piece)
+
+  defp give_input(execution, piece), do: Native.execution_give_input(execution, piece)
 
   # The reference is made here, just before the `receive` on it, so that the BEAM skips all older messages.
   defp wait(execution, plan) do
@@ -189,7 +249,7 @@ defmodule Cybernetic.WASM.Execution do
 
   # What the function put out comes before what it returned or raised.
   defp hand_over(%Context{execution: execution} = context, how, %Plan{stream: true} = plan) do
-    case Native.execution_take_output(execution) do
+    case Native.execution_take_output(execution, Wasi.streams(plan.wasi)) do
       [] -> reply(context, how, plan)
       pieces -> {:output, pieces, {context, plan, how}}
     end
@@ -387,9 +447,6 @@ defmodule Cybernetic.WASM.Execution do
     end
   end
 
-  # Copying this much takes some 0.1 ms.
-  @large 262_144
-
   @doc "Whether an access copies more than belongs on a normal scheduler."
   @spec large?(term) :: boolean
   def large?({:read, _memory, _offset, length}), do: length > @large
@@ -458,7 +515,8 @@ defmodule Cybernetic.WASM.Execution do
       later
 
     {fuel && later_fuel && fuel + later_fuel, max(peak, later_peak), wall + later_wall,
-     slice + later_slice, slices + later_slices, host_calls + later_calls, output <> later_output}
+     slice + later_slice, slices + later_slices, host_calls + later_calls,
+     Run.join(output, later_output)}
   end
 
   defp with_usage(%{usage: %Usage{} = usage} = error, before) do
@@ -480,7 +538,7 @@ defmodule Cybernetic.WASM.Execution do
       :fuel -> allowed(error, limits.fuel, fuel || 0)
       :timeout -> allowed(error, limits.timeout, div(trunc(wall), 1_000))
       :host_calls -> allowed(error, limits.max_host_calls, calls)
-      :output -> allowed(error, limits.max_output, byte_size(output))
+      :output -> allowed(error, limits.max_output, Run.output_size(output))
       _not_of_the_whole -> error
     end
   end
@@ -491,9 +549,16 @@ defmodule Cybernetic.WASM.Execution do
     do: %{error | allowed: allowed, used: error.used + before}
 
   @doc "What a call put out, of its usage from Rust."
-  @spec output(tuple) :: binary
+  @spec output(tuple) :: Run.native()
   def output(usage), do: elem(usage, tuple_size(usage) - 1)
 
-  defp put_usage(%{usage: _} = error, usage), do: %{error | usage: usage(usage)}
+  # What a command has written by then, its last words to standard error above all, is told with what ended it.
+  defp put_usage(error, nil), do: error
+
+  defp put_usage(%{usage: _, run: _} = error, usage) do
+    run = Run.new(nil, usage)
+    %{error | usage: run.usage, run: run}
+  end
+
   defp put_usage(error, _usage), do: error
 end

@@ -65,7 +65,7 @@ defmodule Cybernetic.WASM.Executor do
   def run(module, function, args \\ [], opts \\ []) do
     with {:ok, call} <- fresh(module, function, args, opts),
          {:ok, result, usage} <- Call.run(%{call | plan: Plan.reporting(call.plan)}),
-         do: {:ok, Run.new(result, usage)}
+         do: {:ok, Call.finished(call, result, usage)}
   end
 
   defp fresh(%Instance{}, _function, _args, _opts) do

@@ -6,11 +6,12 @@ defmodule Cybernetic.WASM.HostError do
       `Cybernetic.WASM.Host.trap/2` is `:trap`
     * `import` - `{module, name}` of the function; `nil` where the process of an asynchronous call was killed
     * `usage` - what the call had used, a `Cybernetic.WASM.Usage`
+    * `run` - a `Cybernetic.WASM.Run` of what the guest had put out by then, and what it was refused
 
   `Cybernetic.WASM.Executor.call!/4` raises the original with its own stack instead.
   """
 
-  defexception [:kind, :reason, :import, :usage, stacktrace: [], blame: :host]
+  defexception [:kind, :reason, :import, :usage, :run, stacktrace: [], blame: :host]
 
   @typedoc "What a host function did."
   @type t :: %__MODULE__{
@@ -19,6 +20,7 @@ defmodule Cybernetic.WASM.HostError do
           stacktrace: Exception.stacktrace(),
           import: {String.t(), String.t()} | nil,
           usage: Cybernetic.WASM.Usage.t() | nil,
+          run: Cybernetic.WASM.Run.t() | nil,
           blame: :host
         }
 

@@ -158,8 +158,7 @@ defmodule Cybernetic.WASM.Instance do
   end
 
   defp new(module, %{sources: nil} = plan, {nil, snapshottable, _opts}) do
-    with {:ok, instance, _usage} <- make(module, plan, snapshottable),
-         do: initialize(instance)
+    with {:ok, instance, _usage} <- make(module, plan, snapshottable), do: {:ok, instance}
   end
 
   defp new(module, _plan, {_store, true, _opts}) do
@@ -206,21 +205,6 @@ defmodule Cybernetic.WASM.Instance do
       {:ok, instance, usage}
     end
   end
-
-  # A snapshot no longer has the function by which a reactor wants to be initialized before anything else.
-  defp initialize(%{snapshottable: true} = instance) do
-    reactor? = Enum.any?(Module.exports(instance.module), &(&1 == initializer()))
-
-    with true <- reactor?, {:error, error} <- call(instance, "_initialize") do
-      {:error, error}
-    else
-      _ -> {:ok, instance}
-    end
-  end
-
-  defp initialize(instance), do: {:ok, instance}
-
-  defp initializer, do: %{name: "_initialize", type: {:function, [], []}}
 
   @doc "As `new/2`, but raises the error."
   @spec new!(Module.t(), keyword) :: t
@@ -297,7 +281,6 @@ defmodule Cybernetic.WASM.Instance do
     with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
          step = reset_step(ref, plan.native),
          {:ok, :ok, _usage} <- Execution.drive(step, plan),
-         {:ok, _instance} <- initialize(instance),
          do: :ok
   end
 

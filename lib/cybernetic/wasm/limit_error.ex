@@ -9,9 +9,10 @@ defmodule Cybernetic.WASM.LimitError do
     * `used` - what had been used, or what the refused request would have made it. Of fuel and stack no more is known than
       that all of it was used.
     * `usage` - what the call had used, a `Cybernetic.WASM.Usage`; `nil` before it started
+    * `run` - a `Cybernetic.WASM.Run` of what the guest had put out by then, and what it was refused
   """
 
-  defexception [:limit, :allowed, :used, :usage, blame: :guest]
+  defexception [:limit, :allowed, :used, :usage, :run, blame: :guest]
 
   @typedoc "A limit that struck."
   @type t :: %__MODULE__{
@@ -19,6 +20,7 @@ defmodule Cybernetic.WASM.LimitError do
           allowed: non_neg_integer,
           used: non_neg_integer,
           usage: Cybernetic.WASM.Usage.t() | nil,
+          run: Cybernetic.WASM.Run.t() | nil,
           blame: :guest
         }
 

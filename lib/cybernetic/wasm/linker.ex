@@ -5,22 +5,32 @@ defmodule Cybernetic.WASM.Linker do
   #
   # That is all that most calls need. `Cybernetic.WASM.Linker.Guest` makes one guest of several modules.
 
-  alias Cybernetic.WASM.{Instance, LinkError, Module}
+  alias Cybernetic.WASM.{DeniedError, Instance, LinkError, Module, Sandbox}
   alias Cybernetic.WASM.Host.Function
+  alias Cybernetic.WASM.Sandbox.Check
 
   @typedoc "`imports:` once it is a map of what was given for each module name."
   @type given :: %{term => term}
 
   @typedoc """
-  Functions by the index of their import as `{function, results, kind}`, their names, and where anything but functions of
-  the host is bound, the sources of all imports in order.
+  Functions by the index of their import as `{function, results, kind}`, their names, where anything but functions of the
+  host and of WASI is bound the sources of all imports in order, and which of WASI's functions the host answers itself.
   """
-  @type bound :: %{functions: tuple, names: tuple, sources: [source] | nil}
+  @type bound :: %{
+          functions: tuple,
+          names: tuple,
+          sources: [source] | nil,
+          answered: [non_neg_integer]
+        }
 
   @typep source ::
-           :host | {:export, Instance.t() | Module.t(), String.t()} | {:nothing, String.t()}
+           :host
+           | :wasi
+           | {:export, Instance.t() | Module.t(), String.t()}
+           | {:nothing, String.t()}
 
-  @none %{functions: {}, names: {}, sources: nil}
+  @none %{functions: {}, names: {}, sources: nil, answered: []}
+  @wasi Check.wasi()
   @missing "missing"
   @most_named 10
 
@@ -79,23 +89,59 @@ defmodule Cybernetic.WASM.Linker do
   defp lenient_function(%Function{} = function), do: %{function | strict: false}
   defp lenient_function(other), do: other
 
-  @doc "Binds the imports of `module`, or names every one that cannot be bound."
-  @spec bind(Module.t(), given) :: {:ok, bound} | {:error, LinkError.t()}
-  def bind(%{imports: [], unlinkable: []}, given) when given == %{}, do: {:ok, @none}
+  @doc """
+  Binds the imports of `module` within what `sandbox` grants, or names every one that cannot be bound. What of WASI is not
+  given is WASI's.
+  """
+  @spec bind(Module.t(), given, Sandbox.t()) ::
+          {:ok, bound} | {:error, LinkError.t() | DeniedError.t()}
+  def bind(%{imports: [], unlinkable: []}, given, _sandbox) when given == %{}, do: {:ok, @none}
 
-  def bind(%{imports: imports, unlinkable: unlinkable} = module, given) do
+  def bind(%{imports: imports, unlinkable: unlinkable} = module, given, sandbox) do
     found = Enum.map(imports, &find(&1, given))
-    bound = %{functions: List.to_tuple(found), names: names_of(imports), sources: nil}
 
-    if unlinkable != [] or Enum.any?(found, &match?({:export, _, _}, &1)),
-      do: sources(module, given, bound),
-      else: check(bound, for({:error, problem} <- found, do: problem), module, given)
+    with :ok <- granted(imports, found, sandbox) do
+      bound = %{
+        functions: List.to_tuple(found),
+        names: names_of(imports),
+        sources: nil,
+        answered: answered(imports, found)
+      }
+
+      if unlinkable != [] or Enum.any?(found, &match?({:export, _, _}, &1)),
+        do: sources(module, given, bound),
+        else: check(bound, for({:error, problem} <- found, do: problem), module, given)
+    end
   end
 
+  # An export of another guest is no host function, and one of WASI's that the host gives itself is.
+  defp granted(_imports, _found, %Sandbox{wasi: true, host_functions: :all}), do: :ok
+
+  defp granted(imports, found, sandbox) do
+    asked =
+      for {import, item} <- Enum.zip(imports, found), item == :wasi or host?(item) do
+        %{module: elem(import, 0), name: elem(import, 1), host: host?(item)}
+      end
+
+    {hosted, wasi} = Enum.split_with(asked, & &1.host)
+    denied = Check.denied_of(wasi, sandbox) ++ Check.unlisted(hosted, sandbox)
+    with nil <- Check.to_error(denied), do: :ok, else: (error -> {:error, error})
+  end
+
+  defp answered(imports, found) do
+    for {{@wasi, _, _, _, _}, item, index} <- zip_with_index(imports, found),
+        item != :wasi,
+        do: index
+  end
+
+  defp zip_with_index(imports, found),
+    do: Enum.zip([imports, found, 0..max(length(imports) - 1, 0)])
+
   @doc "Binds the imports of a live instance of `module` for one call: what is linked to another guest stays as it is."
-  @spec rebind(Module.t(), given, [source] | nil) :: {:ok, bound} | {:error, LinkError.t()}
-  def rebind(module, given, linked) do
-    with {:ok, %{sources: sources} = bound} when sources != nil <- bind(module, given) do
+  @spec rebind(Module.t(), given, Cybernetic.WASM.Execution.Plan.t()) ::
+          {:ok, bound} | {:error, LinkError.t() | DeniedError.t()}
+  def rebind(module, given, %{sources: linked, sandbox: sandbox}) do
+    with {:ok, %{sources: sources} = bound} when sources != nil <- bind(module, given, sandbox) do
       linked = linked || List.duplicate(:host, length(sources))
 
       case for {import, {:export, _, _}, :host} <-
@@ -112,6 +158,10 @@ defmodule Cybernetic.WASM.Linker do
     reason = "another guest's export is linked when the instance is made, not for one call"
     %{module: from, name: name, wanted: signature, reason: reason}
   end
+
+  @doc "The sources of a module that imports nothing but functions of the host and of WASI."
+  @spec own_sources(Module.t(), Cybernetic.WASM.Execution.Plan.t()) :: [:host | :wasi]
+  def own_sources(_module, plan), do: for(item <- Tuple.to_list(plan.functions), do: source(item))
 
   defp names_of(imports),
     do: imports |> Enum.map(&{elem(&1, 0), elem(&1, 1)}) |> List.to_tuple()
@@ -155,6 +205,7 @@ defmodule Cybernetic.WASM.Linker do
   defp host?({function, _results, _kind}) when is_function(function), do: true
   defp host?(_found), do: false
 
+  defp source(:wasi), do: :wasi
   defp source({:export, _from, _name} = source), do: source
   defp source({:error, problem}), do: {:nothing, problem.reason}
   defp source(_function), do: :host
@@ -211,6 +262,9 @@ defmodule Cybernetic.WASM.Linker do
 
       %{^module => functions} when not is_map(functions) ->
         problem.("the imports of this module are not a map")
+
+      %{} when module == @wasi ->
+        :wasi
 
       %{} ->
         problem.(@missing)

@@ -1,15 +1,20 @@
 defmodule Cybernetic.WASM.Loader do
   @moduledoc false
-  # From a source to a compiled module: fetch, measure, compile. Digesting, the cache and the compiling itself are the
-  # runtime's in Rust, which a load drives as an execution: a caller that dies leaves a compilation that others may use.
+  # From a source to a compiled module: fetch, measure, compile, hold to its manifest. Digesting, the cache and the compiling
+  # itself are the runtime's in Rust, which a load drives as an execution: a caller that dies leaves a compilation that others
+  # may use.
 
   alias Cybernetic.WASM.{Config, Error, Execution, LoadError, Module, Native, Options}
   alias Cybernetic.WASM.Execution.Plan
+  alias Cybernetic.WASM.Sandbox.Manifest
 
   # The digest of a larger source takes more time than a normal scheduler gives.
   @inline_bytes 65_536
 
-  @options [:metering, :deterministic, :features, :max_module_size]
+  @options [:metering, :deterministic, :features, :max_module_size, :manifest]
+
+  # What a manifest is called beside its module.
+  @manifest "module.toml"
 
   @typedoc "A path, or the bytes themselves."
   @type source :: String.t() | {:bytes, binary}
@@ -19,24 +24,50 @@ defmodule Cybernetic.WASM.Loader do
   def load(source, opts) do
     config = Config.get()
     opts = Options.check!(opts, @options, "load option")
-    engine = engine(opts, config)
 
-    with {:ok, bytes} <- fetch(source, Map.get(opts, :max_module_size, config.max_module_size)),
-         {:ok, module} <- compile(bytes, name(source), engine) do
-      {:ok, module}
+    with {:ok, manifest} <- manifest(Map.get(opts, :manifest, false), source),
+         {:ok, bytes} <- fetch(source, Map.get(opts, :max_module_size, config.max_module_size)),
+         {:ok, module} <- compile(bytes, name(source), engine(opts, config, manifest)),
+         :ok <- if(manifest, do: Manifest.check(manifest, module), else: :ok) do
+      {:ok, hold(module, manifest)}
     else
       {:error, %LoadError{} = error} -> {:error, %{error | source: describe(source)}}
       error -> error
     end
   end
 
-  defp engine(opts, config) do
+  defp manifest(false, _source), do: {:ok, nil}
+  defp manifest(%Manifest{} = manifest, _source), do: {:ok, manifest}
+  defp manifest(path, _source) when is_binary(path), do: Manifest.load(path)
+  defp manifest(true, source), do: manifest([], source)
+
+  defp manifest(opts, source) do
+    {path, opts} = Keyword.pop_lazy(opts, :file, fn -> beside(source) end)
+    Manifest.load(path, opts)
+  end
+
+  defp beside(path) when is_binary(path), do: path |> Path.dirname() |> Path.join(@manifest)
+
+  defp beside(_bytes) do
+    raise ArgumentError,
+          "there is no #{@manifest} beside bytes; give its path, or a manifest, as option :manifest"
+  end
+
+  @doc false
+  # The module under this manifest: the plan of its calls without options is another.
+  @spec hold(Module.t(), Manifest.t() | nil) :: Module.t()
+  def hold(module, nil), do: module
+  def hold(module, manifest), do: plan(%{module | manifest: manifest, plan: nil})
+
+  # With the stack that the manifest asks for, or every call would compile the module again.
+  defp engine(opts, config, manifest) do
+    stack = if manifest, do: manifest.limits[:max_stack]
     features = Keyword.merge(config.features, Map.get(opts, :features, []))
     off = for {name, false} <- features, do: name
 
     {Map.get(opts, :metering, config.metering),
      Map.get(opts, :deterministic, config.deterministic), off |> Enum.uniq() |> Enum.sort(),
-     config.limits.max_stack}
+     stack || config.limits.max_stack}
   end
 
   defp fetch({:bytes, bytes}, most) when is_binary(bytes),

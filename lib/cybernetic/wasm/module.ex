@@ -5,6 +5,7 @@ defmodule Cybernetic.WASM.Module do
     * `digest` - BLAKE3 of the bytes that were loaded, as `"blake3:…"` with 64 lowercase hexadecimal digits
     * `name` - the file's name, or `nil`
     * `size` - how many bytes were loaded
+    * `manifest` - the `Cybernetic.WASM.Sandbox.Manifest` that it was loaded with, or `nil`
 
   The machine code lives as long as somebody holds the handle, a call runs, or the compiled-module cache keeps it.
 
@@ -17,10 +18,15 @@ defmodule Cybernetic.WASM.Module do
 
   @enforce_keys [:ref, :digest, :size, :engine]
   # `plan` is that of a call without options, where the module can be called without any.
-  defstruct [:ref, :digest, :name, :size, :engine, :plan, imports: [], unlinkable: []]
+  defstruct [:ref, :digest, :name, :size, :engine, :plan, :manifest, imports: [], unlinkable: []]
 
   @typedoc "A compiled module. Its other fields are private."
-  @type t :: %__MODULE__{digest: String.t(), name: String.t() | nil, size: non_neg_integer}
+  @type t :: %__MODULE__{
+          digest: String.t(),
+          name: String.t() | nil,
+          size: non_neg_integer,
+          manifest: Cybernetic.WASM.Sandbox.Manifest.t() | nil
+        }
 
   @typedoc "A value type in the text format's words, such as `\"i32\"`."
   @type value_type :: String.t()
@@ -61,6 +67,14 @@ defmodule Cybernetic.WASM.Module do
   @spec memories(t) :: %{String.t() => map}
   def memories(module) do
     for %{name: name, type: {:memory, type}} <- exports(module), into: %{}, do: {name, type}
+  end
+
+  @doc false
+  # Whether a guest of it has a memory: imported, or its own, which need not be exported.
+  @spec memory?(t) :: boolean
+  def memory?(%__MODULE__{ref: ref}) do
+    facts = Native.module_facts(ref)
+    facts.own_memories > 0 or Enum.any?(facts.imports, &match?(%{type: {:memory, _}}, &1))
   end
 
   @doc "The names and sizes in bytes of the custom sections, in order."

@@ -46,7 +46,9 @@ defmodule Cybernetic.WASM.Native do
   def execution_return_dirty(_execution, _import, _serial, _member, _values), do: stub()
   def execution_emit(_execution, _serial, _bytes), do: stub()
   def execution_emit_dirty(_execution, _serial, _bytes), do: stub()
-  def execution_take_output(_execution), do: stub()
+  def execution_take_output(_execution, _streams), do: stub()
+  def execution_give_input(_execution, _piece), do: stub()
+  def execution_give_input_dirty(_execution, _piece), do: stub()
   def execution_host(_execution, _member), do: stub()
   def execution_abandon(_execution), do: stub()
   def execution_time_left(_execution), do: stub()
@@ -77,6 +79,13 @@ defmodule Cybernetic.WASM.Native do
   def instance_snapshot(_instance, _options), do: stub()
   def instance_fork(_instance), do: stub()
   def instance_keep_fork(_instance, _uses, _module), do: stub()
+
+  # Manifests
+  def manifest_parse(_text), do: stub()
+
+  # Network
+  def network_rules(_rules), do: stub()
+  def network_check(_rule_lists, _dns, _protocol, _name, _ip, _port), do: stub()
 
   defp stub, do: :erlang.nif_error(:not_loaded)
 end

@@ -3,6 +3,9 @@ defmodule Cybernetic.WASM.Options do
   # The one table of option types: what a key takes, in words and as a check. Options are checked once, at the door; an
   # unknown key or a wrong value raises an ArgumentError that names it.
 
+  alias Cybernetic.WASM.Limits
+  alias Cybernetic.WASM.Sandbox.Manifest
+
   @longest_wait 4_294_967_295
 
   @doc "Checks `opts` against the keys `known`, and gives them back as a map under their canonical names."
@@ -34,8 +37,18 @@ defmodule Cybernetic.WASM.Options do
     end
   end
 
-  defp canonical(:max_execution_time), do: :timeout
-  defp canonical(key), do: key
+  @doc "The name that an option goes by inside."
+  @spec canonical(atom) :: atom
+  def canonical(:max_execution_time), do: :timeout
+  def canonical(key), do: key
+
+  @doc "What the option takes, in words."
+  @spec expected(atom) :: String.t()
+  def expected(key), do: key |> type() |> elem(0)
+
+  @doc "Whether the option takes `value`."
+  @spec valid?(atom, term) :: boolean
+  def valid?(key, value), do: elem(type(key), 1).(value)
 
   defp check_value!(key, value) do
     {expected, valid?} = type(key)
@@ -59,12 +72,15 @@ defmodule Cybernetic.WASM.Options do
   @counts [:max_table_elements, :max_instances, :max_output, :max_host_calls, :cache_size]
   @booleans [
     :deterministic,
+    :wasi,
+    :threading,
     :cache_compiled_modules,
     :parallel_execution,
     :snapshottable,
     :run,
     :tagged,
-    :ordered
+    :ordered,
+    :allow_absolute
   ]
   # With their words for the message, which no call should have to make.
   @choices for {key, choices} <- [
@@ -78,6 +94,8 @@ defmodule Cybernetic.WASM.Options do
                into: %{},
                do: {key, {"one of " <> Enum.map_join(choices, ", ", &inspect/1), choices}}
   @most 0xFFFF_FFFF_FFFF
+  # What Linux allows a command line is two megabytes; a guest asks for all of it at once.
+  @most_text 131_072
 
   defp type(key) when key in @positive,
     do: {"an integer from 1 to #{@most}", &(is_integer(&1) and &1 in 1..@most)}
@@ -115,6 +133,12 @@ defmodule Cybernetic.WASM.Options do
        "a module with `use Cybernetic.WASM.Host`, or a list of these", &imports?/1}
   end
 
+  defp type(:args) do
+    {"a list of UTF-8 strings without NUL, of at most #{@most_text} bytes together", &args?/1}
+  end
+
+  defp type(:stdin), do: {"iodata, or an Enumerable of it", &stdin?/1}
+
   defp type(:store),
     do: {"a %Cybernetic.WASM.Instance{}", &is_struct(&1, Cybernetic.WASM.Instance)}
 
@@ -127,12 +151,61 @@ defmodule Cybernetic.WASM.Options do
       {"a %Cybernetic.WASM.Sandbox{} or a preset's name",
        &(is_struct(&1, Cybernetic.WASM.Sandbox) or is_atom(&1))}
 
+  # Each capability checks its own grant, and shows nothing of the environment's.
+  defp type(key)
+       when key in [:filesystem, :env, :network, :clocks, :random, :stdio, :host_functions],
+       do: {"a grant", fn _ -> true end}
+
   defp type(:data), do: {"any term", fn _ -> true end}
+
+  defp type(:manifest) do
+    {"true, false, a path, a %Cybernetic.WASM.Sandbox.Manifest{}, or options of its load/2",
+     &(is_boolean(&1) or is_binary(&1) or is_struct(&1, Manifest) or Keyword.keyword?(&1))}
+  end
+
+  defp type(key) when key in [:file, :base], do: {"a path", &is_binary/1}
+
+  defp type(:offer) do
+    {"a list of #{list(Manifest.offered())}",
+     &(is_list(&1) and not List.improper?(&1) and &1 -- Manifest.offered() == [])}
+  end
+
+  defp type(:require_limits) do
+    {"true, false, or a keyword list of ranges such as [max_memory: 524_288..4_194_304]",
+     &(is_boolean(&1) or (Keyword.keyword?(&1) and Enum.all?(&1, fn pair -> range?(pair) end)))}
+  end
 
   defp type(key) do
     {expected, choices} = Map.fetch!(@choices, key)
     {expected, &(&1 in choices)}
   end
+
+  defp range?({key, %Range{first: first, last: last, step: 1}}),
+    do:
+      key in Limits.option_names() and valid?(key, first) and valid?(key, last) and first <= last
+
+  defp range?(_pair), do: false
+
+  defp args?(args) when is_list(args) do
+    not List.improper?(args) and Enum.all?(args, &text?/1) and
+      args |> Enum.map(&(byte_size(&1) + 1)) |> Enum.sum() <= @most_text
+  end
+
+  defp args?(_other), do: false
+
+  defp text?(text),
+    do: is_binary(text) and String.valid?(text) and not String.contains?(text, <<0>>)
+
+  defp stdin?(bytes) when is_binary(bytes), do: true
+
+  defp stdin?(list) when is_list(list) do
+    is_binary(IO.iodata_to_binary(list))
+  rescue
+    ArgumentError -> false
+  end
+
+  defp stdin?(other),
+    do: not is_map(other) or (is_struct(other) and Enumerable.impl_for(other) != nil)
 
   defp imports?(imports) when is_list(imports),
     do: not List.improper?(imports) and Enum.all?(imports, &imports?/1)

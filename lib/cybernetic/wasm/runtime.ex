@@ -18,6 +18,9 @@ defmodule Cybernetic.WASM.Runtime do
     * `:features` - WebAssembly features to switch off: `[simd: false]`. All are on by default but threads, which are
       always off: `:simd`, `:relaxed_simd`, `:bulk_memory`, `:multi_value`, `:reference_types`, `:function_references`,
       `:gc`, `:tail_call`, `:multi_memory`, `:memory64`, `:extended_const`, `:exceptions`.
+    * `:manifest` - what the module's calls are held to: `true` for `module.toml` in the same directory, a path, or a
+      `Cybernetic.WASM.Sandbox.Manifest`; or options of its `load/2`, such as `[require_limits: true, offer: [:stdio]]`, with the
+      path as `:file` where it is not `module.toml`. Default: `false`.
 
   Compiled modules are cached in memory, by the digest of their bytes and these options; processes that ask for the same
   module at once share one compilation.
@@ -30,8 +33,9 @@ defmodule Cybernetic.WASM.Runtime do
   @doc """
   Loads a module from a path or from `{:bytes, binary}`, in the binary or the text format.
 
-  Errors: `Cybernetic.WASM.LoadError`, or `Cybernetic.WASM.LimitError` where the node's code memory is full. An unknown
-  option raises `ArgumentError`.
+  Errors: `Cybernetic.WASM.LoadError`, or `Cybernetic.WASM.LimitError` where the node's code memory is full; of a manifest
+  `Cybernetic.WASM.ManifestError`, or `Cybernetic.WASM.DeniedError` where it asks for what is not offered. An unknown option
+  raises `ArgumentError`.
   """
   @spec load_module(Loader.source(), keyword) :: {:ok, Module.t()} | {:error, Error.t()}
   def load_module(source, opts \\ []), do: Loader.load(source, opts)
@@ -67,7 +71,8 @@ defmodule Cybernetic.WASM.Runtime do
       result =
         with {:ok, _results} <- Instance.call(instance, function, args),
              {:ok, wasm} <- Instance.snapshot(instance),
-             do: Loader.compile(wasm, module.name, module.engine)
+             {:ok, ready} <- Loader.compile(wasm, module.name, module.engine),
+             do: {:ok, Loader.hold(ready, module.manifest)}
 
       Instance.close(instance)
       result

@@ -2,8 +2,8 @@ defmodule Cybernetic.WASM.Sandbox do
   @moduledoc """
   What a guest may use. Nothing is granted by default; limits are always finite.
 
-  A sandbox goes into a call as `sandbox:`. Options of the same call then only narrow it, whereas without a sandbox they
-  replace the configured defaults:
+  A sandbox goes into a call as `sandbox:`. Options of the same call then only narrow it, whereas
+  without a sandbox they replace the configured defaults:
 
       iex> module = Cybernetic.WASM.Runtime.load_module!("priv/wasm/compute.wasm")
       iex> sandbox = Cybernetic.WASM.Sandbox.new(fuel: 1_000_000, timeout: 1_000)
@@ -16,65 +16,302 @@ defmodule Cybernetic.WASM.Sandbox do
   ## Options
 
     * every limit of `Cybernetic.WASM.Limits`, with the configured default
-    * `:deterministic` - `true`: the same input gives the same bits on every machine. NaNs are canonical, relaxed SIMD is
-      deterministic, and no clock or random source is offered. Default: the configuration's, `false`.
+    * `:deterministic` - `true`: the same input gives the same bits on every machine. NaNs are
+      canonical, relaxed SIMD is deterministic. Asking for real clocks or the system's random
+      bytes as well is an `ArgumentError`; where the configuration says `deterministic: true`, they
+      are not granted. Default: the configuration's, `false`.
+    * `:wasi` - `true`: a module that imports WASI preview 1 (`wasi_snapshot_preview1`) links, and
+      what is not granted of it answers the guest with an errno. Default: whether `:filesystem`,
+      `:env`, `:clocks`, `:random` or `:stdio` grants anything.
+    * `:threading` - `false` is all that there is
+
+  and the capabilities, each `false` by default but the last:
+
+  | option | grants | for example |
+  |---|---|---|
+  | `:filesystem` | directories (`Cybernetic.WASM.Sandbox.Capabilities.Filesystem`) | `[{"/srv/data", "/data", :ro}]` |
+  | `:env` | environment variables (`Cybernetic.WASM.Sandbox.Capabilities.Env`) | `["LANG", {"MODE", "batch"}]` |
+  | `:network` | peers (`Cybernetic.WASM.Sandbox.Capabilities.Network`) | `["api.example.com:443"]` |
+  | `:clocks` | the time, and sleeping (`Cybernetic.WASM.Sandbox.Capabilities.Clocks`) | `:real` |
+  | `:random` | random bytes (`Cybernetic.WASM.Sandbox.Capabilities.Random`) | `{:seeded, 7}` |
+  | `:stdio` | standard input, output, error (`Cybernetic.WASM.Sandbox.Capabilities.Stdio`) | `:captured` |
+  | `:host_functions` | what a call gives as `imports:` (`Cybernetic.WASM.Sandbox.Capabilities.HostFunctions`); default `:all` | `["env.log"]` |
 
   ## Presets
 
-  By name wherever a sandbox is taken: `:none` (the configured defaults) and `:pure` (deterministic).
+  By name wherever a sandbox is taken:
+
+    * `:none` - the configured defaults
+    * `:pure` - deterministic
+    * `:command` - what a command-line program needs: its arguments, the variables that the call
+      gives, captured stdio, real clocks, random bytes; no files, no network
+
+  ## Examples
+
+      iex> alias Cybernetic.WASM.Sandbox
+      iex> sandbox = Sandbox.new(clocks: :real, env: [{"API_TOKEN", "hunter2"}])
+      iex> {sandbox.wasi, sandbox.random}
+      {true, :none}
+      iex> inspect(sandbox)
+      "#Cybernetic.WASM.Sandbox<wasi, env: API_TOKEN (a value), clocks: real, host_functions: all that a call gives>"
+      iex> Sandbox.new(env: ["API_TOKEN"])
+      ** (ArgumentError) option :env: API_TOKEN looks like a secret's name; to grant it all the same, give {:secret, "API_TOKEN"}
   """
 
-  alias Cybernetic.WASM.{Config, Limits, Options}
+  alias Cybernetic.WASM.{Config, DeniedError, Limits, Module, Options}
+  alias Cybernetic.WASM.Sandbox.{Capabilities, Check}
+  alias Cybernetic.WASM.Sandbox.Capabilities.{Env, Filesystem, Network, Stdio}
 
-  @presets %{none: [], pure: [deterministic: true]}
+  @capabilities [
+    filesystem: Capabilities.Filesystem,
+    env: Capabilities.Env,
+    network: Capabilities.Network,
+    clocks: Capabilities.Clocks,
+    random: Capabilities.Random,
+    stdio: Capabilities.Stdio,
+    host_functions: Capabilities.HostFunctions
+  ]
+  @names Keyword.keys(@capabilities)
+  # Those that WASI preview 1 serves.
+  @served [:filesystem, :env, :clocks, :random, :stdio]
 
-  defstruct limits: %Limits{}, deterministic: false
+  @presets %{
+    none: [],
+    pure: [deterministic: true],
+    command: [clocks: :real, random: :system, stdio: :captured, env: :any]
+  }
+
+  defstruct limits: %Limits{},
+            deterministic: false,
+            wasi: false,
+            filesystem: %Filesystem{},
+            env: %Env{},
+            network: %Network{},
+            clocks: :none,
+            random: :none,
+            stdio: %Stdio{},
+            host_functions: :all,
+            threading: false
 
   @typedoc "What a guest may use."
-  @type t :: %__MODULE__{limits: Limits.t(), deterministic: boolean}
+  @type t :: %__MODULE__{
+          limits: Limits.t(),
+          deterministic: boolean,
+          wasi: boolean,
+          filesystem: Filesystem.t(),
+          env: Env.t(),
+          network: Network.t(),
+          clocks: Capabilities.Clocks.t(),
+          random: Capabilities.Random.t(),
+          stdio: Stdio.t(),
+          host_functions: Capabilities.HostFunctions.t(),
+          threading: false
+        }
 
-  @doc "A sandbox from options; unknown keys raise `ArgumentError`."
+  @typedoc """
+  An import that a sandbox denies. Its effect: the module does not link (`:link`), the guest is
+  given an errno when it calls it (`:errno`), or an environment without variables (`:empty`).
+  """
+  @type denied :: %{
+          module: String.t(),
+          name: String.t(),
+          capability: atom,
+          effect: :link | :errno | :empty,
+          grant: String.t()
+        }
+
+  @typedoc "A sandbox, or a preset's name."
+  @type given :: t | :none | :pure | :command
+
+  @doc "A sandbox from options; unknown keys and wrong values raise `ArgumentError`."
   @spec new(keyword) :: t
   def new(opts \\ []) do
+    # The words of `Options` would show what was given, and there may be a secret in it.
+    unless Keyword.keyword?(opts),
+      do: raise(ArgumentError, "sandbox options must be a keyword list")
+
     opts
-    |> Options.check!([:deterministic | Limits.option_names()], "sandbox option")
-    |> replace()
+    |> Options.check!(option_names(), "sandbox option")
+    |> from_options()
   end
 
   @doc "The names of the presets."
   @spec presets() :: [atom]
   def presets, do: Map.keys(@presets)
 
+  @doc false
+  @spec option_names() :: [atom]
+  def option_names, do: [:deterministic | capability_names() ++ Limits.option_names()]
+
+  @doc false
+  # The options that grant something.
+  @spec capability_names() :: [atom]
+  def capability_names, do: [:wasi, :threading | @names]
+
   @doc """
-  What both allow: the smaller of each limit, deterministic if either is.
+  What both allow: of each limit and each capability the lesser grant, deterministic if either is.
 
       iex> alias Cybernetic.WASM.Sandbox
       iex> Sandbox.narrow(Sandbox.new(fuel: 100), Sandbox.new(fuel: 200, deterministic: true)).limits.fuel
       100
+      iex> Sandbox.narrow(Sandbox.new(clocks: :real, random: :system), Sandbox.new(clocks: {:fixed, 0})).clocks
+      {:fixed, 0}
   """
   @spec narrow(t, t) :: t
   def narrow(%__MODULE__{} = sandbox, %__MODULE__{} = other) do
-    narrow_by(sandbox, %{deterministic: other.deterministic, limits: other.limits})
+    narrowed =
+      Enum.reduce(@capabilities, sandbox, fn {name, capability}, narrowed ->
+        Map.update!(narrowed, name, &capability.narrow(&1, Map.fetch!(other, name)))
+      end)
+
+    settle(%__MODULE__{
+      narrowed
+      | limits: Limits.narrow(sandbox.limits, other.limits),
+        deterministic: sandbox.deterministic or other.deterministic,
+        wasi: sandbox.wasi and other.wasi
+    })
   end
 
-  defp narrow_by(sandbox, %{limits: limits} = other) do
+  # What is deterministic never had these; what becomes so loses them.
+  defp settle(%__MODULE__{deterministic: true} = sandbox) do
     %__MODULE__{
-      limits: Limits.narrow(sandbox.limits, limits),
-      deterministic: sandbox.deterministic or Map.get(other, :deterministic, false)
+      sandbox
+      | clocks: if(sandbox.clocks == :real, do: :none, else: sandbox.clocks),
+        random: if(sandbox.random == :system, do: :none, else: sandbox.random)
     }
   end
+
+  defp settle(sandbox), do: sandbox
+
+  @doc """
+  What a sandbox grants and refuses, in words: a line for the limits and one for each capability.
+
+      iex> Cybernetic.WASM.Sandbox.explain(:command) |> String.split("\\n") |> Enum.drop(1)
+      ["deterministic: no",
+       "wasi: granted",
+       "filesystem: refused",
+       "env: granted: what the call gives",
+       "network: refused",
+       "clocks: granted: real",
+       "random: granted: the system's",
+       "stdio: granted: stdin captured, stdout captured, stderr captured",
+       "host_functions: granted: all that a call gives",
+       "threading: refused"]
+  """
+  @spec explain(given) :: String.t()
+  def explain(given) do
+    sandbox = named(given)
+
+    [
+      "limits: " <> limits_in_words(Map.from_struct(sandbox.limits)),
+      "deterministic: #{if sandbox.deterministic, do: "yes", else: "no"}",
+      "wasi: #{if sandbox.wasi, do: "granted", else: "refused"}"
+    ]
+    |> Enum.concat(Enum.map(@capabilities, &line(&1, sandbox)))
+    |> Enum.concat(["threading: refused"])
+    |> Enum.join("\n")
+  end
+
+  defp limits_in_words(limits),
+    do: limits |> Enum.sort() |> Enum.map_join(", ", fn {name, value} -> "#{name} #{value}" end)
+
+  defp line({name, capability}, sandbox) do
+    grant = Map.fetch!(sandbox, name)
+
+    cond do
+      not capability.granted?(grant) -> "#{name}: refused"
+      name in @served and not sandbox.wasi -> "#{name}: refused, without wasi"
+      true -> "#{name}: granted: #{capability.explain(grant)}"
+    end
+  end
+
+  @doc """
+  The imports of a module that a sandbox denies, in order; `[]` if there is none. What a guest is
+  refused for its arguments, a path say, only shows when it runs: see `Cybernetic.WASM.Denial`.
+
+  Whether the call gives the host functions that are allowed is another question, and so is what
+  another guest exports: that is not a host function.
+
+      iex> alias Cybernetic.WASM.{Runtime, Sandbox}
+      iex> {:ok, module} = Runtime.load_module({:bytes, ~S|(module (import "env" "log" (func)))|})
+      iex> Sandbox.check(module, :none)
+      []
+      iex> Sandbox.check(module, Sandbox.new(host_functions: ["env.print"]))
+      [%{module: "env", name: "log", capability: :host_functions, effect: :link, grant: ~S|add "env.log" to host_functions:|}]
+  """
+  @spec check(Module.t(), given) :: [denied]
+  def check(%Module{} = module, sandbox), do: Check.denied(module, named(sandbox))
+
+  @doc false
+  # What Rust takes for WASI, `nil` where it is not granted. `data` is what the call gives itself:
+  # `args`, `env`, `stdin` (`nil`, a binary, or `:pull` for what is asked for piece by piece),
+  # `streamed`.
+  @spec native(t, map) :: map | nil | {:error, DeniedError.t()}
+  def native(%__MODULE__{wasi: false}, data) do
+    case for key <- [:args, :env, :stdin], data[key] not in [nil, [], %{}], do: "#{key}:" do
+      [] -> nil
+      given -> denied(:wasi, "the call gives #{Enum.join(given, ", ")}", Check.grant(:wasi))
+    end
+  end
+
+  def native(%__MODULE__{filesystem: filesystem, stdio: stdio} = sandbox, data) do
+    with {:ok, env} <- env(sandbox.env, data[:env]),
+         {:ok, stdin} <- stdin(stdio.stdin, data[:stdin]) do
+      %{
+        args: data[:args] || [],
+        env: env,
+        dirs: for({host, guest, mode} <- filesystem.dirs, do: {host, guest, mode == :rw}),
+        scratch: filesystem.scratch,
+        quota: filesystem.quota,
+        max_open: filesystem.max_open,
+        clocks: sandbox.clocks,
+        random: sandbox.random,
+        stdin: stdin,
+        stdout: stdio.stdout != :none,
+        stderr: stdio.stderr != :none,
+        streamed: data[:streamed] || false or Stdio.inherited?(stdio)
+      }
+    end
+  end
+
+  defp env(env, given) do
+    with {:refused, names} <- Env.values(env, given) do
+      names = Enum.map_join(names, ", ", &Cybernetic.WASM.Error.visible/1)
+      denied(:env, "the call gives #{names}", "add the names, or env: :any")
+    end
+  end
+
+  defp stdin(:none, nil), do: {:ok, nil}
+  defp stdin(:none, _given), do: denied(:stdio, "the call gives stdin:", Check.grant(:stdio))
+  defp stdin(:captured, nil), do: {:ok, ""}
+  defp stdin(:inherited, nil), do: {:ok, :pull}
+  defp stdin(_granted, given), do: {:ok, given}
+
+  defp denied(capability, denied, grant),
+    do: {:error, %DeniedError{capability: capability, denied: denied, grant: grant}}
 
   @doc false
   # The sandbox of a call: `opts` are checked already.
   @spec resolve(map) :: t
   def resolve(%{sandbox: given} = opts) do
-    narrow_by(named(given), %{
-      limits: Map.take(opts, Limits.keys()),
-      deterministic: Map.get(opts, :deterministic, false)
+    sandbox = named(given)
+
+    settle(%__MODULE__{
+      sandbox
+      | limits: Limits.narrow(sandbox.limits, Map.take(opts, Limits.keys())),
+        deterministic: sandbox.deterministic or Map.get(opts, :deterministic, false)
     })
   end
 
   def resolve(opts), do: replace(opts)
+
+  @doc false
+  # The same within what the module's manifest grants, where it has one.
+  @spec resolve(map, t | nil) :: t
+  def resolve(opts, nil), do: resolve(opts)
+
+  def resolve(opts, %__MODULE__{} = base),
+    do: opts |> Map.update(:sandbox, base, &narrow(base, named(&1))) |> resolve()
 
   defp named(%__MODULE__{} = sandbox), do: sandbox
 
@@ -84,8 +321,8 @@ defmodule Cybernetic.WASM.Sandbox do
         new(opts)
 
       _ ->
-        raise ArgumentError,
-              "unknown sandbox preset #{inspect(name)}; known are: #{Enum.map_join(presets(), ", ", &inspect/1)}"
+        known = Enum.map_join(presets(), ", ", &inspect/1)
+        raise ArgumentError, "unknown sandbox preset #{inspect(name)}; known are: #{known}"
     end
   end
 
@@ -96,5 +333,60 @@ defmodule Cybernetic.WASM.Sandbox do
       limits: struct!(config.limits, Map.take(opts, Limits.keys())),
       deterministic: Map.get(opts, :deterministic, config.deterministic)
     }
+  end
+
+  defp from_options(opts) do
+    if Map.get(opts, :threading, false),
+      do: raise(ArgumentError, "option :threading must be false: guests have no threads")
+
+    grants =
+      for {name, capability} <- @capabilities,
+          Map.has_key?(opts, name),
+          do: {name, capability.grant!(Map.fetch!(opts, name))}
+
+    sandbox = opts |> replace() |> struct!(grants)
+    refuse_contradiction!(opts, sandbox)
+    settle(%__MODULE__{sandbox | wasi: Map.get_lazy(opts, :wasi, fn -> serves?(sandbox) end)})
+  end
+
+  # Of the options alone: the configuration's determinism takes these grants away without a word.
+  defp refuse_contradiction!(%{deterministic: true}, sandbox) do
+    if sandbox.clocks == :real,
+      do:
+        raise(ArgumentError, "clocks: :real is not deterministic: give a fixed or stepped clock")
+
+    if sandbox.random == :system,
+      do: raise(ArgumentError, "random: :system is not deterministic: give {:seeded, n}")
+  end
+
+  defp refuse_contradiction!(_opts, _sandbox), do: :ok
+
+  defp serves?(sandbox) do
+    Enum.any?(@served, &Keyword.fetch!(@capabilities, &1).granted?(Map.fetch!(sandbox, &1)))
+  end
+
+  defimpl Inspect do
+    alias Cybernetic.WASM.{Limits, Sandbox}
+
+    # The grants alone, as `explain/1` has them: no values of the environment.
+    def inspect(sandbox, _opts) do
+      words = limits(sandbox) ++ flags(sandbox) ++ grants(sandbox)
+      "#Cybernetic.WASM.Sandbox<#{Enum.join(words, ", ")}>"
+    end
+
+    defp limits(%{limits: limits}) do
+      for {name, value} <- limits |> Map.from_struct() |> Enum.sort(),
+          value != Map.fetch!(%Limits{}, name),
+          do: "#{name}: #{value}"
+    end
+
+    defp flags(sandbox),
+      do: for(flag <- [:deterministic, :wasi], Map.fetch!(sandbox, flag), do: "#{flag}")
+
+    defp grants(sandbox) do
+      for line <- String.split(Sandbox.explain(sandbox), "\n"),
+          [name, words] <- [String.split(line, ": granted: ", parts: 2)],
+          do: "#{name}: #{words}"
+    end
   end
 end

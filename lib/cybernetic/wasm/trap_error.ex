@@ -5,14 +5,17 @@ defmodule Cybernetic.WASM.TrapError do
     * `code` - `:unreachable`, `:memory_out_of_bounds`, `:table_out_of_bounds`, `:integer_divide_by_zero`,
       `:integer_overflow`, `:invalid_conversion_to_integer`, `:indirect_call_to_null`, `:indirect_call_type_mismatch`,
       `:null_reference`, `:array_out_of_bounds`, `:cast_failure`, `:allocation_too_large`, `:uncaught_exception`,
-      `:unaligned_atomic`, `:interrupt` or `:other`
+      `:unaligned_atomic`, `:interrupt` or `:other`; `:wasi`: a function of WASI was called with a bad pointer; `:exit`: the
+      guest ended itself
+    * `exit_code` - of an `:exit`
     * `detail` - Wasmtime's text for it
     * `frames` - the WebAssembly stack, innermost first: maps with `function` (its index), `name` (from the module's name
       section, or `nil`) and `offset` (of the instruction, in bytes, in the module)
     * `usage` - what the call had used, a `Cybernetic.WASM.Usage`
+    * `run` - a `Cybernetic.WASM.Run` of what the guest had put out by then, and what it was refused
   """
 
-  defexception [:code, :detail, :usage, frames: [], blame: :guest]
+  defexception [:code, :exit_code, :detail, :usage, :run, frames: [], blame: :guest]
 
   @typedoc "One frame of the guest's stack."
   @type frame :: %{
@@ -24,15 +27,19 @@ defmodule Cybernetic.WASM.TrapError do
   @typedoc "A trap."
   @type t :: %__MODULE__{
           code: atom,
+          exit_code: non_neg_integer | nil,
           detail: String.t(),
           frames: [frame],
           usage: Cybernetic.WASM.Usage.t() | nil,
+          run: Cybernetic.WASM.Run.t() | nil,
           blame: :guest
         }
 
   alias Cybernetic.WASM.Error
 
   @impl true
+  def message(%__MODULE__{code: :exit} = error), do: "the guest exited with #{error.exit_code}"
+
   def message(%__MODULE__{} = error) do
     "the guest trapped: #{error.detail}#{Enum.map(error.frames, &line/1)}"
   end

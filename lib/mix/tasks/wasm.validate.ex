@@ -5,7 +5,7 @@ defmodule Mix.Tasks.Wasm.Validate do
   Checks that files are WebAssembly modules which the library loads: not too large, valid, and without
   features that are switched off. Each is compiled, and nothing in it runs.
 
-      mix wasm.validate FILE...
+      mix wasm.validate FILE... [--manifest MANIFEST]
 
   Files are in the binary or the text format; `-` is standard input. For each a line is printed:
   `FILE: ok` to standard output, or the error to standard error. The ceiling on size and the features
@@ -13,6 +13,8 @@ defmodule Mix.Tasks.Wasm.Validate do
 
   ## Options
 
+    * `--manifest MANIFEST` - checks the manifest as well, that each file is the module which it describes, and that it
+      grants what each imports. See `Cybernetic.WASM.Sandbox.Manifest`; `mix wasm.manifest` writes one.
     * `--help`
 
   ## Exit status
@@ -32,24 +34,26 @@ defmodule Mix.Tasks.Wasm.Validate do
 
   use Mix.Task
 
+  alias Cybernetic.WASM.{DeniedError, Sandbox}
+  alias Cybernetic.WASM.Sandbox.{Check, Manifest}
   alias Mix.Tasks.Wasm.CommandLine
 
   @task "wasm.validate"
-  @usage "FILE..."
+  @usage "FILE... [--manifest MANIFEST]"
 
   @impl true
   def run(argv) do
-    case CommandLine.parse(argv, []) do
+    case CommandLine.parse(argv, manifest: :string) do
       :help -> CommandLine.help(@task, @usage)
       parsed -> validate(parsed)
     end
   end
 
   defp validate(parsed) do
-    with {:ok, _options, files} <- parsed,
+    with {:ok, options, files} <- parsed,
          :ok <- some(files),
          :ok <- CommandLine.start() do
-      valid? = files |> Enum.map(&valid?/1) |> Enum.all?()
+      valid? = files |> Enum.map(&valid?(&1, options[:manifest] || false)) |> Enum.all?()
       unless valid?, do: exit({:shutdown, 1})
     else
       {:error, error} -> CommandLine.stop(error, @task, [])
@@ -59,15 +63,23 @@ defmodule Mix.Tasks.Wasm.Validate do
   defp some([]), do: CommandLine.usage_error("FILE is missing\nusage: mix #{@task} #{@usage}")
   defp some(_files), do: :ok
 
-  defp valid?(file) do
-    case CommandLine.load(file) do
-      {:ok, _module} ->
-        CommandLine.print("#{file}: ok")
-        true
-
+  defp valid?(file, manifest) do
+    with {:ok, module} <- CommandLine.load(file, manifest: manifest),
+         :ok <- granted(module) do
+      CommandLine.print("#{file}: ok")
+      true
+    else
       {:error, error} ->
         CommandLine.warn(Exception.message(error))
         false
     end
+  end
+
+  # What would fail when the module is linked. What a guest would be refused while it runs is its own affair.
+  defp granted(%{manifest: nil}), do: :ok
+
+  defp granted(module) do
+    denied = Sandbox.check(module, Manifest.to_sandbox(module.manifest))
+    with %DeniedError{} = error <- Check.to_error(denied), do: {:error, error}, else: (nil -> :ok)
   end
 end

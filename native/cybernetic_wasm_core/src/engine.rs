@@ -7,10 +7,13 @@ pub(crate) use compiler::Compiler;
 pub(crate) use ticker::Ticker;
 
 use crate::error::{Error, Limit, LimitError};
+use crate::store::StoreData;
+use crate::wasi;
+use once_cell::sync::OnceCell;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmparser::WasmFeatures;
-use wasmtime::{Config, InstanceAllocationStrategy, OperatorCost, PoolingAllocationConfig};
+use wasmtime::{Config, InstanceAllocationStrategy, Linker, OperatorCost, PoolingAllocationConfig};
 
 /// How a guest's running time is cut into slices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -167,6 +170,8 @@ pub struct Engine {
     pub(crate) wasmtime: wasmtime::Engine,
     config: EngineConfig,
     stacks: Option<Arc<Semaphore>>,
+    /// WASI's functions, made when the first module wants them.
+    wasi: OnceCell<Linker<StoreData>>,
 }
 
 /// A stack of the engine's pool, set aside for a guest or a re-entrant call; `None` where stacks are mapped as they are
@@ -198,7 +203,13 @@ impl Engine {
             ticker.add(wasmtime.weak());
         }
         let pooled = config.allocation == Allocation::Pooling;
-        Ok(Self { wasmtime, config, stacks: pooled.then(|| Arc::new(Semaphore::new(POOL_SLOTS as usize))) })
+        let stacks = pooled.then(|| Arc::new(Semaphore::new(POOL_SLOTS as usize)));
+        Ok(Self { wasmtime, config, stacks, wasi: OnceCell::new() })
+    }
+
+    /// A linker with WASI's functions and no others.
+    pub(crate) fn wasi(&self) -> Result<&Linker<StoreData>, Error> {
+        self.wasi.get_or_try_init(|| wasi::linker(&self.wasmtime)).map_err(Error::internal)
     }
 
     /// A stack for a new guest, which may want more of them to re-enter: the pool's last are kept for those inside.

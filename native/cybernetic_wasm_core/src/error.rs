@@ -26,6 +26,9 @@ pub enum Error {
     /// A limit struck.
     #[error(transparent)]
     Limit(#[from] LimitError),
+    /// The guest ended itself with this exit code.
+    #[error("the guest exited with {0}")]
+    Exit(u32),
     /// Somebody ended the execution from outside: see [`crate::Cancel`].
     #[error("cancelled")]
     Cancelled,
@@ -57,6 +60,7 @@ impl Error {
             Error::Call(_) => "call",
             Error::Trap(_) => "trap",
             Error::Limit(_) => "limit",
+            Error::Exit(_) => "exit",
             Error::Cancelled => "cancelled",
             Error::Host => "host",
             Error::Internal(_) => "internal",
@@ -67,7 +71,7 @@ impl Error {
     pub fn blame(&self) -> Blame {
         match self {
             Error::Load(_) | Error::Link(_) | Error::Call(_) | Error::Cancelled => Blame::Caller,
-            Error::Trap(_) | Error::Limit(_) => Blame::Guest,
+            Error::Trap(_) | Error::Limit(_) | Error::Exit(_) => Blame::Guest,
             Error::Host | Error::Internal(_) => Blame::Host,
         }
     }
@@ -234,6 +238,16 @@ pub enum CallError {
     /// A module that needs more than a pool's slots hold cannot join a guest that lives in one.
     #[error("the module needs more than the pool's slots hold in which the instance lives that it is to join")]
     NotForPool,
+    /// A directory that the guest is granted cannot be opened.
+    #[error("the directory {host}, granted as {guest}, cannot be opened: {detail}")]
+    NoDirectory {
+        /// Where it should be.
+        host: String,
+        /// What the guest would call it.
+        guest: String,
+        /// The operating system's words.
+        detail: String,
+    },
     /// A host function's context was used after its call had returned.
     #[error("the host call that this context belongs to is over")]
     StaleContext,

@@ -7,13 +7,15 @@ mod begin;
 mod guest;
 mod pace;
 
+pub use begin::Setup;
+pub(crate) use guest::initialize;
 pub use pace::Pace;
 
 use crate::engine::{Metering, Ticker, YIELD_FUEL};
 use crate::error::{CallError, Error};
 use crate::host::{Answer, Command};
 use crate::instance::{Instance, MemberId};
-use crate::invocation::{Cancel, INLINE_MEMORY, Invocation, Listener, Notice, Output};
+use crate::invocation::{Cancel, Denial, INLINE_MEMORY, Invocation, Listener, Notice, Output, Stdin, Stream};
 use crate::module::{Function, Import, Module};
 use crate::reaper::reap;
 use crate::value::{HostRef, Value};
@@ -101,6 +103,10 @@ pub enum Step {
         /// Names this host call.
         serial: u64,
     },
+    /// The guest reads from its standard input, and there is nothing: see [`Execution::give_input`].
+    WantsInput,
+    /// The guest has written: see [`Execution::take_output`].
+    Output,
     /// The answer to a command; the host call is still open.
     Answered(Result<Answer, Error>),
     /// Nothing to do until a wake-up: see [`Execution::listen`].
@@ -206,7 +212,7 @@ impl Execution {
         let waker = Waker::from(Arc::clone(invocation));
         let until = began + lane.budget();
         let mut now = began;
-        invocation.enter(lane == Lane::Inline);
+        invocation.enter(lane == Lane::Inline, until);
         loop {
             if let Some(error) = self.expired(now) {
                 return self.end(Err(error));
@@ -322,14 +328,39 @@ impl Execution {
         self.invocation.is_open(serial)
     }
 
-    /// Takes what the guest puts out, up to the limit.
+    /// Takes what a host function puts out, up to the limit.
     pub fn emit(&self, bytes: &[u8]) -> Result<(), Error> {
-        Ok(self.invocation.emit(bytes)?)
+        Ok(self.invocation.emit(Stream::Emitted, bytes)?)
+    }
+
+    /// What the guest finds on its standard input: nothing, unless this is called before the first step.
+    pub fn set_stdin(&self, stdin: Stdin) {
+        self.invocation.set_stdin(stdin);
+    }
+
+    /// Answers [`Step::WantsInput`] with the next piece, or with the input's end.
+    pub fn give_input(&self, piece: Option<Vec<u8>>) {
+        self.invocation.give_input(piece);
+    }
+
+    /// Lets the guest wait after each write to its standard output and error: see [`Step::Output`].
+    pub fn hand_over_output(&self) {
+        self.invocation.hand_over_output();
+    }
+
+    /// What the guest asked for and was refused so far, taken.
+    pub fn take_denials(&self) -> Vec<Denial> {
+        self.invocation.take_denials()
     }
 
     /// The output so far, taken.
     pub fn take_output(&self) -> Output {
         self.invocation.take_output()
+    }
+
+    /// The same of some of the streams.
+    pub fn take_output_of(&self, streams: &[Stream]) -> Output {
+        self.invocation.take_output_of(streams)
     }
 
     /// Time until the deadline; zero when it has passed.
@@ -369,6 +400,8 @@ impl From<Notice> for Step {
         match notice {
             Notice::HostCall { member, import, args, serial } => Step::HostCall { member, import, args, serial },
             Notice::Answer(answer) => Step::Answered(answer),
+            Notice::WantsInput => Step::WantsInput,
+            Notice::Output => Step::Output,
         }
     }
 }

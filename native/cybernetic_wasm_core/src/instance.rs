@@ -18,6 +18,7 @@ use crate::host::Answer;
 use crate::invocation::INLINE_MEMORY;
 use crate::module::{Function, Module};
 use crate::store::GuestStore;
+use crate::wasi::Grants;
 use lease::Slot;
 use parking_lot::{Mutex, RwLock};
 use std::pin::pin;
@@ -49,6 +50,8 @@ pub struct Instance {
     slot: Mutex<Slot>,
     members: RwLock<Members>,
     survives_traps: AtomicBool,
+    /// What the guest is given of the system, also when it is made anew.
+    wasi: Mutex<Option<Arc<Grants>>>,
     /// Counts the times that the guest's state may have changed.
     uses: AtomicU64,
     fork: Mutex<Option<(u64, Arc<Module>)>>,
@@ -62,7 +65,7 @@ impl std::fmt::Debug for Instance {
 
 impl Instance {
     /// `source` is the module that was asked for, where the guest runs one that was made fit for snapshots.
-    pub(crate) fn new(live: Live, source: Option<Arc<Module>>) -> Arc<Self> {
+    pub(crate) fn new(live: Live, source: Option<Arc<Module>>, wasi: Option<Arc<Grants>>) -> Arc<Self> {
         Arc::new(Self {
             module: Arc::clone(live.module()),
             source,
@@ -70,6 +73,7 @@ impl Instance {
             slot: Mutex::new(Slot::new(live)),
             members: RwLock::default(),
             survives_traps: AtomicBool::new(false),
+            wasi: Mutex::new(wasi),
             uses: AtomicU64::new(0),
             fork: Mutex::new(None),
         })
@@ -94,6 +98,16 @@ impl Instance {
     /// what the call had done so far, as the specification has it. Without this it leaves the guest poisoned.
     pub fn survive_traps(&self) {
         self.survives_traps.store(true, Relaxed);
+    }
+
+    pub(crate) fn grants(&self) -> Option<Arc<Grants>> {
+        self.wasi.lock().clone()
+    }
+
+    /// Gives the guest its share of the system, which is that of the first of its members that has any.
+    pub(crate) fn grant(&self, grants: Arc<Grants>) -> Option<Arc<Grants>> {
+        let mut wasi = self.wasi.lock();
+        wasi.is_none().then(|| Arc::clone(wasi.insert(grants)))
     }
 
     // Looking at an idle guest

@@ -1,7 +1,17 @@
 //! What one call owns beside its store, however often the guest re-enters: its limits and their counters, the mail between
 //! a suspended host call and the driver, and the wake-up.
 //!
-//! The execution (`execution.rs`) and the guest's own side (`store.rs`, `host.rs`) share it; neither needs the other.
+//! The execution (`execution.rs`) and the guest's own side (`store.rs`, `host.rs`, `wasi.rs`) share it; neither needs the
+//! other. What the guest puts out is in `invocation/output.rs`, what it is given to read in `invocation/input.rs`, and what
+//! it was refused in `invocation/denials.rs`.
+
+mod denials;
+mod input;
+mod output;
+
+pub use denials::Denial;
+pub use input::Stdin;
+pub use output::{Output, Stream};
 
 use crate::error::{CallError, Error, Limit, LimitError};
 use crate::host::{Answer, Command};
@@ -9,6 +19,7 @@ use crate::instance::MemberId;
 use crate::limits::{Ceilings, Limits};
 use crate::module::Module;
 use crate::value::Value;
+use output::Emitted;
 use parking_lot::Mutex;
 use quanta::Instant;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -32,8 +43,10 @@ pub(crate) struct Invocation {
     pub(crate) turn: Turn,
     /// Set while a step runs on a normal scheduler.
     inline: AtomicBool,
-    /// The guest wants memory that does not belong on a normal scheduler.
+    /// The step is to end here: its time is spent, or what follows does not belong on a normal scheduler.
     hop: AtomicBool,
+    /// When the step's time is spent, in nanoseconds from the start.
+    slice_end: AtomicU64,
     /// Set while the call queues for a place among the live guests.
     queueing: AtomicBool,
     /// The number of the lease that the call has on its instance; zero before, and for a guest of its own.
@@ -44,37 +57,12 @@ pub(crate) struct Invocation {
     host_calls: AtomicU64,
     fuel_used: AtomicU64,
     refused: Mutex<Option<LimitError>>,
-    output: Mutex<Output>,
-    /// Of all output, also what has been taken.
-    output_bytes: AtomicU64,
+    output: Emitted,
+    stdin: Mutex<input::Input>,
+    denials: Mutex<denials::Denials>,
     mail: Mutex<Mail>,
     woken: AtomicBool,
     listener: Mutex<Option<Listener>>,
-}
-
-/// What a guest has put out, and where each piece of it ends.
-#[derive(Debug, Default)]
-pub struct Output {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Output {
-    fn put(&mut self, piece: &[u8]) {
-        self.bytes.extend_from_slice(piece);
-        self.ends.push(self.bytes.len());
-    }
-
-    /// All of it.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// One after the other, as they were put out.
-    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        self.ends.iter().zip(starts).map(|(end, start)| &self.bytes[start..*end])
-    }
 }
 
 /// Called once when a waiting execution can go on.
@@ -84,6 +72,10 @@ pub type Listener = Box<dyn FnOnce() + Send>;
 pub(crate) enum Notice {
     HostCall { member: MemberId, import: u32, args: Vec<Value>, serial: u64 },
     Answer(Result<Answer, Error>),
+    /// The guest reads, and there is nothing: see [`Invocation::give_input`].
+    WantsInput,
+    /// There is output to be taken before the guest goes on.
+    Output,
 }
 
 #[derive(Default)]
@@ -132,6 +124,7 @@ impl Invocation {
             limits,
             inline: AtomicBool::new(false),
             hop: AtomicBool::new(false),
+            slice_end: AtomicU64::new(0),
             queueing: AtomicBool::new(false),
             lease: AtomicU64::new(0),
             tainted: AtomicBool::new(false),
@@ -139,8 +132,9 @@ impl Invocation {
             host_calls: AtomicU64::new(0),
             fuel_used: AtomicU64::new(0),
             refused: Mutex::new(None),
-            output: Mutex::default(),
-            output_bytes: AtomicU64::new(0),
+            output: Emitted::default(),
+            stdin: Mutex::default(),
+            denials: Mutex::default(),
             mail: Mutex::default(),
             woken: AtomicBool::new(false),
             listener: Mutex::new(None),
@@ -195,27 +189,17 @@ impl Invocation {
         LimitError::new(Limit::Time, millis(self.limits.time), millis(self.started.elapsed()))
     }
 
-    /// Takes what the guest puts out, up to the limit.
-    pub(crate) fn emit(&self, bytes: &[u8]) -> Result<(), LimitError> {
-        let mut output = self.output.lock();
-        let sum = self.output_bytes().saturating_add(bytes.len() as u64);
-        if sum > self.limits.max_output {
-            return Err(LimitError::new(Limit::Output, self.limits.max_output, sum));
+    // Host calls
+
+    /// Counts a call of an imported function in, whoever answers it.
+    pub(crate) fn count_host_call(&self) -> Result<(), LimitError> {
+        let calls = self.host_calls() + 1;
+        if calls > self.limits.max_host_calls {
+            return Err(LimitError::new(Limit::HostCalls, self.limits.max_host_calls, calls));
         }
-        self.output_bytes.store(sum, Relaxed);
-        output.put(bytes);
+        self.host_calls.store(calls, Relaxed);
         Ok(())
     }
-
-    pub(crate) fn output_bytes(&self) -> u64 {
-        self.output_bytes.load(Relaxed)
-    }
-
-    pub(crate) fn take_output(&self) -> Output {
-        std::mem::take(&mut self.output.lock())
-    }
-
-    // Host calls
 
     /// Counts a host call in and tells the driver of it.
     pub(crate) fn open_host_call(
@@ -223,11 +207,7 @@ impl Invocation {
         importer: Option<Arc<Module>>,
         (member, import, args): (MemberId, u32, Vec<Value>),
     ) -> Result<(), LimitError> {
-        let calls = self.host_calls.load(Relaxed) + 1;
-        if calls > self.limits.max_host_calls {
-            return Err(LimitError::new(Limit::HostCalls, self.limits.max_host_calls, calls));
-        }
-        self.host_calls.store(calls, Relaxed);
+        self.count_host_call()?;
         let mut mail = self.mail.lock();
         if mail.open.len() >= MAX_REENTRANCE {
             return Err(LimitError::new(Limit::Reentrance, MAX_REENTRANCE as u64, mail.open.len() as u64 + 1));
@@ -291,20 +271,38 @@ impl Invocation {
 
     // Scheduling
 
-    pub(crate) fn enter(&self, inline: bool) {
+    /// A step begins, on a normal scheduler or not, whose time is spent at `until`.
+    pub(crate) fn enter(&self, inline: bool, until: Instant) {
         self.inline.store(inline, Relaxed);
+        let end = until.saturating_duration_since(self.started);
+        self.slice_end.store(end.as_nanos() as u64, Relaxed);
     }
 
     /// Before a guest gets `bytes` of memory: leaves the normal scheduler if that is more than it may have there.
     pub(crate) async fn leave_inline_for(&self, bytes: u64) {
-        if bytes > INLINE_MEMORY && self.inline.load(Relaxed) {
-            self.hop.store(true, Relaxed);
-            let mut hopped = false;
-            std::future::poll_fn(
-                |_| if std::mem::replace(&mut hopped, true) { Poll::Ready(()) } else { Poll::Pending },
-            )
-            .await;
+        if bytes > INLINE_MEMORY {
+            self.leave_inline().await;
         }
+    }
+
+    /// Before work that may take long: leaves the normal scheduler.
+    pub(crate) async fn leave_inline(&self) {
+        if self.inline.load(Relaxed) {
+            self.pause().await;
+        }
+    }
+
+    /// In the middle of work that has many parts: ends the step if its time is spent.
+    pub(crate) async fn breathe(&self) {
+        if self.started.elapsed().as_nanos() as u64 >= self.slice_end.load(Relaxed) {
+            self.pause().await;
+        }
+    }
+
+    /// Ends the step, as a spent slice does.
+    pub(crate) async fn pause(&self) {
+        self.hop.store(true, Relaxed);
+        once_pending().await;
     }
 
     pub(crate) fn take_hop(&self) -> bool {
@@ -360,6 +358,12 @@ impl Invocation {
     pub(crate) fn unlisten(&self) -> bool {
         self.listener.lock().take().is_some()
     }
+}
+
+/// Gives way to whoever polls, once.
+async fn once_pending() {
+    let mut told = false;
+    std::future::poll_fn(|_| if std::mem::replace(&mut told, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 /// Ends executions from outside: given to one before its first step, it makes the next step fail. Whoever holds it may

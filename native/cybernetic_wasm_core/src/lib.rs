@@ -13,6 +13,9 @@
 //! 5. The last step gives the results or an [`Error`], and [`execution::Execution::usage`] what it took.
 //! 6. An execution dropped in the middle goes to the [`reaper`], which unwinds the guest on a thread of its own.
 //!
+//! What a guest calls of the system interface is answered in [`wasi`], within what its sandbox grants; only when it reads what
+//! nobody has given yet, or writes what somebody wants to see at once, does a step end for it.
+//!
 //! A call on a live [`instance::Instance`] differs in step 3: it leases the store that is there already, and gives it back.
 
 #![forbid(unsafe_code)]
@@ -28,16 +31,19 @@ pub mod instance;
 mod invocation;
 pub mod limits;
 pub mod linker;
+pub mod manifest;
 pub mod module;
+pub mod network;
 pub mod reaper;
 pub mod runtime;
 mod snapshot;
 mod store;
 pub mod value;
+pub mod wasi;
 
 pub use cache::CacheStats;
 pub use error::Error;
-pub use invocation::{Cancel, Listener, Output};
+pub use invocation::{Cancel, Denial, Listener, Output, Stdin, Stream};
 
 /// The text of a caught panic.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -12,6 +12,7 @@ use crate::instance::{MemberId, Members};
 use crate::module::{Import, Module, kind};
 use crate::store::{GuestStore, StoreData};
 use crate::value::{reference_name, signature, type_name};
+use crate::wasi;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -57,24 +58,43 @@ fn ask<'a>(
     Box::new(async move { host::call(caller, &trampoline, params, results).await })
 }
 
-/// Binds every imported function of a module to a trampoline, once and for all.
-pub(crate) fn prepare(engine: &Engine, module: &wasmtime::Module, imports: &[Import]) -> Result<Linked, Error> {
-    let mut linker: Linker<StoreData> = Linker::new(&engine.wasmtime);
+/// Binds every imported function of a module to a trampoline, once and for all. With WASI, its functions are bound to that,
+/// but for the imports whose indices are among those `answered` by the driver all the same.
+pub(crate) fn prepare(
+    engine: &Engine,
+    module: &wasmtime::Module,
+    imports: &[Import],
+    answered: Option<&[u32]>,
+) -> Result<Linked, Error> {
+    let mut linker = match answered {
+        Some(_) => engine.wasi()?.clone(),
+        None => Linker::new(&engine.wasmtime),
+    };
+    let is_wasi = |index: u32| answered.is_some_and(|answered| !answered.contains(&index));
     let mut problems = unsatisfiable(module);
     let mut seen: HashMap<(&str, &str), &FuncType> = HashMap::new();
-    for (index, import) in imports.iter().enumerate() {
+    for (index, import) in (0..).zip(imports) {
         match seen.insert((&import.module, &import.name), &import.ty) {
             Some(first) if !function_fits(&import.ty, first) => {
                 problems.push(problem(import, "imported twice, with two types"));
             }
             Some(_) => {}
-            None => define(&mut linker, index as u32, import)?,
+            None if import.module == wasi::MODULE && is_wasi(index) => problems.extend(wasi_problem(engine, import)),
+            None => define(&mut linker, index, import)?,
         }
     }
     if !problems.is_empty() {
         return Ok(Err(problems));
     }
     Ok(Ok(linker.instantiate_pre(module).map_err(Error::internal)?))
+}
+
+fn wasi_problem(engine: &Engine, import: &Import) -> Option<ImportProblem> {
+    match wasi::signature_of(engine, &import.name) {
+        None => Some(problem(import, "WASI preview 1 has no such function")),
+        Some(ty) if !function_fits(&import.ty, &ty) => Some(problem(import, "WASI's has another type")),
+        Some(_) => None,
+    }
 }
 
 fn unsatisfiable(module: &wasmtime::Module) -> Vec<ImportProblem> {
@@ -108,6 +128,8 @@ fn define(linker: &mut Linker<StoreData>, index: u32, import: &Import) -> Result
 pub enum Source {
     /// The driver, who offers a function.
     Host,
+    /// WASI.
+    Wasi,
     /// What another member of the guest exports under that name.
     Export(MemberId, String),
     /// Nothing, for this reason: the link fails, and names it beside what else is wrong.
@@ -139,6 +161,7 @@ pub(crate) fn resolve(
         let answer = match joining.sources.get(index) {
             Some(Source::Export(member, name)) => exported(store, members.handle(*member, first), name, &wanted),
             Some(Source::Host) => hosted(store, joining, function),
+            Some(Source::Wasi) => of_wasi(store, joining, function),
             Some(Source::Nothing(reason)) => Err(reason.clone().into()),
             None => Err("missing".into()),
         };
@@ -166,6 +189,16 @@ fn exported(
     let instance = instance.ok_or("the member that should give it is gone")?;
     let found = instance.get_export(&mut *store, name).ok_or("missing")?;
     if fits(wanted, &found, store) { Ok(found) } else { Err("wrong type".into()) }
+}
+
+fn of_wasi(store: &mut GuestStore, joining: &Joining, function: Option<usize>) -> Result<Extern, Reason> {
+    let engine = joining.module.engine();
+    let import = &joining.module.imports()[function.ok_or("WASI has only functions")?];
+    if let Some(problem) = wasi_problem(engine, import) {
+        return Err(problem.reason);
+    }
+    let found = engine.wasi().map(|linker| linker.get(&mut *store, wasi::MODULE, &import.name));
+    found.ok().and_then(Result::ok).ok_or("WASI cannot be linked".into())
 }
 
 fn hosted(store: &mut GuestStore, joining: &Joining, function: Option<usize>) -> Result<Extern, Reason> {

@@ -9,9 +9,12 @@ use crate::runtime::Runtime;
 use crate::snapshot;
 use crate::store::StoreData;
 use crate::value::signature;
+use crate::wasi::Grants;
 pub use wasmtime::{ExternType, FuncType, GlobalType, MemoryType, Mutability, TableType};
 
+use once_cell::sync::OnceCell;
 use parking_lot::{Mutex, RwLock};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -53,6 +56,10 @@ pub struct Module {
     instance_bytes: u64,
     imports: Vec<Import>,
     linked: Linked,
+    /// The same with WASI's functions.
+    linked_with_wasi: OnceCell<Linked>,
+    /// What a reactor wants called before anything else.
+    initializer: Option<ModuleExport>,
     functions: RwLock<HashMap<String, Arc<Function>, FastHasher>>,
     /// Made fit for snapshots: it exports more than it was loaded with.
     exports_all: bool,
@@ -298,14 +305,13 @@ impl Module {
         let module =
             wasmtime::Module::from_binary(&engine.wasmtime, &wasm).map_err(|error| explain(&wasm, requested, error))?;
         let imports = imported_functions(&module);
-        let linked = linker::prepare(&engine, &module, &imports)?;
+        let linked = linker::prepare(&engine, &module, &imports, None)?;
         let hidden = |name: &str| instrumented && name.starts_with(snapshot::PREFIX);
         let is_memory = |export: &ExportType<'_>| matches!(export.ty(), ExternType::Memory(_));
         let memory = module.exports().find(|export| is_memory(export) && !hidden(export.name()));
         let memory = memory.map(|export| export.name().to_owned());
         Ok(Self {
             default_memory: memory,
-            wasmtime: module,
             engine,
             requested,
             digest,
@@ -315,6 +321,8 @@ impl Module {
             memories: outline.memories,
             imports,
             linked,
+            linked_with_wasi: OnceCell::new(),
+            initializer: initializer(&module),
             functions: RwLock::default(),
             exports_all: instrumented,
             variants: Mutex::default(),
@@ -323,7 +331,13 @@ impl Module {
             serial: NEXT_SERIAL.fetch_add(1, Relaxed),
             code: CodeBytes { bytes: 0, ceilings },
             runtime,
+            wasmtime: module,
         })
+    }
+
+    /// How many memories the module defines itself, exported or not.
+    pub fn own_memories(&self) -> u32 {
+        self.memories
     }
 
     /// Bytes of machine code and metadata that the module keeps mapped.
@@ -402,9 +416,22 @@ impl Module {
         self.memories.max(1)
     }
 
-    /// The module ready to instantiate, or which imports nothing can satisfy.
-    pub(crate) fn linked(&self) -> Result<&InstancePre<StoreData>, Error> {
-        self.linked.as_ref().map_err(|problems| Error::Link(problems.clone()))
+    /// The module ready to instantiate, with WASI or without, or which imports nothing can satisfy.
+    pub(crate) fn linked(&self, wasi: Option<&Grants>) -> Result<Cow<'_, InstancePre<StoreData>>, Error> {
+        let with_wasi = |answered| linker::prepare(&self.engine, &self.wasmtime, &self.imports, Some(answered));
+        let linked = match wasi.map(|grants| &grants.answered[..]) {
+            None => &self.linked,
+            Some([]) => self.linked_with_wasi.get_or_try_init(|| with_wasi(&[]))?,
+            // Rare enough to be made anew each time.
+            Some(answered) => return with_wasi(answered)?.map(Cow::Owned).map_err(Error::Link),
+        };
+        linked.as_ref().map(Cow::Borrowed).map_err(|problems| Error::Link(problems.clone()))
+    }
+
+    /// The function that a reactor exports to be called before any other: see
+    /// [the application ABI](https://github.com/WebAssembly/WASI/blob/main/legacy/application-abi.md).
+    pub(crate) fn initializer(&self) -> Option<&ModuleExport> {
+        self.initializer.as_ref()
     }
 
     /// Imports that nothing can satisfy, whatever functions the host offers.
@@ -534,6 +561,12 @@ pub fn kind(ty: &ExternType) -> &'static str {
 
 fn shorten(name: &str) -> String {
     name.chars().take(200).collect()
+}
+
+fn initializer(module: &wasmtime::Module) -> Option<ModuleExport> {
+    const NAME: &str = "_initialize";
+    let is_one = |ty: ExternType| ty.func().is_some_and(|ty| ty.params().len() == 0 && ty.results().len() == 0);
+    module.get_export(NAME).filter(|ty| is_one(ty.clone())).and_then(|_| module.get_export_index(NAME))
 }
 
 fn imported_functions(module: &wasmtime::Module) -> Vec<Import> {

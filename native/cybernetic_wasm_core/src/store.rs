@@ -6,6 +6,7 @@ use crate::instance::MemberId;
 use crate::invocation::Invocation;
 use crate::limits::{Ceilings, Place};
 use crate::module::Module;
+use crate::wasi::Wasi;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wasmtime::{ResourceLimiterAsync, Store};
@@ -18,6 +19,8 @@ pub(crate) struct StoreData {
     id: u64,
     pub(crate) invocation: Arc<Invocation>,
     pub(crate) module: Arc<Module>,
+    /// The guest's share of the system, where it has one.
+    pub(crate) wasi: Option<Box<Wasi>>,
     ceilings: Arc<Ceilings>,
     memory: u64,
     table_elements: u64,
@@ -43,6 +46,7 @@ pub(crate) fn new(
         id: NEXT_ID.fetch_add(1, Relaxed),
         invocation: Arc::clone(invocation),
         module: Arc::clone(module),
+        wasi: None,
         ceilings: Arc::clone(ceilings),
         memory: 0,
         table_elements: 0,
@@ -70,6 +74,9 @@ pub(crate) fn begin(store: &mut GuestStore, invocation: &Arc<Invocation>) -> Res
     let data = store.data_mut();
     invocation.saw_memory(data.memory);
     data.invocation = Arc::clone(invocation);
+    if let Some(wasi) = &data.wasi {
+        wasi.begin(invocation);
+    }
     Ok(())
 }
 
@@ -101,6 +108,11 @@ impl StoreData {
     /// The instance that `member` is, once it has started.
     pub(crate) fn member(&self, member: MemberId) -> Option<wasmtime::Instance> {
         self.handles.iter().find(|(known, _)| *known == member).map(|(_, instance)| *instance)
+    }
+
+    /// The guest's instance, where it has started and there is but one.
+    pub(crate) fn only_instance(&self) -> Option<wasmtime::Instance> {
+        if let [(_, instance)] = &self.handles[..] { Some(*instance) } else { None }
     }
 
     /// Bytes of the guest's memories and tables.

@@ -50,4 +50,27 @@ rustler::atoms! {
     table,
     global,
     tag,
+    // The system interface
+    real,
+    fixed,
+    stepped,
+    system,
+    seeded,
+    pull,
+    wasi,
+    wants_input,
+    output,
+    stdout,
+    stderr,
+    // Network protocols
+    tcp,
+    udp,
+    // Manifests
+    invalid,
+    array,
+    string,
+    integer,
+    float,
+    boolean,
+    datetime,
 }

@@ -2,5 +2,7 @@
 
 mod execution;
 mod instance;
+mod manifest;
 mod module;
+mod network;
 mod runtime;

@@ -7,6 +7,7 @@ pub(crate) mod kept;
 pub(crate) mod options;
 pub(crate) mod step;
 pub(crate) mod value;
+pub(crate) mod wasi;
 
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::module::{Function, Module};

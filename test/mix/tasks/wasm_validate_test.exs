@@ -31,11 +31,58 @@ defmodule Mix.Tasks.Wasm.ValidateTest do
              run("wasm.validate", ["-"], "(modul)")
   end
 
+  describe "--manifest" do
+    defp manifest(dir, text) do
+      path = Path.join(dir, "module.toml")
+      File.write!(path, text)
+      path
+    end
+
+    test "checks the module by it", %{tmp_dir: dir} do
+      [wasm | _] = @valid
+      path = manifest(dir, "[module]\nentry = 'process'\n[limits]\nfuel = 1")
+      assert run("wasm.validate", [wasm, "--manifest", path]) == {0, "#{wasm}: ok\n", ""}
+
+      path = manifest(dir, "[module]\nentry = 'nothing'")
+      assert {1, "", message} = run("wasm.validate", ["--manifest", path, wasm])
+
+      assert message ==
+               ~s|#{path}:2: module.entry: expected a function that the module exports, got "nothing"\n|
+    end
+
+    test "names what is wrong in it", %{tmp_dir: dir} do
+      path = manifest(dir, "[capabilities]\nmemory = 'yes'")
+
+      assert run("wasm.validate", [hd(@valid), "--manifest", path]) ==
+               {1, "", ~s|#{path}:2: capabilities.memory: expected true or false, got "yes"\n|}
+
+      assert {1, "", "nope.toml: the manifest cannot be read (no such file" <> _} =
+               run("wasm.validate", [hd(@valid), "--manifest", "nope.toml"])
+    end
+
+    test "names what it does not grant", %{tmp_dir: dir} do
+      wat =
+        ~S|(module (import "env" "log" (func)) (import "wasi_snapshot_preview1" "sched_yield" (func (result i32))))|
+
+      path = manifest(dir, "[capabilities]\nhost_functions = ['env.print']\nwasi = true")
+      assert {1, "", message} = run("wasm.validate", ["-", "--manifest", path], wat)
+      assert message =~ "does not grant host_functions"
+      assert message =~ "env log"
+
+      path = manifest(dir, "[capabilities]\nhost_functions = ['env.log']")
+      assert {1, "", message} = run("wasm.validate", ["-", "--manifest", path], wat)
+      assert message =~ "does not grant wasi"
+
+      path = manifest(dir, "[capabilities]\nhost_functions = ['env.log']\nwasi = true")
+      assert run("wasm.validate", ["-", "--manifest", path], wat) == {0, "-: ok\n", ""}
+    end
+  end
+
   test "refuses a command line without files or with options" do
     assert {2, "", message} = run("wasm.validate", [])
-    assert message =~ "FILE is missing\nusage: mix wasm.validate FILE..."
+    assert message =~ "FILE is missing\nusage: mix wasm.validate FILE... [--manifest MANIFEST]"
     assert {2, "", message} = run("wasm.validate", ["--quiet" | @valid])
-    assert message =~ "unknown option --quiet; known are: --help"
+    assert message =~ "unknown option --quiet; known are: --help, --manifest"
   end
 
   test "sets the shell's exit status", %{tmp_dir: dir} do

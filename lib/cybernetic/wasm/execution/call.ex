@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.Execution.Call do
   # A call that has not begun: what is called, with which arguments, by which plan. It can be sent to the process that is to
   # drive it.
 
-  alias Cybernetic.WASM.{Error, Execution, Instance, Linker, Module, Options}
+  alias Cybernetic.WASM.{Error, Execution, Instance, Linker, Module, Options, Run}
   alias Cybernetic.WASM.Execution.Plan
 
   @enforce_keys [:target, :name, :args, :plan]
@@ -12,8 +12,18 @@ defmodule Cybernetic.WASM.Execution.Call do
   @type t :: %__MODULE__{}
 
   @doc "A call on a module, in a fresh instance, or on a live one."
-  @spec new(Module.t() | Instance.t(), String.t(), list, keyword) ::
+  @spec new(Module.t() | Instance.t(), String.t() | :start, list, keyword) ::
           {:ok, t} | {:error, Error.t()}
+  # A command: its arguments are an option, since they are the program's and not the function's.
+  def new(%Module{} = module, :start, args, opts) do
+    with {:ok, call} <- new(module, "_start", [], command_options!(args, opts)),
+         do: {:ok, %{call | plan: Plan.command(call.plan)}}
+  end
+
+  def new(%Instance{}, :start, _args, _opts) do
+    raise ArgumentError, "a command runs once, in a fresh instance: give its module"
+  end
+
   def new(%Module{} = module, name, args, opts) when is_binary(name) and length(args) >= 0 do
     opts = if opts == [], do: %{}, else: Options.check!(opts, Plan.options(), "call option")
 
@@ -28,7 +38,7 @@ defmodule Cybernetic.WASM.Execution.Call do
 
   def new(%kind{}, name, _args, _opts) when kind in [Module, Instance] and not is_binary(name) do
     raise ArgumentError,
-          "the function's name must be a string, got: #{inspect(name, limit: 5)}"
+          "the function's name must be a string, or :start for a command, got: #{inspect(name, limit: 5)}"
   end
 
   def new(%kind{}, _name, args, _opts) when kind in [Module, Instance] do
@@ -40,6 +50,21 @@ defmodule Cybernetic.WASM.Execution.Call do
           "a %Cybernetic.WASM.Module{} is needed: load it first with Cybernetic.WASM.Runtime.load_module/2, got: " <>
             inspect(other, limit: 5, printable_limit: 80)
   end
+
+  defp command_options!(args, opts) do
+    unless Keyword.keyword?(args) and Keyword.keyword?(opts) do
+      raise ArgumentError,
+            "a command takes its arguments as an option: run(module, :start, args: [...]), got: " <>
+              inspect(args, limit: 5, printable_limit: 80)
+    end
+
+    args ++ opts
+  end
+
+  @doc "What a call that has ended well comes to."
+  @spec finished(t, term, tuple) :: Run.t()
+  def finished(%__MODULE__{plan: %Plan{command: true}}, code, usage), do: Run.exited(code, usage)
+  def finished(_call, result, usage), do: Run.new(result, usage)
 
   @doc "Drives the call to its end."
   @spec run(t) :: Execution.outcome()

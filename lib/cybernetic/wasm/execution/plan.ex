@@ -5,17 +5,22 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   alias Cybernetic.WASM.{
     Config,
+    DeniedError,
     Limits,
     Linker,
     LinkError,
     Module,
     Native,
     Options,
+    Run,
     Sandbox
   }
 
-  # `native` is what Rust takes: `{{limits, engine}, report, cancel}` (whether to tell the usage, and what can end the call),
-  # or a reference to limits that Rust keeps, in the place of the first or of it all.
+  alias Cybernetic.WASM.Execution.Wasi
+  alias Cybernetic.WASM.Sandbox.Manifest
+
+  # `native` is what Rust takes: `{{limits, engine}, report, cancel, grants, console}` (whether to tell the usage, what can end
+  # the call, and what it has of WASI), or a reference to limits that Rust keeps, in the place of the first or of it all.
   defstruct native: nil,
             limits: nil,
             wait: 0,
@@ -38,31 +43,38 @@ defmodule Cybernetic.WASM.Execution.Plan do
             # References that keep the host functions of the members alive: the guest itself does not.
             hosts: [],
             # What ends the call from outside: `{cancel, reference}`.
-            cancel: nil
+            cancel: nil,
+            # What the guest has of WASI, if anything.
+            wasi: nil,
+            # What the sandbox says of imports, for functions that come with a later call.
+            sandbox: nil,
+            # The module is run as a command: its result is its exit code.
+            command: false
 
   @type t :: %__MODULE__{}
 
   @options [:imports, :sandbox, :scheduling, :metering, :deterministic, :wait, :data] ++
-             Limits.option_names()
+             Wasi.keys() ++ Limits.option_names()
 
-  # What an engine was made for cannot be changed for one call on a live instance.
-  @narrowing @options -- [:metering, :deterministic, :max_stack, :sandbox]
+  # What an engine or a guest was made with cannot be changed for one call on a live instance.
+  @narrowing @options -- [:metering, :deterministic, :max_stack, :sandbox, :args, :env]
 
   @doc "The keys of a call's options."
   @spec options() :: [atom]
   def options, do: @options
 
   @doc "The plan of a call on `module` with these options, which have been checked."
-  @spec checked(Module.t(), map) :: {:ok, t} | {:error, LinkError.t()}
+  @spec checked(Module.t(), map) :: {:ok, t} | {:error, LinkError.t() | DeniedError.t()}
   def checked(%{plan: %__MODULE__{} = plan}, opts) when opts == %{}, do: {:ok, plan}
 
   def checked(module, opts) do
-    sandbox = Sandbox.resolve(opts)
+    sandbox = Sandbox.resolve(opts, module.manifest && Manifest.to_sandbox(module.manifest))
     engine = engine(module.engine, opts, sandbox)
     refuse_fuel_without_metering!(elem(engine, 0), opts)
     given = Linker.given(Map.get(opts, :imports, %{}))
 
-    with {:ok, bound} <- Linker.bind(module, given) do
+    with {:ok, bound} <- Linker.bind(module, given, sandbox),
+         {:ok, wasi} <- Wasi.new(sandbox, module, bound.answered, opts) do
       {:ok,
        pack(%__MODULE__{
          limits: sandbox.limits,
@@ -74,7 +86,9 @@ defmodule Cybernetic.WASM.Execution.Plan do
          names: bound.names,
          sources: bound.sources,
          given: given,
-         data: Map.get(opts, :data)
+         data: Map.get(opts, :data),
+         wasi: wasi,
+         sandbox: sandbox
        })}
     end
   end
@@ -95,14 +109,15 @@ defmodule Cybernetic.WASM.Execution.Plan do
          | limits: limits,
            wait: Map.get(opts, :wait, plan.wait),
            scheduling: Map.get(opts, :scheduling, plan.scheduling),
-           data: Map.get(opts, :data, plan.data)
+           data: Map.get(opts, :data, plan.data),
+           wasi: Wasi.for_call(plan.wasi, opts)
        })}
     end
   end
 
   # Functions for this call alone, in the place of those that the instance was made with.
   defp rebind(plan, module, %{imports: imports}) do
-    with {:ok, bound} <- Linker.rebind(module, Linker.given([plan.given, imports]), plan.sources),
+    with {:ok, bound} <- Linker.rebind(module, Linker.given([plan.given, imports]), plan),
          do: {:ok, %{plan | functions: bound.functions, names: bound.names}}
   end
 
@@ -110,7 +125,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   @doc "The same, kept by a module for its calls without options: what Rust takes is decoded once."
   @spec keep(t) :: t
-  def keep(%__MODULE__{engine: nil, native: {{limits, nil}, false, nil}} = plan),
+  def keep(%__MODULE__{engine: nil, native: {{limits, nil}, false, nil, nil, nil}} = plan),
     do: %{plan | native: Native.runtime_keep_limits(limits)}
 
   def keep(plan), do: plan
@@ -118,7 +133,9 @@ defmodule Cybernetic.WASM.Execution.Plan do
   @doc "The same, kept by an instance, whose engine is what it is."
   @spec settle(t) :: t
   def settle(%__MODULE__{native: kept} = plan) when is_reference(kept), do: plan
-  def settle(plan), do: %{plan | native: nil, engine: nil} |> pack() |> keep()
+
+  def settle(plan),
+    do: %{plan | native: nil, engine: nil, wasi: Wasi.settle(plan.wasi)} |> pack() |> keep()
 
   @doc "The same, for a call that tells what it used when it ends well. A failure always tells."
   @spec reporting(t) :: t
@@ -126,7 +143,14 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   @doc "The same, for a call that hands its output over while it runs."
   @spec streaming(t) :: t
-  def streaming(plan), do: %{reporting(plan) | stream: true}
+  def streaming(%__MODULE__{wasi: nil} = plan), do: %{reporting(plan) | stream: true}
+
+  def streaming(plan),
+    do: %{plan | stream: true, wasi: Wasi.streaming(plan.wasi)} |> pack() |> reporting()
+
+  @doc "The same, for a module that is run as a command."
+  @spec command(t) :: t
+  def command(plan), do: %{plan | command: true}
 
   @doc "The same, for a call that `cancel` can end. A host function that awaits something is told by `reference`."
   @spec cancelled_by(t, reference, reference) :: t
@@ -141,7 +165,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
     do: cancelled_by(plan, cancel, reference)
 
   defp put_native(%__MODULE__{native: kept} = plan, index, value) when is_reference(kept),
-    do: put_native(%{plan | native: {kept, false, nil}}, index, value)
+    do: put_native(%{plan | native: {kept, false, nil, nil, nil}}, index, value)
 
   defp put_native(plan, index, value),
     do: %{plan | native: put_elem(plan.native, index, value)}
@@ -162,7 +186,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
           | fuel: max(limits.fuel - (fuel || 0), 1),
             timeout: max(limits.timeout - div(trunc(wall), 1_000), 1),
             max_host_calls: max(limits.max_host_calls - host_calls, 0),
-            max_output: max(limits.max_output - byte_size(output), 0)
+            max_output: max(limits.max_output - Run.output_size(output), 0)
         }
       end)
 
@@ -206,10 +230,11 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
     {report, cancel} =
       case plan.native do
-        {_limits, report, cancel} -> {report, cancel}
+        {_limits, report, cancel, _grants, _console} -> {report, cancel}
         _none_or_kept -> {false, nil}
       end
 
-    %{plan | native: {{limits, plan.engine}, report, cancel}}
+    {grants, console} = Wasi.pack(plan.wasi)
+    %{plan | native: {{limits, plan.engine}, report, cancel, grants, console}}
   end
 end

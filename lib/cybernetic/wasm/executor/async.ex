@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.Executor.Async do
   A call that runs in a process of its own: see `Cybernetic.WASM.Executor.async/4`. `pid` is the process to monitor.
   """
 
-  alias Cybernetic.WASM.{Error, HostError, Native, Run}
+  alias Cybernetic.WASM.{Error, HostError, Native}
   alias Cybernetic.WASM.Execution.{Call, Plan}
   alias Cybernetic.WASM.Executor.{Output, Warden}
 
@@ -37,7 +37,7 @@ defmodule Cybernetic.WASM.Executor.Async do
 
   defp drive(call, true) do
     with {:ok, result, usage} <- Call.run(%{call | plan: Plan.reporting(call.plan)}),
-         do: {:ok, Run.new(result, usage)}
+         do: {:ok, Call.finished(call, result, usage)}
   end
 
   @doc false

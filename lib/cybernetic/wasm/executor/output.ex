@@ -22,7 +22,7 @@ defmodule Cybernetic.WASM.Executor.Output do
   defp next(state, tagged) do
     case advance(state) do
       {:output, pieces, state} ->
-        {if(tagged, do: Enum.map(pieces, &{:output, &1}), else: pieces), state}
+        {Enum.map(pieces, if(tagged, do: &tag/1, else: &bare/1)), state}
 
       {:done, run} ->
         {if(tagged, do: [{:done, run}], else: []), :ended}
@@ -32,6 +32,12 @@ defmodule Cybernetic.WASM.Executor.Output do
         {[], failed}
     end
   end
+
+  defp tag({_stream, _bytes} = piece), do: piece
+  defp tag(bytes), do: {:output, bytes}
+
+  defp bare({_stream, bytes}), do: bytes
+  defp bare(bytes), do: bytes
 
   # To the next output, or to the end.
   defp advance({:begin, call}) do
@@ -48,10 +54,7 @@ defmodule Cybernetic.WASM.Executor.Output do
 
   # Start functions of the modules that it was linked with may have put something out already.
   defp begun({_call, _target, used} = opened, plan) do
-    case for usage <- Enum.reverse(used),
-             output = Execution.output(usage),
-             output != "",
-             do: output do
+    case Enum.flat_map(Enum.reverse(used), &Run.pieces(Execution.output(&1))) do
       [] -> start(opened, plan)
       pieces -> {:output, pieces, {:begun, opened, plan}}
     end
@@ -72,7 +75,7 @@ defmodule Cybernetic.WASM.Executor.Output do
     used = Enum.map(used, &put_elem(&1, tuple_size(&1) - 1, ""))
 
     case Execution.whole(ended, used, call.plan.limits) do
-      {:ok, result, usage} -> {:done, Run.new(result, usage)}
+      {:ok, result, usage} -> {:done, Call.finished(call, result, usage)}
       {:error, error} -> {:failed, error}
     end
   end
@@ -119,7 +122,7 @@ defmodule Cybernetic.WASM.Executor.Output do
   end
 
   defp send_pieces([piece | pieces], {{consumer, ref}, _await_credit} = to, credit) do
-    send(consumer, {ref, {:output, piece}})
+    send(consumer, {ref, tag(piece)})
     send_pieces(pieces, to, credit - 1)
   end
 end

@@ -14,9 +14,27 @@ use crate::runtime::Runtime;
 use crate::snapshot;
 use crate::store;
 use crate::value::Value;
+use crate::wasi::{Grants, Wasi};
 use quanta::Instant;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What a guest is made with.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// What it may use.
+    pub limits: Limits,
+    /// The engine that it runs on.
+    pub engine: EngineConfig,
+    /// What it is given of the system: without this its module may not import WASI.
+    pub wasi: Option<Arc<Grants>>,
+}
+
+impl From<(Limits, EngineConfig)> for Setup {
+    fn from((limits, engine): (Limits, EngineConfig)) -> Self {
+        Self { limits, engine, wasi: None }
+    }
+}
 
 /// Places in [`Function::pace`].
 pub(super) const FRESH: usize = 0;
@@ -28,17 +46,18 @@ impl Execution {
         module: &Arc<Module>,
         function: &Arc<Function>,
         args: Vec<Value>,
-        (limits, config): (Limits, EngineConfig),
+        setup: impl Into<Setup>,
     ) -> Result<Self, Error> {
+        let Setup { limits, engine, wasi } = setup.into();
         let runtime = runtime_of(module)?;
         let invocation = Invocation::new(limits, runtime.ceilings());
-        let config = allocate_for(config, &invocation.limits);
+        let config = allocate_for(engine, &invocation.limits);
         let (module, function) = (Arc::clone(module), Arc::clone(function));
         let mut execution = Self::metered(&runtime, config.metering, &invocation);
         execution.module = Some(Arc::clone(&module));
         execution.paced = Some(Paced::Function(Arc::clone(&function), FRESH));
         execution.work = Some(Box::pin(async move {
-            let mut live = instantiate((&module, Kind::Loaded), config, &runtime, &invocation).await?;
+            let mut live = instantiate((&module, Kind::Loaded), (config, wasi.as_deref()), &runtime, &invocation).await?;
             let function = live.function(&module, &function)?;
             let result = live.call(None, &function, args).await;
             store::end(&live.store, &invocation);
@@ -52,11 +71,12 @@ impl Execution {
     pub fn instantiate(
         module: &Arc<Module>,
         snapshottable: bool,
-        (limits, config): (Limits, EngineConfig),
+        setup: impl Into<Setup>,
     ) -> Result<Self, Error> {
+        let Setup { limits, engine, wasi } = setup.into();
         let runtime = runtime_of(module)?;
         let invocation = Invocation::new(limits, runtime.ceilings());
-        let config = allocate_for(config, &invocation.limits);
+        let config = allocate_for(engine, &invocation.limits);
         let module = Arc::clone(module);
         let mut execution = Self::metered(&runtime, config.metering, &invocation);
         execution.module = Some(Arc::clone(&module));
@@ -64,9 +84,9 @@ impl Execution {
         execution.work = Some(Box::pin(async move {
             let source = snapshottable.then(|| Arc::clone(&module));
             let kind = if snapshottable { Kind::Instrumented } else { Kind::Loaded };
-            let live = instantiate((&module, kind), config, &runtime, &invocation).await?;
+            let live = instantiate((&module, kind), (config, wasi.as_deref()), &runtime, &invocation).await?;
             store::end(&live.store, &invocation);
-            Ok(Product::Instance(Instance::new(live, source)))
+            Ok(Product::Instance(Instance::new(live, source, wasi)))
         }));
         Ok(execution)
     }
@@ -107,10 +127,11 @@ impl Execution {
         instance: &Arc<Instance>,
         member: MemberId,
         (module, sources): (&Arc<Module>, Vec<Source>),
-        (limits, config): (Limits, EngineConfig),
+        setup: impl Into<Setup>,
     ) -> Result<Self, Error> {
+        let Setup { limits, engine, wasi } = setup.into();
         let mut execution = Self::on(instance, limits)?;
-        let (runtime, config) = (runtime_of(module)?, instance.engine_for(config)?);
+        let (runtime, config) = (runtime_of(module)?, instance.engine_for(engine)?);
         execution.wait_for_instance();
         let invocation = Arc::clone(&execution.invocation);
         let (module, instance) = (Arc::clone(module), Arc::clone(instance));
@@ -122,7 +143,7 @@ impl Execution {
                 Some(lease) => lease,
                 None => queueing(&invocation, instance.queue()).await?,
             };
-            run_leased(lease, OnLive::Join { joining, place }, invocation).await
+            run_leased(lease, OnLive::Join { joining, place, wasi }, invocation).await
         }));
         Ok(execution)
     }
@@ -154,7 +175,8 @@ impl Execution {
                 false => queue(runtime.ceilings(), module.weight(), &invocation).await?,
             };
             invocation.turn.take().await;
-            let live = try_instantiate(module, &runtime, &invocation, place).await;
+            let wasi = instance.grants();
+            let live = try_instantiate((module, wasi.as_deref()), &runtime, &invocation, place).await;
             lease.renew(live.map_err(|error| classify(error, &invocation, module))?);
             for joining in instance.joinings() {
                 let place = queue(runtime.ceilings(), joining.module.weight(), &invocation).await?;
@@ -318,7 +340,7 @@ async fn run_leased(mut lease: Lease, work: OnLive, invocation: Arc<Invocation>)
 enum OnLive {
     Call { member: MemberId, function: Arc<Function>, args: Vec<Value> },
     Access { member: MemberId, access: Access },
-    Join { joining: Joining, place: Place },
+    Join { joining: Joining, place: Place, wasi: Option<Arc<Grants>> },
 }
 
 impl OnLive {
@@ -329,9 +351,21 @@ impl OnLive {
             }
             // Boxed: a call's future would have to hold room for these.
             OnLive::Access { member, access } => Box::pin(look(instance, member, live, access)).await,
-            OnLive::Join { joining, place } => Box::pin(instance.join(live, joining, place)).await.map(Product::Member),
+            OnLive::Join { joining, place, wasi } => Box::pin(join(instance, live, (joining, place, wasi))).await,
         }
     }
+}
+
+async fn join(
+    instance: &Instance,
+    live: &mut Live,
+    (joining, place, wasi): (Joining, Place, Option<Arc<Grants>>),
+) -> Result<Product, Error> {
+    if let Some(grants) = wasi.and_then(|wasi| instance.grant(wasi)) {
+        let invocation = Arc::clone(&live.store.data().invocation);
+        live.store.data_mut().wasi = Some(Wasi::new(&grants, &invocation).await?);
+    }
+    instance.join(live, joining, place).await.map(Product::Member)
 }
 
 async fn look(instance: &Instance, member: MemberId, live: &mut Live, access: Access) -> Result<Product, Error> {

@@ -9,9 +9,11 @@ use crate::invocation::Invocation;
 use crate::limits::{Ceilings, Limits, Place};
 use crate::module::{Function, Module};
 use crate::runtime::Runtime;
-use crate::store;
+use crate::store::{self, GuestStore, StoreData};
 use crate::value::Value;
+use crate::wasi::{Grants, Wasi};
 use std::sync::Arc;
+use wasmtime::InstancePre;
 
 /// Which form of a module a guest runs.
 #[derive(Clone, Copy)]
@@ -51,19 +53,19 @@ pub(super) async fn queue(ceilings: &Ceilings, weight: u32, invocation: &Invocat
 /// A fresh guest of `module` on an engine of `config`, or on its on-demand sibling while the pool is full.
 pub(super) async fn instantiate(
     (module, kind): (&Arc<Module>, Kind),
-    config: EngineConfig,
+    (config, wasi): (EngineConfig, Option<&Grants>),
     runtime: &Arc<Runtime>,
     invocation: &Arc<Invocation>,
 ) -> Result<Live, Error> {
     let place = queue(runtime.ceilings(), module.weight(), invocation).await?;
     invocation.turn.take().await;
     let variant = compiled((module, kind), config).await?;
-    match try_instantiate(&variant, runtime, invocation, place).await {
+    match try_instantiate((&variant, wasi), runtime, invocation, place).await {
         Err(error) if error.is::<PoolFull>() || error.is::<wasmtime::PoolConcurrencyLimitError>() => {
             let place = queue(runtime.ceilings(), module.weight(), invocation).await?;
             let sibling = EngineConfig { allocation: Allocation::OnDemand, ..config };
             let variant = compiled((module, kind), sibling).await?;
-            let live = try_instantiate(&variant, runtime, invocation, place).await;
+            let live = try_instantiate((&variant, wasi), runtime, invocation, place).await;
             live.map_err(|error| classify(error, invocation, &variant))
         }
         live => live.map_err(|error| classify(error, invocation, &variant)),
@@ -71,22 +73,47 @@ pub(super) async fn instantiate(
 }
 
 pub(super) async fn try_instantiate(
-    module: &Arc<Module>,
+    (module, wasi): (&Arc<Module>, Option<&Grants>),
     runtime: &Runtime,
     invocation: &Arc<Invocation>,
     place: Place,
 ) -> wasmtime::Result<Live> {
-    let linked = module.linked()?;
+    let linked = module.linked(wasi)?;
     let mut store = store::new(module, invocation, runtime.ceilings(), place)?;
     store::begin(&mut store, invocation)?;
+    if let Some(grants) = wasi {
+        store.data_mut().wasi = Some(Wasi::new(grants, invocation).await?);
+    }
     store.data_mut().add_instance(module).await.map_err(Error::from)?;
-    let instance = linked.instantiate_async(&mut store).await;
+    let instance = start(&linked, &mut store, module).await;
     if instance.is_err() {
         store::end(&store, invocation);
     }
-    let instance = instance?;
+    Ok(Live { instance: instance?, store, last: None })
+}
+
+async fn start(
+    linked: &InstancePre<StoreData>,
+    store: &mut GuestStore,
+    module: &Module,
+) -> wasmtime::Result<wasmtime::Instance> {
+    let instance = linked.instantiate_async(&mut *store).await?;
     store.data_mut().started(MemberId::FIRST, instance);
-    Ok(Live { store, instance, last: None })
+    initialize(store, instance, module).await?;
+    Ok(instance)
+}
+
+/// Calls what a reactor wants called first.
+pub(crate) async fn initialize(
+    store: &mut GuestStore,
+    instance: wasmtime::Instance,
+    module: &Module,
+) -> wasmtime::Result<()> {
+    let Some(initializer) = module.initializer() else { return Ok(()) };
+    let function = instance.get_module_export(&mut *store, initializer).and_then(wasmtime::Extern::into_func);
+    let function = function.ok_or_else(|| Error::Internal("a function export is gone".into()))?;
+    let initialized = Box::pin(function.typed::<(), ()>(&store)?.call_async(&mut *store, ())).await;
+    initialized.inspect_err(|error| host::forget_exception(&mut *store, error))
 }
 
 /// Waits for a turn, for as long as the limits say.

@@ -3,6 +3,7 @@
 use super::{Instance, Live};
 use crate::engine::{EngineConfig, Metering, PoolFull};
 use crate::error::{CallError, Error, LimitError, classify};
+use crate::execution::initialize;
 use crate::host;
 use crate::limits::Place;
 use crate::linker::{self, Joining};
@@ -146,6 +147,8 @@ impl Instance {
         match result {
             Ok(instance) => {
                 live.store.data_mut().started(joining.member, instance);
+                let initialized = initialize(&mut live.store, instance, &joining.module).await;
+                initialized.map_err(|error| classify(error, &live.store.data().invocation, &joining.module))?;
                 self.joined(joining, instance)
             }
             Err(error) if error.is::<PoolConcurrencyLimitError>() => Err(LimitError::from(PoolFull).into()),

@@ -9,7 +9,7 @@ use cybernetic_wasm_core::host::{Answer, Command};
 use cybernetic_wasm_core::instance::{Instance, MemberId};
 use cybernetic_wasm_core::limits::Limits;
 use cybernetic_wasm_core::value::Value;
-use cybernetic_wasm_core::{Cancel, Error};
+use cybernetic_wasm_core::{Cancel, Error, Stream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -391,7 +391,7 @@ fn output_is_taken_piece_by_piece() {
         execution.emit(piece).unwrap();
     }
     let output = execution.take_output();
-    assert_eq!(output.pieces().collect::<Vec<_>>(), [&b"one"[..], b"", b"three"]);
-    assert_eq!(output.bytes(), b"onethree");
+    assert_eq!(output.pieces().map(|(_, piece)| piece).collect::<Vec<_>>(), [&b"one"[..], b"", b"three"]);
+    assert_eq!(output.of(Stream::Emitted), b"onethree");
     assert_eq!(execution.take_output().pieces().count(), 0);
 }

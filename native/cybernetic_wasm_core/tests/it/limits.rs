@@ -5,7 +5,7 @@ use crate::support::{
     Driver, HostCall, call, call_on, call_within, eventually, eventually_unused, instantiate, limits, load, number,
     own, own_node, run_within, shared, start, start_on, to_host_call, try_load, yields,
 };
-use cybernetic_wasm_core::Error;
+use cybernetic_wasm_core::{Error, Stream};
 use cybernetic_wasm_core::engine::{EngineConfig, Metering, STACK_RANGE};
 use cybernetic_wasm_core::error::{Limit, LimitError};
 use cybernetic_wasm_core::execution::{Execution, Lane, Step};
@@ -593,11 +593,11 @@ fn host_calls_are_counted_over_a_whole_call() {
 fn output_beyond_the_limit_is_refused_whole() {
     let execution = start(&load(shared(), GROW), "size", &[], Limits { max_output: 10, ..limits() });
     execution.emit(b"12345").unwrap();
-    assert_eq!(execution.take_output().bytes(), b"12345");
+    assert_eq!(execution.take_output().of(Stream::Emitted), b"12345");
     execution.emit(b"67890").unwrap();
     assert_eq!(struck(execution.emit(b"!")), LimitError::new(Limit::Output, 10, 11));
     assert_eq!(
-        execution.take_output().bytes(),
+        execution.take_output().of(Stream::Emitted),
         b"67890",
         "what was taken still counts, what was refused was not put out"
     );

@@ -8,6 +8,7 @@ mod hostile;
 mod instances;
 mod limits;
 mod linking;
+mod manifests;
 mod scheduling;
 mod snapshots;
 mod support;

@@ -277,6 +277,8 @@ impl<'a> Driver<'a> {
                 Step::Answered(answer) => return Stop::Answer(answer),
                 Step::Yielded => self.yields.set(self.yields.get() + 1),
                 Step::Waiting => wait(execution),
+                Step::WantsInput => execution.give_input(None),
+                Step::Output => {}
                 Step::HostCall { import, args, serial, .. } => {
                     let mut call = HostCall { execution, import, args, serial, driver: self, failed: None };
                     let results = (self.host)(&mut call);

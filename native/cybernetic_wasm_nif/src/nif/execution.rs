@@ -7,7 +7,7 @@ use crate::terms::step::{Handle, decode_command, decode_return, step};
 use crate::terms::value::Terms;
 use crate::terms::{binary, error, exported_function, value};
 use crate::{atoms, courier};
-use cybernetic_wasm_core::Error;
+use cybernetic_wasm_core::{Error, Stream};
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::{Execution, Lane, may_run_inline};
 use cybernetic_wasm_core::host::Command;
@@ -55,8 +55,7 @@ fn call(
     args: Terms<'_>,
     options: &CallOptions,
 ) -> Result<Execution, Error> {
-    let config = options.engine.unwrap_or(*module.requested());
-    Execution::call(module, function, values(function, args)?, (options.limits.clone(), config))
+    Execution::call(module, function, values(function, args)?, options.setup(*module.requested()))
 }
 
 #[rustler::nif]
@@ -219,12 +218,53 @@ fn execution_emit_dirty<'a>(
     emit(env, execution, serial, &bytes)
 }
 
-/// What has been put out since the last time, piece by piece.
+/// What has been put out to these streams since the last time, piece by piece.
 #[rustler::nif]
-fn execution_take_output<'a>(env: Env<'a>, execution: &'a ExecutionResource) -> Term<'a> {
+fn execution_take_output<'a>(env: Env<'a>, execution: &'a ExecutionResource, streams: Vec<Atom>) -> Term<'a> {
     let Some(execution) = execution.0.try_lock() else { return error::refused(env, CallError::Busy) };
-    let output = execution.take_output();
-    output.pieces().map(|piece| binary(env, piece)).collect::<Vec<_>>().encode(env)
+    let streams: Vec<Stream> = streams.into_iter().map(stream).collect();
+    let output = execution.take_output_of(&streams);
+    output.pieces().map(|piece| tagged(env, piece)).collect::<Vec<_>>().encode(env)
+}
+
+fn stream(name: Atom) -> Stream {
+    match name {
+        name if name == atoms::stdout() => Stream::Stdout,
+        name if name == atoms::stderr() => Stream::Stderr,
+        _ => Stream::Emitted,
+    }
+}
+
+/// A host function's output is a binary, what the guest writes itself is `{:stdout | :stderr, binary}`.
+fn tagged<'a>(env: Env<'a>, (stream, piece): (Stream, &[u8])) -> Term<'a> {
+    let piece = binary(env, piece);
+    match stream {
+        Stream::Emitted => piece,
+        Stream::Stdout => (atoms::stdout(), piece).encode(env),
+        Stream::Stderr => (atoms::stderr(), piece).encode(env),
+    }
+}
+
+fn give_input<'a>(env: Env<'a>, execution: &ExecutionResource, piece: Option<Binary<'a>>) -> Term<'a> {
+    let Some(execution) = execution.0.try_lock() else { return error::refused(env, CallError::Busy) };
+    execution.give_input(piece.map(|piece| piece.to_vec()));
+    atoms::ok().encode(env)
+}
+
+/// The next piece of what the guest reads from its standard input; `nil` is the end.
+#[rustler::nif]
+fn execution_give_input<'a>(env: Env<'a>, execution: &'a ExecutionResource, piece: Option<Binary<'a>>) -> Term<'a> {
+    give_input(env, execution, piece)
+}
+
+/// The same for a large piece.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn execution_give_input_dirty<'a>(
+    env: Env<'a>,
+    execution: &'a ExecutionResource,
+    piece: Option<Binary<'a>>,
+) -> Term<'a> {
+    give_input(env, execution, piece)
 }
 
 /// Gives an execution up. Whoever steps it just now ends it all the same: by its cancellation, or by going away.

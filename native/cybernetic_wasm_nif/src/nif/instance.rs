@@ -20,8 +20,7 @@ use std::sync::Arc;
 // Making and ending
 
 fn new(module: &Arc<Module>, snapshottable: bool, options: &CallOptions) -> Result<Execution, Error> {
-    let config = options.engine.unwrap_or(*module.requested());
-    Execution::instantiate(module, snapshottable, (options.limits.clone(), config))
+    Execution::instantiate(module, snapshottable, options.setup(*module.requested()))
 }
 
 #[rustler::nif]
@@ -101,8 +100,8 @@ fn instance_set_host<'a>(env: Env<'a>, instance: &'a InstanceResource, member: u
     }
 }
 
-/// Links a module into the guest. For each of its imports, in order: `:host`, `{:export, member, name}` or
-/// `{:nothing, reason}`.
+/// Links a module into the guest. For each of its imports, in order: `:host`, `:wasi`, `{:export, member, name}`
+/// or `{:nothing, reason}`.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn instance_link<'a>(
     env: Env<'a>,
@@ -113,15 +112,14 @@ fn instance_link<'a>(
     options: CallOptions,
 ) -> NifResult<Term<'a>> {
     let sources = sources.into_iter().map(source).collect::<NifResult<Vec<_>>>()?;
-    let config = options.engine.unwrap_or(*module.0.requested());
-    let linking =
-        Execution::link(&instance.0, MemberId(member), (&module.0, sources), (options.limits.clone(), config));
+    let setup = options.setup(*module.0.requested());
+    let linking = Execution::link(&instance.0, MemberId(member), (&module.0, sources), setup);
     Ok(started(env, linking, &options, Lane::Dirty))
 }
 
 fn source(term: Term<'_>) -> NifResult<Source> {
-    if term.decode::<Atom>().is_ok_and(|atom| atom == atoms::host()) {
-        return Ok(Source::Host);
+    if let Ok(name) = term.decode::<Atom>() {
+        return if name == atoms::wasi() { Ok(Source::Wasi) } else { Ok(Source::Host) };
     }
     if let Ok((tag, member, name)) = term.decode::<(Atom, u32, String)>()
         && tag == atoms::export()

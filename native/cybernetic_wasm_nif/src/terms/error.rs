@@ -13,6 +13,7 @@ pub(crate) fn encode<'a>(env: Env<'a>, error: &Error) -> Term<'a> {
         Error::Call(error) => call(env, error),
         Error::Trap(trap) => self::trap(env, trap),
         Error::Limit(error) => limit(env, error),
+        Error::Exit(code) => map(env, &[("exit_code", code.encode(env))]),
         Error::Host | Error::Cancelled => Term::map_new(env),
         Error::Internal(detail) => map(env, &[("detail", detail.encode(env))]),
     };
@@ -95,6 +96,10 @@ fn call<'a>(env: Env<'a>, error: &CallError) -> Term<'a> {
         CallError::NoSuchElement { name, index, size } => {
             let place = [("export", name.encode(env)), ("index", index.encode(env))];
             map(env, &[reason("no_such_element"), place[0], place[1], ("size", size.encode(env))])
+        }
+        CallError::NoDirectory { host, guest, detail } => {
+            let names = [("expected", host.encode(env)), ("export", guest.encode(env))];
+            map(env, &[reason("no_directory"), names[0], names[1], ("detail", detail.encode(env))])
         }
         CallError::NotForPool => map(env, &[reason("not_for_pool")]),
         CallError::OtherEngine { ours, theirs } => {

@@ -23,6 +23,7 @@ pub(crate) fn encode<'a>(env: Env<'a>, module: &Module) -> Term<'a> {
             ("imports", imports.collect::<Vec<_>>().encode(env)),
             ("exports", exports.collect::<Vec<_>>().encode(env)),
             ("custom_sections", sections.collect::<Vec<_>>().encode(env)),
+            ("own_memories", module.own_memories().encode(env)),
             ("code_size", module.code_size().encode(env)),
         ],
     )

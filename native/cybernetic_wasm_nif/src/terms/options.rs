@@ -2,11 +2,13 @@
 
 use crate::atoms;
 use crate::resources::{CancelResource, OptionsResource};
-use cybernetic_wasm_core::Cancel;
+use crate::terms::wasi;
+use cybernetic_wasm_core::{Cancel, Stdin};
 use cybernetic_wasm_core::engine::{Allocation, EngineConfig, Features, Metering};
-use cybernetic_wasm_core::execution::Execution;
+use cybernetic_wasm_core::execution::{Execution, Setup};
 use cybernetic_wasm_core::limits::{Limits, NodeLimits};
 use cybernetic_wasm_core::runtime::Settings;
+use cybernetic_wasm_core::wasi::Grants;
 use rustler::{Atom, Decoder, Error, NifMap, NifResult, NifTuple, ResourceArc, Term};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +33,16 @@ pub(crate) struct CallOptions {
     pub(crate) report: bool,
     /// What can end the call from outside.
     cancel: Option<Arc<Cancel>>,
+    /// What a fresh guest is given of the system.
+    wasi: Option<Arc<Grants>>,
+    console: Console,
+}
+
+/// A call's standard input, and whether its output is handed over while it runs.
+#[derive(Default)]
+struct Console {
+    stdin: Option<Stdin>,
+    hand_over: bool,
 }
 
 impl CallOptions {
@@ -39,26 +51,52 @@ impl CallOptions {
         if let Some(cancel) = &self.cancel {
             execution.cancel_by(cancel);
         }
+        if let Some(stdin) = &self.console.stdin {
+            execution.set_stdin(stdin.clone());
+        }
+        if self.console.hand_over {
+            execution.hand_over_output();
+        }
+    }
+
+    /// What a guest of a module that was asked for with `requested` is made with.
+    pub(crate) fn setup(&self, requested: EngineConfig) -> Setup {
+        Setup { limits: self.limits.clone(), engine: self.engine.unwrap_or(requested), wasi: self.wasi.clone() }
+    }
+
+    fn of(limits: Limits) -> Self {
+        Self { limits, engine: None, report: false, cancel: None, wasi: None, console: Console::default() }
     }
 }
 
-/// `{options, report, cancel}`, where the options are those that a module keeps, decoded once, or `{limits, engine}`. Kept
-/// options by themselves neither report nor can be cancelled.
+/// `{options, report, cancel, wasi, console}`, where the options are those that a module keeps, decoded once, or
+/// `{limits, engine}`. Kept options by themselves neither report nor can be cancelled, and grant nothing.
 impl<'a> Decoder<'a> for CallOptions {
     fn decode(term: Term<'a>) -> NifResult<Self> {
         if let Ok(kept) = term.decode::<ResourceArc<OptionsResource>>() {
-            return Ok(Self { limits: kept.0.clone(), engine: None, report: false, cancel: None });
+            return Ok(Self::of(kept.0.clone()));
         }
-        let (options, report, cancel): (Term<'a>, bool, Term<'a>) = term.decode()?;
-        let cancel = match cancel.is_atom() {
-            true => None,
-            false => Some(Arc::clone(&cancel.decode::<ResourceArc<CancelResource>>()?.0)),
+        let (options, report, cancel, wasi, console): (Term<'a>, bool, Term<'a>, Term<'a>, Term<'a>) = term.decode()?;
+        let mut decoded = match options.decode::<ResourceArc<OptionsResource>>() {
+            Ok(kept) => Self::of(kept.0.clone()),
+            Err(_) => {
+                let (limits, engine): (LimitsTuple, Option<EngineTuple>) = options.decode()?;
+                let engine = engine.map(TryInto::try_into).transpose()?;
+                Self { engine, ..Self::of(limits.into()) }
+            }
         };
-        if let Ok(kept) = options.decode::<ResourceArc<OptionsResource>>() {
-            return Ok(Self { limits: kept.0.clone(), engine: None, report, cancel });
+        decoded.report = report;
+        if !cancel.is_atom() {
+            decoded.cancel = Some(Arc::clone(&cancel.decode::<ResourceArc<CancelResource>>()?.0));
         }
-        let (limits, engine): (LimitsTuple, Option<EngineTuple>) = options.decode()?;
-        Ok(Self { limits: limits.into(), engine: engine.map(TryInto::try_into).transpose()?, report, cancel })
+        if !wasi.is_atom() {
+            decoded.wasi = Some(Arc::new(wasi::decode(wasi)?));
+        }
+        if !console.is_atom() {
+            let (stdin, hand_over): (Term<'a>, bool) = console.decode()?;
+            decoded.console = Console { stdin: wasi::decode_stdin(stdin)?, hand_over };
+        }
+        Ok(decoded)
     }
 }
 

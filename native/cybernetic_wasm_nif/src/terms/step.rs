@@ -1,10 +1,10 @@
 //! Steps as tagged tuples, and commands from them.
 
 use super::value::Terms;
-use super::{access, binary, error, value};
+use super::{access, binary, error, value, wasi};
 use crate::atoms;
 use crate::resources::{ExecutionResource, InstanceResource, Known, ModuleResource};
-use cybernetic_wasm_core::Error;
+use cybernetic_wasm_core::{Error, Stream};
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::{Execution, Lane, Product, Step};
 use cybernetic_wasm_core::host::{Answer, Command};
@@ -100,6 +100,8 @@ fn encode_open<'a>(env: Env<'a>, resource: Term<'a>, step: Step) -> Term<'a> {
     match step {
         Step::Yielded => (atoms::yielded(), resource).encode(env),
         Step::Waiting => (atoms::waiting(), resource).encode(env),
+        Step::WantsInput => (atoms::wants_input(), resource).encode(env),
+        Step::Output => (atoms::output(), resource).encode(env),
         Step::HostCall { member, import, args, serial } => {
             (atoms::host_call(), resource, import, value::encode_all(env, &args), serial, member.0).encode(env)
         }
@@ -123,13 +125,26 @@ pub(crate) fn encode_answer<'a>(env: Env<'a>, answer: &Answer) -> Term<'a> {
 fn usage<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
     let usage = execution.usage();
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
-    let output = match usage.output {
-        0 => binary(env, b""),
-        _ => binary(env, execution.take_output().bytes()),
-    };
     let fields =
         (usage.fuel, usage.peak_memory, micros(usage.wall), micros(usage.slice), usage.slices, usage.host_calls);
-    (fields.0, fields.1, fields.2, fields.3, fields.4, fields.5, output).encode(env)
+    (fields.0, fields.1, fields.2, fields.3, fields.4, fields.5, output(env, execution)).encode(env)
+}
+
+/// What host functions put out, as a binary; `{output, stdout, stderr, denials}` where there is more.
+fn output<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
+    let denials = execution.take_denials();
+    if execution.usage().output == 0 && denials.is_empty() {
+        return binary(env, b"");
+    }
+    let output = execution.take_output();
+    let [emitted, stdout, stderr] = [Stream::Emitted, Stream::Stdout, Stream::Stderr].map(|of| output.of(of));
+    let emitted = binary(env, &emitted);
+    match stdout.is_empty() && stderr.is_empty() && denials.is_empty() {
+        true => emitted,
+        false => {
+            (emitted, binary(env, &stdout), binary(env, &stderr), wasi::encode_denials(env, &denials)).encode(env)
+        }
+    }
 }
 
 /// A command for an open host call of one of `importer`'s imports.

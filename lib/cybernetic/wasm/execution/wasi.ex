@@ -1,0 +1,170 @@
+defmodule Cybernetic.WASM.Execution.Wasi do
+  @moduledoc false
+  # What a call gives its guest of the system interface: the grants of its sandbox as Rust takes them, where its standard
+  # input comes from, and which of its standard streams are the VM's own.
+  #
+  # Input that is pulled, and output to the VM's streams, pass through the process that drives the guest. Between two pulls
+  # the rest of an enumerable is in that process's dictionary, since a host function's own calls may pull as well.
+
+  alias Cybernetic.WASM.{DeniedError, HostError, Module, Native, Sandbox}
+  alias Cybernetic.WASM.Execution.Devices
+
+  # `grants` is what a fresh guest is made with, `stdin` `nil`, bytes or `:pull`, `source` what is pulled, under `key`.
+  defstruct grants: nil, stdin: nil, source: nil, key: nil, hand_over: false, inherited: []
+
+  @type t :: %__MODULE__{}
+
+  @keys [:args, :env, :stdin]
+  @read {Sandbox.Check.wasi(), "fd_read"}
+
+  @doc "The keys of the options that are a call's own data for WASI."
+  @spec keys() :: [atom]
+  def keys, do: @keys
+
+  @doc "What a call with these options gives; `nil` for a module that wants none of it."
+  @spec new(Sandbox.t(), Module.t(), [non_neg_integer], map) ::
+          {:ok, t | nil} | {:error, DeniedError.t()}
+  def new(sandbox, module, answered, opts) do
+    data = Map.take(opts, @keys)
+
+    if imports?(module) or data != %{},
+      do: grant(sandbox, module, answered, data),
+      else: {:ok, nil}
+  end
+
+  defp imports?(%Module{imports: imports}),
+    do: Enum.any?(imports, &(elem(&1, 0) == Sandbox.Check.wasi()))
+
+  defp grant(sandbox, module, answered, data) do
+    args = [module.name || "main.wasm" | Map.get(data, :args, [])]
+
+    case Sandbox.native(sandbox, Map.put(data, :stdin, stdin(data[:stdin]))) do
+      nil ->
+        {:ok, nil}
+
+      {:error, error} ->
+        {:error, error}
+
+      native ->
+        {:ok, of_native(native, %{args: args, answered: answered}, {sandbox.stdio, data[:stdin]})}
+    end
+  end
+
+  defp of_native(native, more, {stdio, given}) do
+    {console, grants} = Map.split(native, [:stdin, :stdout, :stderr, :streamed])
+    granted = {console.stdin != nil, console.stdout, console.stderr}
+
+    inherited =
+      for stream <- [:stdout, :stderr], Map.fetch!(stdio, stream) == :inherited, do: stream
+
+    with_input(
+      %__MODULE__{
+        grants: grants |> Map.merge(more) |> Map.put(:stdio, granted),
+        inherited: inherited,
+        hand_over: inherited != []
+      },
+      console.stdin,
+      given
+    )
+  end
+
+  defp with_input(wasi, :pull, given),
+    do: %{wasi | stdin: :pull, source: given || Devices.stdin(), key: make_ref()}
+
+  defp with_input(wasi, bytes, _given), do: %{wasi | stdin: bytes, source: nil, key: nil}
+
+  # What is there already goes as it is; what has to be asked for is pulled.
+  defp stdin(nil), do: nil
+  defp stdin(bytes) when is_binary(bytes), do: bytes
+  defp stdin(list) when is_list(list), do: IO.iodata_to_binary(list)
+  defp stdin(_enumerable), do: :pull
+
+  @doc "The same for one call on a live guest, whose grants are its own already."
+  @spec for_call(t | nil, map) :: t | nil
+  def for_call(nil, _opts), do: nil
+
+  def for_call(%__MODULE__{} = wasi, %{stdin: given}),
+    do: with_input(%{wasi | grants: nil}, stdin(given), given)
+
+  def for_call(wasi, _opts), do: %{wasi | grants: nil}
+
+  @doc "The same for the calls of a live guest: the input that it was made with is not theirs."
+  @spec settle(t | nil) :: t | nil
+  def settle(nil), do: nil
+  def settle(wasi), do: %{wasi | grants: nil, stdin: nil, source: nil, key: nil}
+
+  @doc "The same, for a call whose output is handed over while it runs."
+  @spec streaming(t | nil) :: t | nil
+  def streaming(nil), do: nil
+  def streaming(wasi), do: %{wasi | hand_over: true}
+
+  @doc "As Rust takes it: the grants, and `{stdin, hand_over}`."
+  @spec pack(t | nil) :: {map | nil, {binary | :pull | nil, boolean} | nil}
+  def pack(nil), do: {nil, nil}
+  def pack(%__MODULE__{grants: grants, stdin: nil, hand_over: false}), do: {grants, nil}
+  def pack(wasi), do: {wasi.grants, {wasi.stdin, wasi.hand_over}}
+
+  # Input
+
+  @doc "The next piece of what the guest reads, or `nil` at its end; what pulling it raised, as an error."
+  @spec next_input(t | nil) :: {:ok, binary | nil} | {:error, HostError.t()}
+  def next_input(%__MODULE__{key: key, source: source}) when key != nil do
+    case Process.get(key, {:begin, source}) do
+      :ended -> {:ok, nil}
+      rest -> pull(rest, key)
+    end
+  catch
+    kind, reason ->
+      Process.put(key, :ended)
+      {:error, %HostError{kind: kind, reason: reason, stacktrace: __STACKTRACE__, import: @read}}
+  end
+
+  def next_input(_none), do: {:ok, nil}
+
+  defp pull({:begin, source}, key) do
+    pull(&Enumerable.reduce(source, &1, fn piece, _ -> {:suspend, piece} end), key)
+  end
+
+  defp pull(continuation, key) do
+    case continuation.({:cont, nil}) do
+      {:suspended, piece, continuation} ->
+        Process.put(key, continuation)
+        {:ok, IO.iodata_to_binary(piece)}
+
+      {_done_or_halted, _} ->
+        Process.put(key, :ended)
+        {:ok, nil}
+    end
+  end
+
+  @doc "Gives up what has not been pulled."
+  @spec close(t | nil) :: :ok
+  def close(%__MODULE__{key: key}) when key != nil do
+    case Process.delete(key) do
+      continuation when is_function(continuation) -> continuation.({:halt, nil})
+      _begun_or_ended -> :ok
+    end
+
+    :ok
+  end
+
+  def close(_none), do: :ok
+
+  # Output
+
+  @doc "Writes what the guest has put out to those of the VM's streams that are its own."
+  @spec write_inherited(t | nil, reference) :: :ok
+  def write_inherited(%__MODULE__{inherited: [_ | _] = streams}, execution) do
+    for {stream, bytes} <- Native.execution_take_output(execution, streams),
+        do: Devices.write(stream, bytes)
+
+    :ok
+  end
+
+  def write_inherited(_none, _execution), do: :ok
+
+  @doc "Which streams a consumer of the output gets."
+  @spec streams(t | nil) :: [:output | :stdout | :stderr]
+  def streams(nil), do: [:output]
+  def streams(wasi), do: [:output, :stdout, :stderr] -- wasi.inherited
+end

@@ -1,0 +1,57 @@
+defmodule Cybernetic.WASM.Sandbox.Capabilities.Clocks do
+  @moduledoc """
+  Clocks and sleeping: option `clocks:` of `Cybernetic.WASM.Sandbox.new/1`.
+
+    * `:none`, or `false` - no clock; the guest is told that it is not capable. The default.
+    * `:real` - the machine's clocks
+    * `{:fixed, unix_nanoseconds}` - it is always this time, and sleeping is over at once
+    * `{:stepped, unix_nanoseconds, step}` - it is this time at first, and every look moves the
+      clock on by `step` nanoseconds; sleeping moves it on by the time slept, without waiting
+
+  Narrowing two grants gives the lesser one; two different clocks below `:real` have nothing in
+  common and give `:none`.
+  """
+
+  @behaviour Cybernetic.WASM.Sandbox.Capability
+
+  @typedoc "What clocks a guest may look at."
+  @type t ::
+          :none
+          | :real
+          | {:fixed, non_neg_integer}
+          | {:stepped, non_neg_integer, pos_integer}
+
+  # What WASI's 64-bit nanoseconds hold with a bit to spare: the year 2262.
+  @latest 0x7FFF_FFFF_FFFF_FFFF
+
+  @impl true
+  def grant!(none) when none in [:none, false], do: :none
+  def grant!(:real), do: :real
+  def grant!({:fixed, time} = fixed) when time in 0..@latest, do: fixed
+
+  def grant!({:stepped, time, step} = stepped) when time in 0..@latest and step in 1..@latest,
+    do: stepped
+
+  def grant!(other) do
+    raise ArgumentError,
+          "option :clocks must be :none, :real, {:fixed, unix_nanoseconds} or " <>
+            "{:stepped, unix_nanoseconds, step} with integers to #{@latest}, got: " <>
+            inspect(other, limit: 5, printable_limit: 80)
+  end
+
+  @impl true
+  def narrow(same, same), do: same
+  def narrow(:real, lesser), do: lesser
+  def narrow(lesser, :real), do: lesser
+  def narrow(_one, _other), do: :none
+
+  @impl true
+  def granted?(clocks), do: clocks != :none
+
+  @impl true
+  def explain(:real), do: "real"
+  def explain({:fixed, time}), do: "fixed at #{time} ns since 1970"
+
+  def explain({:stepped, time, step}),
+    do: "from #{time} ns since 1970 in steps of #{step} ns"
+end

@@ -1,0 +1,244 @@
+defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
+  @moduledoc """
+  Environment variables: option `env:` of `Cybernetic.WASM.Sandbox.new/1`. Default: `false`, none.
+
+    * a map, or a keyword list, of names and values: `%{"LANG" => "C"}`
+    * a list of names, `["LANG", "TZ"]`, whose values are the VM's own when the call is made; a
+      name that is not set there is left out
+    * a list of both: `["LANG", {"MODE", "batch"}]`
+    * `:any`, alone or in a list - what the call itself gives as `env:`, whatever the name.
+      Nothing of the VM's.
+
+  What a call gives as `env:` must be granted: by `:any`, or by its name, unless the grant has
+  another value with it. All names and values together take at most 131,072 bytes.
+
+  ## Secrets
+
+  A name whose value would be the VM's own is refused with an `ArgumentError` if it looks like a
+  secret's. `{:secret, "NAME"}` in the list grants it all the same. There are no patterns: each
+  name is granted by itself. A name looks like a secret's if, in capitals and cut at everything
+  but letters and digits, one of its words
+
+    * is AUTH, AUTHORIZATION, COOKIE, COOKIES, CREDS, DSN, KEY, KEYS, PASS, PRIVATE, PWD, SESSION
+    * or ends in ACCESSKEY, APIKEY, CREDENTIAL, PASSPHRASE, PASSWD, PASSWORD, PRIVATEKEY, SECRET,
+      SECRETKEY, TOKEN, or in one of these with an S
+
+  or if the name is, or ends after a `_` in, AMQP_URL, DATABASE_URI, DATABASE_URL, DB_URI, DB_URL,
+  MONGODB_URI, MONGODB_URL, MONGO_URI, MONGO_URL, MYSQL_URL, PGPASSFILE, POSTGRESQL_URL,
+  POSTGRES_URL, RABBITMQ_URL, REDIS_URL, WEBHOOK_URL. The shell's directories, PWD and OLDPWD, do
+  not.
+
+  Values are never shown: not by `inspect/1`, not by `Cybernetic.WASM.Sandbox.explain/1`, not in
+  an error. Narrowing keeps a variable that both grant with the same value, or both from the VM.
+  """
+
+  @behaviour Cybernetic.WASM.Sandbox.Capability
+
+  # `vars` by name: `{:value, text}`, or `:vm` and `:secret` for what the VM has.
+  defstruct vars: %{}, explicit: false
+
+  @typedoc "What of an environment a guest may see. Its fields are private: they hold the values."
+  @type t :: %__MODULE__{vars: %{String.t() => source}, explicit: boolean}
+
+  @typep source :: {:value, String.t()} | :vm | :secret
+
+  @words ~w(AUTH AUTHORIZATION COOKIE COOKIES CREDS DSN KEY KEYS PASS PRIVATE PWD SESSION)
+  @endings for word <- ~w(ACCESSKEY APIKEY CREDENTIAL PASSPHRASE PASSWD PASSWORD PRIVATEKEY SECRET
+                          SECRETKEY TOKEN),
+               plural <- ["", "S"],
+               do: word <> plural
+  @names ~w(AMQP_URL DATABASE_URI DATABASE_URL DB_URI DB_URL MONGODB_URI MONGODB_URL MONGO_URI
+            MONGO_URL MYSQL_URL PGPASSFILE POSTGRESQL_URL POSTGRES_URL RABBITMQ_URL REDIS_URL
+            WEBHOOK_URL)
+  @harmless ~w(PWD OLDPWD)
+  @most 131_072
+
+  @doc "Whether a variable of this name is taken for a secret."
+  @spec secret?(String.t()) :: boolean
+  def secret?(name) do
+    name = String.upcase(name)
+    name not in @harmless and (secret_words?(name) or secret_name?(name))
+  end
+
+  defp secret_words?(name) do
+    name
+    |> String.split(~r/[^A-Z0-9]+/)
+    |> Enum.any?(&(&1 in @words or String.ends_with?(&1, @endings)))
+  end
+
+  defp secret_name?(name),
+    do: name in @names or String.ends_with?(name, Enum.map(@names, &("_" <> &1)))
+
+  @impl true
+  def grant!(false), do: %__MODULE__{}
+  def grant!(:any), do: %__MODULE__{explicit: true}
+
+  def grant!(list) when is_list(list) do
+    if List.improper?(list), do: wrong!()
+    {any, vars} = Enum.split_with(list, &(&1 == :any))
+    bounded!(%__MODULE__{vars: vars |> Enum.map(&variable!/1) |> once!(), explicit: any != []})
+  end
+
+  def grant!(map) when is_map(map) and not is_struct(map),
+    do: bounded!(%__MODULE__{vars: explicit!(map)})
+
+  def grant!(_other), do: wrong!()
+
+  # No message here shows what was given but for a name: a secret may be in the wrong place.
+  @spec wrong!() :: no_return
+  defp wrong! do
+    raise ArgumentError,
+          "option :env must be false, :any, a map of names and values, or a list of names, " <>
+            "{name, value} and {:secret, name} (what was given is not shown: it may be a secret)"
+  end
+
+  defp variable!({:secret, name}) when is_binary(name) do
+    listed!(name)
+    {name, if(secret?(name), do: :secret, else: :vm)}
+  end
+
+  defp variable!({name, value}), do: {name!(name), {:value, value!(name, value)}}
+
+  defp variable!(name) when is_binary(name) do
+    listed!(name)
+    if secret?(name), do: refuse_secret!(name)
+    {name, :vm}
+  end
+
+  defp variable!(_other), do: wrong!()
+
+  defp listed!(name) do
+    name!(name)
+
+    if String.contains?(name, ["*", "?"]) do
+      raise ArgumentError, "option :env takes no patterns; give each name by itself"
+    end
+  end
+
+  @spec refuse_secret!(String.t()) :: no_return
+  defp refuse_secret!(name) do
+    raise ArgumentError,
+          "option :env: #{name} looks like a secret's name; to grant it all the same, give " <>
+            "{:secret, #{inspect(name)}}"
+  end
+
+  defp name!(name) when is_atom(name) and name not in [nil, true, false],
+    do: name |> Atom.to_string() |> name!()
+
+  defp name!(name) do
+    cond do
+      not is_binary(name) or not String.valid?(name) -> wrong!()
+      name == "" -> raise ArgumentError, "option :env: a name must not be empty"
+      # What stands behind the = is a value.
+      name =~ ~r/[=\0]/ -> raise ArgumentError, "option :env: a name must not hold = or NUL"
+      true -> name
+    end
+  end
+
+  defp value!(name, value) do
+    unless is_binary(value) and String.valid?(value) and not String.contains?(value, "\0") do
+      raise ArgumentError, "option :env: the value of #{name} must be UTF-8 text without NUL"
+    end
+
+    value
+  end
+
+  defp once!(vars) do
+    map = Map.new(vars)
+    names = Enum.map(vars, &elem(&1, 0))
+
+    with [name | _] <- names -- Map.keys(map) do
+      raise ArgumentError, "option :env names #{name} twice"
+    end
+
+    map
+  end
+
+  defp explicit!(vars) when is_map(vars) and not is_struct(vars),
+    do: vars |> Map.to_list() |> explicit!()
+
+  defp explicit!(vars) when is_list(vars) do
+    if List.improper?(vars), do: wrong!()
+    vars |> Enum.map(&with_value!/1) |> once!()
+  end
+
+  defp explicit!(_other), do: wrong!()
+
+  defp with_value!({name, value}), do: {name!(name), {:value, value!(name, value)}}
+  defp with_value!(_other), do: wrong!()
+
+  # A name and a value with the = between them and the NUL behind, as a guest's memory holds them.
+  defp bounded!(%{vars: vars} = env) do
+    vars |> Enum.map(fn {name, source} -> {name, known(source)} end) |> within!()
+    env
+  end
+
+  defp known({:value, value}), do: value
+  defp known(_source), do: ""
+
+  defp within!(values) do
+    size =
+      Enum.reduce(values, 0, fn {name, value}, size ->
+        size + byte_size(name) + byte_size(value) + 2
+      end)
+
+    if size > @most do
+      raise ArgumentError, "option :env takes #{size} bytes, at most #{@most} are allowed"
+    end
+
+    values
+  end
+
+  @impl true
+  def narrow(%__MODULE__{} = env, %__MODULE__{} = other) do
+    %__MODULE__{
+      vars: Map.filter(env.vars, fn {name, source} -> other.vars[name] == source end),
+      explicit: env.explicit and other.explicit
+    }
+  end
+
+  @impl true
+  def granted?(env), do: env != %__MODULE__{}
+
+  @impl true
+  def explain(env) do
+    vars = for {name, source} <- Enum.sort(env.vars), do: "#{shown(name)} (#{words(source)})"
+    any = if env.explicit, do: ["what the call gives"], else: []
+    Enum.join(vars ++ any, ", ")
+  end
+
+  defp shown(name), do: Cybernetic.WASM.Error.visible(name)
+  defp words({:value, _value}), do: "a value"
+  defp words(:vm), do: "the VM's"
+  defp words(:secret), do: "the VM's, a secret"
+
+  @doc false
+  # The environment of one call that gives `given` itself, or its names that are not granted.
+  @spec values(t, map | keyword | nil) :: {:ok, [{String.t(), binary}]} | {:refused, [String.t()]}
+  def values(%__MODULE__{} = env, given) do
+    given = explicit!(given || %{})
+
+    case for {name, source} <- given, not gives?(env, name, source), do: name do
+      [] ->
+        {:ok, env.vars |> Map.merge(given) |> Enum.sort() |> Enum.flat_map(&value/1) |> within!()}
+
+      refused ->
+        {:refused, Enum.sort(refused)}
+    end
+  end
+
+  defp gives?(%{explicit: true}, _name, _source), do: true
+  defp gives?(env, name, source), do: Map.get(env.vars, name) in [:vm, :secret, source]
+
+  defp value({name, {:value, value}}), do: [{name, value}]
+  defp value({name, _vm}), do: for(value <- List.wrap(System.get_env(name)), do: {name, value})
+
+  defimpl Inspect do
+    alias Cybernetic.WASM.Sandbox.Capabilities.Env
+
+    def inspect(env, _opts) do
+      words = if Env.granted?(env), do: Env.explain(env), else: "nothing"
+      "#Cybernetic.WASM.Sandbox.Env<#{words}; values redacted>"
+    end
+  end
+end

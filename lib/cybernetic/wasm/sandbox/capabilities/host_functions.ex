@@ -1,0 +1,81 @@
+defmodule Cybernetic.WASM.Sandbox.Capabilities.HostFunctions do
+  @moduledoc """
+  Host functions by name: option `host_functions:` of `Cybernetic.WASM.Sandbox.new/1`.
+
+    * `:all` - whatever the call gives as `imports:`. The default: to give a function is a grant.
+    * a list of names, `"env.log"`, or `"env.*"` for all of a module's. Where there are more dots,
+      `{"wasi:logging/logging@0.1.0", "log"}` says which of them parts the two.
+    * `false`, or `[]` - none
+
+  A module that imports a host function which is not listed is not run: the call fails with a
+  `Cybernetic.WASM.DeniedError`. Narrowing gives what both list.
+  """
+
+  @behaviour Cybernetic.WASM.Sandbox.Capability
+
+  @typedoc "What is listed, as `{module, name}`; the name `\"*\"` is every name."
+  @type t :: :all | [{String.t(), String.t()}]
+
+  @impl true
+  def grant!(:all), do: :all
+  def grant!(false), do: []
+  def grant!(list) when is_list(list), do: list |> Enum.map(&pattern!/1) |> canonical()
+  def grant!(other), do: wrong!(other)
+
+  defp pattern!({module, name}) when is_binary(module) and is_binary(name), do: {module, name}
+
+  defp pattern!(text) when is_binary(text) do
+    case {String.split(text, "."), String.ends_with?(text, ".*")} do
+      {[_ | [_ | _]], true} -> {binary_part(text, 0, byte_size(text) - 2), "*"}
+      {[module, name], false} -> {module, name}
+      {[_, _ | _], false} -> ambiguous!(text)
+      _no_dot -> wrong!(text)
+    end
+  end
+
+  defp pattern!(other), do: wrong!(other)
+
+  # A guest that imports "a" "b.c" must not be taken for one that imports "a.b" "c".
+  @spec ambiguous!(String.t()) :: no_return
+  defp ambiguous!(text) do
+    raise ArgumentError,
+          "option :host_functions: #{inspect(text)} has more than one dot; give {module, name}"
+  end
+
+  @spec wrong!(term) :: no_return
+  defp wrong!(given) do
+    raise ArgumentError,
+          ~s|option :host_functions must be :all, false, or a list of "module.name", | <>
+            "\"module.*\" or {module, name}, got: #{inspect(given, limit: 5, printable_limit: 80)}"
+  end
+
+  # Sorted, and without what a wildcard says already: one value for one grant.
+  defp canonical(patterns) do
+    patterns
+    |> Enum.reject(fn {module, name} -> name != "*" and {module, "*"} in patterns end)
+    |> Enum.uniq()
+    |> Enum.sort()
+  end
+
+  @impl true
+  def narrow(:all, other), do: other
+  def narrow(list, :all), do: list
+
+  def narrow(list, other) do
+    canonical(Enum.filter(list, &covered?(&1, other)) ++ Enum.filter(other, &covered?(&1, list)))
+  end
+
+  defp covered?({module, _name} = pattern, list), do: pattern in list or {module, "*"} in list
+
+  @impl true
+  def granted?(functions), do: functions != []
+
+  @impl true
+  def explain(:all), do: "all that a call gives"
+  def explain(list), do: Enum.map_join(list, ", ", fn {module, name} -> "#{module}.#{name}" end)
+
+  @doc "Whether the import `name` of `module` may be a host function."
+  @spec allows?(t, String.t(), String.t()) :: boolean
+  def allows?(:all, _module, _name), do: true
+  def allows?(list, module, name), do: covered?({module, name}, list)
+end

@@ -1,0 +1,252 @@
+defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
+  @moduledoc """
+  Network peers: option `network:` of `Cybernetic.WASM.Sandbox.new/1`. Default: `false`, none.
+
+      network: ["api.example.com:443", "*.example.org:443", "10.1.0.0/16:5432"]
+      network: ["tcp://[2001:db8::]/32:443", "udp://1.1.1.1:53"]
+      network: [allow: ["api.example.com:443"], dns: true]
+
+  A rule is `host:port`, with `tcp://` (the default) or `udp://` before it:
+
+    * the host is a name; `*.` and a name, for every name below that one; an IPv4 address; an IPv6
+      address in brackets; or an address with a prefix length, for a range
+    * the port is a number, or `*`
+
+  `dns: true` lets a guest look up names that no rule has (default `false`); rules for addresses
+  decide what it may do with the answer. A rule's own name may always be looked up.
+
+  What is not public is refused unless a rule names it: an address that is private, loopback,
+  link-local (where clouds keep their metadata), multicast, of a carrier's network, reserved or
+  for documentation is allowed only by a rule for an address or a range *within* the same special
+  range. `0.0.0.0/0:443` is the public internet. An IPv6 address that carries an IPv4 one (mapped,
+  compatible, NAT64, 6to4, Teredo) is judged as that one.
+
+  WASI preview 1 opens no sockets, so that this grant is for host functions that reach out in a
+  guest's name: they ask `check/3` or `allowed?/3`.
+
+  ## Names and their addresses
+
+  A name's owner decides what it resolves to, and may say 127.0.0.1, or something else each time
+  (DNS rebinding). A rule for a name covers what it resolves to only where that is public, or a
+  rule names the address as well. So ask for the name, look it up *once*, ask again with the
+  address, and connect to that address; and ask again for each redirect:
+
+      with :ok <- Network.check(sandbox, {host, port}),
+           {:ok, ip} <- :inet.getaddr(to_charlist(host), :inet),
+           :ok <- Network.check(sandbox, {host, port}, address: ip) do
+        :gen_tcp.connect(ip, port, [:binary, active: false])
+      end
+
+  Where `dns: true` lets a name be looked up that no rule has, the first question is `lookup?/2`.
+
+  Narrowing keeps the rules of both, and a peer has to pass each list.
+
+  ## Examples
+
+      iex> alias Cybernetic.WASM.Sandbox
+      iex> alias Cybernetic.WASM.Sandbox.Capabilities.Network
+      iex> sandbox = Sandbox.new(network: ["*.example.com:443"])
+      iex> Network.allowed?(sandbox, "api.example.com:443")
+      true
+      iex> Network.allowed?(sandbox, {"api.example.com", 443}, address: {93, 184, 216, 34})
+      true
+      iex> Network.allowed?(sandbox, {"api.example.com", 443}, address: {127, 0, 0, 1})
+      false
+      iex> {:error, error} = Network.check(sandbox, "[::ffff:169.254.169.254]:80")
+      iex> error.denied
+      "169.254.169.254 is link-local (169.254.0.0/16), and no rule names it or a range within"
+  """
+
+  @behaviour Cybernetic.WASM.Sandbox.Capability
+
+  alias Cybernetic.WASM.{DeniedError, Native, Sandbox}
+
+  # No list grants nothing; of several, each has to allow a peer.
+  defstruct lists: [], dns: false
+
+  @typedoc """
+  What peers may be reached: rule lists, all of which a peer has to pass, and whether names that
+  no rule has may be looked up.
+  """
+  @type t :: %__MODULE__{lists: [[String.t()]], dns: boolean}
+
+  @typedoc "A peer: `\"host:port\"`, host and port, or a `URI`."
+  @type target :: String.t() | {String.t() | :inet.ip_address(), :inet.port_number()} | URI.t()
+
+  # They are read at each question, on a normal scheduler.
+  @most_rules 1_000
+  @longest 1_000
+
+  @impl true
+  def grant!(false), do: %__MODULE__{}
+
+  def grant!(list) when is_list(list) do
+    if list != [] and Keyword.keyword?(list), do: from_keyword!(list), else: rules!(list, false)
+  end
+
+  def grant!(other), do: wrong!(other)
+
+  defp from_keyword!(opts) do
+    for {key, _value} <- opts, key not in [:allow, :dns] do
+      raise ArgumentError,
+            "unknown key #{inspect(key)} of option :network; known are: :allow, :dns"
+    end
+
+    rules!(Keyword.get(opts, :allow, []), Keyword.get(opts, :dns, false))
+  end
+
+  # Without a rule there is nobody to talk to, and looking names up would only be a way to tell.
+  defp rules!([], dns) when is_boolean(dns), do: %__MODULE__{}
+
+  defp rules!(rules, dns) when is_list(rules) and is_boolean(dns) do
+    unless Enum.all?(rules, &(is_binary(&1) and String.valid?(&1))), do: wrong!(rules)
+
+    if length(rules) > @most_rules do
+      raise ArgumentError,
+            "option :network takes at most #{@most_rules} rules, got #{length(rules)}"
+    end
+
+    case Native.network_rules(rules) do
+      :ok ->
+        %__MODULE__{lists: [rules |> Enum.uniq() |> Enum.sort()], dns: dns}
+
+      {:invalid, rule, reason} ->
+        raise ArgumentError,
+              "option :network: the rule #{inspect(rule)} cannot be taken: #{reason}"
+    end
+  end
+
+  defp rules!(rules, dns), do: wrong!(allow: rules, dns: dns)
+
+  @spec wrong!(term) :: no_return
+  defp wrong!(given) do
+    raise ArgumentError,
+          ~s|option :network must be false, a list of rules such as "api.example.com:443", or | <>
+            "[allow: rules, dns: true or false], got: " <>
+            inspect(given, limit: 5, printable_limit: 80)
+  end
+
+  @impl true
+  def narrow(%__MODULE__{lists: []} = none, _other), do: none
+  def narrow(_network, %__MODULE__{lists: []} = none), do: none
+
+  def narrow(%__MODULE__{} = network, %__MODULE__{} = other) do
+    lists = Enum.sort(Enum.uniq(network.lists ++ other.lists))
+    %__MODULE__{lists: lists, dns: network.dns and other.dns}
+  end
+
+  @impl true
+  def granted?(network), do: network.lists != []
+
+  @impl true
+  def explain(network) do
+    lists = Enum.map_join(network.lists, "; and of these: ", &Enum.join(&1, ", "))
+    lists <> if(network.dns, do: "; lookups of any name", else: "")
+  end
+
+  @doc """
+  Whether a guest with this sandbox may reach a peer. A target that makes no sense, which may be a
+  guest's, may not be reached.
+
+  ## Options
+
+    * `:protocol` - `:tcp` (default) or `:udp`
+    * `:address` - what the target's name resolved to, a tuple or a text: see the module's
+      documentation
+  """
+  @spec allowed?(Sandbox.t() | t, target, keyword) :: boolean
+  def allowed?(granted, target, opts \\ []), do: check(granted, target, opts) == :ok
+
+  @doc "The same as `allowed?/3`, with the reason where it may not."
+  @spec check(Sandbox.t() | t, target, keyword) :: :ok | {:error, DeniedError.t()}
+  def check(granted, target, opts \\ []) do
+    {protocol, address} = options!(opts)
+
+    with {:ok, name, ip, port} <- peer(target),
+         {:ok, name, ip} <- at(name, ip, address) do
+      judge(granted, {protocol, name, ip, port})
+    else
+      {:refused, reason} -> denied(reason)
+    end
+  end
+
+  @doc "Whether a guest with this sandbox may look up a name."
+  @spec lookup?(Sandbox.t() | t, String.t()) :: boolean
+  def lookup?(granted, name) when is_binary(name),
+    do: name?(name) and judge(granted, {:tcp, name, nil, nil}) == :ok
+
+  defp options!(opts) do
+    opts = Keyword.validate!(opts, protocol: :tcp, address: nil)
+
+    unless opts[:protocol] in [:tcp, :udp] do
+      raise ArgumentError,
+            "option :protocol must be :tcp or :udp, got: #{inspect(opts[:protocol])}"
+    end
+
+    {opts[:protocol], opts[:address]}
+  end
+
+  defp judge(%__MODULE__{lists: lists, dns: dns}, {protocol, name, ip, port}) do
+    case Native.network_check(lists, dns, protocol, name, ip, port) do
+      :ok -> :ok
+      {:refused, reason} -> denied(reason)
+    end
+  end
+
+  # Not by its struct's name: a sandbox is compiled after what it holds.
+  defp judge(%{network: network} = sandbox, question) when is_struct(sandbox, Sandbox),
+    do: judge(network, question)
+
+  defp denied(reason) do
+    grant = ~s|add a rule such as network: ["api.example.com:443"]|
+    {:error, %DeniedError{capability: :network, denied: reason, grant: grant}}
+  end
+
+  defp peer(%URI{host: host, port: port}), do: peer({host, port})
+
+  defp peer(text) when is_binary(text) do
+    with [_, host, port] <- Regex.run(~r/\A(\[[^\]]*\]|[^:]*):(\d{1,5})\z/, text),
+         do: peer({host, String.to_integer(port)}),
+         else: (_ -> {:refused, "the target is not host:port"})
+  end
+
+  defp peer({host, port}) when port in 1..65_535 do
+    cond do
+      is_tuple(host) -> with {:ok, ip} <- ip(host), do: {:ok, nil, ip, port}
+      name?(host) -> {:ok, host, nil, port}
+      true -> {:refused, "the target's host is not a name"}
+    end
+  end
+
+  defp peer(_other), do: {:refused, "the target has no port from 1 to 65535"}
+
+  defp name?(name),
+    do: is_binary(name) and byte_size(name) <= @longest and String.valid?(name)
+
+  defp at(name, ip, nil), do: {:ok, name, ip}
+
+  defp at(nil, ip, address) do
+    case ip(address) do
+      {:ok, ^ip} -> {:ok, nil, ip}
+      _other -> {:refused, "the target is another address than :address"}
+    end
+  end
+
+  defp at(name, nil, address) do
+    with {:ok, ip} <- ip(address), do: {:ok, name, ip}
+  end
+
+  defp ip(text) when is_binary(text) do
+    with true <- name?(text),
+         {:ok, ip} <- :inet.parse_strict_address(String.to_charlist(text)),
+         do: ip(ip),
+         else: (_ -> {:refused, "the address is not an IP address"})
+  end
+
+  defp ip(tuple) do
+    case :inet.ntoa(tuple) do
+      {:error, _} -> {:refused, "the address is not an IP address"}
+      text -> {:ok, to_string(text)}
+    end
+  end
+end

@@ -1,0 +1,44 @@
+defmodule Cybernetic.WASM.Sandbox.Capabilities.Random do
+  @moduledoc """
+  Random bytes: option `random:` of `Cybernetic.WASM.Sandbox.new/1`.
+
+    * `:none`, or `false` - none; the guest is told that it is not capable. The default.
+    * `:system` - the operating system's
+    * `{:seeded, seed}` - the same bytes for the same seed, an integer from 0 to 2^64 - 1. Whoever
+      knows the seed knows the bytes: nothing for keys.
+
+  Narrowing two grants gives the lesser one; two different seeds have nothing in common and give
+  `:none`.
+  """
+
+  @behaviour Cybernetic.WASM.Sandbox.Capability
+
+  @typedoc "Where a guest's random bytes are from."
+  @type t :: :none | :system | {:seeded, non_neg_integer}
+
+  @most 0xFFFF_FFFF_FFFF_FFFF
+
+  @impl true
+  def grant!(none) when none in [:none, false], do: :none
+  def grant!(:system), do: :system
+  def grant!({:seeded, seed} = seeded) when seed in 0..@most, do: seeded
+
+  # A seed is not shown: what was meant to be one may be in use elsewhere.
+  def grant!(_other) do
+    raise ArgumentError,
+          "option :random must be :none, :system or {:seeded, an integer from 0 to #{@most}}"
+  end
+
+  @impl true
+  def narrow(same, same), do: same
+  def narrow(:system, lesser), do: lesser
+  def narrow(lesser, :system), do: lesser
+  def narrow(_one, _other), do: :none
+
+  @impl true
+  def granted?(random), do: random != :none
+
+  @impl true
+  def explain(:system), do: "the system's"
+  def explain({:seeded, _seed}), do: "seeded"
+end

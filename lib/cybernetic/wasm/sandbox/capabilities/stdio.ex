@@ -1,0 +1,78 @@
+defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
+  @moduledoc """
+  Standard input, output and error: option `stdio:` of `Cybernetic.WASM.Sandbox.new/1`.
+
+    * `:none`, or `false` - none of them; the guest is told of a bad file descriptor. The default.
+    * `:captured` - input is what the call gives as `stdin:` (nothing, if it gives none), and
+      output goes to the caller
+    * `:streamed` - the same grant: whether output is handed over while the guest runs is the
+      caller's choice, `Cybernetic.WASM.Executor.stream/4`
+    * `:inherited` - the VM's own
+
+  or a keyword list of these by stream, such as `[stdout: :captured, stderr: :captured]`; a stream
+  that it leaves out is not granted. Narrowing gives the lesser grant of each stream.
+  """
+
+  @behaviour Cybernetic.WASM.Sandbox.Capability
+
+  @streams [:stdin, :stdout, :stderr]
+  # From the least to the greatest.
+  @grants [:none, :captured, :inherited]
+
+  defstruct stdin: :none, stdout: :none, stderr: :none
+
+  @typedoc "What one stream is."
+  @type grant :: :none | :captured | :inherited
+
+  @typedoc "What each stream is."
+  @type t :: %__MODULE__{stdin: grant, stdout: grant, stderr: grant}
+
+  @impl true
+  def grant!(streams) when is_list(streams) do
+    unless Keyword.keyword?(streams) and Enum.all?(Keyword.keys(streams), &(&1 in @streams)),
+      do: wrong!(streams)
+
+    struct!(__MODULE__, Enum.map(streams, fn {name, grant} -> {name, stream!(grant)} end))
+  end
+
+  def grant!(all) do
+    grant = stream!(all)
+    %__MODULE__{stdin: grant, stdout: grant, stderr: grant}
+  end
+
+  defp stream!(false), do: :none
+  defp stream!(:streamed), do: :captured
+  defp stream!(grant) when grant in @grants, do: grant
+  defp stream!(other), do: wrong!(other)
+
+  @spec wrong!(term) :: no_return
+  defp wrong!(given) do
+    raise ArgumentError,
+          "option :stdio must be :none, :captured, :streamed or :inherited, or a keyword list " <>
+            "of these with the keys :stdin, :stdout and :stderr, got: " <>
+            inspect(given, limit: 5, printable_limit: 80)
+  end
+
+  @impl true
+  def narrow(%__MODULE__{} = stdio, %__MODULE__{} = other) do
+    Enum.reduce(@streams, stdio, fn stream, narrowed ->
+      Map.update!(narrowed, stream, &lesser(&1, Map.fetch!(other, stream)))
+    end)
+  end
+
+  defp lesser(one, other), do: Enum.find(@grants, &(&1 in [one, other]))
+
+  @impl true
+  def granted?(stdio), do: stdio != %__MODULE__{}
+
+  @impl true
+  def explain(stdio) do
+    for(stream <- @streams, do: {stream, Map.fetch!(stdio, stream)})
+    |> Enum.reject(&match?({_stream, :none}, &1))
+    |> Enum.map_join(", ", fn {stream, grant} -> "#{stream} #{grant}" end)
+  end
+
+  @doc false
+  @spec inherited?(t) :: boolean
+  def inherited?(stdio), do: Enum.any?(@streams, &(Map.fetch!(stdio, &1) == :inherited))
+end

@@ -1,0 +1,154 @@
+//! WASI preview 1: what a guest of a system interface sees, within what its sandbox grants.
+//!
+//! `wasmtime-wasi` does the work. This module stands around each of its functions (`functions.rs`): it counts the call,
+//! moves file work off the normal schedulers, ends a slice that is spent, and asks the grants first; what they refuse
+//! gets its errno and is recorded. Descriptors, the quota and the bound on open files are in `files.rs`, standard input
+//! and output in `stdio.rs` (both ends are the invocation's, so that they follow each call on a live instance), waiting
+//! and clocks in `poll.rs` and `clocks.rs`.
+//!
+//! No thread ever waits for a guest here. Timers are `tokio`'s, on one thread for the node; a guest that sleeps is a
+//! pending execution like any other.
+
+mod clocks;
+mod files;
+mod functions;
+mod poll;
+mod random;
+mod stdio;
+mod timer;
+
+pub use clocks::Clocks;
+pub(crate) use functions::{MODULE, linker, signature_of};
+pub use random::Random;
+
+use crate::error::{CallError, Error};
+use crate::invocation::Invocation;
+use files::Descriptors;
+use random::Source;
+use std::path::PathBuf;
+use std::sync::Arc;
+use stdio::{Console, Shared};
+use tempfile::TempDir;
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+
+/// A directory of the host's that a guest may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// Where it is.
+    pub host: PathBuf,
+    /// What the guest calls it.
+    pub guest: String,
+    /// Whether the guest may change what is in it.
+    pub writable: bool,
+}
+
+/// What a guest is given of the system: everything else is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grants {
+    /// The command line, the program's name first.
+    pub args: Vec<String>,
+    /// The environment.
+    pub env: Vec<(String, String)>,
+    /// Directories.
+    pub dirs: Vec<Directory>,
+    /// Where the guest finds a directory of its own, which is gone afterwards.
+    pub scratch: Option<String>,
+    /// Bytes that it may write to files. A new file, directory or link counts as 4,096.
+    pub quota: u64,
+    /// Files and directories that it may have open at once, beside those that it is given.
+    pub max_open: u64,
+    /// What its clocks show.
+    pub clocks: Clocks,
+    /// Where its random bytes come from.
+    pub random: Random,
+    /// Whether it has standard input, standard output and standard error.
+    pub stdio: [bool; 3],
+    /// Imports of the module, by their index, that the embedder answers itself.
+    pub answered: Vec<u32>,
+}
+
+impl Grants {
+    pub(crate) fn touch_files(&self) -> bool {
+        !self.dirs.is_empty() || self.scratch.is_some()
+    }
+}
+
+/// One guest's share of the system.
+pub(crate) struct Wasi {
+    ctx: WasiP1Ctx,
+    clocks: clocks::Clock,
+    random: Source,
+    stdio: [bool; 3],
+    descriptors: Descriptors,
+    console: Arc<Console>,
+    /// Whether there is any directory.
+    files: bool,
+    scratch: Option<TempDir>,
+}
+
+impl Wasi {
+    /// Opens what is granted: not on a normal scheduler, where there are directories.
+    pub(crate) async fn new(grants: &Grants, invocation: &Arc<Invocation>) -> Result<Box<Self>, Error> {
+        if grants.touch_files() {
+            invocation.leave_inline().await;
+        }
+        let console = Console::new(invocation);
+        let clocks = clocks::Clock::new(&grants.clocks);
+        let mut builder = WasiCtxBuilder::new();
+        // File work is done where the step runs, which is never a normal scheduler. With this, `wasmtime-wasi` would also
+        // sleep there: `poll.rs` keeps every sleep from it.
+        builder.allow_blocking_current_thread(true);
+        builder.args(&grants.args).envs(&grants.env);
+        builder.stdin(Shared(Arc::clone(&console))).stdout(console.out()).stderr(console.err());
+        clocks.give_to(&mut builder);
+        for directory in &grants.dirs {
+            let perms = if directory.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+            let opened = builder.preopened_dir(&directory.host, &directory.guest, perms);
+            opened.map_err(|error| no_directory(&directory.host.display().to_string(), &directory.guest, &error))?;
+        }
+        let scratch = grants.scratch.as_deref().map(|guest| scratch(&mut builder, guest)).transpose()?;
+        let given = grants.dirs.len() + usize::from(scratch.is_some());
+        Ok(Box::new(Self {
+            ctx: builder.build_p1(),
+            clocks,
+            random: Source::new(&grants.random),
+            stdio: grants.stdio,
+            descriptors: Descriptors::new(given as u32, grants),
+            console,
+            files: given > 0,
+            scratch,
+        }))
+    }
+
+    fn has_files(&self) -> bool {
+        self.files
+    }
+
+    /// From now on the guest's input and output are those of `invocation`.
+    pub(crate) fn begin(&self, invocation: &Arc<Invocation>) {
+        self.console.attach(invocation);
+    }
+}
+
+/// Removing a directory takes as long as there is in it.
+impl Drop for Wasi {
+    fn drop(&mut self) {
+        if let Some(scratch) = self.scratch.take() {
+            timer::in_background(move || drop(scratch));
+        }
+    }
+}
+
+fn scratch(builder: &mut WasiCtxBuilder, guest: &str) -> Result<TempDir, Error> {
+    let made = tempfile::Builder::new().prefix("cybernetic-wasm-").tempdir();
+    let directory = made.map_err(|error| no_directory("a temporary directory", guest, &error.into()))?;
+    let opened = builder.preopened_dir(directory.path(), guest, FsPerms::ReadWrite);
+    opened.map_err(|error| no_directory(&directory.path().display().to_string(), guest, &error))?;
+    Ok(directory)
+}
+
+fn no_directory(host: &str, guest: &str, error: &wasmtime::Error) -> Error {
+    let detail = error.root_cause().to_string();
+    CallError::NoDirectory { host: host.to_owned(), guest: guest.to_owned(), detail }.into()
+}

@@ -1,0 +1,188 @@
+//! `poll_oneoff`: waiting for clocks and descriptors, without a thread.
+//!
+//! All of it is done here: `wasmtime-wasi` would put the thread to sleep for a single clock, and knows no clocks but real
+//! ones. A file, standard output and standard error are always ready; standard input is when there is some, or its end.
+
+use super::Wasi;
+use super::clocks::Clock;
+use super::files::Descriptor;
+use super::functions::{bad_pointer, memory, name_of, no_wasi};
+use super::timer;
+use crate::error::Error;
+use crate::invocation::{Denial, Invocation};
+use crate::store::StoreData;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::time::Sleep;
+use wasmtime::Caller;
+use wasmtime_wasi::p1::types::{
+    Clockid, Errno, Event, EventFdReadwrite, Eventrwflags, Eventtype, Subclockflags, Subscription, SubscriptionClock,
+    SubscriptionU,
+};
+use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
+use wiggle::{GuestError, GuestMemory, GuestPtr};
+
+/// Each subscription is looked at in one go. Real programs have a handful.
+const MOST: u32 = 4_096;
+
+/// What one subscription waits for.
+enum Awaited {
+    /// So many nanoseconds from now on.
+    Time(u64),
+    Stdin,
+    Ready,
+}
+
+pub(super) async fn poll_oneoff(
+    caller: &mut Caller<'_, StoreData>,
+    (subscriptions, events, count, out): (i32, i32, i32, i32),
+) -> wasmtime::Result<i32> {
+    let invocation = Arc::clone(&caller.data().invocation);
+    invocation.count_host_call().map_err(Error::from)?;
+    invocation.breathe().await;
+    let guest_memory = memory(caller)?;
+    let (bytes, data) = guest_memory.data_and_store_mut(&mut *caller);
+    let wasi = data.wasi.as_deref_mut().ok_or_else(no_wasi)?;
+    let mut memory = GuestMemory::Unshared(bytes);
+    let given = match read(&memory, subscriptions as u32, count as u32)? {
+        Ok(given) => given,
+        Err(errno) => return Ok(errno as i32),
+    };
+    let awaited = match given.iter().map(|one| wasi.awaited(one)).collect::<Result<Vec<_>, _>>() {
+        Ok(awaited) => awaited,
+        Err(errno) => {
+            if errno == Errno::Notcapable {
+                let errno = name_of(errno);
+                invocation.deny(Denial { capability: "clocks", operation: "poll_oneoff", detail: None, errno, count: 1 });
+            }
+            return Ok(errno as i32);
+        }
+    };
+    let ready = wait(&wasi.clocks.clone(), &awaited, &invocation).await?;
+    let happened = given.iter().zip(&ready).filter(|(_, ready)| **ready).map(|(one, _)| event(one));
+    let mut written = 0;
+    for event in happened {
+        let place = GuestPtr::<Event>::new(events as u32).add(written);
+        place.and_then(|place| memory.write(place, event)).map_err(|fault| bad_pointer(&fault))?;
+        written += 1;
+    }
+    memory.write(GuestPtr::<u32>::new(out as u32), written).map_err(|fault| bad_pointer(&fault))?;
+    Ok(Errno::Success as i32)
+}
+
+fn read(memory: &GuestMemory<'_>, offset: u32, count: u32) -> Result<Result<Vec<Subscription>, Errno>, Error> {
+    // Waiting for nothing would be waiting for ever.
+    if count == 0 || count > MOST {
+        return Ok(Err(Errno::Inval));
+    }
+    let subscriptions = GuestPtr::<[Subscription]>::new((offset, count));
+    let read: Result<Vec<_>, GuestError> = subscriptions.iter().map(|one| memory.read(one?)).collect();
+    match read {
+        Ok(read) => Ok(Ok(read)),
+        Err(GuestError::InvalidFlagValue(_) | GuestError::InvalidEnumValue(_)) => Ok(Err(Errno::Inval)),
+        Err(fault) => Err(bad_pointer(&fault)),
+    }
+}
+
+impl Wasi {
+    fn awaited(&mut self, subscription: &Subscription) -> Result<Awaited, Errno> {
+        match &subscription.u {
+            SubscriptionU::Clock(_) if self.clocks.is_none() => Err(Errno::Notcapable),
+            SubscriptionU::Clock(clock) => Ok(Awaited::Time(self.time_until(clock)?)),
+            SubscriptionU::FdRead(of) => match self.descriptors.get(u32::from(of.file_descriptor)) {
+                Some(Descriptor::Stdin) if self.stdio[0] => Ok(Awaited::Stdin),
+                Some(Descriptor::Opened) => Ok(Awaited::Ready),
+                _ => Err(Errno::Badf),
+            },
+            SubscriptionU::FdWrite(of) => match self.descriptors.get(u32::from(of.file_descriptor)) {
+                Some(Descriptor::Stdout) if self.stdio[1] => Ok(Awaited::Ready),
+                Some(Descriptor::Stderr) if self.stdio[2] => Ok(Awaited::Ready),
+                Some(Descriptor::Opened) => Ok(Awaited::Ready),
+                _ => Err(Errno::Badf),
+            },
+        }
+    }
+
+    /// Nanoseconds until a clock shows what is awaited.
+    fn time_until(&mut self, clock: &SubscriptionClock) -> Result<u64, Errno> {
+        let absolute = clock.flags.contains(Subclockflags::SUBSCRIPTION_CLOCK_ABSTIME);
+        match clock.id {
+            Clockid::Realtime | Clockid::Monotonic if !absolute => Ok(clock.timeout),
+            Clockid::Realtime => Ok(clock.timeout.saturating_sub(self.clocks.wall())),
+            Clockid::Monotonic => Ok(clock.timeout.saturating_sub(self.monotonic())),
+            Clockid::ProcessCputimeId | Clockid::ThreadCputimeId => Err(Errno::Inval),
+        }
+    }
+
+    /// As the guest sees it. Looking at a virtual clock would move it on.
+    fn monotonic(&mut self) -> u64 {
+        let seen = self.clocks.monotonic();
+        let mut none = GuestMemory::Unshared(&mut []);
+        seen.unwrap_or_else(|| self.ctx.clock_time_get(&mut none, Clockid::Monotonic, 0).unwrap_or(0))
+    }
+}
+
+/// Waits until something is ready, and says what is.
+async fn wait(clock: &Clock, awaited: &[Awaited], invocation: &Invocation) -> Result<Vec<bool>, Error> {
+    let is_ready = |one: &Awaited| match one {
+        Awaited::Time(left) => *left == 0,
+        Awaited::Stdin => invocation.has_input(),
+        Awaited::Ready => true,
+    };
+    let ready: Vec<bool> = awaited.iter().map(is_ready).collect();
+    if ready.contains(&true) {
+        return Ok(ready);
+    }
+    let first = awaited.iter().filter_map(|one| if let Awaited::Time(left) = one { Some(*left) } else { None }).min();
+    let stdin = awaited.iter().any(|one| matches!(one, Awaited::Stdin));
+    let sleep = match first {
+        // Whoever gives input is asked first: on a clock that nothing moves on, what they say is what happens.
+        Some(left) if !stdin && clock.skip(left) => None,
+        Some(left) if !clock.is_virtual() => Some(timer::sleep(Duration::from_nanos(left))?),
+        _ => None,
+    };
+    let timed_out = wait_for(sleep, stdin, invocation).await;
+    Ok(awaited
+        .iter()
+        .map(|one| match one {
+            Awaited::Time(left) => timed_out && Some(*left) == first,
+            Awaited::Stdin => invocation.has_input(),
+            Awaited::Ready => true,
+        })
+        .collect())
+}
+
+/// Whether the time was up.
+async fn wait_for(sleep: Option<Sleep>, stdin: bool, invocation: &Invocation) -> bool {
+    match (sleep, stdin) {
+        (None, false) => true,
+        (None, true) => {
+            invocation.input_ready().await;
+            false
+        }
+        (Some(sleep), false) => {
+            sleep.await;
+            true
+        }
+        (Some(sleep), true) => {
+            let (mut sleep, mut input) = (pin!(sleep), pin!(invocation.input_ready()));
+            std::future::poll_fn(|context| match (input.as_mut().poll(context), sleep.as_mut().poll(context)) {
+                (Poll::Pending, Poll::Pending) => Poll::Pending,
+                (_, slept) => Poll::Ready(slept.is_ready()),
+            })
+            .await
+        }
+    }
+}
+
+fn event(subscription: &Subscription) -> Event {
+    let (type_, nbytes) = match &subscription.u {
+        SubscriptionU::Clock(_) => (Eventtype::Clock, 0),
+        SubscriptionU::FdRead(_) => (Eventtype::FdRead, 1),
+        SubscriptionU::FdWrite(_) => (Eventtype::FdWrite, 1),
+    };
+    let fd_readwrite = EventFdReadwrite { nbytes, flags: Eventrwflags::empty() };
+    Event { userdata: subscription.userdata, error: Errno::Success, type_, fd_readwrite }
+}

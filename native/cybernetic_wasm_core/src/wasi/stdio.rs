@@ -1,0 +1,117 @@
+//! A guest's standard input, output and error. Both ends are the invocation's: the streams that `wasmtime-wasi` holds ask
+//! the one that is under way.
+
+use crate::error::Error;
+use crate::invocation::{Invocation, Stream};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
+use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError};
+
+/// More than `wasmtime-wasi` ever writes at once.
+const PERMIT: usize = 1 << 20;
+
+/// Which invocation the guest's standard streams belong to.
+pub(super) struct Console(Mutex<Arc<Invocation>>);
+
+impl Console {
+    pub(super) fn new(invocation: &Arc<Invocation>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Arc::clone(invocation))))
+    }
+
+    pub(super) fn attach(&self, invocation: &Arc<Invocation>) {
+        *self.0.lock() = Arc::clone(invocation);
+    }
+
+    fn invocation(&self) -> Arc<Invocation> {
+        Arc::clone(&self.0.lock())
+    }
+
+    pub(super) fn out(self: &Arc<Self>) -> Output {
+        Output(Arc::clone(self), Stream::Stdout)
+    }
+
+    pub(super) fn err(self: &Arc<Self>) -> Output {
+        Output(Arc::clone(self), Stream::Stderr)
+    }
+}
+
+/// Standard input.
+struct Input(Arc<Console>);
+
+#[async_trait::async_trait]
+impl Pollable for Input {
+    async fn ready(&mut self) {
+        let invocation = self.0.invocation();
+        invocation.input_ready().await;
+    }
+}
+
+impl InputStream for Input {
+    fn read(&mut self, size: usize) -> Result<Bytes, StreamError> {
+        self.0.invocation().read_input(size).map(Bytes::from).ok_or(StreamError::Closed)
+    }
+}
+
+/// Standard output or error.
+#[derive(Clone)]
+pub(super) struct Output(Arc<Console>, Stream);
+
+/// Nothing is ever kept back here: that a guest does not run ahead of whoever reads is seen to after each of its writes.
+#[async_trait::async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Output {
+    fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
+        let written = self.0.invocation().emit(self.1, &bytes);
+        written.map_err(|error| StreamError::Trap(Error::from(error).into()))
+    }
+
+    fn flush(&mut self) -> Result<(), StreamError> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> Result<usize, StreamError> {
+        Ok(PERMIT)
+    }
+}
+
+impl IsTerminal for Output {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+/// Preview 1 asks for the streams of preview 2 only.
+impl StdinStream for Shared {
+    fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
+        Box::new(tokio::io::empty())
+    }
+
+    fn p2_stream(&self) -> Box<dyn InputStream> {
+        Box::new(Input(Arc::clone(&self.0)))
+    }
+}
+
+impl StdoutStream for Output {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(tokio::io::sink())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+/// Where standard input is read from.
+pub(super) struct Shared(pub(super) Arc<Console>);
+
+impl IsTerminal for Shared {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,78 @@
+defmodule Cybernetic.WASM.Security.WASI.ClocksTest do
+  # Who has no clock cannot measure, and who has a made-up one sees nothing of the real one: not by looking, not by
+  # sleeping, not by what each clock is called.
+  use ExUnit.Case, async: true
+
+  import Cybernetic.WASM.Programs
+
+  @start 1_000_000_000_000_000_000
+
+  test "without a clock, looking and sleeping are refused" do
+    sandbox = sandbox(clocks: :none)
+    run = run!("tool", ["now"], sandbox: sandbox)
+    assert answers(run) == %{"realtime" => "notcapable", "monotonic" => "notcapable"}
+    assert refusals(run) == [{:clocks, "clock_time_get", :notcapable}]
+    assert [%{count: 2}] = run.denials
+
+    slept = run!("tool", ["sleep", "10000"], sandbox: sandbox)
+    assert slept.stdout == "slept 0 notcapable\n"
+    assert refusals(slept) == [{:clocks, "poll_oneoff", :notcapable}]
+    assert run!("tool", ["polls", "3"], sandbox: sandbox).stdout == "polls notcapable\n"
+
+    for {_clock, shown} <- answers(run!("wild", ["clocks"], sandbox: sandbox)) do
+      assert shown == "notcapable 0 notcapable 0"
+    end
+  end
+
+  test "a real clock is the machine's, and processor time is nobody's" do
+    before = System.os_time(:nanosecond)
+    answers = answers(run!("tool", ["now"]))
+    assert String.to_integer(answers["realtime"]) in before..System.os_time(:nanosecond)
+
+    clocks = answers(run!("wild", ["clocks"]))
+    assert clocks["process"] =~ ~r/\A(badf|inval|notsup|nosys) 0 /
+    assert clocks["thread"] =~ ~r/\A(badf|inval|notsup|nosys) 0 /
+  end
+
+  test "a fixed clock stands still, whatever the guest does" do
+    sandbox = sandbox(clocks: {:fixed, @start})
+
+    lines = fn ->
+      run!("tool", ["now", "3"], sandbox: sandbox).stdout |> String.split("\n", trim: true)
+    end
+
+    assert ["realtime #{@start}", monotonic | _] = lines = lines.()
+    assert Enum.uniq(lines) == ["realtime #{@start}", monotonic]
+    Process.sleep(5)
+    assert lines.() == lines
+
+    {time, run} = :timer.tc(fn -> run!("tool", ["sleeps", "10", "60000"], sandbox: sandbox) end)
+    assert run.stdout == "slept 10 ok\n"
+    assert time < 30_000_000
+  end
+
+  test "a stepped clock moves by the looks alone, the same on each run" do
+    sandbox = sandbox(clocks: {:stepped, @start, 1_000})
+    look = fn -> run!("tool", ["now", "3"], sandbox: sandbox).stdout end
+    assert ["realtime " <> first, _, "realtime " <> second | _] = String.split(look.(), "\n")
+    assert String.to_integer(first) in @start..(@start + 100_000)
+    assert String.to_integer(second) - String.to_integer(first) == 2_000
+    assert look.() == look.()
+  end
+
+  test "on a stepped clock sleeping takes the guest's time and nobody else's" do
+    sandbox = sandbox(clocks: {:stepped, @start, 1_000})
+
+    {time, run} =
+      :timer.tc(fn -> run!("rust_report", ["--sleep", "3600000"], sandbox: sandbox) end)
+
+    assert %{"slept" => "true", "year" => "2001"} = answers(run)
+    assert time < 30_000_000
+  end
+
+  test "a deterministic sandbox has no real clock" do
+    assert_raise ArgumentError, fn -> sandbox(deterministic: true) end
+    sandbox = sandbox(deterministic: true, clocks: {:fixed, @start}, random: {:seeded, 1})
+    assert %{"year" => "2001"} = answers(run!("rust_report", [], sandbox: sandbox))
+  end
+end

@@ -1,0 +1,76 @@
+defmodule Cybernetic.WASM.Security.WASI.OutputFloodsTest do
+  # A guest that writes without end fills nobody's memory.
+  use ExUnit.Case, async: true
+
+  import Cybernetic.WASM.Programs
+
+  alias Cybernetic.WASM.{Executor, LimitError}
+
+  test "the limit ends a flood" do
+    for args <- [["flood-forever"], ["flood-forever", "2"], ["flood", "100000000"]] do
+      assert {:error, %LimitError{limit: :output, allowed: 1_000_000, used: used}} =
+               run("tool", args, max_output: 1_000_000)
+
+      assert used > 1_000_000 and used < 2_000_000
+    end
+  end
+
+  test "there is a limit where none is named" do
+    assert {:error, %LimitError{limit: :output, allowed: 10_000_000}} =
+             run("tool", ["flood-forever"])
+  end
+
+  test "standard output and error count together" do
+    assert run!("tool", ["flood", "1000", "1"], max_output: 1_000).stdout ==
+             String.duplicate("x", 1_000)
+
+    assert run!("tool", ["flood", "1000", "2"], max_output: 1_000).stderr ==
+             String.duplicate("x", 1_000)
+
+    assert {:error, %LimitError{limit: :output}} =
+             run("tool", ["flood", "1001", "2"], max_output: 1_000)
+  end
+
+  test "one call with thousands of pieces is no way around it" do
+    assert {:error, %LimitError{limit: :output}} =
+             run("wild", ["vectors", "10000"], max_output: 50_000)
+
+    run = run!("wild", ["vectors", "10000"])
+    assert %{"vectors" => "ok", "written" => written} = answers(run.stderr)
+    assert byte_size(run.stdout) == String.to_integer(written)
+  end
+
+  test "whoever reads slowly is not flooded: the guest waits" do
+    stream = Executor.stream(program("tool"), :start, args: ["flood-forever"], sandbox: sandbox())
+    before = :erlang.memory(:binary)
+    chunks = stream |> Stream.each(fn _ -> Process.sleep(1) end) |> Enum.take(100)
+    assert length(chunks) == 100
+    assert :erlang.memory(:binary) - before < 50_000_000
+  end
+
+  test "a stream is cut by the limit, after what came before" do
+    stream =
+      Executor.stream(program("tool"), :start,
+        args: ["flood-forever"],
+        sandbox: sandbox(),
+        max_output: 300_000
+      )
+
+    {:ok, seen} = Agent.start_link(fn -> 0 end)
+
+    assert_raise LimitError, fn ->
+      Enum.each(stream, fn chunk -> Agent.update(seen, &(&1 + chunk_size(chunk))) end)
+    end
+
+    assert Agent.get(seen, & &1) in 200_000..300_000
+  end
+
+  test "without the grant nothing is written, and the guest is told" do
+    run = run!("tool", ["flood", "10"], sandbox: sandbox(stdio: [stderr: :captured]))
+    assert {run.exit_code, run.stdout, run.stderr} == {1, "", "flood badf\n"}
+    assert refusals(run) == [{:stdio, "fd_write", :badf}]
+  end
+
+  defp chunk_size({_stream, bytes}), do: byte_size(bytes)
+  defp chunk_size(bytes), do: byte_size(bytes)
+end

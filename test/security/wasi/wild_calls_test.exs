@@ -1,0 +1,49 @@
+defmodule Cybernetic.WASM.Security.WASI.WildCallsTest do
+  # Numbers that no C library passes: pointers out of the memory, counts beyond sense, sockets that nobody granted.
+  use ExUnit.Case, async: true
+
+  import Cybernetic.WASM.Programs
+
+  alias Cybernetic.WASM.TrapError
+
+  @calls ~w(args environ clock clock-unknown random random-huge vectors vectors-many vectors-wrap buffer buffer-huge
+            read-buffer written polls polls-many)
+
+  for call <- @calls do
+    test "a bad pointer or number in #{call} is an errno or a trap, and nothing else" do
+      for sandbox <- [
+            sandbox(),
+            sandbox(clocks: :none, random: :none, stdio: [stdout: :captured])
+          ] do
+        {time, result} =
+          :timer.tc(fn ->
+            run("wild", ["pointers", unquote(call)], sandbox: sandbox, stdin: "input")
+          end)
+
+        case result do
+          {:ok, run} -> assert run.stdout =~ ~r/\A#{unquote(call)} [a-z]+\n\z/
+          {:error, error} -> assert %TrapError{code: :wasi} = error
+        end
+
+        assert time < 20_000_000
+      end
+    end
+  end
+
+  test "there are no sockets, whatever descriptor is taken for one" do
+    run = run!("wild", ["sockets"])
+    lines = String.split(run.stdout, "\n", trim: true)
+    assert length(lines) == 32
+    assert Enum.all?(lines, &(&1 =~ ~r/ (notcapable|notsock|badf)\z/))
+    assert Enum.any?(refusals(run), &match?({:network, "sock_" <> _, :notcapable}, &1))
+  end
+
+  test "a guest has the descriptors that it was given, and no others" do
+    dir = directory()
+    assert run!("wild", ["descriptors"]).stdout |> answers() |> Map.keys() == ~w(0 1 2)
+
+    run = run!("wild", ["descriptors"], sandbox: sandbox_of(dir, :ro))
+    assert %{"3" => "directory"} = answers = answers(run)
+    assert Map.keys(answers) == ~w(0 1 2 3)
+  end
+end

@@ -1,0 +1,84 @@
+defmodule Cybernetic.WASM.Programs do
+  @moduledoc false
+  # WASI programs as guests: those of `test/fixtures/wasi`, whose sources say what their commands do, and the large ones that
+  # `bin/fetch-programs` builds.
+
+  import ExUnit.Callbacks, only: [on_exit: 1]
+
+  alias Cybernetic.WASM.{Executor, Run, Runtime, Sandbox}
+
+  @large "target/programs"
+
+  @doc "The module of a fixture."
+  def program(name), do: Runtime.load_module!("test/fixtures/wasi/#{name}.wasm")
+
+  @doc "Where a large program is, if it has been built."
+  def large(name) do
+    path = Path.join(@large, "#{name}.wasm")
+    if File.exists?(path), do: path
+  end
+
+  @doc "Runs `NAME ARGS…`, as a command with what `sandbox/1` grants unless `opts` says otherwise."
+  def run(name, args, opts \\ []) do
+    opts = Keyword.merge([args: args, sandbox: sandbox()], opts)
+    name |> program() |> Executor.run(:start, opts)
+  end
+
+  @doc "The same, where it must come to an end."
+  def run!(name, args, opts \\ []) do
+    {:ok, run} = run(name, args, opts)
+    run
+  end
+
+  @doc "What a command needs, and time enough for a busy machine; `opts` add to it, or take away."
+  def sandbox(opts \\ []) do
+    [clocks: :real, random: :system, stdio: :captured, timeout: 60_000]
+    |> Keyword.merge(opts)
+    |> Sandbox.new()
+  end
+
+  @doc "A sandbox with one directory, at `/data`."
+  def sandbox_of(dir, mode, opts \\ []) do
+    {files, opts} = Keyword.split(opts, [:quota, :max_open])
+    sandbox([filesystem: [dirs: [{dir, "/data", mode}]] ++ files] ++ opts)
+  end
+
+  @doc "What the program answered in lines of `key value`."
+  def answers(%Run{stdout: stdout}), do: answers(stdout)
+
+  def answers(text) do
+    for line <- String.split(text, "\n", trim: true), into: %{} do
+      case String.split(line, " ", parts: 2) do
+        [key, value] -> {key, value}
+        [key] -> {key, ""}
+      end
+    end
+  end
+
+  @doc "What the guest was refused: `{capability, operation, errno}`, once each."
+  def refusals(%Run{denials: denials}) do
+    denials |> Enum.map(&{&1.capability, &1.operation, &1.errno}) |> Enum.uniq()
+  end
+
+  @doc "A directory of the test's own, gone after it."
+  def directory do
+    name = "cybernetic_wasm_test_#{System.pid()}_#{System.unique_integer([:positive])}"
+    path = Path.join(System.tmp_dir!(), name)
+    File.mkdir_p!(path)
+    on_exit(fn -> File.rm_rf!(path) end)
+    path
+  end
+
+  @doc "All that is in a directory: contents of files, targets of links."
+  def tree(dir) do
+    for name <- File.ls!(dir), into: %{} do
+      path = Path.join(dir, name)
+
+      case File.lstat!(path).type do
+        :directory -> {name, tree(path)}
+        :symlink -> {name, {:link, File.read_link!(path)}}
+        :regular -> {name, File.read!(path)}
+      end
+    end
+  end
+end
