@@ -1,5 +1,5 @@
 for file <-
-      ~w(measure raw report groups/calls groups/instances groups/loads groups/kernels groups/throughput groups/fairness groups/idle) do
+      ~w(measure raw report groups/calls groups/instances groups/loads groups/kernels groups/wasi groups/throughput groups/fairness groups/idle) do
   Code.require_file("#{file}.exs", __DIR__)
 end
 
@@ -16,7 +16,8 @@ defmodule Cybernetic.WASM.Bench do
     Loads,
     Raw,
     Report,
-    Throughput
+    Throughput,
+    Wasi
   }
 
   @groups [
@@ -24,11 +25,12 @@ defmodule Cybernetic.WASM.Bench do
     {"instances", Instances},
     {"loads", Loads},
     {"kernels", Kernels},
+    {"wasi", Wasi},
     {"throughput", Throughput},
     {"fairness", Fairness},
     {"idle", Idle}
   ]
-  @raw ["calls", "instances", "loads", "kernels"]
+  @raw ["calls", "instances", "loads", "kernels", "wasi"]
   @pinned ["calls", "throughput", "fairness"]
 
   def main(opts) do

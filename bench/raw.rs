@@ -1,7 +1,7 @@
 //! The other side of the comparison: the same guests on plain Wasmtime and the same kernels as native code, both driven
 //! from Rust with nothing in between. `mix wasm.bench` runs it; by hand:
 //!
-//!     cargo bench --workspace --bench raw -- [--quick] [calls] [instances] [loads] [kernels]
+//!     cargo bench --workspace --bench raw -- [--quick] [calls] [instances] [loads] [kernels] [wasi]
 //!
 //! Each line that it prints is a JSON object: a name, the median and the least time of one piece of work in nanoseconds.
 
@@ -14,6 +14,8 @@ mod guest;
 mod kernels;
 #[path = "raw/measure.rs"]
 mod measure;
+#[path = "raw/wasi.rs"]
+mod wasi;
 
 use guest::{Guest, Host, Metering, drive};
 use measure::{Effort, Subject, compare};
@@ -50,6 +52,9 @@ fn main() -> Result<()> {
     }
     if wanted("kernels") {
         kernels(effort(quick, 1, 15))?;
+    }
+    if wanted("wasi") {
+        system(effort(quick, 60, 15))?;
     }
     Ok(())
 }
@@ -190,6 +195,22 @@ fn loads(effort: Effort) -> Result<()> {
     let host = Host::new(Metering::Fuel)?;
     let cold = Subject::each("cold load", || Module::from_binary(&host.engine, black_box(KERNELS)).map(|_| ()));
     compare(vec![cold], effort)
+}
+
+/// A command from its compiled module to its captured output, and reading a file.
+fn system(effort: Effort) -> Result<()> {
+    let host = Host::new(Metering::Fuel)?;
+    let (runtime, directory) = (core::runtime(), tempfile::tempdir()?);
+    let beamless = |what: &str| format!("{what}, the library without the BEAM");
+    let (hello, read) = (["hello.wasm"], ["checksum.wasm", "/d/file", "65536"]);
+    let subjects = vec![
+        wasi::hello(&host)?,
+        wasi::read(&host, directory.path(), "65536")?,
+        wasi::read(&host, directory.path(), "4096")?,
+        core::command(&beamless("hello world"), &runtime, wasi::HELLO, (directory.path(), &hello))?,
+        core::command(&beamless("read 64 MiB"), &runtime, wasi::CHECKSUM, (directory.path(), &read))?,
+    ];
+    compare(subjects, effort)
 }
 
 fn kernels(effort: Effort) -> Result<()> {

@@ -43,6 +43,12 @@ defmodule Cybernetic.WASM.Bench.Report do
      ["raw: fresh instance, its start-up, a call"], nil},
     {"instances", "fresh instance, its start-up, a call",
      ["fresh instance of the pre-initialised module, a call"], nil},
+    {"wasi", "hello world", ["raw: hello world"], 3},
+    # Four fifths of the throughput.
+    {"wasi", "read 64 MiB, 65536 bytes at a time", ["raw: read 64 MiB, 65536 bytes at a time"],
+     1.25},
+    {"wasi", "read 64 MiB, 4096 bytes at a time", ["raw: read 64 MiB, 4096 bytes at a time"],
+     nil},
     {"loads", "cold load", ["raw: cold load"], nil},
     for(kernel <- @kernels, do: {"kernels", "#{kernel}, fuel", ["raw: #{kernel}, fuel"], 1.05}),
     for(kernel <- @kernels, do: {"kernels", "#{kernel}, epoch", ["raw: #{kernel}, epoch"], nil}),

@@ -1,13 +1,16 @@
 //! The same calls through the library's core crate, which is what the library adds to Wasmtime before the BEAM comes in.
 
 use crate::measure::Subject;
-use cybernetic_wasm_core::execution::{Execution, Lane, Product, Step};
+use cybernetic_wasm_core::Error;
+use cybernetic_wasm_core::execution::{Execution, Lane, Product, Setup, Step};
 use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::limits::Limits;
 use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::runtime::{Runtime, Settings};
 use cybernetic_wasm_core::value::Value;
+use cybernetic_wasm_core::wasi::{Clocks, Directory, Grants, Random};
 use std::hint::black_box;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::{Result, format_err};
@@ -55,6 +58,37 @@ pub(crate) fn kernel<'a>(
     Ok(Subject::each(name, move || {
         let args = vec![Value::I32(argument as i32)];
         finish(Execution::call_instance(&instance, &function, args, limits.clone())?, Lane::Dirty).map(|_| ())
+    }))
+}
+
+/// A command, with its standard output captured and this directory to read.
+pub(crate) fn command<'a>(
+    name: &str,
+    runtime: &Arc<Runtime>,
+    wasm: &[u8],
+    (directory, args): (&Path, &[&str]),
+) -> Result<Subject<'a>> {
+    let module = load(runtime, wasm)?;
+    let start = module.function("_start")?;
+    let dirs = vec![Directory { host: directory.into(), guest: "/d".into(), writable: false }];
+    let grants = Arc::new(Grants {
+        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        env: Vec::new(),
+        dirs: if args.len() > 1 { dirs } else { Vec::new() },
+        scratch: None,
+        quota: 0,
+        max_open: 64,
+        clocks: Clocks::Real,
+        random: Random::System,
+        stdio: [true; 3],
+        answered: Vec::new(),
+    });
+    let setup = Setup { limits: LIMITS, engine: runtime.default_config(), wasi: Some(grants) };
+    Ok(Subject::each(name, move || {
+        match finish(Execution::call(&module, &start, Vec::new(), setup.clone())?, Lane::Dirty) {
+            Err(error) if !matches!(error.downcast_ref(), Some(Error::Exit(0))) => Err(error),
+            _ => Ok(()),
+        }
     }))
 }
 

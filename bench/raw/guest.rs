@@ -97,7 +97,11 @@ impl Host {
     }
 
     pub(crate) fn store(&self) -> Result<Store<()>> {
-        let mut store = Store::new(&self.engine, ());
+        self.store_of(())
+    }
+
+    pub(crate) fn store_of<T: 'static>(&self, data: T) -> Result<Store<T>> {
+        let mut store = Store::new(&self.engine, data);
         match self.metering {
             Metering::None => {}
             Metering::Epoch => {

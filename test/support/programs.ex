@@ -12,10 +12,15 @@ defmodule Cybernetic.WASM.Programs do
   @doc "The module of a fixture."
   def program(name), do: Runtime.load_module!("test/fixtures/wasi/#{name}.wasm")
 
-  @doc "Where a large program is, if it has been built."
-  def large(name) do
-    path = Path.join(@large, "#{name}.wasm")
-    if File.exists?(path), do: path
+  @doc "Where a large program is, once it has been built."
+  def large(name), do: Path.join(@large, "#{name}.wasm")
+
+  @doc "The tags of tests that need a large program: skipped, with a word why, where it is missing."
+  def needing(name) do
+    case File.exists?(large(name)) do
+      true -> [program: name]
+      false -> [skip: "bin/fetch-programs has not been run: there is no #{large(name)}"]
+    end
   end
 
   @doc "Runs `NAME ARGS…`, as a command with what `sandbox/1` grants unless `opts` says otherwise."

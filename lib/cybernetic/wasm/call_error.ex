@@ -23,6 +23,8 @@ defmodule Cybernetic.WASM.CallError do
       than 4 GiB does not
     * `:other_engine` - a module that was loaded with `given` options cannot join an instance with `expected` ones
     * `:no_directory` - the directory `expected`, granted as `export`, cannot be opened; `detail` is the system's reason
+    * `:other_grants` - linked modules have one system interface between them, and this one's sandbox grants other things
+      than that of the instance that it is to join
     * `:stale_context` - a host function's context was used after its call was over
   """
 
@@ -114,6 +116,10 @@ defmodule Cybernetic.WASM.CallError do
 
   def message(%__MODULE__{reason: :no_directory} = error) do
     "the directory #{error.expected}, granted as #{error.export}, cannot be opened: #{error.detail}"
+  end
+
+  def message(%__MODULE__{reason: :other_grants}) do
+    "linked modules share one WASI: this one's sandbox grants other things than that of the instance it is to join"
   end
 
   def message(%__MODULE__{reason: :stale_context}) do

@@ -15,6 +15,29 @@ defmodule Cybernetic.WASM.Executor do
   The calling process drives the guest itself, a slice at a time: kill it and the guest is gone, and no other process
   waits meanwhile. A fresh instance sees its module's initial state and nothing that another call left behind.
 
+  ## Commands
+
+  A module that was compiled for WASI preview 1 as a program is run with `:start` in the place of a function:
+
+      iex> wc = Cybernetic.WASM.Runtime.load_module!("priv/wasm/wc.wasm")
+      iex> {:ok, run} = Cybernetic.WASM.Executor.run(wc, :start, stdin: "to be or\\nnot to be\\n", sandbox: :command)
+      iex> {run.exit_code, run.stdout, run.stderr}
+      {0, "2 6 19\\n", ""}
+      iex> {:error, error} = Cybernetic.WASM.Executor.run(wc, :start)
+      iex> {error.capability, error.grant}
+      {:wasi, "add sandbox: :command, or wasi: true to the sandbox"}
+
+  The exit code is a result, whatever it is; `call/4` gives it alone. What the program is granted is its sandbox's affair,
+  and what it was refused is in the run's `denials`. `stream/4` gives its output as it is written. Its own data are options
+  of the call:
+
+    * `:args` - a list of strings, without the program's name
+    * `:env` - a map of variables, which the sandbox must allow: `:command` allows any
+    * `:stdin` - iodata, or an `Enumerable` of iodata that is pulled in this process as the program reads. Default: empty.
+
+  `:env` and `:args` hold for a function of a reactor, too, and `:stdin` for any call of a guest that reads. See
+  [the guide](guides/wasi.md).
+
   ## Options
 
     * every limit of `Cybernetic.WASM.Limits`: `:fuel`, `:max_memory`, `:timeout`, …. They replace the configured defaults;
@@ -35,7 +58,8 @@ defmodule Cybernetic.WASM.Executor do
 
   ## Errors
 
-  `Cybernetic.WASM.CallError` (the caller's mistake), `Cybernetic.WASM.LinkError`, `Cybernetic.WASM.TrapError`,
+  `Cybernetic.WASM.CallError` (the caller's mistake), `Cybernetic.WASM.LinkError`, `Cybernetic.WASM.DeniedError` (the sandbox
+  does not grant what the module needs to link, or what the call gives), `Cybernetic.WASM.TrapError`,
   `Cybernetic.WASM.LimitError`, `Cybernetic.WASM.HostError`, `Cybernetic.WASM.CancelledError`;
   `Cybernetic.WASM.InternalError` should not happen.
   """
@@ -44,8 +68,11 @@ defmodule Cybernetic.WASM.Executor do
   alias Cybernetic.WASM.Execution.{Call, Plan}
   alias Cybernetic.WASM.Executor.{Async, Output}
 
-  @doc "Calls `function` and gives what it returns."
-  @spec call(Module.t(), String.t(), [Value.t()], keyword) ::
+  @typedoc "An exported function's name, or `:start` for a command, whose arguments are in the options."
+  @type entry :: String.t() | :start
+
+  @doc "Calls `function` and gives what it returns; of a command, its exit code."
+  @spec call(Module.t(), entry, [Value.t()] | keyword, keyword) ::
           {:ok, Value.result()} | {:error, Error.t()}
   def call(module, function, args \\ [], opts \\ []) do
     with {:ok, call} <- fresh(module, function, args, opts),
@@ -61,7 +88,8 @@ defmodule Cybernetic.WASM.Executor do
       iex> {run.result, run.usage.fuel > 0, run.usage.peak_memory}
       {84, true, 65_536}
   """
-  @spec run(Module.t(), String.t(), [Value.t()], keyword) :: {:ok, Run.t()} | {:error, Error.t()}
+  @spec run(Module.t(), entry, [Value.t()] | keyword, keyword) ::
+          {:ok, Run.t()} | {:error, Error.t()}
   def run(module, function, args \\ [], opts \\ []) do
     with {:ok, call} <- fresh(module, function, args, opts),
          {:ok, result, usage} <- Call.run(%{call | plan: Plan.reporting(call.plan)}),
@@ -76,12 +104,12 @@ defmodule Cybernetic.WASM.Executor do
   defp fresh(module, function, args, opts), do: Call.new(module, function, args, opts)
 
   @doc "As `call/4`, but raises. What a host function raised is raised again, with its own stack."
-  @spec call!(Module.t(), String.t(), [Value.t()], keyword) :: Value.result()
+  @spec call!(Module.t(), entry, [Value.t()] | keyword, keyword) :: Value.result()
   def call!(module, function, args \\ [], opts \\ []),
     do: module |> call(function, args, opts) |> Error.unwrap!()
 
   @doc "As `run/4`, but raises as `call!/4` does."
-  @spec run!(Module.t(), String.t(), [Value.t()], keyword) :: Run.t()
+  @spec run!(Module.t(), entry, [Value.t()] | keyword, keyword) :: Run.t()
   def run!(module, function, args \\ [], opts \\ []),
     do: module |> run(function, args, opts) |> Error.unwrap!()
 
@@ -102,16 +130,18 @@ defmodule Cybernetic.WASM.Executor do
 
   Options: those of `call/4`, and `:run` - `true`: the result is a `Cybernetic.WASM.Run`.
   """
-  @spec async(Module.t() | Instance.t(), String.t(), [Value.t()], keyword) :: Async.t()
+  @spec async(Module.t() | Instance.t(), entry, [Value.t()] | keyword, keyword) :: Async.t()
   def async(target, function, args \\ [], opts \\ []),
     do: start(target, function, args, opts, :link)
 
   @doc "As `async/4`, but not linked to the caller: it goes on when that one dies."
-  @spec async_nolink(Module.t() | Instance.t(), String.t(), [Value.t()], keyword) :: Async.t()
+  @spec async_nolink(Module.t() | Instance.t(), entry, [Value.t()] | keyword, keyword) ::
+          Async.t()
   def async_nolink(target, function, args \\ [], opts \\ []),
     do: start(target, function, args, opts, :nolink)
 
   defp start(target, function, args, opts, link) do
+    {args, opts} = Call.arguments(function, args, opts)
     {own, opts} = own(opts, [:run])
     Async.start(Call.new(target, function, args, opts), Keyword.get(own, :run, false), link)
   end
@@ -162,9 +192,10 @@ defmodule Cybernetic.WASM.Executor do
 
   Options: those of `call/4`, and as with `Task.async_stream/3` `:max_concurrency` (default: the number of schedulers)
   and `:ordered` (default: `true`). `:timeout` is each call's own, enforced from outside as with `async/4`; a call that
-  fails is an element like any other. An element that is no list raises `ArgumentError`.
+  fails is an element like any other. An element that is no list raises `ArgumentError`. Of a command, `:start`, an element is
+  the list of its `:args`.
   """
-  @spec async_stream(Module.t(), String.t(), Enumerable.t(), keyword) :: Enumerable.t()
+  @spec async_stream(Module.t(), entry, Enumerable.t(), keyword) :: Enumerable.t()
   def async_stream(module, function, enumerable, opts \\ []) do
     {own, opts} = own(opts, [:max_concurrency, :ordered])
     # What is wrong with the options is said here and now, not for each element.
@@ -174,7 +205,13 @@ defmodule Cybernetic.WASM.Executor do
   # Output
 
   @doc """
-  A lazy stream of what the guest puts out, through host functions and `Cybernetic.WASM.Host.emit/2`: a binary for each.
+  A lazy stream of what the guest puts out: a binary for each write to its standard output or error, and for each
+  `Cybernetic.WASM.Host.emit/2` of a host function.
+
+      iex> wc = Cybernetic.WASM.Runtime.load_module!("priv/wasm/wc.wasm")
+      iex> lines = Stream.map(1..3, &[to_string(&1), 10])
+      iex> wc |> Cybernetic.WASM.Executor.stream(:start, stdin: lines, sandbox: :command, tagged: true) |> Enum.map(&elem(&1, 0))
+      [:stdout, :done]
 
       iex> {:ok, module} = Cybernetic.WASM.Runtime.load_module({:bytes, ~S|
       ...>   (module (import "env" "put" (func $put (param i32)))
@@ -185,23 +222,25 @@ defmodule Cybernetic.WASM.Executor do
       ["0", "1", "2"]
 
   The process that reads the stream drives the guest, which advances only when more is wanted: this one would go on for
-  ever. After each host function that has put something out, the guest stays suspended until the next element is asked
-  for. Reading less than all of it unwinds the guest; an error raises, after the output before it. The time between two
+  ever. After each of its writes, and each host function that has put something out, the guest stays suspended until the
+  next element is asked for. Reading less than all of it unwinds the guest; an error raises, after the output before it. The time between two
   elements counts against the call's deadline.
 
   Options: those of `call/4`, and
 
-    * `:tagged` - `true`: the elements are `{:output, binary}`, and last `{:done, run}` with the `Cybernetic.WASM.Run`
+    * `:tagged` - `true`: the elements are `{:stdout, binary}`, `{:stderr, binary}`, `{:output, binary}` (a host function's),
+      and last `{:done, run}` with the `Cybernetic.WASM.Run`
     * `:into` - a pid: a process of its own drives the guest, and what would be the elements are messages to that pid; see below
     * `:credit` - with `:into`, how many messages may be sent at first. Default: 16.
 
-  With `:into` this gives `{:ok, async}` at once. The messages are `{async.ref, {:output, binary}}`, at the end
-  `{async.ref, {:done, run}}` or `{async.ref, {:failed, error}}`. Each output uses up one of the credit, and the guest
+  With `:into` this gives `{:ok, async}` at once. The messages are `{async.ref, {:stdout | :stderr | :output, binary}}`, at
+  the end `{async.ref, {:done, run}}` or `{async.ref, {:failed, error}}`. Each output uses up one of the credit, and the guest
   stands still when there is none: `demand/2` gives more. `cancel/3` ends it, as does the end of the consumer.
   """
-  @spec stream(Module.t() | Instance.t(), String.t(), [Value.t()], keyword) ::
+  @spec stream(Module.t() | Instance.t(), entry, [Value.t()] | keyword, keyword) ::
           Enumerable.t() | {:ok, Async.t()} | {:error, Error.t()}
   def stream(target, function, args \\ [], opts \\ []) do
+    {args, opts} = Call.arguments(function, args, opts)
     {own, opts} = own(opts, [:tagged, :into, :credit])
     if own[:credit] && !own[:into], do: raise(ArgumentError, "option :credit needs :into")
 

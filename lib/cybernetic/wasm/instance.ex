@@ -35,7 +35,7 @@ defmodule Cybernetic.WASM.Instance do
   ## Options of `new/2`
 
     * those of `Cybernetic.WASM.Executor.call/4`: limits, `:sandbox`, `:imports`, `:data`, `:scheduling`, `:metering`,
-      `:deterministic`, `:wait`. They hold for making the instance, and are what its calls have when they bring none.
+      `:deterministic`, `:wait`, `:args`, `:env`. They hold for making the instance, and are what its calls have when they bring none.
     * `:on_trap` - `:poison` (default), or `:keep`: a call that ends in a trap, an uncaught exception or an exhausted stack
       leaves the guest usable with what the call had done so far, as the WebAssembly specification has it
     * `:snapshottable` - `true`: `snapshot/2` and `fork/2` work. The guest then runs a module that exports all its state.
@@ -48,6 +48,17 @@ defmodule Cybernetic.WASM.Instance do
   Limits only narrow those of the instance, for this call. `:imports` replaces some of its host functions, `:data` and
   `:scheduling` what it was made with, for this call. `:wait` is how many milliseconds the call may stand in line;
   they count against its `:timeout`. What an engine fixes, such as `:max_stack`, cannot be changed.
+
+  ## WASI
+
+  A guest that was granted WASI keeps its open files, its scratch directory and its quota between calls. What it writes to
+  standard output is the call's, as is what it reads: `:stdin` is an option of `call/4` and `run/4`, and empty otherwise.
+  `:args` and `:env` are options of `new/2`. A reactor's `_initialize` has run when `new/2` returns, as it has in a fresh
+  instance before its function is called. `reset/2` makes all of it anew. A guest that exits is poisoned: the error is a
+  `Cybernetic.WASM.TrapError` with the code `:exit`. A snapshot holds no open files.
+
+  Linked modules that use WASI share one; one that is granted other things than the instance that it is to join is refused
+  (`:other_grants`).
 
   ## Linking
 

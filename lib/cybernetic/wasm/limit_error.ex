@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.LimitError do
 
     * `limit` - which: `:fuel`, `:timeout`, `:memory`, `:table_elements`, `:instances`, `:stack`, `:output`, `:host_calls`
       of the call (`Cybernetic.WASM.Limits`); `:reentrance` of host calls open inside each other, always 200; or
-      `:live_instances`, `:total_memory`, `:code_memory` of the node (`Cybernetic.WASM.Config`)
+      `:live_instances`, `:total_memory`, `:code_memory`, `:open_files` of the node (`Cybernetic.WASM.Config`)
     * `allowed` - what it allows, in the limit's unit
     * `used` - what had been used, or what the refused request would have made it. Of fuel and stack no more is known than
       that all of it was used.
@@ -36,7 +36,8 @@ defmodule Cybernetic.WASM.LimitError do
     reentrance: "host calls inside each other",
     live_instances: "live instances on this node",
     total_memory: "bytes of memory of all guests on this node",
-    code_memory: "bytes of compiled code on this node"
+    code_memory: "bytes of compiled code on this node",
+    open_files: "files that guests have open on this node"
   }
 
   @impl true

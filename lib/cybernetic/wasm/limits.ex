@@ -10,8 +10,8 @@ defmodule Cybernetic.WASM.Limits do
   | `max_instances` | instances in the guest's store | 64 | instantiation fails |
   | `max_stack` | bytes of WebAssembly stack | 1,000,000 | the guest is stopped |
   | `timeout` | milliseconds of wall-clock time, waiting and host functions included; also as `max_execution_time` | 5,000 | the guest is stopped |
-  | `max_output` | bytes given to `Cybernetic.WASM.Host.emit/2` | 10,000,000 | the guest is stopped |
-  | `max_host_calls` | calls of imported functions | 1,000,000 | the guest is stopped |
+  | `max_output` | bytes that the guest writes to standard output and error, and that host functions give to `Cybernetic.WASM.Host.emit/2`, together | 10,000,000 | the guest is stopped |
+  | `max_host_calls` | calls of imported functions, those of WASI included | 1,000,000 | the guest is stopped |
 
   A limit that strikes is a `Cybernetic.WASM.LimitError` with the limit's name without `max_`. Where a module is metered by
   epochs there is no fuel, and `fuel` never strikes: `timeout` alone ends the guest.

@@ -160,8 +160,8 @@ defmodule Cybernetic.WASM.Linker do
   end
 
   @doc "The sources of a module that imports nothing but functions of the host and of WASI."
-  @spec own_sources(Module.t(), Cybernetic.WASM.Execution.Plan.t()) :: [:host | :wasi]
-  def own_sources(_module, plan), do: for(item <- Tuple.to_list(plan.functions), do: source(item))
+  @spec own_sources(Cybernetic.WASM.Execution.Plan.t()) :: [:host | :wasi]
+  def own_sources(plan), do: plan.functions |> Tuple.to_list() |> Enum.map(&source/1)
 
   defp names_of(imports),
     do: imports |> Enum.map(&{elem(&1, 0), elem(&1, 1)}) |> List.to_tuple()

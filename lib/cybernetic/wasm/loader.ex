@@ -57,7 +57,11 @@ defmodule Cybernetic.WASM.Loader do
   # The module under this manifest: the plan of its calls without options is another.
   @spec hold(Module.t(), Manifest.t() | nil) :: Module.t()
   def hold(module, nil), do: module
-  def hold(module, manifest), do: plan(%{module | manifest: manifest, plan: nil})
+
+  def hold(module, manifest) do
+    sandbox = Manifest.to_sandbox(manifest)
+    plan(%{module | manifest: manifest, sandbox: sandbox, plan: nil})
+  end
 
   # With the stack that the manifest asks for, or every call would compile the module again.
   defp engine(opts, config, manifest) do

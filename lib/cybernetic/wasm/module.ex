@@ -17,8 +17,19 @@ defmodule Cybernetic.WASM.Module do
   alias Cybernetic.WASM.Native
 
   @enforce_keys [:ref, :digest, :size, :engine]
-  # `plan` is that of a call without options, where the module can be called without any.
-  defstruct [:ref, :digest, :name, :size, :engine, :plan, :manifest, imports: [], unlinkable: []]
+  # `plan` is that of a call without options, where the module can be called without any; `sandbox` what the manifest grants.
+  defstruct [
+    :ref,
+    :digest,
+    :name,
+    :size,
+    :engine,
+    :plan,
+    :manifest,
+    :sandbox,
+    imports: [],
+    unlinkable: []
+  ]
 
   @typedoc "A compiled module. Its other fields are private."
   @type t :: %__MODULE__{

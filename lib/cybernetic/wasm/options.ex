@@ -65,6 +65,7 @@ defmodule Cybernetic.WASM.Options do
     :max_live_instances,
     :max_total_memory,
     :max_code_memory,
+    :max_open_files,
     :max_module_size,
     :max_concurrency,
     :credit

@@ -82,7 +82,7 @@ defmodule Cybernetic.WASM.Runtime do
   @doc """
   What the node uses now, as a map: of the compiled-module cache `:cache_hits`, `:cache_misses` (compilations),
   `:cache_joined` (loads that waited for another's compilation), `:cache_evictions`, `:cache_entries` and `:cache_bytes`;
-  `:live_instances`; `:total_memory` of all guests and `:code_memory` in bytes; `:engines`; and `:epoch_ticks` since the
+  `:live_instances`; `:total_memory` of all guests and `:code_memory` in bytes; `:open_files` of all guests; `:engines`; and `:epoch_ticks` since the
   node started.
   """
   @spec stats() :: %{atom => non_neg_integer}
@@ -115,6 +115,7 @@ defmodule Cybernetic.WASM.Runtime do
       max_live_instances: config.max_live_instances,
       max_total_memory: config.max_total_memory,
       max_code_memory: config.max_code_memory,
+      max_open_files: config.max_open_files,
       parallel_execution: config.parallel_execution,
       cache_bytes: if(config.cache_compiled_modules, do: config.cache_size, else: 0),
       max_stack: config.limits.max_stack,

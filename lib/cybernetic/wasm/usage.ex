@@ -8,7 +8,7 @@ defmodule Cybernetic.WASM.Usage do
     * `wall_time` - microseconds from start to end, waiting and host functions included
     * `slice_time` - microseconds on a scheduler
     * `slices` - how often the guest was on one
-    * `host_calls` - calls of imported functions
+    * `host_calls` - calls of imported functions, those of WASI included
   """
 
   defstruct [:fuel, :peak_memory, :wall_time, :slice_time, :slices, :host_calls]

@@ -65,26 +65,12 @@ defmodule Mix.Tasks.Wasm.Call do
 
   use Mix.Task
 
-  alias Cybernetic.WASM.{CallError, Executor, Module, Sandbox}
-  alias Mix.Tasks.Wasm.{CommandLine, JSON, TextFormat}
+  alias Cybernetic.WASM.{CallError, Executor, Module}
+  alias Mix.Tasks.Wasm.{CommandLine, JSON, LimitOptions, TextFormat, UsageReport}
 
   @task "wasm.call"
   @usage "FILE FUNCTION [ARG...] [--fuel N] [--timeout N] [--max-memory N] [--usage] [--json]"
-  @switches [
-    fuel: :string,
-    timeout: :string,
-    max_memory: :string,
-    usage: :boolean,
-    json: :boolean
-  ]
-  @usage_fields [
-    fuel: "units",
-    peak_memory: "bytes",
-    wall_time: "microseconds",
-    slice_time: "microseconds",
-    slices: "",
-    host_calls: ""
-  ]
+  @switches LimitOptions.switches() ++ [usage: :boolean, json: :boolean]
 
   # As many as the library itself names in this error.
   @most_named 20
@@ -99,7 +85,7 @@ defmodule Mix.Tasks.Wasm.Call do
 
   defp run(parsed, argv) do
     with {:ok, options, words} <- parsed,
-         {:ok, limits} <- limits(options),
+         {:ok, limits} <- LimitOptions.read(options),
          {:ok, results, usage} <- call(words, limits) do
       print(results, usage, options)
     else
@@ -111,11 +97,10 @@ defmodule Mix.Tasks.Wasm.Call do
     do: CommandLine.usage_error("FILE is missing\nusage: mix #{@task} #{@usage}")
 
   defp call([file | words], limits) do
-    # A limit on fuel needs fuel metering, whatever is configured.
-    metering = if limits[:fuel], do: [metering: :fuel], else: []
+    metering = LimitOptions.metering(limits)
 
     with :ok <- CommandLine.start(),
-         {:ok, sandbox} <- sandbox(limits),
+         {:ok, sandbox} <- CommandLine.sandbox(limits),
          {:ok, module} <- CommandLine.load(file, metering),
          {:ok, function, words} <- function(words, module) do
       invoke(module, function, words, [sandbox: sandbox] ++ metering)
@@ -210,66 +195,16 @@ defmodule Mix.Tasks.Wasm.Call do
     call_error(reason: :type, index: index, expected: expected, given: Enum.at(words, index))
   end
 
-  # Options
-
-  defp limits(options) do
-    Enum.reduce_while([:fuel, :timeout, :max_memory], {:ok, []}, fn key, {:ok, limits} ->
-      case limit(key, options[key]) do
-        {:ok, nil} -> {:cont, {:ok, limits}}
-        {:ok, value} -> {:cont, {:ok, [{key, value} | limits]}}
-        :error -> {:halt, invalid(key, options[key])}
-      end
-    end)
-  end
-
-  defp limit(_key, nil), do: {:ok, nil}
-
-  defp limit(key, text) do
-    with {digits, unit} <- unit(key, text),
-         {:ok, count} when count > 0 <- TextFormat.integer(digits) do
-      {:ok, count * unit}
-    else
-      _ -> :error
-    end
-  end
-
-  defp unit(:max_memory, text) do
-    case String.split_at(text, -1) do
-      {digits, unit} when unit in ["k", "K"] -> {digits, 1024}
-      {digits, unit} when unit in ["m", "M"] -> {digits, 1024 ** 2}
-      {digits, unit} when unit in ["g", "G"] -> {digits, 1024 ** 3}
-      _ -> {text, 1}
-    end
-  end
-
-  defp unit(_key, text), do: {text, 1}
-
-  defp invalid(key, text) do
-    name = key |> to_string() |> String.replace("_", "-")
-    CommandLine.usage_error("--#{name} must be #{wanted(key)}, got: #{text}")
-  end
-
-  defp wanted(:fuel), do: "a positive number of units, such as 1_000_000"
-  defp wanted(:timeout), do: "a positive number of milliseconds, such as 500"
-  defp wanted(:max_memory), do: "a positive number of bytes, such as 100_000, 64K, 16M or 1G"
-
-  # The library knows how large each can be.
-  defp sandbox(limits) do
-    {:ok, Sandbox.new(limits)}
-  rescue
-    error in ArgumentError -> CommandLine.usage_error(Exception.message(error))
-  end
-
   # Printing
 
   defp print(results, usage, %{json: true} = options) do
-    usage = if options[:usage], do: [usage: fields(usage)], else: []
+    usage = if options[:usage], do: [usage: UsageReport.fields(usage)], else: []
     CommandLine.print(JSON.encode([result: json(results)] ++ usage))
   end
 
   defp print(results, usage, options) do
     Enum.each(results, &(&1 |> TextFormat.write() |> CommandLine.print()))
-    if options[:usage], do: print_usage(usage)
+    if options[:usage], do: UsageReport.print(usage)
   end
 
   defp json([]), do: nil
@@ -279,26 +214,13 @@ defmodule Mix.Tasks.Wasm.Call do
   defp json_value(value) when is_number(value) or is_nil(value), do: value
   defp json_value(value), do: TextFormat.write(value)
 
-  defp print_usage(usage) do
-    for {key, value} <- fields(usage) do
-      name = key |> to_string() |> String.replace("_", " ") |> String.pad_trailing(11)
-      CommandLine.warn("#{name} #{measured(value, @usage_fields[key])}")
-    end
-  end
-
-  # Where the configuration meters by epochs there is no fuel.
-  defp measured(nil, _unit), do: "not metered"
-  defp measured(value, unit), do: String.trim_trailing("#{value} #{unit}")
-
-  defp fields(usage), do: for({key, _unit} <- @usage_fields, do: {key, Map.fetch!(usage, key)})
-
   @spec fail(CommandLine.error(), [String.t()]) :: no_return
   defp fail(error, argv) do
     json? = CommandLine.asked?(argv, "--json")
     usage = if CommandLine.asked?(argv, "--usage"), do: Map.get(error, :usage)
 
-    if usage && not json?, do: print_usage(usage)
-    more = if usage, do: [usage: fields(usage)], else: []
+    if usage && not json?, do: UsageReport.print(usage)
+    more = if usage, do: [usage: UsageReport.fields(usage)], else: []
     CommandLine.stop(error, @task, json: json?, more: more)
   end
 end

@@ -238,6 +238,9 @@ pub enum CallError {
     /// A module that needs more than a pool's slots hold cannot join a guest that lives in one.
     #[error("the module needs more than the pool's slots hold in which the instance lives that it is to join")]
     NotForPool,
+    /// A module that joins a live guest is granted other things than the guest's own.
+    #[error("the module is granted another system than the instance has that it is to join")]
+    OtherGrants,
     /// A directory that the guest is granted cannot be opened.
     #[error("the directory {host}, granted as {guest}, cannot be opened: {detail}")]
     NoDirectory {
@@ -323,6 +326,8 @@ pub enum Limit {
     TotalMemory,
     /// Bytes of compiled code on this node.
     CodeMemory,
+    /// Files and directories that guests of this node have open.
+    OpenFiles,
 }
 
 impl Limit {
@@ -341,6 +346,7 @@ impl Limit {
             Limit::LiveInstances => "live_instances",
             Limit::TotalMemory => "total_memory",
             Limit::CodeMemory => "code_memory",
+            Limit::OpenFiles => "open_files",
         }
     }
 }

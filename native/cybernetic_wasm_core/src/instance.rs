@@ -104,10 +104,15 @@ impl Instance {
         self.wasi.lock().clone()
     }
 
-    /// Gives the guest its share of the system, which is that of the first of its members that has any.
-    pub(crate) fn grant(&self, grants: Arc<Grants>) -> Option<Arc<Grants>> {
+    /// Gives the guest its share of the system, if it has none: one for all of its members, so that another that wants
+    /// other things is refused.
+    pub(crate) fn grant(&self, grants: Arc<Grants>) -> Result<Option<Arc<Grants>>, CallError> {
         let mut wasi = self.wasi.lock();
-        wasi.is_none().then(|| Arc::clone(wasi.insert(grants)))
+        match &*wasi {
+            None => Ok(Some(Arc::clone(wasi.insert(grants)))),
+            Some(given) if given.same(&grants) => Ok(None),
+            Some(_) => Err(CallError::OtherGrants),
+        }
     }
 
     // Looking at an idle guest

@@ -40,6 +40,7 @@ pub struct Ceilings {
     max_live: u64,
     memory: Counter,
     code: Counter,
+    files: Counter,
     turn: Option<Arc<Semaphore>>,
 }
 
@@ -52,6 +53,8 @@ pub struct NodeLimits {
     pub max_total_memory: u64,
     /// Bytes of compiled code.
     pub max_code_memory: u64,
+    /// Files and directories that guests have open.
+    pub max_open_files: u64,
     /// False: one guest at a time.
     pub parallel_execution: bool,
 }
@@ -65,6 +68,7 @@ impl Default for NodeLimits {
             max_live_instances: default_live(),
             max_total_memory: 8 << 30,
             max_code_memory: 1 << 30,
+            max_open_files: default_files(),
             parallel_execution: true,
         }
     }
@@ -80,6 +84,15 @@ fn default_live() -> u64 {
     (mappings.saturating_sub(OTHER_MAPPINGS) / 5).clamp(16, MOST_LIVE)
 }
 
+/// Half of what the process may open: past its limit the VM could accept no connection and open no file of its own.
+fn default_files() -> u64 {
+    const MOST_FILES: u64 = 100_000;
+    let read = std::fs::read_to_string("/proc/self/limits").ok();
+    let line = read.as_deref().and_then(|text| text.lines().find_map(|line| line.strip_prefix("Max open files")));
+    let soft = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(1_024_u64);
+    (soft / 2).clamp(16, MOST_FILES)
+}
+
 impl Ceilings {
     /// Ceilings with nothing used.
     pub fn new(limits: &NodeLimits) -> Self {
@@ -89,6 +102,7 @@ impl Ceilings {
             max_live: places,
             memory: Counter::new(Limit::TotalMemory, limits.max_total_memory),
             code: Counter::new(Limit::CodeMemory, limits.max_code_memory),
+            files: Counter::new(Limit::OpenFiles, limits.max_open_files),
             turn: (!limits.parallel_execution).then(|| Arc::new(Semaphore::new(1))),
         }
     }
@@ -131,6 +145,15 @@ impl Ceilings {
 
     pub(crate) fn code_counter(&self) -> &Counter {
         &self.code
+    }
+
+    pub(crate) fn files_counter(&self) -> &Counter {
+        &self.files
+    }
+
+    /// Files and directories that guests have open now.
+    pub fn files(&self) -> u64 {
+        self.files.used()
     }
 
     pub(crate) fn turn(&self) -> Option<&Arc<Semaphore>> {

@@ -62,6 +62,8 @@ pub struct Stats {
     pub total_memory: u64,
     /// Bytes of compiled code.
     pub code_memory: u64,
+    /// Files and directories that guests have open.
+    pub open_files: u64,
     /// Engines made.
     pub engines: u64,
     /// Ticks of the epoch ticker since the runtime was made.
@@ -109,6 +111,7 @@ impl Runtime {
             live_instances: self.ceilings.live(),
             total_memory: self.ceilings.memory(),
             code_memory: self.ceilings.code(),
+            open_files: self.ceilings.files(),
             engines: self.engines.lock().len() as u64,
             ticks: self.ticker.ticks(),
         }

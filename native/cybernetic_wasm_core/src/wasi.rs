@@ -23,6 +23,7 @@ pub use random::Random;
 
 use crate::error::{CallError, Error};
 use crate::invocation::Invocation;
+use crate::limits::Ceilings;
 use files::Descriptors;
 use random::Source;
 use std::path::PathBuf;
@@ -69,6 +70,12 @@ pub struct Grants {
 }
 
 impl Grants {
+    /// Whether two modules can share one guest's system: their command lines and what is answered for them are their own.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        let system = |grants: &Self| Self { args: Vec::new(), answered: Vec::new(), ..grants.clone() };
+        system(self) == system(other)
+    }
+
     pub(crate) fn touch_files(&self) -> bool {
         !self.dirs.is_empty() || self.scratch.is_some()
     }
@@ -89,11 +96,17 @@ pub(crate) struct Wasi {
 
 impl Wasi {
     /// Opens what is granted: not on a normal scheduler, where there are directories.
-    pub(crate) async fn new(grants: &Grants, invocation: &Arc<Invocation>) -> Result<Box<Self>, Error> {
+    pub(crate) async fn new(
+        grants: &Grants,
+        invocation: &Arc<Invocation>,
+        ceilings: &Arc<Ceilings>,
+    ) -> Result<Box<Self>, Error> {
         if grants.touch_files() {
             invocation.leave_inline().await;
         }
-        let console = Console::new(invocation);
+        let given = grants.dirs.len() + usize::from(grants.scratch.is_some());
+        let descriptors = Descriptors::new(given as u32, grants, ceilings)?;
+        let console = Console::new(invocation, ceilings);
         let clocks = clocks::Clock::new(&grants.clocks);
         let mut builder = WasiCtxBuilder::new();
         // File work is done where the step runs, which is never a normal scheduler. With this, `wasmtime-wasi` would also
@@ -108,13 +121,12 @@ impl Wasi {
             opened.map_err(|error| no_directory(&directory.host.display().to_string(), &directory.guest, &error))?;
         }
         let scratch = grants.scratch.as_deref().map(|guest| scratch(&mut builder, guest)).transpose()?;
-        let given = grants.dirs.len() + usize::from(scratch.is_some());
         Ok(Box::new(Self {
             ctx: builder.build_p1(),
             clocks,
             random: Source::new(&grants.random),
             stdio: grants.stdio,
-            descriptors: Descriptors::new(given as u32, grants),
+            descriptors,
             console,
             files: given > 0,
             scratch,

@@ -133,7 +133,7 @@ defmodule Cybernetic.WASM.InstanceTest do
             {[imports: [:no_such_module]], ":no_such_module has no host functions"},
             {[imports: "env"], "option :imports must be a map of maps"},
             {[sandbox: :everything],
-             "unknown sandbox preset :everything; known are: :none, :pure"},
+             "unknown sandbox preset :everything; known are: :command, :none, :pure"},
             {[timeout: 1, max_execution_time: 1], "two names of one option"},
             {%{fuel: 1}, "must be a keyword list"},
             {[:fuel], "must be a keyword list"}

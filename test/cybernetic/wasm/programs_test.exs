@@ -6,15 +6,10 @@ defmodule Cybernetic.WASM.ProgramsTest do
 
   alias Cybernetic.WASM.{Executor, LimitError, Runtime, Sandbox}
 
-  # Found when the tests are compiled, which is when they are skipped or not.
-  @missing for name <- ~w(sqlite quickjs python), large(name) == nil, do: name
-  @skip "bin/fetch-programs has not been run: there is no target/programs/"
-
   @moduletag timeout: 600_000
 
   describe "SQLite" do
-    @describetag program: "sqlite"
-    if "sqlite" in @missing, do: @describetag(skip: @skip <> "sqlite.wasm")
+    @describetag needing("sqlite")
 
     test "runs SQL in memory" do
       sql = """
@@ -84,8 +79,7 @@ defmodule Cybernetic.WASM.ProgramsTest do
   end
 
   describe "QuickJS" do
-    @describetag program: "quickjs"
-    if "quickjs" in @missing, do: @describetag(skip: @skip <> "quickjs.wasm")
+    @describetag needing("quickjs")
 
     test "runs JavaScript" do
       script = """
@@ -117,8 +111,7 @@ defmodule Cybernetic.WASM.ProgramsTest do
   end
 
   describe "CPython" do
-    @describetag program: "python"
-    if "python" in @missing, do: @describetag(skip: @skip <> "python.wasm")
+    @describetag needing("python")
 
     test "runs a script from standard input, with its standard library" do
       script = """
@@ -174,7 +167,7 @@ defmodule Cybernetic.WASM.ProgramsTest do
   end
 
   defp run_large(name, stdin, opts) do
-    module = Runtime.load_module!(large(name))
+    module = Runtime.load_module!(large(name), max_module_size: 50_000_000)
     Executor.run(module, :start, Keyword.merge([stdin: stdin, sandbox: ample()], opts))
   end
 

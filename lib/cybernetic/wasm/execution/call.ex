@@ -14,9 +14,10 @@ defmodule Cybernetic.WASM.Execution.Call do
   @doc "A call on a module, in a fresh instance, or on a live one."
   @spec new(Module.t() | Instance.t(), String.t() | :start, list, keyword) ::
           {:ok, t} | {:error, Error.t()}
-  # A command: its arguments are an option, since they are the program's and not the function's.
   def new(%Module{} = module, :start, args, opts) do
-    with {:ok, call} <- new(module, "_start", [], command_options!(args, opts)),
+    {args, opts} = arguments(:start, args, opts)
+
+    with {:ok, call} <- new(module, "_start", args, opts),
          do: {:ok, %{call | plan: Plan.command(call.plan)}}
   end
 
@@ -51,15 +52,26 @@ defmodule Cybernetic.WASM.Execution.Call do
             inspect(other, limit: 5, printable_limit: 80)
   end
 
-  defp command_options!(args, opts) do
+  @doc "A function's arguments and a call's options. A command has options only: its arguments are the program's."
+  @spec arguments(String.t() | :start, list, keyword) :: {list, keyword}
+  def arguments(:start, args, opts) do
     unless Keyword.keyword?(args) and Keyword.keyword?(opts) do
       raise ArgumentError,
             "a command takes its arguments as an option: run(module, :start, args: [...]), got: " <>
               inspect(args, limit: 5, printable_limit: 80)
     end
 
-    args ++ opts
+    {[], args ++ opts}
   end
+
+  def arguments(_function, args, opts), do: {args, opts}
+
+  @doc "The same call with other arguments."
+  @spec with_args(t, list) :: {:ok, t} | {:error, Error.t()}
+  def with_args(%__MODULE__{plan: %Plan{command: true}, target: module, opts: opts}, args),
+    do: new(module, :start, [args: args], Map.to_list(opts) |> Keyword.delete(:args))
+
+  def with_args(call, args), do: {:ok, %{call | args: args}}
 
   @doc "What a call that has ended well comes to."
   @spec finished(t, term, tuple) :: Run.t()

@@ -4,20 +4,46 @@ defmodule Cybernetic.WASM.Execution.Devices do
   # leader of its own (a remote shell's, a test's) is respected.
   #
   # A device takes either bytes or characters. Where it takes characters, bytes that are no UTF-8 are written as Latin-1.
+  # A stream that fails raises `IO.StreamError`.
 
-  @doc "Standard input, a line at a time."
+  @doc "Standard input, piece by piece: what is there, or else what comes next."
   @spec stdin() :: Enumerable.t()
   def stdin do
     Stream.repeatedly(fn -> read(Process.group_leader()) end)
-    |> Stream.take_while(&is_binary/1)
+    |> Stream.take_while(&(&1 != :eof))
   end
 
+  # Reading lines would be slow for what has none. It would also change what is read: OTP 25's device makes a line feed of
+  # "\r\n", and loses a last line that does not end in one. A function of this module needs a device on this node.
   defp read(device) do
-    case encoding(device) do
-      :latin1 -> IO.binread(device, :line)
-      _unicode -> IO.read(device, :line)
+    encoding = encoding(device)
+
+    request =
+      if node(device) == node(),
+        do: {:get_until, encoding, '', __MODULE__, :take, [encoding]},
+        else: {:get_line, encoding, ''}
+
+    case :io.request(device, request) do
+      :eof -> :eof
+      piece when is_binary(piece) or is_list(piece) -> to_bytes(piece, encoding)
+      {:error, reason} -> raise IO.StreamError, reason: reason
+      reason -> raise IO.StreamError, reason: reason
     end
   end
+
+  @doc "Erlang's I/O protocol calls it with what a device has read: no more is needed."
+  @spec take(term, term, atom) :: {:done, binary | :eof, [] | :eof}
+  def take(_before, :eof, _encoding), do: {:done, :eof, :eof}
+  def take(_before, characters, encoding), do: {:done, to_bytes(characters, encoding), []}
+
+  defp to_bytes(bytes, _encoding) when is_binary(bytes), do: bytes
+  defp to_bytes(characters, :latin1), do: :erlang.list_to_binary(characters)
+
+  # Bytes that are no UTF-8, or a character's first part.
+  defp to_bytes({_error_or_incomplete, characters, rest}, encoding),
+    do: to_bytes(characters, encoding) <> rest
+
+  defp to_bytes(characters, _unicode), do: :unicode.characters_to_binary(characters)
 
   @doc "Writes to standard output or error."
   @spec write(:stdout | :stderr, binary) :: :ok
@@ -25,9 +51,11 @@ defmodule Cybernetic.WASM.Execution.Devices do
   def write(:stderr, bytes), do: write_to(:standard_error, bytes)
 
   defp write_to(device, bytes) do
-    if encoding(device) != :latin1 and String.valid?(bytes),
-      do: IO.write(device, bytes),
-      else: IO.binwrite(device, bytes)
+    encoding =
+      if encoding(device) != :latin1 and String.valid?(bytes), do: :unicode, else: :latin1
+
+    with {:error, reason} <- :io.request(device, {:put_chars, encoding, bytes}),
+         do: raise(IO.StreamError, reason: reason)
   end
 
   defp encoding(device) do

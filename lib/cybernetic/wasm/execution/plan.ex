@@ -17,7 +17,6 @@ defmodule Cybernetic.WASM.Execution.Plan do
   }
 
   alias Cybernetic.WASM.Execution.Wasi
-  alias Cybernetic.WASM.Sandbox.Manifest
 
   # `native` is what Rust takes: `{{limits, engine}, report, cancel, grants, console}` (whether to tell the usage, what can end
   # the call, and what it has of WASI), or a reference to limits that Rust keeps, in the place of the first or of it all.
@@ -68,7 +67,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
   def checked(%{plan: %__MODULE__{} = plan}, opts) when opts == %{}, do: {:ok, plan}
 
   def checked(module, opts) do
-    sandbox = Sandbox.resolve(opts, module.manifest && Manifest.to_sandbox(module.manifest))
+    sandbox = Sandbox.resolve(opts, module.sandbox)
     engine = engine(module.engine, opts, sandbox)
     refuse_fuel_without_metering!(elem(engine, 0), opts)
     given = Linker.given(Map.get(opts, :imports, %{}))

@@ -123,7 +123,7 @@ defmodule Cybernetic.WASM.Executor.Async do
     |> Stream.map(&result/1)
   end
 
-  defp with_args({:ok, call}, args) when length(args) >= 0, do: {:ok, %{call | args: args}}
+  defp with_args({:ok, call}, args) when length(args) >= 0, do: Call.with_args(call, args)
   defp with_args({:error, error}, args) when length(args) >= 0, do: {:error, error}
 
   # The caller's mistake, for which no task need crash.

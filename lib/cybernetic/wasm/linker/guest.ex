@@ -156,7 +156,7 @@ defmodule Cybernetic.WASM.Linker.Guest do
   defp instantiate(module, plan, step_plan, %{guest: guest, hosts: hosts}) do
     member = Native.instance_reserve(guest)
     plan = Plan.hosted(%{plan | member: member}, guest, hosts)
-    sources = plan.sources || Linker.own_sources(module, plan)
+    sources = plan.sources || Linker.own_sources(plan)
     step = Native.instance_link(guest, member, module.ref, sources, step_plan.native)
 
     case Execution.drive(step, %{step_plan | member: member}) do

@@ -3,7 +3,18 @@ defmodule Mix.Tasks.Wasm.CommandLine do
   # What the wasm tasks have in common: options, starting the library, loading a file, and how a task
   # ends. Results go to standard output and nothing else does, so that a shell can use them.
 
-  alias Cybernetic.WASM.{CallError, Config, Error, LinkError, Loader, LoadError, Module, Runtime}
+  alias Cybernetic.WASM.{
+    CallError,
+    Config,
+    Error,
+    LinkError,
+    Loader,
+    LoadError,
+    Module,
+    Runtime,
+    Sandbox
+  }
+
   alias Mix.Tasks.Wasm.{JSON, TextFormat, UsageError}
 
   @type error :: Error.t() | UsageError.t()
@@ -11,10 +22,12 @@ defmodule Mix.Tasks.Wasm.CommandLine do
   @doc """
   Splits a command line into options, as a map, and arguments.
 
-  Options may stand anywhere before `--`. A negative number is an argument.
+  Options may stand anywhere before `--`. A negative number is an argument. A switch with `:keep`
+  has a list of what it was given; what the switch `:arg` is given stands among the arguments, as
+  `{:arg, text}`.
   """
   @spec parse([String.t()], keyword) ::
-          {:ok, map, [String.t()]} | :help | {:error, UsageError.t()}
+          {:ok, map, [String.t() | {:arg, String.t()}]} | :help | {:error, UsageError.t()}
   def parse(argv, switches) do
     parse(argv, [strict: [help: :boolean] ++ switches, aliases: [h: :help]], %{}, [])
   end
@@ -28,10 +41,17 @@ defmodule Mix.Tasks.Wasm.CommandLine do
   defp parse([word | rest] = argv, config, options, arguments) do
     case if(argument?(word), do: :argument, else: OptionParser.next(argv, config)) do
       :argument -> parse(rest, config, options, [word | arguments])
-      {:ok, name, value, rest} -> parse(rest, config, Map.put(options, name, value), arguments)
+      {:ok, :arg, value, rest} -> parse(rest, config, options, [{:arg, value} | arguments])
+      {:ok, name, value, rest} -> parse(rest, config, put(options, name, value, config), arguments)
       {:invalid, name, value, _rest} -> usage_error(invalid(name, value))
       {:undefined, name, _value, _rest} -> usage_error(unknown(word, name, config[:strict]))
     end
+  end
+
+  defp put(options, name, value, config) do
+    if :keep in List.wrap(config[:strict][name]),
+      do: Map.update(options, name, [value], &(&1 ++ [value])),
+      else: Map.put(options, name, value)
   end
 
   # OptionParser knows -5 as a number, but not -.5, -inf and -nan.
@@ -99,14 +119,44 @@ defmodule Mix.Tasks.Wasm.CommandLine do
 
   def load(file, opts), do: Runtime.load_module(file, opts)
 
-  # Bytes pass unchanged only where the device takes them for Latin-1.
   @spec standard_input() :: Loader.source()
   defp standard_input do
-    [encoding: encoding] = :io.getopts() |> Keyword.take([:encoding])
-    :ok = :io.setopts(encoding: :latin1)
-    bytes = IO.binread(:stdio, :eof)
-    :ok = :io.setopts(encoding: encoding)
+    bytes = as_bytes([Process.group_leader()], fn -> IO.binread(:stdio, :eof) end)
     {:bytes, if(is_binary(bytes), do: bytes, else: "")}
+  end
+
+  @doc "Runs `function` while bytes pass through these devices unchanged: they take them for Latin-1."
+  @spec as_bytes([pid | :standard_error], (-> result)) :: result when result: term
+  def as_bytes(devices, function) do
+    encodings = Enum.map(devices, &{&1, encoding(&1)})
+    set_encodings(for {device, _encoding} <- encodings, do: {device, [encoding: :latin1]})
+
+    try do
+      function.()
+    after
+      set_encodings(encodings)
+    end
+  end
+
+  # One that is closed has none, and takes none.
+  defp encoding(device) do
+    case :io.getopts(device) do
+      options when is_list(options) -> Keyword.take(options, [:encoding])
+      {:error, _closed} -> []
+    end
+  end
+
+  defp set_encodings(encodings) do
+    for {device, encoding} <- encodings, do: :io.setopts(device, encoding)
+    :ok
+  end
+
+  @doc "A sandbox with these options. What each takes is the library's to say."
+  @spec sandbox(keyword) :: {:ok, Sandbox.t()} | {:error, UsageError.t()}
+  def sandbox(options) do
+    {:ok, Sandbox.new(options)}
+  rescue
+    error in ArgumentError -> usage_error(Exception.message(error))
   end
 
   @doc "Prints text to standard output."

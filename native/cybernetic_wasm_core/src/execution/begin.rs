@@ -361,9 +361,10 @@ async fn join(
     live: &mut Live,
     (joining, place, wasi): (Joining, Place, Option<Arc<Grants>>),
 ) -> Result<Product, Error> {
-    if let Some(grants) = wasi.and_then(|wasi| instance.grant(wasi)) {
+    if let Some(grants) = wasi.map(|wasi| instance.grant(wasi)).transpose()?.flatten() {
         let invocation = Arc::clone(&live.store.data().invocation);
-        live.store.data_mut().wasi = Some(Wasi::new(&grants, &invocation).await?);
+        let wasi = Wasi::new(&grants, &invocation, instance.module().ceilings()).await?;
+        live.store.data_mut().wasi = Some(wasi);
     }
     instance.join(live, joining, place).await.map(Product::Member)
 }

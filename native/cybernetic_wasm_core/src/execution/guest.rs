@@ -82,7 +82,7 @@ pub(super) async fn try_instantiate(
     let mut store = store::new(module, invocation, runtime.ceilings(), place)?;
     store::begin(&mut store, invocation)?;
     if let Some(grants) = wasi {
-        store.data_mut().wasi = Some(Wasi::new(grants, invocation).await?);
+        store.data_mut().wasi = Some(Wasi::new(grants, invocation, runtime.ceilings()).await?);
     }
     store.data_mut().add_instance(module).await.map_err(Error::from)?;
     let instance = start(&linked, &mut store, module).await;

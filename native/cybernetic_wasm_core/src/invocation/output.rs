@@ -2,7 +2,9 @@
 
 use super::{Invocation, Notice, once_pending};
 use crate::error::{Limit, LimitError};
+use crate::limits::Ceilings;
 use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Where a guest puts something out.
@@ -21,6 +23,9 @@ pub enum Stream {
 pub struct Output {
     bytes: Vec<u8>,
     ends: Vec<(Stream, usize)>,
+    /// How many of the bytes count as memory of the node's guests: those that a guest wrote by itself.
+    counted: u64,
+    ceilings: Option<Arc<Ceilings>>,
 }
 
 impl Output {
@@ -40,19 +45,34 @@ impl Output {
         pieces.collect::<Vec<_>>().concat()
     }
 
-    /// Keeps what went to these streams, and gives back the rest.
-    fn split(self, streams: &[Stream]) -> (Self, Self) {
+    /// Takes what went to these streams.
+    fn split(&mut self, streams: &[Stream]) -> Self {
+        if self.ends.iter().all(|(stream, _)| streams.contains(stream)) {
+            return std::mem::take(self);
+        }
         let (mut taken, mut left) = (Output::default(), Output::default());
         for (stream, piece) in self.pieces() {
             if streams.contains(&stream) { &mut taken } else { &mut left }.put(stream, piece);
         }
-        (taken, left)
+        // What is left keeps its count until it is taken, too.
+        left.counted = std::mem::take(&mut self.counted);
+        left.ceilings = self.ceilings.take();
+        *self = left;
+        taken
     }
 
     /// One after the other, as they were put out.
     pub fn pieces(&self) -> impl Iterator<Item = (Stream, &[u8])> {
         let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
         self.ends.iter().zip(starts).map(|((stream, end), start)| (*stream, &self.bytes[start..*end]))
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if let Some(ceilings) = &self.ceilings {
+            ceilings.memory_counter().release(self.counted);
+        }
     }
 }
 
@@ -79,6 +99,20 @@ impl Invocation {
         Ok(())
     }
 
+    /// The same of what the guest writes by itself: until somebody takes it, it is memory that the guest has.
+    pub(crate) fn write(&self, stream: Stream, bytes: &[u8], ceilings: &Arc<Ceilings>) -> Result<(), LimitError> {
+        let size = bytes.len() as u64;
+        ceilings.memory_counter().reserve(size)?;
+        if let Err(error) = self.emit(stream, bytes) {
+            ceilings.memory_counter().release(size);
+            return Err(error);
+        }
+        let mut output = self.output.output.lock();
+        output.counted += size;
+        output.ceilings.get_or_insert_with(|| Arc::clone(ceilings));
+        Ok(())
+    }
+
     pub(crate) fn output_bytes(&self) -> u64 {
         self.output.bytes.load(Relaxed)
     }
@@ -89,10 +123,7 @@ impl Invocation {
 
     /// Takes what went to these streams only.
     pub(crate) fn take_output_of(&self, streams: &[Stream]) -> Output {
-        let mut output = self.output.output.lock();
-        let (taken, left) = std::mem::take(&mut *output).split(streams);
-        *output = left;
-        taken
+        self.output.output.lock().split(streams)
     }
 
     /// From now on the guest waits after each write until that was taken.

@@ -1,7 +1,11 @@
 //! What a guest has open and has written: the bounds that `wasmtime-wasi` knows nothing of.
 
 use super::Grants;
+use crate::error::LimitError;
+use crate::limits::Ceilings;
 use std::collections::HashMap;
+use std::sync::Arc;
+use wasmtime_wasi::p1::types::Errno;
 
 /// What a new file, directory or link counts as, however little is in it: each takes a block and an inode.
 pub(super) const NEW_FILE: u64 = 4_096;
@@ -24,42 +28,59 @@ pub(super) enum Descriptor {
 /// A guest's descriptors by number, as far as the bounds need to know them, and what is left of its quota.
 pub(super) struct Descriptors {
     known: HashMap<u32, Descriptor>,
+    given: u64,
     opened: u64,
     max_open: u64,
     written: u64,
     quota: u64,
+    ceilings: Arc<Ceilings>,
 }
 
 impl Descriptors {
     /// Those that a guest begins with: three standard streams, then the directories.
-    pub(super) fn new(given: u32, grants: &Grants) -> Self {
+    pub(super) fn new(given: u32, grants: &Grants, ceilings: &Arc<Ceilings>) -> Result<Self, LimitError> {
         let streams = [Descriptor::Stdin, Descriptor::Stdout, Descriptor::Stderr];
         let known = streams.into_iter().chain(std::iter::repeat_n(Descriptor::Given, given as usize));
-        Self {
+        ceilings.files_counter().reserve(given.into())?;
+        Ok(Self {
             known: (0..).zip(known).collect(),
+            given: given.into(),
             opened: 0,
             max_open: grants.max_open,
             written: 0,
             quota: grants.quota,
-        }
+            ceilings: Arc::clone(ceilings),
+        })
     }
 
     pub(super) fn get(&self, number: u32) -> Option<Descriptor> {
         self.known.get(&number).copied()
     }
 
-    pub(super) fn may_open(&self) -> bool {
-        self.opened < self.max_open
+    /// Makes room for one more, among the guest's own and among the node's.
+    pub(super) fn reserve(&mut self) -> Result<(), Errno> {
+        if self.opened >= self.max_open {
+            return Err(Errno::Mfile);
+        }
+        self.ceilings.files_counter().reserve(1).map_err(|_| Errno::Nfile)?;
+        self.opened += 1;
+        Ok(())
     }
 
+    /// Gives the room back for what was not opened, or is closed.
+    pub(super) fn release(&mut self) {
+        self.opened -= 1;
+        self.ceilings.files_counter().release(1);
+    }
+
+    /// What there was room for is open.
     pub(super) fn open(&mut self, number: u32) {
-        self.opened += 1;
         self.known.insert(number, Descriptor::Opened);
     }
 
     pub(super) fn close(&mut self, number: u32) {
         if self.known.remove(&number) == Some(Descriptor::Opened) {
-            self.opened -= 1;
+            self.release();
         }
     }
 
@@ -86,5 +107,11 @@ impl Descriptors {
     /// Takes back what was charged and not written.
     pub(super) fn refund(&mut self, bytes: u64) {
         self.written = self.written.saturating_sub(bytes);
+    }
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        self.ceilings.files_counter().release(self.given + self.opened);
     }
 }

@@ -70,7 +70,7 @@ macro_rules! functions {
             $(linker.func_wrap_async(MODULE, stringify!($name), |mut caller: Caller<'_, StoreData>, ($($arg,)*): ($($ty,)*)| {
                 Box::new(async move {
                     let args = [$(i64::from($arg)),*];
-                    let mut call = Call { function: Function::$name, args: &args, charged: 0, wanted: 0 };
+                    let mut call = Call { function: Function::$name, args: &args, charged: 0, wanted: 0, opens: false };
                     enter(&mut caller, call.function).await?;
                     let memory = memory(&mut caller)?;
                     let (bytes, data) = memory.data_and_store_mut(&mut caller);
@@ -257,6 +257,8 @@ struct Call<'a> {
     charged: u64,
     /// How much it is to write, as it was before the guest's memory could change.
     wanted: u32,
+    /// There is room for what it opens.
+    opens: bool,
 }
 
 impl Call<'_> {
@@ -279,9 +281,18 @@ impl Call<'_> {
             _ => None,
         };
         if let Some(errno) = errno {
+            self.undo(wasi);
             self.deny(wasi, memory, invocation, errno);
         }
         Ok(errno)
+    }
+
+    /// Takes back what was counted for a call that did not do it.
+    fn undo(&self, wasi: &mut Wasi) {
+        wasi.descriptors.refund(self.charged);
+        if self.opens {
+            wasi.descriptors.release();
+        }
     }
 
     async fn before_io(&mut self, wasi: &mut Wasi, memory: &mut [u8]) -> Option<Errno> {
@@ -326,9 +337,10 @@ impl Call<'_> {
     /// Only regular files and directories are opened: a pipe would keep the thread until somebody opens its other end.
     async fn before_open(&mut self, wasi: &mut Wasi, memory: &mut [u8]) -> Option<Errno> {
         const CREATE: u32 = 1;
-        if !wasi.descriptors.may_open() {
-            return Some(Errno::Mfile);
+        if let Err(errno) = wasi.descriptors.reserve() {
+            return Some(errno);
         }
+        self.opens = true;
         let path = GuestPtr::<str>::new((self.arg(2), self.arg(3)));
         let flags = Lookupflags::from_bits_truncate(self.arg(1));
         let mut memory = GuestMemory::Unshared(memory);
@@ -363,7 +375,7 @@ impl Call<'_> {
     fn after(&self, wasi: &mut Wasi, memory: &[u8], invocation: &Invocation, errno: i32) {
         let done = errno == Errno::Success as i32;
         match self.function {
-            _ if !done => wasi.descriptors.refund(self.charged),
+            _ if !done => self.undo(wasi),
             Function::path_open => wasi.descriptors.open(read_u32(memory, self.arg(8))),
             Function::fd_close => wasi.descriptors.close(self.arg(0)),
             Function::fd_renumber => wasi.descriptors.renumber(self.arg(0), self.arg(1)),
@@ -468,6 +480,7 @@ pub(super) fn name_of(errno: Errno) -> &'static str {
         Errno::Inval => "inval",
         Errno::Mfile => "mfile",
         Errno::Nametoolong => "nametoolong",
+        Errno::Nfile => "nfile",
         Errno::Notcapable => "notcapable",
         _ => "perm",
     }

@@ -3,6 +3,7 @@
 
 use crate::error::Error;
 use crate::invocation::{Invocation, Stream};
+use crate::limits::Ceilings;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -13,20 +14,23 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError};
 /// More than `wasmtime-wasi` ever writes at once.
 const PERMIT: usize = 1 << 20;
 
-/// Which invocation the guest's standard streams belong to.
-pub(super) struct Console(Mutex<Arc<Invocation>>);
+/// Which invocation the guest's standard streams belong to, and the node whose memory their bytes take.
+pub(super) struct Console {
+    invocation: Mutex<Arc<Invocation>>,
+    ceilings: Arc<Ceilings>,
+}
 
 impl Console {
-    pub(super) fn new(invocation: &Arc<Invocation>) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Arc::clone(invocation))))
+    pub(super) fn new(invocation: &Arc<Invocation>, ceilings: &Arc<Ceilings>) -> Arc<Self> {
+        Arc::new(Self { invocation: Mutex::new(Arc::clone(invocation)), ceilings: Arc::clone(ceilings) })
     }
 
     pub(super) fn attach(&self, invocation: &Arc<Invocation>) {
-        *self.0.lock() = Arc::clone(invocation);
+        *self.invocation.lock() = Arc::clone(invocation);
     }
 
     fn invocation(&self) -> Arc<Invocation> {
-        Arc::clone(&self.0.lock())
+        Arc::clone(&self.invocation.lock())
     }
 
     pub(super) fn out(self: &Arc<Self>) -> Output {
@@ -67,7 +71,7 @@ impl Pollable for Output {
 
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
-        let written = self.0.invocation().emit(self.1, &bytes);
+        let written = self.0.invocation().write(self.1, &bytes, &self.0.ceilings);
         written.map_err(|error| StreamError::Trap(Error::from(error).into()))
     }
 

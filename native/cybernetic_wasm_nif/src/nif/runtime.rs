@@ -43,6 +43,7 @@ fn runtime_stats<'a>(env: Env<'a>) -> Term<'a> {
             ("live_instances", stats.live_instances.encode(env)),
             ("total_memory", stats.total_memory.encode(env)),
             ("code_memory", stats.code_memory.encode(env)),
+            ("open_files", stats.open_files.encode(env)),
             ("engines", stats.engines.encode(env)),
             ("epoch_ticks", stats.ticks.encode(env)),
         ],

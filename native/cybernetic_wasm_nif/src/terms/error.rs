@@ -101,6 +101,7 @@ fn call<'a>(env: Env<'a>, error: &CallError) -> Term<'a> {
             let names = [("expected", host.encode(env)), ("export", guest.encode(env))];
             map(env, &[reason("no_directory"), names[0], names[1], ("detail", detail.encode(env))])
         }
+        CallError::OtherGrants => map(env, &[reason("other_grants")]),
         CallError::NotForPool => map(env, &[reason("not_for_pool")]),
         CallError::OtherEngine { ours, theirs } => {
             let engines = [("expected", ours.encode(env)), ("given", theirs.encode(env))];
