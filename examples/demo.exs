@@ -1,9 +1,9 @@
 # The main job on real guests: SHA-256 (written in Rust) and a word count (written in C) over a file that is passed in
-# memory, then an endless loop that its fuel ends.
+# memory, the same word count as a program of its own that is granted the file's folder, then an endless loop that its fuel ends.
 #
 #     mix run examples/demo.exs [FILE]
 
-alias Cybernetic.WASM.{Executor, Host, Runtime}
+alias Cybernetic.WASM.{Executor, Host, Runtime, Sandbox}
 
 path = List.first(System.argv()) || "LICENSE"
 
@@ -53,6 +53,15 @@ for {guest, function} <- [{"digest", "sha256"}, {"wordcount", "word_count"}] do
   IO.puts("#{guest}.wasm, #{function}() = #{run.result}")
   report.(String.trim(run.output), run.usage)
 end
+
+folder = path |> Path.expand() |> Path.dirname()
+sandbox = Sandbox.new(stdio: :captured, filesystem: [{folder, "/input", :ro}], timeout: 60_000)
+wc = Runtime.load_module!("priv/wasm/wc.wasm")
+file = "/input/" <> Path.basename(path)
+run = Executor.run!(wc, :start, args: [file, "/input/../secret"], sandbox: sandbox)
+IO.puts("wc.wasm #{file} /input/../secret, exit code #{run.exit_code}")
+report.(String.trim(run.stdout), run.usage)
+IO.puts("    " <> String.trim(run.stderr))
 
 compute = Runtime.load_module!("priv/wasm/compute.wasm")
 {:error, error} = Executor.run(compute, "spin", [], fuel: 10_000_000)

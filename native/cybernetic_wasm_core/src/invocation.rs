@@ -70,7 +70,12 @@ pub type Listener = Box<dyn FnOnce() + Send>;
 
 /// What the guest's side tells the driver.
 pub(crate) enum Notice {
-    HostCall { member: MemberId, import: u32, args: Vec<Value>, serial: u64 },
+    HostCall {
+        member: MemberId,
+        import: u32,
+        args: Vec<Value>,
+        serial: u64,
+    },
     Answer(Result<Answer, Error>),
     /// The guest reads, and there is nothing: see [`Invocation::give_input`].
     WantsInput,

@@ -186,7 +186,7 @@ defmodule Mix.Tasks.Wasm.CommandLine do
   def help(task, usage), do: print("usage: mix #{task} #{usage}\nMore: mix help #{task}")
 
   @doc """
-  Ends the task for an error: status 2 if it is the caller's, otherwise 1.
+  Ends the task for an error: status 2 if it is the caller's, otherwise 1, or what `status:` says.
 
   With `json: true` the error is a JSON object on standard output, otherwise text on standard error.
   """
@@ -198,7 +198,7 @@ defmodule Mix.Tasks.Wasm.CommandLine do
       warn("mix #{task}: #{text(error, task)}")
     end
 
-    exit({:shutdown, if(error.blame == :caller, do: 2, else: 1)})
+    exit({:shutdown, opts[:status] || if(error.blame == :caller, do: 2, else: 1)})
   end
 
   # The library speaks of values and of options in Elixir.

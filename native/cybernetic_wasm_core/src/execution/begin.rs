@@ -57,7 +57,8 @@ impl Execution {
         execution.module = Some(Arc::clone(&module));
         execution.paced = Some(Paced::Function(Arc::clone(&function), FRESH));
         execution.work = Some(Box::pin(async move {
-            let mut live = instantiate((&module, Kind::Loaded), (config, wasi.as_deref()), &runtime, &invocation).await?;
+            let mut live =
+                instantiate((&module, Kind::Loaded), (config, wasi.as_deref()), &runtime, &invocation).await?;
             let function = live.function(&module, &function)?;
             let result = live.call(None, &function, args).await;
             store::end(&live.store, &invocation);
@@ -68,11 +69,7 @@ impl Execution {
 
     /// An instance of `module` that lives on; its start function runs under `limits`. One that is `snapshottable` runs
     /// a module that exports all of its state.
-    pub fn instantiate(
-        module: &Arc<Module>,
-        snapshottable: bool,
-        setup: impl Into<Setup>,
-    ) -> Result<Self, Error> {
+    pub fn instantiate(module: &Arc<Module>, snapshottable: bool, setup: impl Into<Setup>) -> Result<Self, Error> {
         let Setup { limits, engine, wasi } = setup.into();
         let runtime = runtime_of(module)?;
         let invocation = Invocation::new(limits, runtime.ceilings());

@@ -35,7 +35,7 @@ pub(super) struct Virtual {
 }
 
 impl Virtual {
-    fn new(start: u64, step: u64, stands: bool) -> Clock {
+    fn clock(start: u64, step: u64, stands: bool) -> Clock {
         Clock::Virtual(Arc::new(Self { start, now: AtomicU64::new(start), step, stands }))
     }
 
@@ -57,8 +57,8 @@ impl Clock {
         match *clocks {
             Clocks::None => Clock::None,
             Clocks::Real => Clock::Real,
-            Clocks::Fixed(time) => Virtual::new(time, 0, true),
-            Clocks::Stepped(start, step) => Virtual::new(start, step, false),
+            Clocks::Fixed(time) => Virtual::clock(time, 0, true),
+            Clocks::Stepped(start, step) => Virtual::clock(start, step, false),
         }
     }
 

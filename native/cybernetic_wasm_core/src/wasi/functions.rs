@@ -169,9 +169,13 @@ pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Store
     let mut linker = Linker::new(engine);
     linker.allow_shadowing(true);
     define(&mut linker)?;
-    linker.func_wrap_async(MODULE, "poll_oneoff", |mut caller: Caller<'_, StoreData>, args: (i32, i32, i32, i32)| {
-        Box::new(async move { poll::poll_oneoff(&mut caller, args).await })
-    })?;
+    linker.func_wrap_async(
+        MODULE,
+        "poll_oneoff",
+        |mut caller: Caller<'_, StoreData>, args: (i32, i32, i32, i32)| {
+            Box::new(async move { poll::poll_oneoff(&mut caller, args).await })
+        },
+    )?;
     linker.func_wrap_async(MODULE, "random_get", |mut caller: Caller<'_, StoreData>, (buf, len): (i32, i32)| {
         Box::new(async move { random_get(&mut caller, buf as u32, len as u32).await })
     })?;
@@ -406,7 +410,13 @@ impl Call<'_> {
             (Kind::Io, Some(stream)) => ("stdio", Some(stream.to_owned())),
             (kind, _) => (kind.capability(), self.shown_path(memory)),
         };
-        invocation.deny(Denial { capability, operation: self.function.name(), detail, errno: name_of(errno), count: 1 });
+        invocation.deny(Denial {
+            capability,
+            operation: self.function.name(),
+            detail,
+            errno: name_of(errno),
+            count: 1,
+        });
     }
 
     /// Where the function's paths are in memory.

@@ -55,7 +55,13 @@ pub(super) async fn poll_oneoff(
         Err(errno) => {
             if errno == Errno::Notcapable {
                 let errno = name_of(errno);
-                invocation.deny(Denial { capability: "clocks", operation: "poll_oneoff", detail: None, errno, count: 1 });
+                invocation.deny(Denial {
+                    capability: "clocks",
+                    operation: "poll_oneoff",
+                    detail: None,
+                    errno,
+                    count: 1,
+                });
             }
             return Ok(errno as i32);
         }

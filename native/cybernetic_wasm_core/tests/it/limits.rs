@@ -5,7 +5,6 @@ use crate::support::{
     Driver, HostCall, call, call_on, call_within, eventually, eventually_unused, instantiate, limits, load, number,
     own, own_node, run_within, shared, start, start_on, to_host_call, try_load, yields,
 };
-use cybernetic_wasm_core::{Error, Stream};
 use cybernetic_wasm_core::engine::{EngineConfig, Metering, STACK_RANGE};
 use cybernetic_wasm_core::error::{Limit, LimitError};
 use cybernetic_wasm_core::execution::{Execution, Lane, Step};
@@ -14,6 +13,7 @@ use cybernetic_wasm_core::limits::Limits;
 use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::runtime::Runtime;
 use cybernetic_wasm_core::value::Value;
+use cybernetic_wasm_core::{Error, Stream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

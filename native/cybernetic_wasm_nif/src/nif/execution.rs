@@ -7,12 +7,12 @@ use crate::terms::step::{Handle, decode_command, decode_return, step};
 use crate::terms::value::Terms;
 use crate::terms::{binary, error, exported_function, value};
 use crate::{atoms, courier};
-use cybernetic_wasm_core::{Error, Stream};
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::{Execution, Lane, may_run_inline};
 use cybernetic_wasm_core::host::Command;
 use cybernetic_wasm_core::instance::{Instance, MemberId};
 use cybernetic_wasm_core::module::{Function, Module};
+use cybernetic_wasm_core::{Error, Stream};
 use rustler::{Atom, Binary, Encoder, Env, NifResult, Reference, ResourceArc, Term};
 use std::sync::Arc;
 

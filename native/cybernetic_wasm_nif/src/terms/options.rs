@@ -3,12 +3,12 @@
 use crate::atoms;
 use crate::resources::{CancelResource, OptionsResource};
 use crate::terms::wasi;
-use cybernetic_wasm_core::{Cancel, Stdin};
 use cybernetic_wasm_core::engine::{Allocation, EngineConfig, Features, Metering};
 use cybernetic_wasm_core::execution::{Execution, Setup};
 use cybernetic_wasm_core::limits::{Limits, NodeLimits};
 use cybernetic_wasm_core::runtime::Settings;
 use cybernetic_wasm_core::wasi::Grants;
+use cybernetic_wasm_core::{Cancel, Stdin};
 use rustler::{Atom, Decoder, Error, NifMap, NifResult, NifTuple, ResourceArc, Term};
 use std::sync::Arc;
 use std::time::Duration;

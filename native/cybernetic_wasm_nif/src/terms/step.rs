@@ -4,11 +4,11 @@ use super::value::Terms;
 use super::{access, binary, error, value, wasi};
 use crate::atoms;
 use crate::resources::{ExecutionResource, InstanceResource, Known, ModuleResource};
-use cybernetic_wasm_core::{Error, Stream};
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::{Execution, Lane, Product, Step};
 use cybernetic_wasm_core::host::{Answer, Command};
 use cybernetic_wasm_core::module::Module;
+use cybernetic_wasm_core::{Error, Stream};
 use rustler::{Atom, Binary, Encoder, Env, NifResult, ResourceArc, Term};
 use std::time::Duration;
 
@@ -141,9 +141,7 @@ fn output<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
     let emitted = binary(env, &emitted);
     match stdout.is_empty() && stderr.is_empty() && denials.is_empty() {
         true => emitted,
-        false => {
-            (emitted, binary(env, &stdout), binary(env, &stderr), wasi::encode_denials(env, &denials)).encode(env)
-        }
+        false => (emitted, binary(env, &stdout), binary(env, &stderr), wasi::encode_denials(env, &denials)).encode(env),
     }
 }
 
