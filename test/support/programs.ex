@@ -15,11 +15,15 @@ defmodule Cybernetic.WASM.Programs do
   @doc "Where a large program is, once it has been built."
   def large(name), do: Path.join(@large, "#{name}.wasm")
 
-  @doc "The tags of tests that need a large program: skipped, with a word why, where it is missing."
+  @doc "The tags of tests that need a large program: skipped, and a word why, where it is missing."
   def needing(name) do
-    case File.exists?(large(name)) do
-      true -> [program: name]
-      false -> [skip: "bin/fetch-programs has not been run: there is no #{large(name)}"]
+    if File.exists?(large(name)) do
+      [program: name]
+    else
+      why = "there is no #{large(name)}, which bin/fetch-programs makes"
+      # ExUnit does not tell the reason.
+      IO.puts("Tests are skipped: #{why}")
+      [skip: why]
     end
   end
 

@@ -6,6 +6,7 @@ defmodule Cybernetic.WASM.CallError do
 
     * `:no_such_export` - `export` is not there; `known` names functions that are
     * `:wrong_export_kind` - `export` is a `given`, not an `expected`
+    * `:no_command` - the module exports `_start`, but no function that takes and gives nothing: it is no program
     * `:arity` - `given` values where `signature` wants `expected`
     * `:type` - value `index` (from 0) is `given`, `expected` says what the type takes
     * `:out_of_bounds` - `offset` and `length` leave a memory of `size` bytes
@@ -58,6 +59,10 @@ defmodule Cybernetic.WASM.CallError do
 
   def message(%__MODULE__{reason: :wrong_export_kind} = error) do
     "the export #{inspect(error.export)} is a #{error.given}, not a #{error.expected}"
+  end
+
+  def message(%__MODULE__{reason: :no_command} = error) do
+    "the module is no command: what it exports as #{error.export} is no function that takes and gives nothing"
   end
 
   def message(%__MODULE__{reason: :arity} = error) do

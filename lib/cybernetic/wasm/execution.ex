@@ -123,7 +123,10 @@ defmodule Cybernetic.WASM.Execution do
   # A command that returns has ended well.
   defp outcome({:finished, nil, usage}, %Plan{command: true}), do: {:ok, 0, usage}
   defp outcome({:finished, result, usage}, _plan), do: {:ok, result, usage}
-  defp outcome({:failed, error, usage}, _plan), do: {:error, put_usage(error, usage)}
+
+  defp outcome({:failed, error, usage}, plan),
+    do: {:error, put_usage(error, Wasi.flush_inherited(plan.wasi, usage))}
+
   defp outcome({:refused, error}, _plan), do: {:error, error}
 
   # `raised` is what a host function of this level raised last: the guest is being unwound for it.
@@ -142,18 +145,19 @@ defmodule Cybernetic.WASM.Execution do
         {:refused, Error.from_native(error)}
 
       {:error, error} ->
-        Native.execution_abandon(execution)
-        {:failed, error, nil}
+        end_with(execution, error)
     end
   end
 
   # The guest has written, and waits until that was taken.
   defp loop({:output, execution}, plan, raised) do
-    Wasi.write_inherited(plan.wasi, execution)
-
-    case plan.stream && Native.execution_take_output(execution, Wasi.streams(plan.wasi)) do
-      pieces when pieces in [false, []] -> execution |> step(plan) |> loop(plan, raised)
-      pieces -> {:output, pieces, {:written, execution, plan}}
+    with :ok <- Wasi.write_inherited(plan.wasi, execution) do
+      case plan.stream && Native.execution_take_output(execution, Wasi.streams(plan.wasi)) do
+        pieces when pieces in [false, []] -> execution |> step(plan) |> loop(plan, raised)
+        pieces -> {:output, pieces, {:written, execution, plan}}
+      end
+    else
+      {:error, error} -> end_with(execution, error)
     end
   end
 
@@ -193,6 +197,16 @@ defmodule Cybernetic.WASM.Execution do
 
   defp step(execution, %Plan{scheduling: :inline}), do: Native.execution_step(execution)
   defp step(execution, _plan), do: Native.execution_step_dirty(execution)
+
+  # What is on this side of the guest's streams failed.
+  defp end_with(execution, error) do
+    Native.execution_abandon(execution)
+
+    case Native.execution_usage(execution) do
+      {:refused, _busy} -> {:failed, error, nil}
+      usage -> {:failed, error, usage}
+    end
+  end
 
   defp give_input(execution, piece) when byte_size(piece) > @large,
     do: Native.execution_give_input_dirty(execution, piece)
@@ -505,7 +519,7 @@ defmodule Cybernetic.WASM.Execution do
 
   def whole({:error, error}, [_ | _] = used, limits) do
     before = Enum.reduce(used, &add/2)
-    {:error, error |> with_usage(usage(before)) |> with_limit(before, limits)}
+    {:error, error |> with_usage(usage(before)) |> with_run(before) |> with_limit(before, limits)}
   end
 
   def whole(outcome, _used, _limits), do: outcome
@@ -531,6 +545,11 @@ defmodule Cybernetic.WASM.Execution do
   end
 
   defp with_usage(error, _before), do: error
+
+  defp with_run(%{run: %Run{} = run, usage: usage} = error, before),
+    do: %{error | run: %{Run.continue(Run.new(nil, before), run) | usage: usage}}
+
+  defp with_run(error, _before), do: error
 
   # What was allowed is what the caller allowed, not what was left of it.
   defp with_limit(%LimitError{limit: limit} = error, {fuel, _, wall, _, _, calls, output}, limits) do

@@ -129,8 +129,18 @@ defmodule Cybernetic.WASM.Instance do
   alias Cybernetic.WASM.Instance.Server
 
   @enforce_keys [:ref, :module]
-  # `member` says which of the instances in the guest's store this is; `engine` is what its forks are compiled for.
-  defstruct [:ref, :module, :plan, :engine, member: 0, snapshottable: false, on_trap: :poison]
+  # `member` says which of the instances in the guest's store this is; `engine` is what its forks are compiled for, and `wasi`
+  # what they are given of the system.
+  defstruct [
+    :ref,
+    :module,
+    :plan,
+    :engine,
+    :wasi,
+    member: 0,
+    snapshottable: false,
+    on_trap: :poison
+  ]
 
   @typedoc "A live instance."
   @type t :: %__MODULE__{module: Module.t()}
@@ -210,6 +220,7 @@ defmodule Cybernetic.WASM.Instance do
         module: module,
         plan: plan |> Plan.settle() |> Plan.hosted(ref, []),
         engine: plan.engine || module.engine,
+        wasi: plan.wasi,
         snapshottable: snapshottable
       }
 
@@ -413,7 +424,7 @@ defmodule Cybernetic.WASM.Instance do
 
   def fork(%__MODULE__{snapshottable: true} = instance, opts) do
     with {:ok, module} <- fork_module(instance, opts),
-         {:ok, fork, _usage} <- make(module, instance.plan, true),
+         {:ok, fork, _usage} <- make(module, Plan.again(instance.plan, instance.wasi), true),
          do: {:ok, on_trap(fork, instance.on_trap)}
   end
 

@@ -27,6 +27,7 @@ defmodule Cybernetic.WASM.Module do
     :plan,
     :manifest,
     :sandbox,
+    command: false,
     imports: [],
     unlinkable: []
   ]
@@ -53,12 +54,13 @@ defmodule Cybernetic.WASM.Module do
 
   @doc false
   def new(ref, facts) do
-    {digest, imports, unlinkable} = handle(ref)
+    {digest, imports, unlinkable, command} = handle(ref)
     digest = "blake3:" <> Base.encode16(digest, case: :lower)
 
     struct!(
       __MODULE__,
-      [ref: ref, digest: digest, imports: imports, unlinkable: unlinkable] ++ facts
+      [ref: ref, digest: digest, imports: imports, unlinkable: unlinkable, command: command] ++
+        facts
     )
   end
 

@@ -51,6 +51,7 @@ defmodule Cybernetic.WASM.Native do
   def execution_give_input_dirty(_execution, _piece), do: stub()
   def execution_host(_execution, _member), do: stub()
   def execution_abandon(_execution), do: stub()
+  def execution_usage(_execution), do: stub()
   def execution_time_left(_execution), do: stub()
 
   # Cancelling

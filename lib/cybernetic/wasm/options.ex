@@ -205,8 +205,9 @@ defmodule Cybernetic.WASM.Options do
     ArgumentError -> false
   end
 
-  defp stdin?(other),
-    do: not is_map(other) or (is_struct(other) and Enumerable.impl_for(other) != nil)
+  defp stdin?(function) when is_function(function), do: is_function(function, 2)
+  defp stdin?(map) when is_map(map) and not is_struct(map), do: false
+  defp stdin?(other), do: Enumerable.impl_for(other) != nil
 
   defp imports?(imports) when is_list(imports),
     do: not List.improper?(imports) and Enum.all?(imports, &imports?/1)

@@ -76,6 +76,16 @@ defmodule Cybernetic.WASM.Run do
   end
 
   @doc false
+  # What a part of a call put out, and then its last.
+  @spec continue(t, t) :: t
+  def continue(before, last) do
+    joined =
+      Map.new([:output, :stdout, :stderr], &{&1, Map.fetch!(before, &1) <> Map.fetch!(last, &1)})
+
+    struct!(%{last | denials: before.denials ++ last.denials}, joined)
+  end
+
+  @doc false
   # As the elements of a stream.
   @spec pieces(native) :: [binary | {:stdout | :stderr, binary}]
   def pieces(native) do

@@ -8,140 +8,130 @@ defmodule Mix.Tasks.Wasm.Run do
       mix wasm.run FILE [ARG...] [options] [-- ARG...]
 
   FILE is in the binary or the text format and exports `_start`; `-` is standard input, of which
-  nothing is left for the program then. Whatever else is no option is an argument of the program, in
-  the order of the command line. After `--` nothing is an option.
+  nothing is left for the program then. All else that is no option is an argument of the program, in
+  the order of the command line; after `--` nothing is an option.
 
-  The program has its arguments, standard streams, the clock and random bytes. It has no files, no
-  environment variables and no host functions but what is granted here, and never a network.
+  The program has its arguments, the standard streams, the clock and random bytes. It has no files and
+  no environment variables but what is granted here, never a network, and no host functions.
 
   ## Options
 
-    * `--dir HOST::GUEST` - a directory, which the program finds at the path GUEST and may read and
-      write. `HOST::GUEST:ro` is for reading only, `:rw` is the default. HOST alone is found under
-      its own name: `--dir data` at `/data`, `--dir .` at `/`. May be given several times.
+    * `--dir HOST::GUEST` - a directory that the program finds at the path GUEST, and may read and
+      write. With `:ro` at the end it is for reading only; `:rw` is the default. HOST alone is found
+      under its own name: `--dir data` at `/data`, `--dir .` at `/`. May be given several times.
     * `--scratch GUEST` - an empty directory at that path, removed afterwards
-    * `--env NAME=VALUE` - an environment variable; `--env NAME` has the shell's value, if it has
+    * `--env NAME=VALUE` - an environment variable; `--env NAME` has the shell's value, if there is
       one. May be given several times.
     * `--arg ARG` - an argument that looks like an option
-    * `--random-seed N` - the same random bytes for the same N. Default: the system's random bytes
-    * `--clock fixed:N` - it is always N nanoseconds after the beginning of 1970, and sleeping takes
-      no time. Default: the real time
-    * `--fuel N` - units of fuel, about one per instruction. Default: 10,000,000,000,000
+    * `--random-seed N` - the same random bytes for the same N. Default: the system's
+    * `--clock fixed:N` - the time is always N nanoseconds after the beginning of 1970, and sleeping
+      takes none. Default: the real time
+    * `--fuel N` - units of fuel, about one per instruction. Default: 100,000,000,000,000
     * `--timeout N` - milliseconds, waiting for input included. Default: 3,600,000, an hour
     * `--max-memory N` - bytes of all memories and tables, also as `64K`, `16M` or `1G` (of 1024).
       Default: 100,000,000, or what is configured
-    * `--manifest PATH` - what the program may use, instead of the above: see
-      `Cybernetic.WASM.Sandbox.Manifest`. Options only narrow it: of directories, those that are
-      given are left, and limits are the lower ones; what it does not grant is a mistake.
+    * `--manifest PATH` - what the program may use instead of all the above: see
+      `Cybernetic.WASM.Sandbox.Manifest`. Options then only narrow it: limits are lowered, of its
+      directories those that are given are left. To ask for what it does not grant is a mistake.
     * `--usage` - also prints what the program used, to standard error
     * `--help`
 
   ## Limits
 
-  A program at a terminal may take longer than a call of a server. So that the hour is over first,
-  the other defaults are larger here, too: 10,000,000,000 calls of WASI's functions,
-  10,000,000,000,000 bytes of output, 10,000,000,000 bytes written to files, 1,000 open files, a
-  module of 1,000,000,000 bytes. They also hold where a manifest says nothing; the others are as
-  configured: see `Cybernetic.WASM.Config`.
+  A program at a terminal may take longer than a call on a server. The hour is what ends it: beside
+  `--fuel` it has 10,000,000,000 calls of functions that it imports, 10,000,000,000,000 bytes of
+  output, 10,000,000,000 bytes written to files, 1,000 open files, and FILE may have 1,000,000,000
+  bytes. A manifest that leaves limits open leaves them at these. The others are as configured: see
+  `Cybernetic.WASM.Config`.
 
   ## Exit status
 
-    * the program's own, of which a shell sees the last eight bits. One that would come to 0 by that
-      and is not is 255.
-    * 134 - it trapped, or a limit stopped it: a shell's word for an abort, as of other runtimes
-    * 141 - whoever read its output is gone, as in `| head -1`: a shell's word for a closed pipe.
-      There is no message.
-    * 2 - the mistake is on the command line: an unknown option, no such file, not a program, not
-      granted by the manifest, host functions
-    * 1 - anything else that is not the program's own, such as a node without room for it
+    * the program's own, of which a shell sees the last eight bits; 255 where these are 0 and it is not
+    * 134 - it trapped, or a limit stopped it: what a shell shows for an abort, and `wasmtime run` gives
+    * 141 - whoever reads its output is gone, as in `| head -1`: what a shell shows for a closed
+      pipe. Nothing is said.
+    * 143 - it was ended by SIGTERM. Nothing is said.
+    * 2 - the mistake is on the command line: an unknown option, no such file, not a program, more
+      than the manifest grants, imports of host functions
+    * 1 - what is neither its fault nor yours: its output cannot be written, no room on the node
 
-  Messages go to standard error and begin with `mix wasm.run:`, which tells 1 and 2 from a program's.
+  Messages to standard error begin with `mix wasm.run:`, which tells these from the program's own.
 
-  ## Differences from other commands
+  ## What is different from other commands
 
-  Standard streams are never a terminal to the program. The VM reads standard input ahead of the
-  program, and Ctrl-C is its own: it asks what to do, and a second one ends it.
+  Ctrl-C is the VM's, which asks what to do; a second one ends it. The VM also reads standard input
+  ahead of the program. To the program, standard streams are never a terminal, and one that buffers
+  its output therefore may not show it until it ends.
 
   ## Examples
 
       $ mix wasm.run priv/wasm/wc.wasm < LICENSE
+      202 1581 11358
+
       $ mix wasm.run priv/wasm/wc.wasm --dir .::/here:ro /here/LICENSE /here/nope
+      202 1581 11358 /here/LICENSE
+      wc: /here/nope: No such file or directory
       $ echo $?
-      $ mix wasm.run priv/wasm/wc.wasm /etc/passwd
+      1
+
+      $ mix wasm.run priv/wasm/wc.wasm LICENSE
+      wc: LICENSE: Capabilities insufficient
+
+      $ sleep 10 | mix wasm.run priv/wasm/wc.wasm --timeout 500
+      mix wasm.run: the timeout limit was reached: 500 milliseconds allowed, 505 used
+      $ echo $?
+      134
   """
 
   use Mix.Task
 
-  alias Cybernetic.WASM.{Error, Executor, HostError, LimitError, Sandbox, TrapError}
-  alias Cybernetic.WASM.Sandbox.Capabilities.Env
+  alias Cybernetic.WASM.{Executor, HostError, LimitError, TrapError}
   alias Cybernetic.WASM.Sandbox.Manifest
-  alias Mix.Tasks.Wasm.{CommandLine, LimitOptions, TextFormat, UsageReport}
+  alias Mix.Tasks.Wasm.{CommandLine, GrantOptions, LimitOptions, UsageReport}
 
   @task "wasm.run"
-  @usage "FILE [ARG...] [--dir HOST::GUEST[:ro]] [--env NAME[=VALUE]] [--arg ARG] [--scratch GUEST] " <>
-           "[--manifest PATH] [--random-seed N] [--clock fixed:N] [--fuel N] [--timeout N] " <>
-           "[--max-memory N] [--usage] [-- ARG...]"
-  @switches [
-              dir: [:string, :keep],
-              env: [:string, :keep],
-              arg: [:string, :keep],
-              scratch: :string,
-              manifest: :string,
-              random_seed: :string,
-              clock: :string
-            ] ++ LimitOptions.switches() ++ [usage: :boolean]
+  @usage "FILE [ARG...] [--dir HOST::GUEST[:ro]] [--scratch GUEST] [--env NAME[=VALUE]] [--arg ARG] " <>
+           "[--random-seed N] [--clock fixed:N] [--fuel N] [--timeout N] [--max-memory N] " <>
+           "[--manifest PATH] [--usage] [-- ARG...]"
+  @switches [arg: :string, usage: :boolean] ++ GrantOptions.switches() ++ LimitOptions.switches()
 
-  # The command preset's grants, but with the shell's own streams.
-  @grants [clocks: :real, random: :system, stdio: :inherited, env: :any]
-  @limits [
-    timeout: 3_600_000,
-    fuel: 10_000_000_000_000,
-    max_host_calls: 10_000_000_000,
-    max_output: 10_000_000_000_000
-  ]
-  @files [quota: 10_000_000_000, max_open: 1_000]
+  # A limit against strangers' modules, whereas this one is the user's own.
   @max_module_size 1_000_000_000
 
-  # The guest notices by itself that its time is over, unless it waits for a device.
+  # The guest notices by itself that its time is over, unless whoever reads its output keeps it.
   @late 100
   # A process waits no longer.
   @longest_wait 0xFFFF_FFFF
 
-  @aborted 134
+  @trapped 134
   @pipe_closed 141
+  @terminated 143
   @out_of_range 255
 
   @impl true
   def run(argv) do
     case CommandLine.parse(argv, @switches) do
       :help -> CommandLine.help(@task, @usage)
-      parsed -> parsed |> run_program() |> finish(CommandLine.asked?(argv, "--usage"))
+      {:ok, options, words} -> options |> run_program(words) |> finish(options[:usage])
+      {:error, error} -> finish({:error, error}, false)
     end
   end
 
-  defp run_program(parsed) do
-    with {:ok, options, words} <- parsed,
-         {:ok, file, args} <- program(words),
+  defp run_program(options, words) do
+    with {:ok, file, args} <- program(words),
          {:ok, limits} <- LimitOptions.read(options),
-         {:ok, asked} <- asked(options),
-         {:ok, env} <- environment(options),
+         {:ok, grants} <- GrantOptions.read(options),
+         {:ok, env} <- GrantOptions.environment(options),
          :ok <- CommandLine.start(),
-         {:ok, manifest} <- manifest(options),
-         {:ok, sandbox} <- sandbox(manifest, asked, limits),
+         {:ok, manifest} <- GrantOptions.manifest(options),
+         {:ok, sandbox} <- GrantOptions.sandbox(manifest, grants, limits),
          {:ok, module} <- load(file, manifest, limits) do
-      run_guest(module, [args: args, env: env, sandbox: sandbox], sandbox.limits.timeout)
+      with_scratch(sandbox, &run_guest(module, args: args, env: env, sandbox: &1))
     end
   end
-
-  defp load(file, manifest, limits) do
-    opts = [manifest: manifest, max_module_size: @max_module_size]
-    CommandLine.load(file, opts ++ LimitOptions.metering(limits))
-  end
-
-  # The command line
 
   defp program(words) do
-    case Enum.split_while(words, &match?({:arg, _}, &1)) do
+    case Enum.split_while(words, &match?({:arg, _text}, &1)) do
       {_args, []} -> CommandLine.usage_error("FILE is missing\nusage: mix #{@task} #{@usage}")
       {args, [file | words]} -> {:ok, file, Enum.map(args ++ words, &argument/1)}
     end
@@ -150,187 +140,115 @@ defmodule Mix.Tasks.Wasm.Run do
   defp argument({:arg, text}), do: text
   defp argument(text), do: text
 
-  # The capabilities that are asked for, as the options of a sandbox.
-  defp asked(options) do
-    with {:ok, filesystem} <- filesystem(options),
-         {:ok, clocks} <- clocks(options[:clock]),
-         {:ok, random} <- random(options[:random_seed]),
-         do: {:ok, filesystem ++ clocks ++ random}
+  # The sandbox is within the manifest already.
+  defp load(file, manifest, limits) do
+    opts = [max_module_size: @max_module_size] ++ LimitOptions.metering(limits)
+
+    with {:ok, module} <- CommandLine.load(file, opts),
+         :ok <- if(manifest, do: Manifest.check(manifest, module), else: :ok),
+         do: {:ok, module}
   end
 
-  defp filesystem(%{dir: _} = options) do
-    with {:ok, dirs} <- dirs(options.dir), do: files(dirs, options)
-  end
+  # The library removes a guest's own directory in the background, for which there is no time when the node ends.
+  defp with_scratch(%{filesystem: %{scratch: nil}} = sandbox, function), do: function.(sandbox)
 
-  defp filesystem(options), do: files([], options)
+  defp with_scratch(%{filesystem: %{scratch: guest} = filesystem} = sandbox, function) do
+    name = Base.encode32(:rand.bytes(10), case: :lower)
+    directory = Path.join(System.tmp_dir!(), "cybernetic-wasm-#{name}")
+    File.mkdir!(directory)
+    File.chmod!(directory, 0o700)
+    dirs = [{directory, guest, :rw} | filesystem.dirs]
 
-  defp files([], options) when not is_map_key(options, :scratch), do: {:ok, []}
-
-  defp files(dirs, options) do
-    scratch = Map.get(options, :scratch, false)
-    {:ok, [filesystem: [dirs: dirs, scratch: scratch] ++ @files]}
-  end
-
-  defp dirs(texts) do
-    dirs = Enum.map(texts, &dir/1)
-
-    case Enum.find(dirs, fn {host, _guest, _mode} -> not File.dir?(host) end) do
-      nil -> {:ok, dirs}
-      {host, _guest, _mode} -> CommandLine.usage_error("--dir: no such directory: #{host}")
+    try do
+      function.(%{sandbox | filesystem: %{filesystem | dirs: dirs, scratch: nil}})
+    after
+      File.rm_rf!(directory)
     end
   end
 
-  defp dir(text) do
-    {text, mode} = mode(text)
+  # In a process of its own, which can be left while it writes.
+  defp run_guest(module, opts) do
+    devices = [Process.group_leader(), :standard_error]
+    begin = fn -> Task.async(fn -> call(module, opts) end) end
+    await = &await(begin.(), &1, opts[:sandbox].limits.timeout)
+    CommandLine.as_bytes(devices, fn -> without_reports(fn -> on_termination(await) end) end)
+  end
 
-    case String.split(text, "::", parts: 2) do
-      [host, guest] -> {host, guest, mode}
-      [host] -> {host, Path.join("/", host), mode}
+  # It is alone on its node: there is nobody to make room for on another kind of scheduler.
+  defp call(module, opts) do
+    devices = [Process.group_leader(), Process.whereis(:standard_error)]
+    Enum.each(devices, &monitor/1)
+
+    case Executor.run(module, :start, [scheduling: :inline] ++ opts) do
+      {:error, %HostError{reason: %IO.StreamError{}, import: {_, "fd_write"}}} -> unwritten()
+      # What was written last may not have gone out.
+      result -> if Enum.any?(devices, &gone?/1), do: unwritten(), else: result
+    end
+  rescue
+    error in ArgumentError -> CommandLine.usage_error(Exception.message(error))
+  end
+
+  # A device that is gone does not say why. The port that it wrote to does.
+  defp monitor(device) do
+    {:links, links} = (device && Process.info(device, :links)) || {:links, []}
+    for port <- links, is_port(port), do: Port.monitor(port)
+  end
+
+  defp gone?(device), do: device && :io.getopts(device) == {:error, :terminated}
+
+  defp unwritten do
+    receive do
+      {:DOWN, _monitor, :port, _port, reason} -> {:unwritten, reason}
+    after
+      @late -> {:unwritten, :epipe}
     end
   end
 
-  defp mode(text) do
-    case String.split_at(text, -3) do
-      {text, ":ro"} -> {text, :ro}
-      {text, ":rw"} -> {text, :rw}
-      _ -> {text, :rw}
+  # The VM reports at length that a device is gone, to a device that is gone.
+  defp without_reports(function) do
+    level = Logger.level()
+    Logger.configure(level: :none)
+    result = function.()
+    unless match?({:unwritten, _reason}, result), do: Logger.configure(level: level)
+    result
+  end
+
+  defp await(%Task{ref: ref} = task, terminated, timeout) do
+    receive do
+      {^ref, result} ->
+        Process.demonitor(ref, [:flush])
+        result
+
+      {^terminated, :sigterm} ->
+        Task.shutdown(task, :brutal_kill)
+        :terminated
+    after
+      min(timeout + @late, @longest_wait) -> overdue(task, timeout)
     end
   end
 
-  defp clocks(nil), do: {:ok, []}
-
-  defp clocks(text) do
-    with "fixed:" <> time <- text,
-         {:ok, time} <- TextFormat.integer(time) do
-      {:ok, [clocks: {:fixed, time}]}
-    else
-      _ -> CommandLine.usage_error("--clock must be fixed:N, N nanoseconds, got: #{text}")
-    end
-  end
-
-  defp random(nil), do: {:ok, []}
-
-  defp random(text) do
-    case TextFormat.integer(text) do
-      {:ok, seed} -> {:ok, [random: {:seeded, seed}]}
-      :error -> CommandLine.usage_error("--random-seed must be an integer, got: #{text}")
-    end
-  end
-
-  defp environment(options) do
-    options
-    |> Map.get(:env, [])
-    |> Enum.reduce_while({:ok, %{}}, fn text, {:ok, env} ->
-      case String.split(text, "=", parts: 2) do
-        [name, value] -> {:cont, {:ok, Map.put(env, name, value)}}
-        [name] -> inherit(name, env)
-      end
-    end)
-  end
-
-  # The name alone may have been given without thinking of what is in it.
-  defp inherit(name, env) do
-    if Env.secret?(name) do
-      {:halt,
-       CommandLine.usage_error(
-         "--env: #{name} looks like a secret's name; to give it all the same: --env #{name}=\"$#{name}\""
-       )}
-    else
-      value = System.get_env(name)
-      {:cont, {:ok, if(value, do: Map.put(env, name, value), else: env)}}
-    end
-  end
-
-  # The sandbox
-
-  defp manifest(%{manifest: path}) do
-    with {:ok, manifest} <- Manifest.load(path), do: {:ok, passed_on(manifest)}
-  end
-
-  defp manifest(_options), do: {:ok, false}
-
-  # What a program's caller captures goes on to the shell, and what the manifest leaves open is as without one.
-  defp passed_on(manifest) do
-    stdio = inherited(manifest.capabilities[:stdio])
-
-    %{
-      manifest
-      | capabilities: Keyword.put(manifest.capabilities, :stdio, stdio),
-        limits: Keyword.merge(@limits, manifest.limits)
-    }
-  end
-
-  defp inherited(streams) when is_list(streams),
-    do: for({stream, grant} <- streams, do: {stream, inherited(grant)})
-
-  defp inherited(none) when none in [nil, false, :none], do: :none
-  defp inherited(_captured), do: :inherited
-
-  defp sandbox(false, asked, limits),
-    do: CommandLine.sandbox(@grants |> Keyword.merge(@limits ++ asked) |> Keyword.merge(limits))
-
-  defp sandbox(manifest, asked, limits) do
-    with {:ok, wanted} <- CommandLine.sandbox(asked ++ limits) do
-      granted = Manifest.to_sandbox(manifest)
-      limits = struct!(granted.limits, limits)
-      asked = Map.take(wanted, Keyword.keys(asked))
-      narrowed = Sandbox.narrow(granted, struct!(%{granted | limits: limits}, asked))
-
-      case Enum.find(asked, &refused?(&1, narrowed)) do
-        nil -> {:ok, narrowed}
-        {capability, _} -> not_granted(capability, manifest, granted)
-      end
-    end
-  end
-
-  defp refused?({:filesystem, asked}, narrowed) do
-    Map.take(asked, [:dirs, :scratch]) != Map.take(narrowed.filesystem, [:dirs, :scratch])
-  end
-
-  defp refused?({capability, asked}, narrowed), do: asked != Map.fetch!(narrowed, capability)
-
-  defp not_granted(capability, manifest, granted) do
-    granted =
-      granted
-      |> Sandbox.explain()
-      |> String.split("\n")
-      |> Enum.find(&String.starts_with?(&1, "#{capability}: "))
-
-    CommandLine.usage_error(
-      "#{manifest.file} does not grant what is asked for; in it is #{granted}"
-    )
-  end
-
-  # The guest
-
-  # In a process of its own, which can be left in the middle of reading or writing.
-  defp run_guest(module, opts, timeout) do
-    CommandLine.as_bytes([Process.group_leader(), :standard_error], fn ->
-      began = System.monotonic_time(:millisecond)
-      task = Task.async(fn -> call(module, opts) end)
-
-      case Task.yield(task, min(timeout + @late, @longest_wait)) do
-        {:ok, result} -> result
-        nil -> overdue(task, timeout, began)
-      end
-    end)
-  end
-
-  defp overdue(task, timeout, began) do
+  defp overdue(task, timeout) do
     # It may have ended in the last moment.
     with nil <- Task.shutdown(task, :brutal_kill) do
-      used = System.monotonic_time(:millisecond) - began
-      {:error, %LimitError{limit: :timeout, allowed: timeout, used: used}}
+      {:error, %LimitError{limit: :timeout, allowed: timeout, used: timeout + @late}}
     else
       {:ok, result} -> result
     end
   end
 
-  defp call(module, opts) do
-    Executor.run(module, :start, opts)
-  rescue
-    IO.StreamError -> :closed
-    error in ArgumentError -> CommandLine.usage_error(Exception.message(error))
+  # The VM's own answer to SIGTERM is to say so on standard output, and to end with status 0.
+  defp on_termination(function) do
+    {process, terminated} = {self(), make_ref()}
+    tell = fn -> send(process, {terminated, :sigterm}) && :ok end
+    before = :gen_event.delete_handler(:erl_signal_server, :erl_signal_handler, [])
+    {:ok, trap} = System.trap_signal(:sigterm, tell)
+
+    try do
+      function.(terminated)
+    after
+      System.untrap_signal(:sigterm, trap)
+      if before == :ok, do: :gen_event.add_handler(:erl_signal_server, :erl_signal_handler, [])
+    end
   end
 
   # The end
@@ -340,7 +258,14 @@ defmodule Mix.Tasks.Wasm.Run do
     leave(status(run.exit_code))
   end
 
-  defp finish(:closed, _usage?), do: leave(@pipe_closed)
+  defp finish({:unwritten, :epipe}, _usage?), do: leave(@pipe_closed)
+
+  defp finish({:unwritten, reason}, _usage?) do
+    CommandLine.warn("mix #{@task}: the output cannot be written: #{:file.format_error(reason)}")
+    leave(1)
+  end
+
+  defp finish(:terminated, _usage?), do: leave(@terminated)
 
   defp finish({:error, error}, usage?) do
     usage = if usage?, do: Map.get(error, :usage)
@@ -348,17 +273,14 @@ defmodule Mix.Tasks.Wasm.Run do
     CommandLine.stop(error, @task, status: status_of(error))
   end
 
-  defp status_of(%kind{}) when kind in [TrapError, LimitError], do: @aborted
-  defp status_of(_error), do: nil
-
   defp status(0), do: 0
+  defp status(code) when rem(code, 256) == 0, do: @out_of_range
+  defp status(code), do: rem(code, 256)
 
-  defp status(code) do
-    case rem(code, 256) do
-      0 -> @out_of_range
-      status -> status
-    end
-  end
+  @limits_of_the_node [:live_instances, :total_memory, :code_memory]
+  defp status_of(%LimitError{limit: limit}) when limit in @limits_of_the_node, do: 1
+  defp status_of(%kind{}) when kind in [LimitError, TrapError], do: @trapped
+  defp status_of(_by_its_blame), do: nil
 
   defp leave(0), do: :ok
   defp leave(status), do: exit({:shutdown, status})

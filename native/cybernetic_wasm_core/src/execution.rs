@@ -130,6 +130,8 @@ pub struct Execution {
     // Boxed, because every execution is moved about, and few have these.
     patience: Option<Box<(Instant, Error)>>,
     failure: Option<Box<Error>>,
+    /// It has been given standard input.
+    fed: bool,
     slice: Duration,
     slices: u64,
     last_slice: Duration,
@@ -268,6 +270,10 @@ impl Execution {
 
     fn end(&mut self, result: Result<Product, Error>) -> Step {
         self.bury();
+        // A live guest keeps its last invocation until the next one.
+        if self.fed {
+            self.invocation.set_stdin(Stdin::Bytes(Vec::new()));
+        }
         self.invocation.turn.give_back();
         if self.failure.is_none() {
             self.failure = result.as_ref().err().cloned().map(Box::new);
@@ -334,7 +340,8 @@ impl Execution {
     }
 
     /// What the guest finds on its standard input: nothing, unless this is called before the first step.
-    pub fn set_stdin(&self, stdin: Stdin) {
+    pub fn set_stdin(&mut self, stdin: Stdin) {
+        self.fed = true;
         self.invocation.set_stdin(stdin);
     }
 

@@ -50,7 +50,9 @@ pub struct Instance {
     slot: Mutex<Slot>,
     members: RwLock<Members>,
     survives_traps: AtomicBool,
-    /// What the guest is given of the system, also when it is made anew.
+    /// What its first module was linked with.
+    own_grants: Option<Arc<Grants>>,
+    /// What the guest is given of the system, also when it is made anew: that, or what a member brought.
     wasi: Mutex<Option<Arc<Grants>>>,
     /// Counts the times that the guest's state may have changed.
     uses: AtomicU64,
@@ -73,6 +75,7 @@ impl Instance {
             slot: Mutex::new(Slot::new(live)),
             members: RwLock::default(),
             survives_traps: AtomicBool::new(false),
+            own_grants: wasi.clone(),
             wasi: Mutex::new(wasi),
             uses: AtomicU64::new(0),
             fork: Mutex::new(None),
@@ -98,6 +101,10 @@ impl Instance {
     /// what the call had done so far, as the specification has it. Without this it leaves the guest poisoned.
     pub fn survive_traps(&self) {
         self.survives_traps.store(true, Relaxed);
+    }
+
+    pub(crate) fn own_grants(&self) -> Option<&Grants> {
+        self.own_grants.as_deref()
     }
 
     pub(crate) fn grants(&self) -> Option<Arc<Grants>> {

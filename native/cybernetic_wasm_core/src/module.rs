@@ -60,6 +60,7 @@ pub struct Module {
     linked_with_wasi: OnceCell<Linked>,
     /// What a reactor wants called before anything else.
     initializer: Option<ModuleExport>,
+    is_command: bool,
     functions: RwLock<HashMap<String, Arc<Function>, FastHasher>>,
     /// Made fit for snapshots: it exports more than it was loaded with.
     exports_all: bool,
@@ -322,7 +323,8 @@ impl Module {
             imports,
             linked,
             linked_with_wasi: OnceCell::new(),
-            initializer: initializer(&module),
+            initializer: entry(&module, "_initialize"),
+            is_command: entry(&module, "_start").is_some(),
             functions: RwLock::default(),
             exports_all: instrumented,
             variants: Mutex::default(),
@@ -426,6 +428,11 @@ impl Module {
             Some(answered) => return with_wasi(answered)?.map(Cow::Owned).map_err(Error::Link),
         };
         linked.as_ref().map(Cow::Borrowed).map_err(|problems| Error::Link(problems.clone()))
+    }
+
+    /// Whether it is a program, which exports `_start`.
+    pub fn is_command(&self) -> bool {
+        self.is_command
     }
 
     /// The function that a reactor exports to be called before any other: see
@@ -563,10 +570,11 @@ fn shorten(name: &str) -> String {
     name.chars().take(200).collect()
 }
 
-fn initializer(module: &wasmtime::Module) -> Option<ModuleExport> {
-    const NAME: &str = "_initialize";
-    let is_one = |ty: ExternType| ty.func().is_some_and(|ty| ty.params().len() == 0 && ty.results().len() == 0);
-    module.get_export(NAME).filter(|ty| is_one(ty.clone())).and_then(|_| module.get_export_index(NAME))
+/// A function that takes and gives nothing.
+fn entry(module: &wasmtime::Module, name: &str) -> Option<ModuleExport> {
+    let ty = module.get_export(name)?;
+    let plain = ty.func().is_some_and(|ty| ty.params().len() == 0 && ty.results().len() == 0);
+    if plain { module.get_export_index(name) } else { None }
 }
 
 fn imported_functions(module: &wasmtime::Module) -> Vec<Import> {

@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Security.WASI.ClosedStreamsTest do
 
   import Cybernetic.WASM.Programs
 
-  alias Cybernetic.WASM.{Executor, LimitError}
+  alias Cybernetic.WASM.{Executor, Instance, LimitError, RawCalls}
 
   test "a stream that the guest has closed answers with an error each time" do
     run = run!("tool", ["closed", "1000"])
@@ -42,6 +42,75 @@ defmodule Cybernetic.WASM.Security.WASI.ClosedStreamsTest do
     assert run!("tool", ["cat"]).stdout == ""
     assert run!("tool", ["cat"], stdin: "").exit_code == 0
     assert run!("tool", ["stdin-poll", "10000"], stdin: "").stdout =~ "ready stdin"
+  end
+
+  test "a stream whose reader has gone leaves nothing behind, in the midst of a write" do
+    for _ <- 1..20 do
+      {pid, monitor} =
+        spawn_monitor(fn ->
+          program("tool")
+          |> Executor.stream(:start, args: ["flood-forever"], sandbox: endless())
+          |> Enum.each(fn _ -> exit(:gone) end)
+        end)
+
+      assert_receive {:DOWN, ^monitor, :process, ^pid, :gone}, 10_000
+    end
+  end
+
+  # Also where the guest has not read it all, and where it is cut off in the midst.
+  test "what standard input is read from is closed, however the guest ends" do
+    me = self()
+
+    ends = %{
+      ["upper"] => [timeout: 100],
+      ["cat"] => [max_output: 100],
+      ["stdin-poll", "1000"] => [],
+      ["closed", "10"] => [],
+      ["exit", "3"] => [],
+      ["abort"] => []
+    }
+
+    for {args, opts} <- ends do
+      opened = fn -> send(me, :opened) end
+      stdin = Stream.resource(opened, &{["x\n"], &1}, fn _ -> send(me, :closed) end)
+      run("tool", args, stdin: stdin, sandbox: sandbox(opts))
+      opened = count(:opened)
+      assert opened <= 1
+      assert count(:closed) == opened
+      # Nor is anything of it left with whoever drove the guest.
+      assert for({key, _} <- Process.get(), is_reference(key), do: key) == []
+    end
+  end
+
+  defp count(message) do
+    receive do
+      ^message -> 1 + count(message)
+    after
+      0 -> 0
+    end
+  end
+
+  test "reading and writing nothing is no wait" do
+    guest = RawCalls.guest(sandbox())
+    RawCalls.put(guest, 0, <<16::little-32, 0::little-32, 16::little-32, 0::little-32>>)
+
+    for {name, fd} <- [{"fd_read", 0}, {"fd_write", 1}, {"fd_write", 2}], count <- [0, 1, 2] do
+      silent = Stream.repeatedly(fn -> Process.sleep(:infinity) end)
+      opts = if name == "fd_read", do: [stdin: "x"], else: [stdin: silent]
+      # Nothing, or "interrupted", which is what Wasmtime calls a read of nothing.
+      assert Instance.call(guest, name, [fd, 0, count, 32], opts) in [{:ok, 0}, {:ok, 27}]
+    end
+  end
+
+  test "closing all of them is the guest's own loss" do
+    guest = RawCalls.guest(sandbox(), stdin: "x")
+    for fd <- 0..2, do: assert(RawCalls.raw(guest, "fd_close", [fd]) == :ok)
+    for fd <- 0..2, do: assert(RawCalls.raw(guest, "fd_close", [fd]) == :badf)
+    assert RawCalls.read(guest, 0) == :badf
+    for fd <- 1..2, do: assert(RawCalls.write(guest, fd, "x") == :badf)
+    # They are back when it is made anew, and others have theirs.
+    :ok = Instance.reset(guest)
+    assert RawCalls.write(guest, 1, "x") == {:ok, 1}
   end
 
   test "descriptors cannot be moved to where others' are" do

@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Security.WASI.EnvironmentTest do
 
   import Cybernetic.WASM.Programs
 
-  alias Cybernetic.WASM.Sandbox
+  alias Cybernetic.WASM.{Instance, Memory, RawCalls, Sandbox}
 
   setup do
     System.put_env("CYBERNETIC_TEST_LANG", "C")
@@ -53,6 +53,37 @@ defmodule Cybernetic.WASM.Security.WASI.EnvironmentTest do
     assert run!("tool", ["env"], sandbox: :command, env: %{"A" => "1"}).stdout == "A=1\n"
     assert run!("tool", ["env"], sandbox: :command, env: %{"B" => "2"}).stdout == "B=2\n"
     assert run!("tool", ["env"], sandbox: :command).stdout == ""
+  end
+
+  test "a live guest keeps what it was made with, also when the VM's changes or it is made anew" do
+    sandbox = sandbox(env: ["CYBERNETIC_TEST_LANG"])
+    guest = RawCalls.guest(sandbox)
+    assert environment(guest) == ["CYBERNETIC_TEST_LANG=C"]
+    System.put_env("CYBERNETIC_TEST_LANG", "D")
+    assert environment(guest) == ["CYBERNETIC_TEST_LANG=C"]
+    :ok = Instance.reset(guest)
+    assert environment(guest) == ["CYBERNETIC_TEST_LANG=C"]
+    # The next guest has the value of its own time.
+    assert environment(RawCalls.guest(sandbox)) == ["CYBERNETIC_TEST_LANG=D"]
+  end
+
+  defp environment(guest) do
+    :ok = RawCalls.raw(guest, "environ_sizes_get", [0, 4])
+    {:ok, <<_count::little-32, size::little-32>>} = Memory.read(guest, 0, 8)
+    :ok = RawCalls.raw(guest, "environ_get", [1_000, 8_000])
+    {:ok, bytes} = Memory.read(guest, 8_000, size)
+    String.split(bytes, "\0", trim: true)
+  end
+
+  test "no value reaches an error, a denial or a crash report" do
+    opts = [sandbox: :command, env: %{"API_TOKEN" => "hunter2"}]
+
+    for args <- [["abort"], ["spin"], ["recurse"]] do
+      assert {:error, error} = run("tool", args, [fuel: 1_000_000] ++ opts)
+      refute inspect(error, limit: :infinity) =~ "hunter2"
+    end
+
+    refute inspect(RawCalls.guest(sandbox(env: [{"API_TOKEN", "hunter2"}]))) =~ "hunter2"
   end
 
   test "arguments are those of the call, each as it is" do

@@ -5,6 +5,8 @@ defmodule Cybernetic.WASM.Security.WASI.EscapesTest do
 
   import Cybernetic.WASM.Programs
 
+  alias Cybernetic.WASM.{Executor, Guests, LimitError, RawCalls}
+
   # Beside what is granted lies what must not be seen: as `escapes.c` expects it.
   setup do
     root = directory()
@@ -115,16 +117,76 @@ defmodule Cybernetic.WASM.Security.WASI.EscapesTest do
     assert run.stdout == "leaks 0\n"
   end
 
-  test "the same from two guests at once", %{granted: granted} do
-    sandbox = sandbox_of(granted, :rw, fuel: 10_000_000_000)
-    swapper = Task.async(fn -> run!("escapes", ["swap", "/data", "2000"], sandbox: sandbox) end)
+  # For a second: each guest starts again when it has come to its end.
+  test "the same from two guests at once", %{granted: granted, outside: outside} do
+    sandbox = sandbox_of(granted, :rw, fuel: 10_000_000_000, quota: 1_000_000_000_000)
+    until = System.monotonic_time(:millisecond) + 1_000
+    before = tree(outside)
 
-    readers =
-      for _ <- 1..3,
-          do: Task.async(fn -> run!("escapes", ["peek", "/data", "3000"], sandbox: sandbox) end)
+    again = fn again, args, expected ->
+      assert run!("escapes", args, sandbox: sandbox).stdout == expected
+      if System.monotonic_time(:millisecond) < until, do: again.(again, args, expected)
+    end
 
-    for reader <- readers, do: assert(Task.await(reader, 60_000).stdout == "leaks 0\n")
-    assert Task.await(swapper, 60_000).stdout == "swapped ok\n"
+    guests = [
+      {["swap", "/data", "200"], "swapped ok\n"},
+      {["peek", "/data", "300"], "leaks 0\n"},
+      {["peek", "/data", "300"], "leaks 0\n"}
+    ]
+
+    guests
+    |> Enum.map(fn {args, expected} -> Task.async(fn -> again.(again, args, expected) end) end)
+    |> Task.await_many(60_000)
+
+    assert tree(outside) == before
+  end
+
+  # The guests' own checks are of what they read. Here it is what they write, remove and rename.
+  test "the same, to change what is outside", %{granted: granted, outside: outside} do
+    before = tree(outside)
+
+    module =
+      Guests.load!("""
+      (module
+        #{RawCalls.imports(~w(path_rename path_open path_unlink_file path_create_directory path_link path_symlink fd_close))}
+        (memory (export "memory") 1)
+        (data (i32.const 0) "held") (data (i32.const 8) "link") (data (i32.const 16) "swap") (data (i32.const 24) "swap/secret")
+        (data (i32.const 40) "swap/made") (data (i32.const 56) "inside.txt") (data (i32.const 72) "../outside")
+        (func $move (param i32 i32)
+          (drop (call $path_rename (i32.const 3) (local.get 0) (i32.const 4) (i32.const 3) (local.get 1) (i32.const 4))))
+        (func (export "swap")
+          (drop (call $path_create_directory (i32.const 3) (i32.const 0) (i32.const 4)))
+          (drop (call $path_symlink (i32.const 72) (i32.const 10) (i32.const 3) (i32.const 8) (i32.const 4)))
+          (loop $again
+            (call $move (i32.const 0) (i32.const 16)) (call $move (i32.const 16) (i32.const 0))
+            (call $move (i32.const 8) (i32.const 16)) (call $move (i32.const 16) (i32.const 8))
+            (br $again)))
+        (func (export "change") (loop $again
+          (if (i32.eqz (call $path_open (i32.const 3) (i32.const 1) (i32.const 40) (i32.const 9) (i32.const 9)
+                        (i64.const 64) (i64.const 64) (i32.const 0) (i32.const 128)))
+            (then (drop (call $fd_close (i32.load (i32.const 128))))))
+          (if (i32.eqz (call $path_open (i32.const 3) (i32.const 1) (i32.const 24) (i32.const 11) (i32.const 8)
+                        (i64.const 64) (i64.const 64) (i32.const 0) (i32.const 128)))
+            (then (drop (call $fd_close (i32.load (i32.const 128))))))
+          (drop (call $path_create_directory (i32.const 3) (i32.const 40) (i32.const 9)))
+          (drop (call $path_link (i32.const 3) (i32.const 0) (i32.const 56) (i32.const 10) (i32.const 3) (i32.const 40) (i32.const 9)))
+          (drop (call $path_link (i32.const 3) (i32.const 0) (i32.const 24) (i32.const 11) (i32.const 3) (i32.const 56) (i32.const 6)))
+          (drop (call $path_rename (i32.const 3) (i32.const 24) (i32.const 11) (i32.const 3) (i32.const 56) (i32.const 6)))
+          (drop (call $path_unlink_file (i32.const 3) (i32.const 24) (i32.const 11)))
+          (br $again))))
+      """)
+
+    limits = [timeout: 1_000, max_host_calls: 1_000_000_000, fuel: 1_000_000_000_000]
+    opts = [sandbox: sandbox_of(granted, :rw, [quota: 1_000_000_000_000] ++ limits)]
+
+    for result <-
+          ["swap", "change", "change"]
+          |> Enum.map(fn name -> Task.async(fn -> Executor.call(module, name, [], opts) end) end)
+          |> Task.await_many(60_000),
+        do: assert({:error, %LimitError{limit: :timeout}} = result)
+
+    assert tree(outside) == before
+    refute File.exists?(Path.join(granted, "inside"))
   end
 
   test "the same from the host, in the midst of the guest's reading", %{granted: granted} do
@@ -140,6 +202,43 @@ defmodule Cybernetic.WASM.Security.WASI.EscapesTest do
     end
 
     assert Task.await(reader, 60_000).stdout == "leaks 0\n"
+  end
+
+  # Each has its own rights, also for what is carried from one to the other.
+  test "what may be read only is not made writable by way of another directory", context do
+    granted = Path.join(context.granted, "sub")
+    files = [dirs: [{context.outside, "/a", :ro}, {granted, "/b", :rw}], scratch: "/c"]
+    guest = RawCalls.guest(sandbox(filesystem: files))
+    {read, write, scratch} = {3, 4, 5}
+    before = tree(context.outside)
+
+    for to <- [write, scratch], name <- ["path_link", "path_rename"] do
+      assert RawCalls.move(guest, name, {read, "secret"}, {to, "stolen"}) in [:perm, :xdev]
+      {:ok, _} = RawCalls.open(guest, "mine", [:create], to)
+      assert RawCalls.move(guest, name, {to, "mine"}, {read, "mine"}) in [:perm, :xdev]
+      assert RawCalls.move(guest, name, {to, "mine"}, {read, "secret"}) in [:perm, :xdev, :exist]
+    end
+
+    {:ok, sub} = RawCalls.open(guest, "empty", [:directory], read)
+    assert RawCalls.open(guest, "new", [:create], sub) == :perm
+    assert RawCalls.at(guest, "path_create_directory", "new", sub) == :perm
+
+    # A number that was another's has the rights of what it is now.
+    {:ok, file} = RawCalls.open(guest, "secret", [], read)
+    assert RawCalls.raw(guest, "fd_renumber", [read, write]) == :ok
+    assert RawCalls.open(guest, "secret", [:write], write) == :perm
+    assert RawCalls.open(guest, "new", [:create], write) == :perm
+    assert RawCalls.write(guest, file, "x") in [:badf, :perm, :notcapable]
+    assert tree(context.outside) == before
+  end
+
+  # What the sandbox says of a path and what is there may differ: a link is opened for what it points to.
+  test "a granted path that is a link is granted as what it points to", context do
+    File.ln_s!(context.granted, Path.join(context.outside, "way"))
+    guest = RawCalls.guest(sandbox_of(Path.join(context.outside, "way"), :ro))
+    assert {:ok, _} = RawCalls.open(guest, "inside.txt")
+    assert RawCalls.open(guest, "../outside/secret") == :perm
+    assert RawCalls.open(guest, "../secret") == :perm
   end
 
   test "a pipe or a device in the directory holds nobody up", %{granted: granted} do

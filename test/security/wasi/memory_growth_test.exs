@@ -13,7 +13,7 @@ defmodule Cybernetic.WASM.Security.WASI.MemoryGrowthTest do
     assert ["grown", pages, "refused"] = String.split(run.stdout)
     # Less what the program starts with.
     assert String.to_integer(pages) in 150..199
-    assert run.usage.peak_memory == 200 * @page
+    assert in_last_page?(run.usage.peak_memory, 200)
     assert run.exit_code == 0
   end
 
@@ -42,7 +42,10 @@ defmodule Cybernetic.WASM.Security.WASI.MemoryGrowthTest do
             end)
 
     for {run, n} <- tasks |> Task.await_many(60_000) |> Enum.with_index(1) do
-      assert run.usage.peak_memory == (n + 10) * @page
+      assert in_last_page?(run.usage.peak_memory, n + 10)
     end
   end
+
+  # The program's table counts, too, and is less than a page.
+  defp in_last_page?(bytes, pages), do: bytes > (pages - 1) * @page and bytes <= pages * @page
 end

@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Security.WASI.OutputFloodsTest do
 
   import Cybernetic.WASM.Programs
 
-  alias Cybernetic.WASM.{Executor, LimitError}
+  alias Cybernetic.WASM.{Executor, Instance, LimitError, RawCalls}
 
   test "the limit ends a flood" do
     for args <- [["flood-forever"], ["flood-forever", "2"], ["flood", "100000000"]] do
@@ -63,6 +63,44 @@ defmodule Cybernetic.WASM.Security.WASI.OutputFloodsTest do
     end
 
     assert Agent.get(seen, & &1) in 200_000..300_000
+  end
+
+  test "a live guest has the limit anew in each call, and keeps nothing of the last" do
+    guest = RawCalls.guest(sandbox(max_output: 1_000))
+
+    for _ <- 1..100 do
+      RawCalls.put(guest, 0, <<16::little-32, 1_000::little-32>>)
+      assert {:ok, run} = Instance.run(guest, "fd_write", [1, 0, 1, 8])
+      assert byte_size(run.stdout) == 1_000
+    end
+
+    assert {:ok, %{stdout: ""}} = Instance.run(guest, "sched_yield")
+    RawCalls.put(guest, 0, <<16::little-32, 1_001::little-32>>)
+
+    assert {:error, %LimitError{limit: :output, run: run}} =
+             Instance.run(guest, "fd_write", [1, 0, 1, 8])
+
+    assert byte_size(run.stdout) <= 1_000
+  end
+
+  test "a flood of refusals fills no memory: the first hundred are told, and how many there were" do
+    module =
+      RawCalls.module("""
+      (func (export "ask") (param $times i32)
+        (memory.fill (i32.const 0) (i32.const 97) (i32.const 4_000))
+        (loop $again
+        (i32.store8 (i32.const 0) (i32.add (i32.const 97) (i32.and (local.get $times) (i32.const 15))))
+        (i32.store8 (i32.const 1) (i32.add (i32.const 97) (i32.and (i32.shr_u (local.get $times) (i32.const 4)) (i32.const 15))))
+        (i32.store8 (i32.const 2) (i32.add (i32.const 97) (i32.and (i32.shr_u (local.get $times) (i32.const 8)) (i32.const 15))))
+        (drop (call $path_create_directory (i32.const 3) (i32.const 0) (i32.const 4_000)))
+        (br_if $again (local.tee $times (i32.sub (local.get $times) (i32.const 1))))))
+      """)
+
+    sandbox = sandbox_of(directory(), :ro)
+    assert {:ok, run} = Executor.run(module, "ask", [50_000], sandbox: sandbox)
+    assert length(run.denials) in 100..101
+    assert run.denials |> Enum.map(& &1.count) |> Enum.sum() == 50_000
+    assert Enum.all?(run.denials, &(byte_size(&1.detail || "") <= 1_000))
   end
 
   test "without the grant nothing is written, and the guest is told" do

@@ -4,6 +4,8 @@ defmodule Cybernetic.WASM.Security.WASI.QuotaTest do
 
   import Cybernetic.WASM.Programs
 
+  alias Cybernetic.WASM.{Instance, RawCalls}
+
   setup do
     {:ok, dir: directory()}
   end
@@ -120,6 +122,87 @@ defmodule Cybernetic.WASM.Security.WASI.QuotaTest do
       assert answers(run!("files", ["fill", "/data/#{name}", "100000"], sandbox: sandbox))["fill"] ==
                "ok"
     end
+  end
+
+  test "a live guest's quota is that of all its calls", %{dir: dir} do
+    guest = RawCalls.guest(sandbox_of(dir, :rw, quota: 10_000))
+    {:ok, fd} = RawCalls.open(guest, "f", [:create])
+    assert RawCalls.write(guest, fd, String.duplicate("x", 5_000)) == {:ok, 5_000}
+    assert RawCalls.write(guest, fd, String.duplicate("x", 5_000)) == :dquot
+    assert RawCalls.open(guest, "g", [:create]) == :dquot
+    # Removing what was written gives nothing back: it could be written for ever.
+    assert RawCalls.at(guest, "path_unlink_file", "f") == :ok
+    assert RawCalls.open(guest, "g", [:create]) == :dquot
+    assert RawCalls.write(guest, fd, String.duplicate("x", 904)) == {:ok, 904}
+    assert RawCalls.write(guest, fd, "x") == :dquot
+  end
+
+  test "what is refused or fails counts nothing, however often", %{dir: dir} do
+    guest = RawCalls.guest(sandbox_of(dir, :rw, quota: 20_000))
+    {:ok, _} = RawCalls.open(guest, "f", [:create])
+
+    for _ <- 1..100 do
+      assert RawCalls.open(guest, "no/such", [:create]) == :noent
+      assert RawCalls.open(guest, "../outside", [:create]) == :perm
+      assert RawCalls.at(guest, "path_create_directory", "f") == :exist
+      assert RawCalls.move(guest, "path_link", {3, "f"}, {3, "f"}) == :exist
+      assert RawCalls.write(guest, 77, String.duplicate("x", 10_000)) == :badf
+      {:ok, fd} = RawCalls.open(guest, "f")
+
+      assert RawCalls.write(guest, fd, String.duplicate("x", 10_000)) in [
+               :badf,
+               :perm,
+               :notcapable
+             ]
+
+      assert RawCalls.raw(guest, "fd_close", [fd]) == :ok
+    end
+
+    {:ok, fd} = RawCalls.open(guest, "f", [:write])
+    assert RawCalls.write(guest, fd, String.duplicate("x", 10_000)) == {:ok, 10_000}
+  end
+
+  # How much a call was to write is read from the guest's memory, and so is how much it has written: where both are one
+  # place, or where the vectors are the answer's.
+  test "answers that overwrite the questions take nothing back", %{dir: dir} do
+    guest = RawCalls.guest(sandbox_of(dir, :rw, quota: 100_000), on_trap: :keep)
+    {:ok, fd} = RawCalls.open(guest, "f", [:create])
+
+    for n <- 1..1_000 do
+      # A vector of 1,000 bytes, whose length or place is where the answer goes to; or empty ones before it.
+      RawCalls.put(
+        guest,
+        8_192,
+        <<16_384::little-32, 1_000::little-32, 16_384::little-32, 1_000::little-32>>
+      )
+
+      [{8_192, 1}, {8_196, 1}, {8_192, 2}] |> Enum.at(rem(n, 3)) |> write_at(guest, fd)
+      RawCalls.put(guest, 8_192, <<0::64, 16_384::little-32, 1_000::little-32>>)
+      write_at({8_204, 2}, guest, fd)
+      # Nothing to put the answer at: it is written, and told to nobody.
+      RawCalls.put(guest, 8_192, <<16_384::little-32, 1_000::little-32>>)
+      Instance.call(guest, "fd_write", [fd, 8_192, 1, -4])
+      Instance.call(guest, "fd_pwrite", [fd, 8_192, 1, 0, -4])
+    end
+
+    assert size(dir) <= 100_000
+  end
+
+  defp write_at({answer, count}, guest, fd),
+    do: Instance.call(guest, "fd_write", [fd, 8_192, count, answer])
+
+  test "a file that is open for appending counts what is appended", %{dir: dir} do
+    guest = RawCalls.guest(sandbox_of(dir, :rw, quota: 50_000))
+    {:ok, fd} = RawCalls.open(guest, "f", [:create])
+    assert RawCalls.raw(guest, "fd_fdstat_set_flags", [fd, 1]) == :ok
+
+    for _ <- 1..100 do
+      RawCalls.raw(guest, "fd_seek", [fd, 0, 0, 20_000])
+      RawCalls.write(guest, fd, String.duplicate("x", 1_000))
+    end
+
+    assert size(dir) <= 50_000
+    assert size(dir) >= 40_000
   end
 
   test "a scratch directory is bounded, private, and gone afterwards" do

@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.Execution.Call do
   # A call that has not begun: what is called, with which arguments, by which plan. It can be sent to the process that is to
   # drive it.
 
-  alias Cybernetic.WASM.{Error, Execution, Instance, Linker, Module, Options, Run}
+  alias Cybernetic.WASM.{CallError, Error, Execution, Instance, Linker, Module, Options, Run}
   alias Cybernetic.WASM.Execution.Plan
 
   @enforce_keys [:target, :name, :args, :plan]
@@ -11,13 +11,17 @@ defmodule Cybernetic.WASM.Execution.Call do
 
   @type t :: %__MODULE__{}
 
+  # What a program exports.
+  @entry "_start"
+
   @doc "A call on a module, in a fresh instance, or on a live one."
   @spec new(Module.t() | Instance.t(), String.t() | :start, list, keyword) ::
           {:ok, t} | {:error, Error.t()}
   def new(%Module{} = module, :start, args, opts) do
     {args, opts} = arguments(:start, args, opts)
 
-    with {:ok, call} <- new(module, "_start", args, opts),
+    with :ok <- command(module),
+         {:ok, call} <- new(module, @entry, args, opts),
          do: {:ok, %{call | plan: Plan.command(call.plan)}}
   end
 
@@ -50,6 +54,20 @@ defmodule Cybernetic.WASM.Execution.Call do
     raise ArgumentError,
           "a %Cybernetic.WASM.Module{} is needed: load it first with Cybernetic.WASM.Runtime.load_module/2, got: " <>
             inspect(other, limit: 5, printable_limit: 80)
+  end
+
+  defp command(%Module{command: true}), do: :ok
+
+  defp command(module) do
+    {functions, entry} =
+      Enum.flat_map_reduce(Module.exports(module), false, fn
+        %{name: name, type: {:function, _, _}}, entry -> {[name], entry or name == @entry}
+        _other, entry -> {[], entry}
+      end)
+
+    if entry,
+      do: {:error, %CallError{reason: :no_command, export: @entry}},
+      else: {:error, %CallError{reason: :no_such_export, export: @entry, known: functions}}
   end
 
   @doc "A function's arguments and a call's options. A command has options only: its arguments are the program's."

@@ -6,11 +6,40 @@ defmodule Cybernetic.WASM.Execution.Devices do
   # A device takes either bytes or characters. Where it takes characters, bytes that are no UTF-8 are written as Latin-1.
   # A stream that fails raises `IO.StreamError`.
 
-  @doc "Standard input, piece by piece: what is there, or else what comes next."
+  # How late a guest may notice that its time is over while nobody types: a compromise with waking up for nothing.
+  @patience 20
+
+  @doc """
+  Standard input, piece by piece: what is there, or else what comes next. While nothing comes there are empty pieces, so that
+  a guest that waits can look at its clock, and the call at its deadline.
+  """
   @spec stdin() :: Enumerable.t()
-  def stdin do
-    Stream.repeatedly(fn -> read(Process.group_leader()) end)
-    |> Stream.take_while(&(&1 != :eof))
+  def stdin, do: Stream.resource(fn -> nil end, &next/1, &leave/1)
+
+  # Another process reads: what a device says to one that is gone reaches nobody's mailbox.
+  defp next(nil) do
+    device = Process.group_leader()
+    next(spawn_monitor(fn -> exit({:read, read(device)}) end))
+  end
+
+  defp next({_pid, monitor} = reader) do
+    receive do
+      {:DOWN, ^monitor, :process, _pid, {:read, {:ok, piece}}} -> {[piece], nil}
+      {:DOWN, ^monitor, :process, _pid, {:read, :eof}} -> {:halt, nil}
+      {:DOWN, ^monitor, :process, _pid, reason} -> raise IO.StreamError, reason: reason(reason)
+    after
+      @patience -> {[""], reader}
+    end
+  end
+
+  defp reason({:read, {:error, reason}}), do: reason
+  defp reason(killed), do: killed
+
+  defp leave(nil), do: :ok
+
+  defp leave({pid, monitor}) do
+    Process.exit(pid, :kill)
+    Process.demonitor(monitor, [:flush])
   end
 
   # Reading lines would be slow for what has none. It would also change what is read: OTP 25's device makes a line feed of
@@ -24,10 +53,10 @@ defmodule Cybernetic.WASM.Execution.Devices do
         else: {:get_line, encoding, ''}
 
     case :io.request(device, request) do
+      piece when is_binary(piece) or is_list(piece) -> {:ok, to_bytes(piece, encoding)}
       :eof -> :eof
-      piece when is_binary(piece) or is_list(piece) -> to_bytes(piece, encoding)
-      {:error, reason} -> raise IO.StreamError, reason: reason
-      reason -> raise IO.StreamError, reason: reason
+      {:error, reason} -> {:error, reason}
+      reason -> {:error, reason}
     end
   end
 
@@ -61,7 +90,7 @@ defmodule Cybernetic.WASM.Execution.Devices do
   defp encoding(device) do
     case :io.getopts(device) do
       options when is_list(options) -> Keyword.get(options, :encoding, :latin1)
-      {:error, _} -> :latin1
+      _error -> :latin1
     end
   end
 end

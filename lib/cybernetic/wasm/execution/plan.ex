@@ -136,6 +136,11 @@ defmodule Cybernetic.WASM.Execution.Plan do
   def settle(plan),
     do: %{plan | native: nil, engine: nil, wasi: Wasi.settle(plan.wasi)} |> pack() |> keep()
 
+  @doc "The same, for another guest that is made with what `wasi` gives."
+  @spec again(t, Wasi.t() | nil) :: t
+  def again(plan, nil), do: plan
+  def again(plan, wasi), do: pack(%{plan | native: nil, wasi: wasi})
+
   @doc "The same, for a call that tells what it used when it ends well. A failure always tells."
   @spec reporting(t) :: t
   def reporting(plan), do: put_native(plan, 1, true)

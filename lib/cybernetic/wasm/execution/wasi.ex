@@ -16,6 +16,7 @@ defmodule Cybernetic.WASM.Execution.Wasi do
 
   @keys [:args, :env, :stdin]
   @read {Sandbox.Check.wasi(), "fd_read"}
+  @write {Sandbox.Check.wasi(), "fd_write"}
 
   @doc "The keys of the options that are a call's own data for WASI."
   @spec keys() :: [atom]
@@ -116,10 +117,14 @@ defmodule Cybernetic.WASM.Execution.Wasi do
   catch
     kind, reason ->
       Process.put(key, :ended)
-      {:error, %HostError{kind: kind, reason: reason, stacktrace: __STACKTRACE__, import: @read}}
+      {:error, failed(kind, reason, __STACKTRACE__, @read)}
   end
 
   def next_input(_none), do: {:ok, nil}
+
+  # As of a host function: the guest's call is what failed.
+  defp failed(kind, reason, stacktrace, import),
+    do: %HostError{kind: kind, reason: reason, stacktrace: stacktrace, import: import}
 
   defp pull({:begin, source}, key) do
     pull(&Enumerable.reduce(source, &1, fn piece, _ -> {:suspend, piece} end), key)
@@ -153,15 +158,46 @@ defmodule Cybernetic.WASM.Execution.Wasi do
   # Output
 
   @doc "Writes what the guest has put out to those of the VM's streams that are its own."
-  @spec write_inherited(t | nil, reference) :: :ok
+  @spec write_inherited(t | nil, reference) :: :ok | {:error, HostError.t()}
   def write_inherited(%__MODULE__{inherited: [_ | _] = streams}, execution) do
     for {stream, bytes} <- Native.execution_take_output(execution, streams),
         do: Devices.write(stream, bytes)
 
     :ok
+  catch
+    kind, reason -> {:error, failed(kind, reason, __STACKTRACE__, @write)}
   end
 
   def write_inherited(_none, _execution), do: :ok
+
+  @doc "The usage of a call that was cut off in a write, whose first part belongs on the VM's streams."
+  @spec flush_inherited(t | nil, tuple | nil) :: tuple | nil
+  def flush_inherited(%__MODULE__{inherited: [_ | _] = streams}, usage) when usage != nil do
+    last = tuple_size(usage) - 1
+
+    case elem(usage, last) do
+      {output, stdout, stderr, denials} ->
+        [stdout, stderr] = for one <- [stdout: stdout, stderr: stderr], do: flush(one, streams)
+        put_elem(usage, last, {output, stdout, stderr, denials})
+
+      _output ->
+        usage
+    end
+  end
+
+  def flush_inherited(_none, usage), do: usage
+
+  # What ended the call is what is told, not that its last words could not be written either.
+  defp flush({stream, bytes}, streams) do
+    if stream in streams do
+      if bytes != "", do: Devices.write(stream, bytes)
+      ""
+    else
+      bytes
+    end
+  rescue
+    IO.StreamError -> ""
+  end
 
   @doc "Which streams a consumer of the output gets."
   @spec streams(t | nil) :: [:output | :stdout | :stderr]

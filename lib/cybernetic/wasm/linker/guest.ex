@@ -14,6 +14,9 @@ defmodule Cybernetic.WASM.Linker.Guest do
   @spec link(Module.t(), Plan.t(), Instance.t() | nil, map) ::
           {:ok, Instance.t(), [tuple]} | {:error, Error.t()}
   def link(%Module{} = module, %Plan{} = plan, store, opts) do
+    # A start function that exits is no command's end.
+    plan = %{plan | command: false}
+
     # A module that is only linked need not import all that host modules declare. What cancels the call cancels making it,
     # whose start function may run for ever.
     opts = Map.put(opts, :imports, Linker.lenient(plan.given))

@@ -22,14 +22,16 @@ defmodule Mix.Tasks.Wasm.CommandLine do
   @doc """
   Splits a command line into options, as a map, and arguments.
 
-  Options may stand anywhere before `--`. A negative number is an argument. A switch with `:keep`
-  has a list of what it was given; what the switch `:arg` is given stands among the arguments, as
-  `{:arg, text}`.
+  Options may stand anywhere before `--`. A negative number is an argument. A switch with `:keep` has a
+  list of what it was given. What the switch `:arg` is given stands among the arguments, as
+  `{:arg, text}`; it may look like an option.
   """
   @spec parse([String.t()], keyword) ::
           {:ok, map, [String.t() | {:arg, String.t()}]} | :help | {:error, UsageError.t()}
   def parse(argv, switches) do
-    parse(argv, [strict: [help: :boolean] ++ switches, aliases: [h: :help]], %{}, [])
+    argv
+    |> Enum.map(&as_typed/1)
+    |> parse([strict: [help: :boolean] ++ switches, aliases: [h: :help]], %{}, [])
   end
 
   defp parse([], _config, %{help: true}, _arguments), do: :help
@@ -38,13 +40,34 @@ defmodule Mix.Tasks.Wasm.CommandLine do
   defp parse(["--" | rest], config, options, arguments),
     do: parse([], config, options, Enum.reverse(rest, arguments))
 
-  defp parse([word | rest] = argv, config, options, arguments) do
-    case if(argument?(word), do: :argument, else: OptionParser.next(argv, config)) do
-      :argument -> parse(rest, config, options, [word | arguments])
-      {:ok, :arg, value, rest} -> parse(rest, config, options, [{:arg, value} | arguments])
-      {:ok, name, value, rest} -> parse(rest, config, put(options, name, value, config), arguments)
-      {:invalid, name, value, _rest} -> usage_error(invalid(name, value))
-      {:undefined, name, _value, _rest} -> usage_error(unknown(word, name, config[:strict]))
+  defp parse([word | _rest] = argv, config, options, arguments) do
+    case next(argv, config) do
+      {:argument, argument, rest} ->
+        parse(rest, config, options, [argument | arguments])
+
+      {:ok, name, value, rest} ->
+        parse(rest, config, put(options, name, value, config), arguments)
+
+      {:invalid, name, value, _rest} ->
+        usage_error(invalid(name, value))
+
+      {:undefined, name, _value, _rest} ->
+        usage_error(unknown(word, name, config[:strict]))
+    end
+  end
+
+  defp next([word | rest] = argv, config) do
+    cond do
+      argument?(word) ->
+        {:argument, word, rest}
+
+      # OptionParser would take what looks like an option for one.
+      word == "--arg" and rest != [] and config[:strict][:arg] != nil ->
+        {:argument, {:arg, hd(rest)}, tl(rest)}
+
+      true ->
+        with {:ok, :arg, text, rest} <- OptionParser.next(argv, config),
+             do: {:argument, {:arg, text}, rest}
     end
   end
 
@@ -65,7 +88,23 @@ defmodule Mix.Tasks.Wasm.CommandLine do
   defp unknown(word, name, switches) do
     name = if String.starts_with?(word, "--"), do: name, else: word
     known = for {key, _} <- switches, do: "--" <> String.replace(to_string(key), "_", "-")
-    "unknown option #{name}; known are: #{Enum.join(known, ", ")}"
+    behind = if switches[:arg], do: "; behind -- it is an argument"
+    "unknown option #{name}; known are: #{Enum.join(known, ", ")}#{behind}"
+  end
+
+  @doc """
+  Text from the shell, an argument or a variable's value, as it was typed. In a locale without UTF-8 the VM takes each of its
+  bytes for a character.
+  """
+  @spec as_typed(String.t()) :: String.t()
+  def as_typed(text) do
+    with :latin1 <- :file.native_name_encoding(),
+         bytes when is_binary(bytes) <- :unicode.characters_to_binary(text, :utf8, :latin1),
+         true <- String.valid?(bytes) do
+      bytes
+    else
+      _ -> text
+    end
   end
 
   @doc "Whether the switch is there, also behind the mistake that `parse/2` ended with."
@@ -126,7 +165,7 @@ defmodule Mix.Tasks.Wasm.CommandLine do
   end
 
   @doc "Runs `function` while bytes pass through these devices unchanged: they take them for Latin-1."
-  @spec as_bytes([pid | :standard_error], (-> result)) :: result when result: term
+  @spec as_bytes([pid | :standard_error], (() -> result)) :: result when result: term
   def as_bytes(devices, function) do
     encodings = Enum.map(devices, &{&1, encoding(&1)})
     set_encodings(for {device, _encoding} <- encodings, do: {device, [encoding: :latin1]})
@@ -165,7 +204,12 @@ defmodule Mix.Tasks.Wasm.CommandLine do
 
   @doc "Prints text to standard error."
   @spec warn(iodata) :: :ok
-  def warn(text), do: IO.puts(:stderr, visible(text))
+  def warn(text) do
+    IO.puts(:stderr, visible(text))
+  rescue
+    # Standard error is gone: there is nobody to tell.
+    _error in [ArgumentError, ErlangError] -> :ok
+  end
 
   # Names come from the guest, and could steer the terminal or forge what it shows. The categories
   # are Unicode's control and format characters and its other ends of lines; lines may end.

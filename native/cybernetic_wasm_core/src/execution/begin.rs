@@ -172,9 +172,13 @@ impl Execution {
                 false => queue(runtime.ceilings(), module.weight(), &invocation).await?,
             };
             invocation.turn.take().await;
-            let wasi = instance.grants();
-            let live = try_instantiate((module, wasi.as_deref()), &runtime, &invocation, place).await;
+            let live = try_instantiate((module, instance.own_grants()), &runtime, &invocation, place).await;
             lease.renew(live.map_err(|error| classify(error, &invocation, module))?);
+            // Those that a member brought, where the first had none.
+            if let (None, Some(grants)) = (instance.own_grants(), instance.grants()) {
+                let wasi = Wasi::new(&grants, &invocation, runtime.ceilings()).await?;
+                lease.look()?.store.data_mut().wasi = Some(wasi);
+            }
             for joining in instance.joinings() {
                 let place = queue(runtime.ceilings(), joining.module.weight(), &invocation).await?;
                 instance.join(lease.live()?.1, joining, place).await?;
@@ -278,6 +282,7 @@ impl Execution {
             paced: None,
             patience: patience(ceilings, invocation),
             failure: None,
+            fed: false,
             slice: Duration::ZERO,
             slices: 1,
             last_slice: Duration::ZERO,

@@ -72,6 +72,7 @@ pub(super) async fn instantiate(
     }
 }
 
+/// The module is linked with WASI if it has grants of its own; the guest's system is made of these.
 pub(super) async fn try_instantiate(
     (module, wasi): (&Arc<Module>, Option<&Grants>),
     runtime: &Runtime,

@@ -23,8 +23,7 @@ pub enum Stream {
 pub struct Output {
     bytes: Vec<u8>,
     ends: Vec<(Stream, usize)>,
-    /// How many of the bytes count as memory of the node's guests: those that a guest wrote by itself.
-    counted: u64,
+    /// Where what the guest wrote by itself counts as memory of the node's guests.
     ceilings: Option<Arc<Ceilings>>,
 }
 
@@ -54,9 +53,8 @@ impl Output {
         for (stream, piece) in self.pieces() {
             if streams.contains(&stream) { &mut taken } else { &mut left }.put(stream, piece);
         }
-        // What is left keeps its count until it is taken, too.
-        left.counted = std::mem::take(&mut self.counted);
-        left.ceilings = self.ceilings.take();
+        taken.ceilings = self.ceilings.take();
+        left.ceilings = taken.ceilings.clone();
         *self = left;
         taken
     }
@@ -71,7 +69,8 @@ impl Output {
 impl Drop for Output {
     fn drop(&mut self) {
         if let Some(ceilings) = &self.ceilings {
-            ceilings.memory_counter().release(self.counted);
+            let written = self.pieces().filter(|(stream, _)| *stream != Stream::Emitted);
+            ceilings.memory_counter().release(written.map(|(_, piece)| piece.len() as u64).sum());
         }
     }
 }
@@ -108,7 +107,6 @@ impl Invocation {
             return Err(error);
         }
         let mut output = self.output.output.lock();
-        output.counted += size;
         output.ceilings.get_or_insert_with(|| Arc::clone(ceilings));
         Ok(())
     }

@@ -13,3 +13,4 @@ mod scheduling;
 mod snapshots;
 mod support;
 mod values;
+mod wasi;

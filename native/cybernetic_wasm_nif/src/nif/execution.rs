@@ -3,7 +3,7 @@
 use crate::resources::{CancelResource, ExecutionResource, Known, ModuleResource};
 use crate::terms::kept::KeptTerm;
 use crate::terms::options::CallOptions;
-use crate::terms::step::{Handle, decode_command, decode_return, step};
+use crate::terms::step::{Handle, decode_command, decode_return, step, usage};
 use crate::terms::value::Terms;
 use crate::terms::{binary, error, exported_function, value};
 use crate::{atoms, courier};
@@ -274,6 +274,15 @@ fn execution_abandon(execution: &ExecutionResource) -> Atom {
         execution.abandon();
     }
     atoms::ok()
+}
+
+/// What an execution that was given up had used, and what it had put out.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn execution_usage<'a>(env: Env<'a>, execution: &'a ExecutionResource) -> Term<'a> {
+    match execution.0.try_lock() {
+        Some(execution) => usage(env, &execution),
+        None => error::refused(env, CallError::Busy),
+    }
 }
 
 /// What answers the host calls of a member of the live guest that this runs on: see `instance_set_host`. `nil` where that is

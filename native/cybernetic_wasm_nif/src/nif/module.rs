@@ -31,7 +31,8 @@ fn module_load_dirty<'a>(env: Env<'a>, source: Binary<'a>, engine: EngineTuple<'
 const FEW_IMPORTS: usize = 64;
 
 /// What every handle keeps: the digest, the imported functions in the order of their indices as `{module, name, arity,
-/// results, signature}`, and the imports that no host function can satisfy. `:dirty` where there are many.
+/// results, signature}`, the imports that no host function can satisfy, and whether it is a command. `:dirty` where there are
+/// many imports.
 #[rustler::nif]
 fn module_handle<'a>(env: Env<'a>, module: ResourceArc<ModuleResource>) -> Term<'a> {
     match module.0.imports().len() + module.0.unlinkable().len() > FEW_IMPORTS {
@@ -50,7 +51,8 @@ fn handle<'a>(env: Env<'a>, module: &Module) -> Term<'a> {
     let functions: Vec<_> = imports
         .map(|import| (&import.module, &import.name, import.arity(), import.results().len(), import.signature()))
         .collect();
-    (binary(env, module.digest()), functions, error::encode_problems(env, module.unlinkable())).encode(env)
+    let unlinkable = error::encode_problems(env, module.unlinkable());
+    (binary(env, module.digest()), functions, unlinkable, module.is_command()).encode(env)
 }
 
 /// Imports, exports and custom sections; a stranger's module may have hundreds of thousands.

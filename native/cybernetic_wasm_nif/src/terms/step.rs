@@ -74,7 +74,7 @@ fn percent(time: Duration) -> i32 {
 fn encode_ended<'a>(env: Env<'a>, execution: &Execution, step: &Step, report: bool) -> Option<Term<'a>> {
     match step {
         Step::Finished(product) => {
-            let usage = if report { usage(env, execution) } else { atoms::nil().encode(env) };
+            let usage = if report { usage(env, execution) } else { forget(env, execution) };
             Some((atoms::finished(), encode_product(env, product), usage).encode(env))
         }
         Step::Failed(failure) => {
@@ -121,8 +121,16 @@ pub(crate) fn encode_answer<'a>(env: Env<'a>, answer: &Answer) -> Term<'a> {
     }
 }
 
+/// Nobody wants to know: a live guest must not keep what it has put out.
+fn forget<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
+    if execution.usage().output > 0 {
+        drop(execution.take_output());
+    }
+    atoms::nil().encode(env)
+}
+
 /// `{fuel, peak memory, wall µs, slice µs, slices, host calls, output}`.
-fn usage<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
+pub(crate) fn usage<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
     let usage = execution.usage();
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let fields =

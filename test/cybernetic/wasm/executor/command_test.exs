@@ -21,6 +21,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
   }
 
   @never 600_000
+  @plenty 100_000_000_000_000
 
   # Each export does one thing at a time with the standard streams, so that what the guest has done can be told from outside.
   # `take SIZE TIMES` reads so often into a buffer of that size and gives the sum of what it read. `put FD BYTE` writes one
@@ -449,7 +450,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
 
     test "of nothing but pieces of nothing is ended by the deadline", %{live: live} do
       assert {:error, %LimitError{limit: :timeout}} =
-               call("take", [1, 1], stdin: endless(""), timeout: 100)
+               call("take", [1, 1], stdin: endless(""), timeout: 1_000)
 
       assert_received :closed
       gone(live)
@@ -580,7 +581,8 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
     test "is closed when the guest ends, however it does", %{live: live} do
       for {name, opts, expected} <- [
             {"take_then_trap", [], %TrapError{code: :unreachable}},
-            {"take_then_spin", [timeout: 100], %LimitError{limit: :timeout}},
+            {"take_then_spin", [timeout: 1_000, sandbox: sandbox(fuel: @plenty)],
+             %LimitError{limit: :timeout}},
             {"take_then_spin", [fuel: 1_000_000], %LimitError{limit: :fuel}}
           ] do
         assert {:error, error} = call(name, [], [stdin: endless("x")] ++ opts)
@@ -611,7 +613,11 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       function = fn _ctx, n -> Process.sleep(1) && n end
 
       options =
-        options(stdin: endless("x"), imports: f(function), timeout: @never, fuel: 100_000_000_000)
+        options(
+          stdin: endless("x"),
+          imports: f(function),
+          sandbox: sandbox(timeout: @never, fuel: @plenty)
+        )
 
       call = Executor.async(guest(), "echo", [], options)
       assert_receive {:pulled, 1}, @never
@@ -715,7 +721,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       assert Executor.call(main, :start, options) == {:ok, 5}
     end
 
-    test "may come from a start section, before the command" do
+    test "may come from a start section; of one that is linked first it is no command's end" do
       module = fn import, code ->
         load!("""
         (module
@@ -728,16 +734,22 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
         """)
       end
 
-      # Alone, and linked with another: of the numbers one is that of its place there.
       lib = load!(~S|(module (func (export "f")))|)
 
+      # Of the numbers one is that of its place among the linked modules.
       for code <- [0, 1, 7] do
         assert {:ok, %Run{exit_code: ^code}} =
                  Executor.run(module.("", code), :start, sandbox: sandbox())
 
         linked = module.(~S|(import "lib" "f" (func))|, code)
         options = [imports: %{"lib" => lib}, sandbox: sandbox()]
-        assert {:ok, %Run{exit_code: ^code}} = Executor.run(linked, :start, options)
+
+        assert {:error, %TrapError{code: :exit, exit_code: ^code}} =
+                 Executor.run(linked, :start, options)
+
+        assert_raise TrapError, fn ->
+          Executor.stream(linked, :start, options) |> Enum.to_list()
+        end
       end
     end
   end
@@ -753,7 +765,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       assert Exception.message(error) =~ "exported are: process"
 
       module = load!(~S|(module (memory (export "_start") 1))|)
-      assert {:error, %CallError{reason: :wrong_export_kind}} = Executor.run(module, :start)
+      assert {:error, %CallError{export: "_start"}} = Executor.run(module, :start)
     end
 
     test "a _start of another type than the interface's" do
@@ -873,8 +885,8 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       for {name, opts, error} <- [
             {"mix_then_trap", [], TrapError},
             {"mix_then_spin", [fuel: 1_000_000], LimitError},
-            {"mix_then_spin", [timeout: 100], LimitError},
-            {"mix_then_sleep", [timeout: 100], LimitError},
+            {"mix_then_spin", [timeout: 1_000, sandbox: sandbox(fuel: @plenty)], LimitError},
+            {"mix_then_sleep", [timeout: 1_000], LimitError},
             {"flood", [max_output: 10, imports: f(fn _, n -> n end)], LimitError}
           ] do
         assert {:error, %^error{run: %Run{} = run, usage: usage}} =
@@ -1319,18 +1331,29 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       gone(live)
     end
 
-    test "is one of many with the same options" do
-      options = [args: ["exit", "4"], sandbox: sandbox()]
-      calls = Executor.async_stream(program("tool"), :start, [[], [], []], options)
-      assert Enum.to_list(calls) == [{:ok, 4}, {:ok, 4}, {:ok, 4}]
+    test "is one of many, each with its own arguments" do
+      codes =
+        program("tool")
+        |> Executor.async_stream(:start, for(n <- 1..10, do: ["exit", to_string(n)]),
+          sandbox: sandbox()
+        )
+
+      assert Enum.to_list(codes) == for(n <- 1..10, do: {:ok, n})
 
       # Each pulls an input of its own.
-      options = [args: ["cat"], stdin: Stream.map(1..3, &to_string/1), sandbox: sandbox()]
+      options = [stdin: Stream.map(1..3, &to_string/1), sandbox: sandbox()]
 
-      assert Enum.to_list(Executor.async_stream(program("tool"), :start, [[], []], options)) == [
-               {:ok, 0},
-               {:ok, 0}
-             ]
+      assert program("tool")
+             |> Executor.async_stream(:start, [["cat"], ["upper"]], options)
+             |> Enum.to_list() == [{:ok, 0}, {:ok, 0}]
+
+      for element <- ["exit", :exit, [:exit], ["a\0b"]] do
+        assert_raise ArgumentError, fn ->
+          program("tool")
+          |> Executor.async_stream(:start, [element], sandbox: sandbox())
+          |> Enum.to_list()
+        end
+      end
     end
   end
 
