@@ -140,23 +140,38 @@ defmodule Cybernetic.WASM.Linker do
   @doc "Binds the imports of a live instance of `module` for one call: what is linked to another guest stays as it is."
   @spec rebind(Module.t(), given, Cybernetic.WASM.Execution.Plan.t()) ::
           {:ok, bound} | {:error, LinkError.t() | DeniedError.t()}
-  def rebind(module, given, %{sources: linked, sandbox: sandbox}) do
-    with {:ok, %{sources: sources} = bound} when sources != nil <- bind(module, given, sandbox) do
-      linked = linked || List.duplicate(:host, length(sources))
-
-      case for {import, {:export, _, _}, :host} <-
-                 Enum.zip([Module.imports(module), sources, linked]),
-               do: import do
+  def rebind(module, given, plan) do
+    with {:ok, bound} <- bind(module, given, plan.sandbox) do
+      case exported_late(module, bound, plan.sources) ++ answered_late(module, bound, plan) do
         [] -> {:ok, bound}
-        imports -> {:error, %LinkError{problems: Enum.map(imports, &linked_late(&1, module))}}
+        problems -> {:error, %LinkError{problems: problems}}
       end
     end
   end
 
-  defp linked_late(%{module: from, name: name}, module) do
-    {_, _, _, _, signature} = Enum.find(module.imports, &match?({^from, ^name, _, _, _}, &1))
-    reason = "another guest's export is linked when the instance is made, not for one call"
-    %{module: from, name: name, wanted: signature, reason: reason}
+  defp exported_late(_module, %{sources: nil}, _linked), do: []
+
+  defp exported_late(module, %{sources: sources}, linked) do
+    linked = linked || List.duplicate(:host, length(sources))
+
+    for {import, {:export, _, _}, :host} <- Enum.zip([Module.imports(module), sources, linked]) do
+      {_, _, _, _, signature} = List.keyfind(named(module, import.module), import.name, 1)
+      late({import.module, import.name, signature}, "another guest's export")
+    end
+  end
+
+  defp named(module, from), do: for(import <- module.imports, elem(import, 0) == from, do: import)
+
+  defp answered_late(module, bound, plan) do
+    for index <- bound.answered -- plan.answered do
+      {from, name, _, _, signature} = Enum.at(module.imports, index)
+      late({from, name, signature}, "what answers a function of WASI")
+    end
+  end
+
+  defp late({module, name, signature}, what) do
+    reason = "#{what} is linked when the instance is made, not for one call"
+    %{module: module, name: name, wanted: signature, reason: reason}
   end
 
   @doc "The sources of a module that imports nothing but functions of the host and of WASI."

@@ -87,7 +87,7 @@ defmodule Mix.Tasks.Wasm.Run do
 
   alias Cybernetic.WASM.{Executor, HostError, LimitError, TrapError}
   alias Cybernetic.WASM.Sandbox.Manifest
-  alias Mix.Tasks.Wasm.{CommandLine, GrantOptions, LimitOptions, UsageReport}
+  alias Mix.Tasks.Wasm.{CommandLine, Foreground, GrantOptions, LimitOptions, UsageReport}
 
   @task "wasm.run"
   @usage "FILE [ARG...] [--dir HOST::GUEST[:ro]] [--scratch GUEST] [--env NAME[=VALUE]] [--arg ARG] " <>
@@ -97,11 +97,6 @@ defmodule Mix.Tasks.Wasm.Run do
 
   # A limit against strangers' modules, whereas this one is the user's own.
   @max_module_size 1_000_000_000
-
-  # The guest notices by itself that its time is over, unless whoever reads its output keeps it.
-  @late 100
-  # A process waits no longer.
-  @longest_wait 0xFFFF_FFFF
 
   @trapped 134
   @pipe_closed 141
@@ -166,89 +161,21 @@ defmodule Mix.Tasks.Wasm.Run do
     end
   end
 
-  # In a process of its own, which can be left while it writes.
   defp run_guest(module, opts) do
-    devices = [Process.group_leader(), :standard_error]
-    begin = fn -> Task.async(fn -> call(module, opts) end) end
-    await = &await(begin.(), &1, opts[:sandbox].limits.timeout)
-    CommandLine.as_bytes(devices, fn -> without_reports(fn -> on_termination(await) end) end)
+    timeout = opts[:sandbox].limits.timeout
+
+    with :overdue <- Foreground.run(fn -> call(module, opts) end, timeout),
+         do: {:error, %LimitError{limit: :timeout, allowed: timeout, used: timeout}}
   end
 
   # It is alone on its node: there is nobody to make room for on another kind of scheduler.
   defp call(module, opts) do
-    devices = [Process.group_leader(), Process.whereis(:standard_error)]
-    Enum.each(devices, &monitor/1)
-
     case Executor.run(module, :start, [scheduling: :inline] ++ opts) do
-      {:error, %HostError{reason: %IO.StreamError{}, import: {_, "fd_write"}}} -> unwritten()
-      # What was written last may not have gone out.
-      result -> if Enum.any?(devices, &gone?/1), do: unwritten(), else: result
+      {:error, %HostError{reason: %IO.StreamError{}, import: {_, "fd_write"}}} -> :closed
+      result -> result
     end
   rescue
     error in ArgumentError -> CommandLine.usage_error(Exception.message(error))
-  end
-
-  # A device that is gone does not say why. The port that it wrote to does.
-  defp monitor(device) do
-    {:links, links} = (device && Process.info(device, :links)) || {:links, []}
-    for port <- links, is_port(port), do: Port.monitor(port)
-  end
-
-  defp gone?(device), do: device && :io.getopts(device) == {:error, :terminated}
-
-  defp unwritten do
-    receive do
-      {:DOWN, _monitor, :port, _port, reason} -> {:unwritten, reason}
-    after
-      @late -> {:unwritten, :epipe}
-    end
-  end
-
-  # The VM reports at length that a device is gone, to a device that is gone.
-  defp without_reports(function) do
-    level = Logger.level()
-    Logger.configure(level: :none)
-    result = function.()
-    unless match?({:unwritten, _reason}, result), do: Logger.configure(level: level)
-    result
-  end
-
-  defp await(%Task{ref: ref} = task, terminated, timeout) do
-    receive do
-      {^ref, result} ->
-        Process.demonitor(ref, [:flush])
-        result
-
-      {^terminated, :sigterm} ->
-        Task.shutdown(task, :brutal_kill)
-        :terminated
-    after
-      min(timeout + @late, @longest_wait) -> overdue(task, timeout)
-    end
-  end
-
-  defp overdue(task, timeout) do
-    # It may have ended in the last moment.
-    with nil <- Task.shutdown(task, :brutal_kill) do
-      {:error, %LimitError{limit: :timeout, allowed: timeout, used: timeout + @late}}
-    else
-      {:ok, result} -> result
-    end
-  end
-
-  # The VM's own answer to SIGTERM is to say so on standard output, and to end with status 0.
-  defp on_termination(function) do
-    {process, terminated} = {self(), make_ref()}
-    tell = fn -> send(process, {terminated, :sigterm}) && :ok end
-    before = :gen_event.delete_handler(:erl_signal_server, :erl_signal_handler, [])
-    {:ok, trap} = System.trap_signal(:sigterm, tell)
-
-    try do
-      function.(terminated)
-    after
-      System.untrap_signal(:sigterm, trap)
-      if before == :ok, do: :gen_event.add_handler(:erl_signal_server, :erl_signal_handler, [])
-    end
   end
 
   # The end

@@ -112,16 +112,16 @@ defmodule Cybernetic.WASM.Execution.Call do
   """
   @spec open(t) :: {:ok, Execution.target(), Plan.t(), [tuple]} | {:error, Error.t()}
   def open(%__MODULE__{target: %Instance{} = instance, plan: plan}),
-    do: {:ok, Instance.target(instance), plan, []}
+    do: {:ok, Instance.target(instance), Plan.begin(plan), []}
 
   def open(%__MODULE__{target: module, plan: %{sources: nil} = plan}),
-    do: {:ok, {:fresh, module.ref}, plan, []}
+    do: {:ok, {:fresh, module.ref}, Plan.begin(plan), []}
 
   def open(%__MODULE__{target: module, plan: plan, opts: opts}) do
     with {:ok, instance, used} <- Linker.Guest.link(module, plan, nil, opts) do
       %{member: member, plan: %{hosts: hosts, limits: limits}} = instance
       plan = Plan.within(%{plan | member: member, hosts: hosts, engine: nil}, limits)
-      plan = Plan.spend(plan, used)
+      plan = plan |> Plan.spend(used) |> Plan.begin()
       {:ok, Instance.target(instance), plan, used}
     end
   end

@@ -74,17 +74,35 @@ defmodule Cybernetic.WASM.Execution.Devices do
 
   defp to_bytes(characters, _unicode), do: :unicode.characters_to_binary(characters)
 
-  @doc "Writes to standard output or error."
-  @spec write(:stdout | :stderr, binary) :: :ok
-  def write(:stdout, bytes), do: write_to(Process.group_leader(), bytes)
-  def write(:stderr, bytes), do: write_to(:standard_error, bytes)
+  @doc "Writes to standard output or error, and gives back the beginning of a character whose end is not there yet."
+  @spec write(:stdout | :stderr, binary) :: binary
+  def write(stream, bytes) do
+    device = device(stream)
 
-  defp write_to(device, bytes) do
-    encoding =
-      if encoding(device) != :latin1 and String.valid?(bytes), do: :unicode, else: :latin1
+    with unicode when unicode != :latin1 <- encoding(device),
+         {:incomplete, characters, rest} <- :unicode.characters_to_binary(bytes),
+         true <- byte_size(rest) < 4 do
+      put(device, :unicode, characters)
+      rest
+    else
+      :latin1 -> put(device, :latin1, bytes)
+      characters when is_binary(characters) -> put(device, :unicode, characters)
+      _no_characters -> put(device, :latin1, bytes)
+    end
+  end
 
+  @doc "Writes what will never be a character."
+  @spec write_rest(:stdout | :stderr, binary) :: binary
+  def write_rest(stream, bytes), do: put(device(stream), :latin1, bytes)
+
+  defp device(:stdout), do: Process.group_leader()
+  defp device(:stderr), do: :standard_error
+
+  defp put(device, encoding, bytes) do
     with {:error, reason} <- :io.request(device, {:put_chars, encoding, bytes}),
          do: raise(IO.StreamError, reason: reason)
+
+    ""
   end
 
   defp encoding(device) do

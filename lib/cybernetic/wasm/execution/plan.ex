@@ -31,6 +31,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
             data: nil,
             # Where anything but functions of the host is imported: what each import is bound to.
             sources: nil,
+            # Those of WASI's functions, by their index, that the host answers.
+            answered: [],
             # What was given as `imports:`, for the words of a later error.
             given: %{},
             # Which of a guest's members the functions are for.
@@ -73,7 +75,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
     given = Linker.given(Map.get(opts, :imports, %{}))
 
     with {:ok, bound} <- Linker.bind(module, given, sandbox),
-         {:ok, wasi} <- Wasi.new(sandbox, module, bound.answered, opts) do
+         {:ok, wasi} <- Wasi.new(sandbox, module, bound, opts) do
       {:ok,
        pack(%__MODULE__{
          limits: sandbox.limits,
@@ -84,6 +86,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
          functions: bound.functions,
          names: bound.names,
          sources: bound.sources,
+         answered: bound.answered,
          given: given,
          data: Map.get(opts, :data),
          wasi: wasi,
@@ -101,7 +104,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
     refuse_fuel_without_metering!(plan.metering, opts)
     limits = Limits.narrow(plan.limits, Map.take(opts, Limits.keys()))
 
-    with {:ok, plan} <- rebind(plan, module, opts) do
+    with {:ok, plan} <- rebind(plan, module, opts),
+         {:ok, wasi} <- Wasi.for_call(plan.wasi, plan.sandbox, opts) do
       {:ok,
        pack(%{
          plan
@@ -109,7 +113,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
            wait: Map.get(opts, :wait, plan.wait),
            scheduling: Map.get(opts, :scheduling, plan.scheduling),
            data: Map.get(opts, :data, plan.data),
-           wasi: Wasi.for_call(plan.wasi, opts)
+           wasi: wasi
        })}
     end
   end
@@ -135,6 +139,11 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   def settle(plan),
     do: %{plan | native: nil, engine: nil, wasi: Wasi.settle(plan.wasi)} |> pack() |> keep()
+
+  @doc "The same, for a run of its own."
+  @spec begin(t) :: t
+  def begin(%__MODULE__{wasi: nil} = plan), do: plan
+  def begin(plan), do: %{plan | wasi: Wasi.begin(plan.wasi)}
 
   @doc "The same, for another guest that is made with what `wasi` gives."
   @spec again(t, Wasi.t() | nil) :: t

@@ -10,7 +10,13 @@ defmodule Cybernetic.WASM.Execution.Wasi do
   alias Cybernetic.WASM.Execution.Devices
 
   # `grants` is what a fresh guest is made with, `stdin` `nil`, bytes or `:pull`, `source` what is pulled, under `key`.
-  defstruct grants: nil, stdin: nil, source: nil, key: nil, hand_over: false, inherited: []
+  defstruct grants: nil,
+            stdin: nil,
+            source: nil,
+            key: nil,
+            hand_over: false,
+            inherited: [],
+            inherits_input: false
 
   @type t :: %__MODULE__{}
 
@@ -22,13 +28,15 @@ defmodule Cybernetic.WASM.Execution.Wasi do
   @spec keys() :: [atom]
   def keys, do: @keys
 
-  @doc "What a call with these options gives; `nil` for a module that wants none of it."
-  @spec new(Sandbox.t(), Module.t(), [non_neg_integer], map) ::
-          {:ok, t | nil} | {:error, DeniedError.t()}
-  def new(sandbox, module, answered, opts) do
+  @doc """
+  What a call with these options gives; `nil` for a module that wants none of it. One that is linked to others may have it
+  from them.
+  """
+  @spec new(Sandbox.t(), Module.t(), map, map) :: {:ok, t | nil} | {:error, DeniedError.t()}
+  def new(sandbox, module, %{answered: answered, sources: sources}, opts) do
     data = Map.take(opts, @keys)
 
-    if imports?(module) or data != %{},
+    if imports?(module) or sources != nil or data != %{},
       do: grant(sandbox, module, answered, data),
       else: {:ok, nil}
   end
@@ -62,6 +70,7 @@ defmodule Cybernetic.WASM.Execution.Wasi do
       %__MODULE__{
         grants: grants |> Map.merge(more) |> Map.put(:stdio, granted),
         inherited: inherited,
+        inherits_input: stdio.stdin == :inherited,
         hand_over: inherited != []
       },
       console.stdin,
@@ -72,7 +81,9 @@ defmodule Cybernetic.WASM.Execution.Wasi do
   defp with_input(wasi, :pull, given),
     do: %{wasi | stdin: :pull, source: given || Devices.stdin(), key: make_ref()}
 
-  defp with_input(wasi, bytes, _given), do: %{wasi | stdin: bytes, source: nil, key: nil}
+  # Output to the VM's streams is kept under a key, too.
+  defp with_input(%{inherited: inherited} = wasi, bytes, _given),
+    do: %{wasi | stdin: bytes, source: nil, key: if(inherited != [], do: make_ref())}
 
   # What is there already goes as it is; what has to be asked for is pulled.
   defp stdin(nil), do: nil
@@ -81,18 +92,26 @@ defmodule Cybernetic.WASM.Execution.Wasi do
   defp stdin(_enumerable), do: :pull
 
   @doc "The same for one call on a live guest, whose grants are its own already."
-  @spec for_call(t | nil, map) :: t | nil
-  def for_call(nil, _opts), do: nil
+  @spec for_call(t | nil, Sandbox.t(), map) :: {:ok, t | nil} | {:error, DeniedError.t()}
+  def for_call(wasi, sandbox, %{stdin: given}) do
+    case Sandbox.native(sandbox, %{stdin: stdin(given)}) do
+      {:error, error} -> {:error, error}
+      native -> {:ok, wasi && with_input(wasi, native.stdin, given)}
+    end
+  end
 
-  def for_call(%__MODULE__{} = wasi, %{stdin: given}),
-    do: with_input(%{wasi | grants: nil}, stdin(given), given)
+  def for_call(wasi, _sandbox, _opts), do: {:ok, wasi}
 
-  def for_call(wasi, _opts), do: %{wasi | grants: nil}
-
-  @doc "The same for the calls of a live guest: the input that it was made with is not theirs."
+  @doc "The same for the calls of a live guest: the input that it was made with is not theirs, but the VM's own may be."
   @spec settle(t | nil) :: t | nil
   def settle(nil), do: nil
-  def settle(wasi), do: %{wasi | grants: nil, stdin: nil, source: nil, key: nil}
+  def settle(%{inherits_input: true} = wasi), do: with_input(%{wasi | grants: nil}, :pull, nil)
+  def settle(wasi), do: with_input(%{wasi | grants: nil}, nil, nil)
+
+  @doc "The same for one run: two may go on at once in one process."
+  @spec begin(t | nil) :: t | nil
+  def begin(%__MODULE__{key: key} = wasi) when key != nil, do: %{wasi | key: make_ref()}
+  def begin(wasi), do: wasi
 
   @doc "The same, for a call whose output is handed over while it runs."
   @spec streaming(t | nil) :: t | nil
@@ -109,42 +128,60 @@ defmodule Cybernetic.WASM.Execution.Wasi do
 
   @doc "The next piece of what the guest reads, or `nil` at its end; what pulling it raised, as an error."
   @spec next_input(t | nil) :: {:ok, binary | nil} | {:error, HostError.t()}
-  def next_input(%__MODULE__{key: key, source: source}) when key != nil do
-    case Process.get(key, {:begin, source}) do
-      :ended -> {:ok, nil}
-      rest -> pull(rest, key)
-    end
-  catch
-    kind, reason ->
-      Process.put(key, :ended)
-      {:error, failed(kind, reason, __STACKTRACE__, @read)}
+  def next_input(%__MODULE__{key: key, source: source} = wasi) when source != nil do
+    with {:ok, piece} <- pull(Process.get(key, {:begin, source}), key), do: to_binary(piece, wasi)
   end
 
   def next_input(_none), do: {:ok, nil}
 
-  # As of a host function: the guest's call is what failed.
-  defp failed(kind, reason, stacktrace, import),
-    do: %HostError{kind: kind, reason: reason, stacktrace: stacktrace, import: import}
+  defp pull(:ended, _key), do: {:ok, nil}
 
-  defp pull({:begin, source}, key) do
-    pull(&Enumerable.reduce(source, &1, fn piece, _ -> {:suspend, piece} end), key)
-  end
+  defp pull({:begin, source}, key),
+    do: pull(&Enumerable.reduce(source, &1, fn piece, _ -> {:suspend, {:piece, piece}} end), key)
 
   defp pull(continuation, key) do
     case continuation.({:cont, nil}) do
       {:suspended, piece, continuation} ->
         Process.put(key, continuation)
-        {:ok, IO.iodata_to_binary(piece)}
+        {:ok, piece}
 
       {_done_or_halted, _} ->
         Process.put(key, :ended)
         {:ok, nil}
     end
+  catch
+    # It has closed itself.
+    kind, reason ->
+      Process.put(key, :ended)
+      {:error, failed(kind, reason, __STACKTRACE__, @read)}
   end
 
-  @doc "Gives up what has not been pulled."
+  defp to_binary(nil, _wasi), do: {:ok, nil}
+
+  defp to_binary({:piece, piece}, wasi) do
+    {:ok, IO.iodata_to_binary(piece)}
+  rescue
+    ArgumentError ->
+      close(wasi)
+      Process.put(wasi.key, :ended)
+
+      text =
+        "standard input is made of iodata, got: #{inspect(piece, limit: 5, printable_limit: 80)}"
+
+      {:error, failed(:error, %ArgumentError{message: text}, __STACKTRACE__, @read)}
+  end
+
+  # As of a host function: the guest's call is what failed.
+  defp failed(kind, reason, stacktrace, import),
+    do: %HostError{kind: kind, reason: reason, stacktrace: stacktrace, import: import}
+
+  @doc "Gives up what has not been pulled, and writes what was kept back."
   @spec close(t | nil) :: :ok
-  def close(%__MODULE__{key: key}) when key != nil do
+  def close(%__MODULE__{key: key, inherited: inherited}) when key != nil do
+    for stream <- inherited,
+        rest = Process.delete({key, stream}),
+        do: write(stream, rest, &Devices.write_rest/2)
+
     case Process.delete(key) do
       continuation when is_function(continuation) -> continuation.({:halt, nil})
       _begun_or_ended -> :ok
@@ -159,9 +196,9 @@ defmodule Cybernetic.WASM.Execution.Wasi do
 
   @doc "Writes what the guest has put out to those of the VM's streams that are its own."
   @spec write_inherited(t | nil, reference) :: :ok | {:error, HostError.t()}
-  def write_inherited(%__MODULE__{inherited: [_ | _] = streams}, execution) do
+  def write_inherited(%__MODULE__{inherited: [_ | _] = streams, key: key}, execution) do
     for {stream, bytes} <- Native.execution_take_output(execution, streams),
-        do: Devices.write(stream, bytes)
+        do: keep({key, stream}, bytes)
 
     :ok
   catch
@@ -170,14 +207,27 @@ defmodule Cybernetic.WASM.Execution.Wasi do
 
   def write_inherited(_none, _execution), do: :ok
 
+  # A write may end within a character.
+  defp keep({_, stream} = key, bytes) do
+    case Devices.write(stream, (Process.get(key) || "") <> bytes) do
+      "" -> Process.delete(key)
+      rest -> Process.put(key, rest)
+    end
+  end
+
   @doc "The usage of a call that was cut off in a write, whose first part belongs on the VM's streams."
   @spec flush_inherited(t | nil, tuple | nil) :: tuple | nil
-  def flush_inherited(%__MODULE__{inherited: [_ | _] = streams}, usage) when usage != nil do
+  def flush_inherited(%__MODULE__{inherited: [_ | _] = streams} = wasi, usage)
+      when usage != nil do
     last = tuple_size(usage) - 1
 
     case elem(usage, last) do
       {output, stdout, stderr, denials} ->
-        [stdout, stderr] = for one <- [stdout: stdout, stderr: stderr], do: flush(one, streams)
+        [stdout, stderr] =
+          for {stream, bytes} <- [stdout: stdout, stderr: stderr] do
+            if stream in streams, do: write(stream, bytes, &keep({wasi.key, &1}, &2)), else: bytes
+          end
+
         put_elem(usage, last, {output, stdout, stderr, denials})
 
       _output ->
@@ -188,13 +238,9 @@ defmodule Cybernetic.WASM.Execution.Wasi do
   def flush_inherited(_none, usage), do: usage
 
   # What ended the call is what is told, not that its last words could not be written either.
-  defp flush({stream, bytes}, streams) do
-    if stream in streams do
-      if bytes != "", do: Devices.write(stream, bytes)
-      ""
-    else
-      bytes
-    end
+  defp write(stream, bytes, write) do
+    if bytes != "", do: write.(stream, bytes)
+    ""
   rescue
     IO.StreamError -> ""
   end
