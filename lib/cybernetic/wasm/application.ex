@@ -16,6 +16,10 @@ defmodule Cybernetic.WASM.Application do
     end
   end
 
+  # Guests may be left, whose private directories would stay behind.
+  @impl true
+  def stop(_state), do: Runtime.stop()
+
   # A mistake in the configuration is told in a sentence: where in this library it was noticed helps nobody.
   defp config do
     {:ok, Config.load!()}

@@ -68,10 +68,19 @@ defmodule Cybernetic.WASM.Execution do
 
   @doc "Drives a step to the end."
   @spec drive(term, Plan.t()) :: outcome
-  def drive(step, plan) do
-    outcome = step |> loop(plan, nil) |> outcome(plan)
-    Wasi.close(plan.wasi)
-    outcome
+  def drive(step, plan), do: step |> drive_part(plan) |> close_input(plan)
+
+  @doc "The same of a part of a call, whose later parts read on."
+  @spec drive_part(term, Plan.t()) :: outcome
+  def drive_part(step, plan), do: step |> loop(plan, nil) |> outcome(plan)
+
+  @doc "Gives up what of its standard input the guest has not read. What goes wrong with that is told if nothing else did."
+  @spec close_input(result, Plan.t()) :: result | {:error, Error.t()} when result: tuple
+  def close_input(outcome, %Plan{wasi: wasi}) do
+    case Wasi.close(wasi) do
+      {:error, error} when elem(outcome, 0) == :ok -> {:error, error}
+      _closed -> outcome
+    end
   end
 
   @doc """
@@ -95,10 +104,7 @@ defmodule Cybernetic.WASM.Execution do
 
   defp streamed(ended, plan), do: ended(ended, plan)
 
-  defp ended(ended, plan) do
-    Wasi.close(plan.wasi)
-    outcome(ended, plan)
-  end
+  defp ended(ended, plan), do: ended |> outcome(plan) |> close_input(plan)
 
   @doc "From the output on to the next one, or to the end."
   @spec go_on(suspended) :: {:output, [piece], suspended} | outcome
@@ -111,13 +117,18 @@ defmodule Cybernetic.WASM.Execution do
 
   @doc "Gives a suspended call up."
   @spec abandon(suspended) :: :ok
-  def abandon({:ended, _ended, plan}), do: Wasi.close(plan.wasi)
+  def abandon({:ended, _ended, plan}), do: abandon_input(plan)
   def abandon({:written, execution, plan}), do: abandon(execution, plan)
   def abandon({%Context{execution: execution}, plan, _values}), do: abandon(execution, plan)
 
   defp abandon(execution, plan) do
     Native.execution_abandon(execution)
-    Wasi.close(plan.wasi)
+    abandon_input(plan)
+  end
+
+  # Nobody waits for a result that could tell of it.
+  defp abandon_input(plan) do
+    with {:error, error} <- Wasi.close(plan.wasi), do: Error.raise!(error)
   end
 
   # A command that returns has ended well.

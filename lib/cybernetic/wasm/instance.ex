@@ -179,7 +179,9 @@ defmodule Cybernetic.WASM.Instance do
   end
 
   defp new(module, %{sources: nil} = plan, {nil, snapshottable, _opts}) do
-    with {:ok, instance, _usage} <- make(module, plan, snapshottable), do: {:ok, instance}
+    with {:ok, instance, _usage} <-
+           module |> make(plan, snapshottable) |> Execution.close_input(plan),
+         do: {:ok, instance}
   end
 
   defp new(module, _plan, {_store, true, _opts}) do
@@ -195,7 +197,8 @@ defmodule Cybernetic.WASM.Instance do
   end
 
   defp new(module, plan, {store, false, opts}) do
-    with {:ok, instance, _used} <- Linker.Guest.link(module, plan, store, opts),
+    with {:ok, instance, _used} <-
+           module |> Linker.Guest.link(plan, store, opts) |> Execution.close_input(plan),
          do: {:ok, instance}
   end
 
@@ -214,7 +217,7 @@ defmodule Cybernetic.WASM.Instance do
       with :dirty <- Native.instance_new(module.ref, snapshottable, plan.native, plan.scheduling),
            do: Native.instance_new_dirty(module.ref, snapshottable, plan.native)
 
-    with {:ok, ref, usage} <- Execution.drive(step, plan) do
+    with {:ok, ref, usage} <- Execution.drive_part(step, plan) do
       instance = %__MODULE__{
         ref: ref,
         module: module,

@@ -138,7 +138,7 @@ defmodule Cybernetic.WASM.Options do
     {"a list of UTF-8 strings without NUL, of at most #{@most_text} bytes together", &args?/1}
   end
 
-  defp type(:stdin), do: {"iodata, or an Enumerable of it", &stdin?/1}
+  defp type(:stdin), do: {"iodata, an Enumerable of it, or nil", &(is_nil(&1) or stdin?(&1))}
 
   defp type(:store),
     do: {"a %Cybernetic.WASM.Instance{}", &is_struct(&1, Cybernetic.WASM.Instance)}

@@ -86,6 +86,12 @@ defmodule Cybernetic.WASM.Run do
   end
 
   @doc false
+  # What is left of it once its bytes were handed over.
+  @spec told(native) :: native
+  def told({_output, _stdout, _stderr, denials}), do: {"", "", "", denials}
+  def told(_output), do: ""
+
+  @doc false
   # As the elements of a stream.
   @spec pieces(native) :: [binary | {:stdout | :stderr, binary}]
   def pieces(native) do

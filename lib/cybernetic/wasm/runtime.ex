@@ -110,6 +110,10 @@ defmodule Cybernetic.WASM.Runtime do
     end
   end
 
+  @doc false
+  @spec stop() :: :ok
+  def stop, do: Native.runtime_stop()
+
   defp settings(config) do
     %{
       max_live_instances: config.max_live_instances,

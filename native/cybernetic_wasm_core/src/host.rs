@@ -57,8 +57,7 @@ pub(crate) async fn call(
     let call = (trampoline.member, trampoline.import, args);
     invocation.open_host_call(trampoline.module.clone(), call).map_err(Error::from)?;
     invocation.turn.give_back();
-    let outcome = serve(&mut caller, trampoline, &invocation).await;
-    let values = outcome.ok_or(Error::Host)?;
+    let values = serve(&mut caller, trampoline, &invocation).await?;
     let importer = trampoline.importer(&caller);
     let arity = importer.imports()[trampoline.import as usize].check_results(values.len());
     arity.inspect_err(|_| invocation.taint()).map_err(Error::from)?;
@@ -71,20 +70,25 @@ pub(crate) async fn call(
     Ok(())
 }
 
-/// Serves commands until one ends the call: with values, or with `None` for a raise.
+/// Serves commands until one ends the call: with values, or with a raise. A guest that has exited in a re-entrant call does not
+/// go on, whatever the host function makes of that.
 async fn serve(
     caller: &mut Caller<'_, StoreData>,
     trampoline: &Trampoline,
     invocation: &Invocation,
-) -> Option<Vec<Value>> {
+) -> Result<Vec<Value>, Error> {
+    let mut exited = None;
     loop {
         let answer = match invocation.next_command().await {
-            Command::Return(values) => return Some(values),
-            Command::Raise => return None,
+            Command::Return(values) => return exited.map_or(Ok(values), Err),
+            Command::Raise => return Err(exited.unwrap_or(Error::Host)),
             Command::Call { function, args } => {
                 invocation.turn.take().await;
                 let answer = reenter(caller, trampoline, (&function, args)).await.map(Answer::Values);
                 invocation.turn.give_back();
+                if let Err(exit @ Error::Exit(_)) = &answer {
+                    exited = Some(exit.clone());
+                }
                 answer
             }
             Command::Access(wanted) => access(caller, trampoline, wanted).await,

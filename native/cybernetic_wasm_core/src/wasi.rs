@@ -2,7 +2,7 @@
 //!
 //! `wasmtime-wasi` does the work. This module stands around each of its functions (`functions.rs`): it counts the call,
 //! moves file work off the normal schedulers, ends a slice that is spent, and asks the grants first; what they refuse
-//! gets its errno and is recorded. Descriptors, the quota and the bound on open files are in `files.rs`, standard input
+//! gets its errno and is recorded. Descriptors, the quota and the bound on open files are in `files.rs`, its private directory in `scratch.rs`, standard input
 //! and output in `stdio.rs` (both ends are the invocation's, so that they follow each call on a live instance), waiting
 //! and clocks in `poll.rs` and `clocks.rs`.
 //!
@@ -14,22 +14,24 @@ mod files;
 mod functions;
 mod poll;
 mod random;
+mod scratch;
 mod stdio;
 mod timer;
 
 pub use clocks::Clocks;
 pub(crate) use functions::{MODULE, linker, signature_of};
 pub use random::Random;
+pub use scratch::remove_all as remove_scratch_directories;
 
 use crate::error::{CallError, Error};
 use crate::invocation::Invocation;
 use crate::limits::Ceilings;
 use files::Descriptors;
 use random::Source;
+use scratch::Scratch;
 use std::path::PathBuf;
 use std::sync::Arc;
 use stdio::{Console, Shared};
-use tempfile::TempDir;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
@@ -91,7 +93,7 @@ pub(crate) struct Wasi {
     console: Arc<Console>,
     /// Whether there is any directory.
     files: bool,
-    scratch: Option<TempDir>,
+    _scratch: Option<Scratch>,
 }
 
 impl Wasi {
@@ -129,7 +131,7 @@ impl Wasi {
             descriptors,
             console,
             files: given > 0,
-            scratch,
+            _scratch: scratch,
         }))
     }
 
@@ -143,18 +145,8 @@ impl Wasi {
     }
 }
 
-/// Removing a directory takes as long as there is in it.
-impl Drop for Wasi {
-    fn drop(&mut self) {
-        if let Some(scratch) = self.scratch.take() {
-            timer::in_background(move || drop(scratch));
-        }
-    }
-}
-
-fn scratch(builder: &mut WasiCtxBuilder, guest: &str) -> Result<TempDir, Error> {
-    let made = tempfile::Builder::new().prefix("cybernetic-wasm-").tempdir();
-    let directory = made.map_err(|error| no_directory("a temporary directory", guest, &error.into()))?;
+fn scratch(builder: &mut WasiCtxBuilder, guest: &str) -> Result<Scratch, Error> {
+    let directory = Scratch::new().map_err(|error| no_directory("a temporary directory", guest, &error.into()))?;
     let opened = builder.preopened_dir(directory.path(), guest, FsPerms::ReadWrite);
     opened.map_err(|error| no_directory(&directory.path().display().to_string(), guest, &error))?;
     Ok(directory)

@@ -260,7 +260,7 @@ defmodule Cybernetic.WASM.Security.WASI.ScratchTest do
   left = fn -> Path.wildcard(Path.join(System.tmp_dir!(), "cybernetic-wasm-*")) end
   {:ok, made} = Executor.call(module, "deeper", [DEPTH], sandbox: sandbox)
 
-  gone = Enum.any?(1..600, fn _ -> left.() == [] or (Process.sleep(50) && false) end)
+  gone = Enum.any?(1..200, fn _ -> left.() == [] or (Process.sleep(50) && false) end)
   {made, gone, Executor.call(module, "deeper", [3], sandbox: sandbox)}
   """
 

@@ -118,11 +118,16 @@ defmodule Cybernetic.WASM.Execution.Call do
     do: {:ok, {:fresh, module.ref}, Plan.begin(plan), []}
 
   def open(%__MODULE__{target: module, plan: plan, opts: opts}) do
-    with {:ok, instance, used} <- Linker.Guest.link(module, plan, nil, opts) do
-      %{member: member, plan: %{hosts: hosts, limits: limits}} = instance
-      plan = Plan.within(%{plan | member: member, hosts: hosts, engine: nil}, limits)
-      plan = plan |> Plan.spend(used) |> Plan.begin()
-      {:ok, Instance.target(instance), plan, used}
+    plan = Plan.begin(plan)
+
+    case Linker.Guest.link(module, plan, nil, opts) do
+      {:ok, instance, used} ->
+        %{member: member, plan: %{hosts: hosts, limits: limits}} = instance
+        plan = Plan.within(%{plan | member: member, hosts: hosts, engine: nil}, limits)
+        {:ok, Instance.target(instance), Plan.spend(plan, used), used}
+
+      error ->
+        Execution.close_input(error, plan)
     end
   end
 

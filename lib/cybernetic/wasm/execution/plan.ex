@@ -177,6 +177,10 @@ defmodule Cybernetic.WASM.Execution.Plan do
   def cancelled_with(plan, %__MODULE__{cancel: {cancel, reference}}),
     do: cancelled_by(plan, cancel, reference)
 
+  @doc "The same, for a part of the call of `other`, whose input it reads."
+  @spec sharing_input(t, t) :: t
+  def sharing_input(plan, other), do: %{plan | wasi: Wasi.share(plan.wasi, other.wasi)}
+
   defp put_native(%__MODULE__{native: kept} = plan, index, value) when is_reference(kept),
     do: put_native(%{plan | native: {kept, false, nil, nil, nil}}, index, value)
 

@@ -118,6 +118,11 @@ defmodule Cybernetic.WASM.Execution.Wasi do
   def streaming(nil), do: nil
   def streaming(wasi), do: %{wasi | hand_over: true}
 
+  @doc "The same, for a part of a call whose input `whole` has."
+  @spec share(t | nil, t | nil) :: t | nil
+  def share(%__MODULE__{} = part, %__MODULE__{key: key}) when key != nil, do: %{part | key: key}
+  def share(part, _whole), do: part
+
   @doc "As Rust takes it: the grants, and `{stdin, hand_over}`."
   @spec pack(t | nil) :: {map | nil, {binary | :pull | nil, boolean} | nil}
   def pack(nil), do: {nil, nil}
@@ -175,8 +180,8 @@ defmodule Cybernetic.WASM.Execution.Wasi do
   defp failed(kind, reason, stacktrace, import),
     do: %HostError{kind: kind, reason: reason, stacktrace: stacktrace, import: import}
 
-  @doc "Gives up what has not been pulled, and writes what was kept back."
-  @spec close(t | nil) :: :ok
+  @doc "Gives up what has not been pulled, and writes what was kept back; what that raised, as an error."
+  @spec close(t | nil) :: :ok | {:error, HostError.t()}
   def close(%__MODULE__{key: key, inherited: inherited}) when key != nil do
     for stream <- inherited,
         rest = Process.delete({key, stream}),
@@ -188,6 +193,8 @@ defmodule Cybernetic.WASM.Execution.Wasi do
     end
 
     :ok
+  catch
+    kind, reason -> {:error, failed(kind, reason, __STACKTRACE__, @read)}
   end
 
   def close(_none), do: :ok

@@ -19,8 +19,13 @@ defmodule Cybernetic.WASM.Executor.Async do
   @doc false
   @spec start({:ok, Call.t()} | {:error, Error.t()}, boolean, :link | :nolink) :: t
   def start(call, report, link) do
-    cancel = Native.cancel_new()
-    work = fn -> with {:ok, call} <- call, do: Warden.run(call, cancel, &drive(&1, report)) end
+    {cancel, leader} = {Native.cancel_new(), Process.group_leader()}
+
+    # What the guest or a host function writes goes where it would go without a process in between.
+    work = fn ->
+      Process.group_leader(self(), leader)
+      with {:ok, call} <- call, do: Warden.run(call, cancel, &drive(&1, report))
+    end
 
     task =
       case link do
@@ -44,10 +49,11 @@ defmodule Cybernetic.WASM.Executor.Async do
   # Sends the call's output to `consumer`.
   @spec deliver(Call.t(), pid, pos_integer) :: t
   def deliver(call, consumer, credit) do
-    {cancel, ref} = {Native.cancel_new(), make_ref()}
+    {cancel, ref, leader} = {Native.cancel_new(), make_ref(), Process.group_leader()}
 
     {:ok, pid} =
       Task.Supervisor.start_child(@supervisor, fn ->
+        Process.group_leader(self(), leader)
         warden = self()
         drive = &Output.deliver(&1, {consumer, ref}, warden, credit)
         result = Warden.run(call, cancel, drive, consumer)
@@ -110,9 +116,11 @@ defmodule Cybernetic.WASM.Executor.Async do
   @spec stream(Enumerable.t(), {:ok, Call.t()} | {:error, Error.t()}, keyword) :: Enumerable.t()
   def stream(enumerable, call, opts) do
     # The process that reads the stream, which is the one that goes through the enumerable.
-    calls = Stream.map(enumerable, &{self(), with_args(call, &1)})
+    calls = Stream.map(enumerable, &{self(), Process.group_leader(), with_args(call, &1)})
 
-    work = fn {reader, call} ->
+    work = fn {reader, leader, call} ->
+      Process.group_leader(self(), leader)
+
       with {:ok, call} <- call,
            do: Warden.run(call, Native.cancel_new(), &drive(&1, false), reader)
     end

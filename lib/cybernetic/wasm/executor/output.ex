@@ -72,7 +72,7 @@ defmodule Cybernetic.WASM.Executor.Output do
 
   defp advanced(ended, {call, target, used}) do
     :ok = Call.close(call, target)
-    used = Enum.map(used, &put_elem(&1, tuple_size(&1) - 1, ""))
+    used = Enum.map(used, &put_elem(&1, tuple_size(&1) - 1, Run.told(Execution.output(&1))))
 
     case Execution.whole(ended, used, call.plan.limits) do
       {:ok, result, usage} -> {:done, Call.finished(call, result, usage)}

@@ -20,7 +20,10 @@ defmodule Cybernetic.WASM.Linker.Guest do
     # A module that is only linked need not import all that host modules declare. What cancels the call cancels making it,
     # whose start function may run for ever.
     opts = Map.put(opts, :imports, Linker.lenient(plan.given))
-    make = &with {:ok, made} <- Plan.checked(&1, opts), do: {:ok, Plan.cancelled_with(made, plan)}
+
+    make =
+      &with {:ok, made} <- Plan.checked(&1, opts),
+            do: {:ok, made |> Plan.cancelled_with(plan) |> Plan.sharing_input(plan)}
 
     {store, plans} = if store, do: {store, %{}}, else: store_of(plan, make, %{})
     {guest, within} = {store && store.ref, &within(&1, store)}
@@ -162,7 +165,7 @@ defmodule Cybernetic.WASM.Linker.Guest do
     sources = plan.sources || Linker.own_sources(plan)
     step = Native.instance_link(guest, member, module.ref, sources, step_plan.native)
 
-    case Execution.drive(step, %{step_plan | member: member}) do
+    case Execution.drive_part(step, %{step_plan | member: member}) do
       {:ok, ^member, usage} ->
         {:ok, %Instance{ref: guest, module: module, member: member, plan: Plan.settle(plan)},
          usage}

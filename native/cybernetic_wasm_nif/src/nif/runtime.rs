@@ -5,8 +5,9 @@ use crate::terms::options::{self, SettingsMap};
 use crate::terms::{binary, map};
 use crate::{atoms, terms};
 use cybernetic_wasm_core::runtime::{Runtime, Settings};
+use cybernetic_wasm_core::wasi::remove_scratch_directories;
 use once_cell::sync::OnceCell;
-use rustler::{Encoder, Env, NifResult, ResourceArc, Term};
+use rustler::{Atom, Encoder, Env, NifResult, ResourceArc, Term};
 use std::sync::Arc;
 
 static RUNTIME: OnceCell<Arc<Runtime>> = OnceCell::new();
@@ -25,6 +26,13 @@ fn runtime_start<'a>(env: Env<'a>, settings: SettingsMap) -> Term<'a> {
         (Ok(()), Some(reason)) => (atoms::on_demand(), binary(env, reason.as_bytes())).encode(env),
         (Ok(()), None) => atoms::ok().encode(env),
     }
+}
+
+/// The application stops: what must not stay behind is removed.
+#[rustler::nif(schedule = "DirtyIo")]
+fn runtime_stop() -> Atom {
+    remove_scratch_directories();
+    atoms::ok()
 }
 
 #[rustler::nif]

@@ -92,15 +92,24 @@ defmodule Cybernetic.WASM.Execution.DevicesTest do
   describe "output" do
     test "passes unchanged through a device of bytes" do
       device = text("", :latin1)
-      bytes = <<"é", 0, 255, 10>>
-      assert on(device, fn -> Devices.write(:stdout, bytes) end) == :ok
+      bytes = <<"é", 0, 255, 10, 0xC3>>
+      assert on(device, fn -> Devices.write(:stdout, bytes) end) == ""
       assert written(device) == bytes
     end
 
     test "is text to a device of characters, or else Latin-1" do
       device = text("", :unicode)
-      on(device, fn -> Devices.write(:stdout, "é") && Devices.write(:stdout, <<0xE9>>) end)
-      assert written(device) == "éé"
+      assert on(device, fn -> Devices.write(:stdout, "é") end) == ""
+      assert on(device, fn -> Devices.write(:stdout, <<0xFF>>) end) == ""
+      assert written(device) == "éÿ"
+    end
+
+    test "to a device of characters keeps the beginning of one" do
+      device = text("", :unicode)
+      assert on(device, fn -> Devices.write(:stdout, <<"a", 0xC3>>) end) == <<0xC3>>
+      assert written(device) == "a"
+      assert on(device, fn -> Devices.write_rest(:stdout, <<0xC3>>) end) == ""
+      assert written(device) == "aÃ"
     end
 
     test "that cannot be written raises" do

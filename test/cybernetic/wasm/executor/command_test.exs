@@ -399,7 +399,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
             fn -> "x" end
           ] do
         assert_raise ArgumentError,
-                     ~r/option :stdin must be iodata, or an Enumerable of it/,
+                     ~r/option :stdin must be iodata, an Enumerable of it/,
                      fn ->
                        cat(stdin)
                      end
@@ -688,16 +688,18 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       end
     end
 
-    test "in a re-entrant call is told to the host function that made it" do
-      function = fn ctx, _n ->
+    test "in a re-entrant call is told to the host function that made it, and ends the guest whatever that does" do
+      quit = fn ctx ->
         {:error, %TrapError{code: :exit, exit_code: 7} = error} = Host.call(ctx, "quit", [7])
-        raise error
+        error
       end
 
-      assert {:error, %HostError{reason: %TrapError{code: :exit, exit_code: 7}} = error} =
-               call("ask", [0], imports: f(function))
+      for function <- [fn ctx, _n -> raise quit.(ctx) end, fn ctx, n -> quit.(ctx) && n end] do
+        assert {:error, %TrapError{code: :exit, exit_code: 7} = error} =
+                 call("ask", [0], imports: f(function))
 
-      assert error.run.stdout == "q"
+        assert error.run.stdout == "q"
+      end
     end
 
     test "may come from a module that it is linked with" do
