@@ -135,6 +135,12 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
   defp cat(stdin, opts \\ []),
     do: run("tool", ["cat"], [stdin: stdin] ++ opts)
 
+  defp run_async(guest, args, opts) do
+    "test/fixtures/wasi/#{guest}.wasm"
+    |> Cybernetic.WASM.Runtime.load_module!()
+    |> Executor.async(:start, [args: args] ++ opts)
+  end
+
   defp cat!(stdin, opts \\ []) do
     {:ok, %Run{exit_code: 0, stderr: ""} = run} = cat(stdin, opts)
     run.stdout
@@ -578,6 +584,42 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       gone(live)
     end
 
+    test "that fails when it is closed is told, unless something else ended the call" do
+      stdin = fn -> Stream.resource(fn -> nil end, &{["x"], &1}, fn _ -> raise "closing" end) end
+
+      assert {:error, %HostError{reason: %RuntimeError{message: "closing"}}} =
+               call("take", [1, 1], stdin: stdin.())
+
+      assert {:error, %TrapError{code: :unreachable}} =
+               call("take_then_trap", [], stdin: stdin.())
+    end
+
+    test "is one for all parts of a call that links modules" do
+      take = ~S"""
+      (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 1)
+      (data (i32.const 0) "\10\00\00\00\01\00\00\00")
+      (func $take (result i32)
+        (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+        (i32.load8_u (i32.const 16)))
+      """
+
+      lib =
+        load!("(module #{take} (func $go (drop (call $take))) (start $go) (func (export \"f\")))")
+
+      main =
+        load!(
+          ~s|(module (import "lib" "f" (func)) #{take} (func (export "take") (result i32) (call $take)))|
+        )
+
+      assert {:ok, ?b} =
+               Executor.call(main, "take", [],
+                 imports: %{"lib" => lib},
+                 stdin: Stream.map(["a", "b", "c"], & &1),
+                 sandbox: sandbox()
+               )
+    end
+
     test "is closed when the guest ends, however it does", %{live: live} do
       for {name, opts, expected} <- [
             {"take_then_trap", [], %TrapError{code: :unreachable}},
@@ -980,6 +1022,26 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
     end
   end
 
+  describe "a stream of linked modules" do
+    test "tells at its end what their start functions were refused" do
+      lib =
+        load!(~S"""
+        (module
+          (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+          (memory (export "memory") 1)
+          (func $go (drop (call $random (i32.const 0) (i32.const 8))))
+          (start $go)
+          (func (export "f")))
+        """)
+
+      main = load!(~S|(module (import "lib" "f" (func)) (func (export "_start")))|)
+      options = [imports: %{"lib" => lib}, sandbox: Sandbox.new(stdio: :captured), tagged: true]
+
+      assert [{:done, %Run{denials: [%Denial{operation: "random_get", capability: :random}]}}] =
+               main |> Executor.stream(:start, options) |> Enum.to_list()
+    end
+  end
+
   describe "the output limit" do
     test "is one for standard output, standard error and what host functions emit" do
       assert {:ok, run} =
@@ -1298,6 +1360,19 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
   end
 
   describe "an asynchronous command" do
+    test "that inherits the VM's streams has those of the process that started it" do
+      {:ok, device} = StringIO.open("in")
+      sandbox = Sandbox.new(stdio: :inherited)
+
+      started =
+        led_by(device, fn ->
+          run_async("tool", ["cat"], sandbox: sandbox)
+        end)
+
+      assert {:ok, 0} = Executor.await(started)
+      assert StringIO.contents(device) == {"", "in"}
+    end
+
     test "gives its exit code, or its run" do
       start =
         &Executor.async(
