@@ -105,7 +105,10 @@ async fn reenter(
 ) -> Result<Vec<Value>, Error> {
     let (func, function) = find_function(caller, trampoline, function)?;
     let _stack = caller.data().module.engine().stack().map_err(LimitError::from)?;
+    let called = caller.data().member(trampoline.member).filter(|_| function.exported_again);
+    let outer = std::mem::replace(&mut caller.data_mut().called, called);
     let result = invoke(&mut *caller, &Callee::Dynamic(func), &function, args).await;
+    caller.data_mut().called = outer;
     if !matches!(result, Ok(_) | Err(Error::Call(_))) {
         caller.data().invocation.taint();
     }

@@ -15,10 +15,10 @@ pub use wasmtime::{ExternType, FuncType, GlobalType, MemoryType, Mutability, Tab
 use once_cell::sync::OnceCell;
 use parking_lot::{Mutex, RwLock};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
-use wasmparser::{FunctionBody, Operator, Parser, Payload, Validator};
+use wasmparser::{ExternalKind, FunctionBody, Operator, Parser, Payload, Validator};
 use wasmtime::{ExportType, InstancePre, ModuleExport, ValType};
 
 /// Each import costs a trampoline; nobody needs this many, and a module of 10 MB could have a million.
@@ -58,6 +58,8 @@ pub struct Module {
     linked: Linked,
     /// The same with WASI's functions.
     linked_with_wasi: OnceCell<Linked>,
+    /// Exported functions that are imports.
+    exported_again: HashSet<String>,
     /// What a reactor wants called before anything else.
     initializer: Option<ModuleExport>,
     is_command: bool,
@@ -91,6 +93,8 @@ pub struct Function {
     pub(crate) ty: FuncType,
     params: Vec<ValType>,
     passes_references: bool,
+    /// It is one that the module imports: nobody calls it but the embedder.
+    pub(crate) exported_again: bool,
     /// Of calls in a fresh instance, and on a live one.
     pub(crate) pace: [Pace; 2],
 }
@@ -204,6 +208,8 @@ pub(crate) struct Outline {
     most_bytes: u64,
     functions: u64,
     globals: u64,
+    /// Exported functions that may be imports, with their indices.
+    exported: Vec<(String, u32)>,
 }
 
 impl Outline {
@@ -226,6 +232,12 @@ impl Outline {
                 }
                 Payload::FunctionSection(section) => outline.functions = section.count().into(),
                 Payload::GlobalSection(section) => outline.globals = section.count().into(),
+                Payload::ExportSection(section) if outline.imports > 0 => {
+                    let exports = section.into_iter().map_while(Result::ok);
+                    let functions = exports.filter(|export| export.kind == ExternalKind::Func);
+                    let early = functions.filter(|export| (export.index as usize) < outline.imports);
+                    outline.exported = early.map(|export| (export.name.to_owned(), export.index)).collect();
+                }
                 Payload::CodeSectionEntry(body) => check_nesting(&body)?,
                 Payload::CustomSection(section) if outline.sections.len() < MOST_SECTIONS => outline
                     .sections
@@ -307,6 +319,8 @@ impl Module {
             wasmtime::Module::from_binary(&engine.wasmtime, &wasm).map_err(|error| explain(&wasm, requested, error))?;
         let imports = imported_functions(&module);
         let linked = linker::prepare(&engine, &module, &imports, None)?;
+        let (functions, instance_bytes) = (imports.len(), outline.instance_bytes());
+        let again = outline.exported.into_iter().filter(|(_, index)| (*index as usize) < functions);
         let hidden = |name: &str| instrumented && name.starts_with(snapshot::PREFIX);
         let is_memory = |export: &ExportType<'_>| matches!(export.ty(), ExternType::Memory(_));
         let memory = module.exports().find(|export| is_memory(export) && !hidden(export.name()));
@@ -317,12 +331,13 @@ impl Module {
             requested,
             digest,
             wasm,
-            instance_bytes: outline.instance_bytes(),
+            instance_bytes,
             sections: outline.sections,
             memories: outline.memories,
             imports,
             linked,
             linked_with_wasi: OnceCell::new(),
+            exported_again: again.map(|(name, _)| name).collect(),
             initializer: entry(&module, "_initialize"),
             is_command: entry(&module, "_start").is_some(),
             functions: RwLock::default(),
@@ -472,6 +487,7 @@ impl Module {
             Some((ExternType::Func(ty), export)) => Ok(Function {
                 name: name.to_owned(),
                 digest: self.digest,
+                exported_again: self.exported_again.contains(name),
                 export,
                 params: ty.params().collect(),
                 passes_references: ty.params().any(|ty| is_reference(&ty))

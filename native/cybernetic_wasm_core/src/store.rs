@@ -29,6 +29,8 @@ pub(crate) struct StoreData {
     _stack: Stack,
     members: Vec<Place>,
     handles: Vec<(MemberId, wasmtime::Instance)>,
+    /// The instance whose export the embedder calls just now, where that is a function that it imports itself.
+    pub(crate) called: Option<wasmtime::Instance>,
 }
 
 pub(crate) type GuestStore = Store<StoreData>;
@@ -55,6 +57,7 @@ pub(crate) fn new(
         _stack: engine.guest_stack().map_err(wasmtime::Error::new)?,
         members: Vec::new(),
         handles: Vec::new(),
+        called: None,
     };
     let mut store = Store::try_new(&engine.wasmtime, data)?;
     store.limiter_async(|data| data);
@@ -108,11 +111,6 @@ impl StoreData {
     /// The instance that `member` is, once it has started.
     pub(crate) fn member(&self, member: MemberId) -> Option<wasmtime::Instance> {
         self.handles.iter().find(|(known, _)| *known == member).map(|(_, instance)| *instance)
-    }
-
-    /// The guest's instance, where it has started and there is but one.
-    pub(crate) fn only_instance(&self) -> Option<wasmtime::Instance> {
-        if let [(_, instance)] = &self.handles[..] { Some(*instance) } else { None }
     }
 
     /// Bytes of the guest's memories and tables.

@@ -6,9 +6,13 @@
 //! and output in `stdio.rs` (both ends are the invocation's, so that they follow each call on a live instance), waiting
 //! and clocks in `poll.rs` and `clocks.rs`.
 //!
+//! File work is done where the step runs. What may keep a thread for long, opening a file and listing a directory, is done
+//! apart from the guest, on a thread of its own (`apart.rs`), so that the deadline holds.
+//!
 //! No thread ever waits for a guest here. Timers are `tokio`'s, on one thread for the node; a guest that sleeps is a
 //! pending execution like any other.
 
+mod apart;
 mod clocks;
 mod files;
 mod functions;
@@ -85,7 +89,8 @@ impl Grants {
 
 /// One guest's share of the system.
 pub(crate) struct Wasi {
-    ctx: WasiP1Ctx,
+    /// `None` while it is elsewhere: see `apart.rs`.
+    ctx: Option<WasiP1Ctx>,
     clocks: clocks::Clock,
     random: Source,
     stdio: [bool; 3],
@@ -124,7 +129,7 @@ impl Wasi {
         }
         let scratch = grants.scratch.as_deref().map(|guest| scratch(&mut builder, guest)).transpose()?;
         Ok(Box::new(Self {
-            ctx: builder.build_p1(),
+            ctx: Some(builder.build_p1()),
             clocks,
             random: Source::new(&grants.random),
             stdio: grants.stdio,
@@ -133,6 +138,10 @@ impl Wasi {
             files: given > 0,
             _scratch: scratch,
         }))
+    }
+
+    fn ctx(&mut self) -> Result<&mut WasiP1Ctx, Error> {
+        self.ctx.as_mut().ok_or_else(|| Error::Internal("the guest's system is elsewhere".into()))
     }
 
     fn has_files(&self) -> bool {

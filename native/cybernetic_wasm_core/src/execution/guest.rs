@@ -141,6 +141,7 @@ impl Live {
         function: &Arc<Function>,
         args: Vec<Value>,
     ) -> Result<Vec<Value>, Error> {
+        self.store.data_mut().called = function.exported_again.then(|| member.unwrap_or(self.instance));
         let Some(member) = member else {
             self.keep(function)?;
             let Some((_, callee)) = &self.last else { return Err(Error::Internal("a function is not kept".into())) };

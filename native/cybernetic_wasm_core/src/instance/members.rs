@@ -143,6 +143,7 @@ impl Instance {
         if let Some(joined) = self.members.write().get_mut(joining.member) {
             joined.tried = true;
         }
+        live.store.data_mut().called = None;
         let result = wasmtime::Instance::new_async(&mut live.store, &joining.module.wasmtime, &imports).await;
         match result {
             Ok(instance) => {

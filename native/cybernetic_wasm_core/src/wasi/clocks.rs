@@ -93,6 +93,20 @@ impl Clock {
         true
     }
 
+    /// A file's times are a clock, too: whoever has no real one sees in a filestat what the clock shows, or nothing.
+    pub(super) fn hide_times(&self, memory: &mut [u8], filestat: u32) {
+        const TIMES: std::ops::Range<usize> = 40..64;
+        let shown = match self {
+            Clock::Real => return,
+            Clock::None => 0,
+            Clock::Virtual(_) => self.wall(),
+        };
+        let times = memory.get_mut(filestat as usize..).and_then(|filestat| filestat.get_mut(TIMES));
+        for time in times.into_iter().flat_map(|times| times.chunks_exact_mut(size_of::<u64>())) {
+            time.copy_from_slice(&shown.to_le_bytes());
+        }
+    }
+
     /// What a virtual monotonic clock shows, without moving it on.
     pub(super) fn monotonic(&self) -> Option<u64> {
         let Clock::Virtual(clock) = self else { return None };

@@ -1,17 +1,17 @@
 //! The functions of WASI preview 1, and what stands around each: see [`super`].
 
-use super::Wasi;
 use super::files::{Descriptor, LONGEST_PATH, NEW_FILE};
-use super::poll;
+use super::apart::{self, PathOpen};
+use super::{Wasi, poll};
 use crate::engine::Engine;
 use crate::error::{Error, Trap};
 use crate::invocation::{Denial, Invocation};
 use crate::store::StoreData;
 use std::sync::Arc;
 use wasmtime::{Caller, Extern, FuncType, Linker, Memory, ValType};
-use wasmtime_wasi::p1::types::{Errno, Fd, Filetype, Lookupflags};
+use wasmtime_wasi::p1::types::{Errno, Fd};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as preview1, WasiSnapshotPreview1};
-use wiggle::{GuestMemory, GuestPtr};
+use wiggle::{GuestError, GuestMemory};
 
 /// The module name of preview 1.
 pub(crate) const MODULE: &str = "wasi_snapshot_preview1";
@@ -41,7 +41,8 @@ impl Kind {
     }
 }
 
-/// Defines the functions: for each its kind, its parameters, and whether `wasmtime-wasi` has it as an asynchronous one.
+/// Defines the functions: for each its kind, its parameters, and how it is done: at once, asynchronously as `wasmtime-wasi` has
+/// it, or apart from the guest (`apart.rs`).
 macro_rules! functions {
     ($($how:ident $kind:ident $name:ident($($arg:ident: $ty:ident),*);)*) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,23 +72,8 @@ macro_rules! functions {
                 Box::new(async move {
                     let args = [$(i64::from($arg)),*];
                     let mut call = Call { function: Function::$name, args: &args, charged: 0, wanted: 0, opens: false };
-                    enter(&mut caller, call.function).await?;
-                    let memory = memory(&mut caller)?;
-                    let (bytes, data) = memory.data_and_store_mut(&mut caller);
-                    let invocation = Arc::clone(&data.invocation);
-                    let wasi = data.wasi.as_deref_mut().ok_or_else(no_wasi)?;
-                    if let Some(errno) = call.before(wasi, bytes, &invocation).await? {
-                        return Ok(errno as i32);
-                    }
-                    let mut memory = GuestMemory::Unshared(bytes);
-                    wasi.ctx.set_hostcall_fuel(HOSTCALL_FUEL);
-                    let errno = functions!(@$how preview1::$name(&mut wasi.ctx, &mut memory, $($arg),*));
-                    let errno = errno.or_else(explain)?;
-                    call.after(wasi, bytes, &invocation, errno);
-                    if call.writes_output(wasi) {
-                        invocation.hand_over().await;
-                    }
-                    Ok(errno)
+                    let errno = functions!(@$how caller, call, $name($($arg),*));
+                    Ok::<i32, wasmtime::Error>(errno)
                 })
             })?;)*
             Ok(())
@@ -95,8 +81,36 @@ macro_rules! functions {
     };
     (@type i32) => { ValType::I32 };
     (@type i64) => { ValType::I64 };
-    (@sync $call:expr) => { $call };
-    (@wait $call:expr) => { $call.await };
+    (@sync $caller:ident, $call:ident, $name:ident($($arg:ident),*)) => {
+        functions!(@here $caller, $call, |ctx, memory| preview1::$name(ctx, memory, $($arg),*))
+    };
+    (@wait $caller:ident, $call:ident, $name:ident($($arg:ident),*)) => {
+        functions!(@here $caller, $call, |ctx, memory| preview1::$name(ctx, memory, $($arg),*).await)
+    };
+    (@apart $caller:ident, $call:ident, $name:ident($($arg:ident),*)) => {
+        apart::$name(&mut $caller, &mut $call).await?
+    };
+    (@here $caller:ident, $call:ident, |$ctx:ident, $memory:ident| $work:expr) => {{
+        enter(&mut $caller, &$call).await?;
+        let memory = memory(&mut $caller)?;
+        let (bytes, data) = memory.data_and_store_mut(&mut $caller);
+        let invocation = Arc::clone(&data.invocation);
+        let wasi = data.wasi.as_deref_mut().ok_or_else(no_wasi)?;
+        if let Some(errno) = $call.before(wasi, bytes, &invocation).await? {
+            return Ok(errno as i32);
+        }
+        let done = {
+            let ($ctx, $memory) = (wasi.ctx()?, &mut GuestMemory::Unshared(bytes));
+            $ctx.set_hostcall_fuel(HOSTCALL_FUEL);
+            $work
+        };
+        let errno = done.or_else(explain)?;
+        $call.after(wasi, bytes, &invocation, errno);
+        if $call.writes_output(wasi) {
+            invocation.hand_over().await;
+        }
+        errno
+    }};
 }
 
 functions! {
@@ -121,7 +135,7 @@ functions! {
     sync Base fd_prestat_dir_name(fd: i32, path: i32, len: i32);
     wait Io fd_pwrite(fd: i32, iovs: i32, count: i32, offset: i64, out: i32);
     wait Io fd_read(fd: i32, iovs: i32, count: i32, out: i32);
-    wait Files fd_readdir(fd: i32, buf: i32, len: i32, cookie: i64, out: i32);
+    apart Files fd_readdir(fd: i32, buf: i32, len: i32, cookie: i64, out: i32);
     wait Base fd_renumber(from: i32, to: i32);
     wait Base fd_seek(fd: i32, offset: i64, whence: i32, out: i32);
     wait Files fd_sync(fd: i32);
@@ -131,7 +145,7 @@ functions! {
     wait Files path_filestat_get(fd: i32, flags: i32, path: i32, len: i32, out: i32);
     wait Files path_filestat_set_times(fd: i32, flags: i32, path: i32, len: i32, atim: i64, mtim: i64, how: i32);
     wait Files path_link(fd: i32, flags: i32, path: i32, len: i32, new_fd: i32, new_path: i32, new_len: i32);
-    wait Files path_open(fd: i32, dirflags: i32, path: i32, len: i32, oflags: i32, base: i64, inheriting: i64, fdflags: i32, out: i32);
+    apart Files path_open(fd: i32, dirflags: i32, path: i32, len: i32, oflags: i32, base: i64, inheriting: i64, fdflags: i32, out: i32);
     wait Files path_readlink(fd: i32, path: i32, len: i32, buf: i32, buf_len: i32, out: i32);
     wait Files path_remove_directory(fd: i32, path: i32, len: i32);
     wait Files path_rename(fd: i32, path: i32, len: i32, new_fd: i32, new_path: i32, new_len: i32);
@@ -161,8 +175,11 @@ const OWN: [(&str, &[ValType], bool); 4] = [
     ("proc_exit", &[ValType::I32], false),
 ];
 
+/// Pieces that one read or write may have, as POSIX systems have it: looking for the first that is not empty takes time.
+const MOST_PIECES: u32 = 1_024;
+
 /// Bytes of the guest's that `wasmtime-wasi` may copy in one call.
-const HOSTCALL_FUEL: usize = 128 << 20;
+pub(super) const HOSTCALL_FUEL: usize = 128 << 20;
 
 /// A linker that has WASI and nothing else.
 pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<StoreData>> {
@@ -201,23 +218,23 @@ pub(crate) fn signature_of(engine: &Engine, name: &str) -> Option<FuncType> {
 }
 
 /// What comes before every call: it is counted, file work leaves a normal scheduler, and a slice that is spent ends.
-async fn enter(caller: &mut Caller<'_, StoreData>, function: Function) -> wasmtime::Result<()> {
+pub(super) async fn enter(caller: &mut Caller<'_, StoreData>, call: &Call<'_>) -> wasmtime::Result<()> {
     let data = caller.data_mut();
     let invocation = &data.invocation;
     invocation.count_host_call().map_err(Error::from)?;
-    if function.may_block() && data.wasi.as_mut().is_some_and(|wasi| wasi.has_files()) {
+    if call.function.may_block() && data.wasi.as_mut().is_some_and(|wasi| wasi.has_files()) {
         invocation.leave_inline().await;
     }
     invocation.breathe().await;
     Ok(())
 }
 
-/// The memory of the module that calls. Wasmtime's `Caller` panics where an embedder calls a WASI function that a module
-/// exports again, so its instance is asked where it is known.
+/// The memory of the module that calls. Where an embedder calls a WASI function that a module exports again, nobody does: then it
+/// is that of the module whose export was called.
 pub(super) fn memory(caller: &mut Caller<'_, StoreData>) -> wasmtime::Result<Memory> {
-    let export = match caller.data().only_instance() {
-        Some(instance) => instance.get_export(&mut *caller, "memory"),
-        None => caller.get_export("memory"),
+    let export = match (caller.get_export("memory"), caller.data().called) {
+        (None, Some(called)) => called.get_export(&mut *caller, "memory"),
+        (export, _) => export,
     };
     match export {
         Some(Extern::Memory(memory)) => Ok(memory),
@@ -229,32 +246,37 @@ pub(super) fn no_wasi() -> Error {
     trap("WASI is called in a guest that was made without it")
 }
 
-fn trap(message: &str) -> Error {
+pub(super) fn trap(message: &str) -> Error {
     Trap { code: "wasi", message: message.to_owned(), frames: Vec::new() }.into()
 }
 
 /// What leaves `wasmtime-wasi` as an error is a pointer out of bounds or misaligned, or a file of a kind that it does not
 /// know: a socket in a directory must not end the guest that lists it.
-fn explain(error: wasmtime::Error) -> wasmtime::Result<i32> {
+pub(super) fn explain(error: wasmtime::Error) -> wasmtime::Result<i32> {
     if error.is::<Error>() {
         return Err(error);
     }
-    match error.downcast_ref::<wiggle::GuestError>() {
+    use GuestError::{InvalidEnumValue, InvalidFlagValue, TryFromIntError};
+    match error.downcast_ref::<GuestError>().map(innermost) {
+        Some(InvalidEnumValue(_) | InvalidFlagValue(_) | TryFromIntError(_)) => Ok(Errno::Inval as i32),
         Some(fault) => Err(bad_pointer(fault).into()),
         None => Ok(Errno::Notsup as i32),
     }
 }
 
-pub(super) fn bad_pointer(fault: &wiggle::GuestError) -> Error {
-    let mut fault = fault;
-    while let wiggle::GuestError::InFunc { err, .. } = fault {
+fn innermost(mut fault: &GuestError) -> &GuestError {
+    while let GuestError::InFunc { err, .. } = fault {
         fault = err;
     }
-    trap(&format!("a WASI function was given a bad pointer: {fault}"))
+    fault
+}
+
+pub(super) fn bad_pointer(fault: &GuestError) -> Error {
+    trap(&format!("a WASI function was given a bad pointer: {}", innermost(fault)))
 }
 
 /// One call of a WASI function.
-struct Call<'a> {
+pub(super) struct Call<'a> {
     function: Function,
     args: &'a [i64],
     /// What the quota was charged for it.
@@ -266,12 +288,33 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn arg(&self, index: usize) -> u32 {
+    pub(super) fn arg(&self, index: usize) -> u32 {
         self.args.get(index).copied().unwrap_or(0) as u32
     }
 
+    pub(super) fn wide_arg(&self, index: usize) -> i64 {
+        self.args.get(index).copied().unwrap_or(0)
+    }
+
+    pub(super) fn path_open_args(&self) -> PathOpen {
+        PathOpen {
+            fd: self.arg(0) as i32,
+            dirflags: self.arg(1) as i32,
+            length: self.arg(3) as i32,
+            oflags: self.arg(4) as i32,
+            base: self.wide_arg(5),
+            inheriting: self.wide_arg(6),
+            fdflags: self.arg(7) as i32,
+        }
+    }
+
+    /// Takes back what the quota was charged.
+    pub(super) fn refund(&mut self, wasi: &mut Wasi) {
+        wasi.descriptors.refund(std::mem::take(&mut self.charged));
+    }
+
     /// Asks the grants and the bounds, and gives the errno of what they refuse.
-    async fn before(
+    pub(super) async fn before(
         &mut self,
         wasi: &mut Wasi,
         memory: &mut [u8],
@@ -300,6 +343,9 @@ impl Call<'_> {
     }
 
     async fn before_io(&mut self, wasi: &mut Wasi, memory: &mut [u8]) -> Option<Errno> {
+        if self.arg(2) > MOST_PIECES {
+            return Some(Errno::Inval);
+        }
         let [stdin, stdout, stderr] = wasi.stdio;
         match wasi.descriptors.get(self.arg(0))? {
             Descriptor::Stdin if !stdin => Some(Errno::Badf),
@@ -316,11 +362,11 @@ impl Call<'_> {
         let file = Fd::from(self.arg(0));
         let mut memory = GuestMemory::Unshared(memory);
         let start = match self.function {
-            Function::fd_write => wasi.ctx.fd_tell(&mut memory, file).ok()?,
-            Function::fd_pwrite => self.args.get(3).copied().unwrap_or(0) as u64,
+            Function::fd_write => wasi.ctx().ok()?.fd_tell(&mut memory, file).ok()?,
+            Function::fd_pwrite => self.wide_arg(3) as u64,
             _ => return None,
         };
-        let size = wasi.ctx.fd_filestat_get(&mut memory, file).await.ok()?.size;
+        let size = wasi.ctx().ok()?.fd_filestat_get(&mut memory, file).await.ok()?.size;
         self.charge(wasi, u64::from(self.wanted).saturating_add(start.saturating_sub(size)))
     }
 
@@ -329,7 +375,7 @@ impl Call<'_> {
             return Some(Errno::Nametoolong);
         }
         match self.function {
-            Function::path_open => self.before_open(wasi, memory).await,
+            Function::path_open => self.before_open(wasi),
             Function::path_create_directory | Function::path_symlink | Function::path_link => {
                 self.charge(wasi, NEW_FILE)
             }
@@ -338,36 +384,21 @@ impl Call<'_> {
         }
     }
 
-    /// Only regular files and directories are opened: a pipe would keep the thread until somebody opens its other end.
-    async fn before_open(&mut self, wasi: &mut Wasi, memory: &mut [u8]) -> Option<Errno> {
-        const CREATE: u32 = 1;
-        if let Err(errno) = wasi.descriptors.reserve() {
-            return Some(errno);
-        }
-        self.opens = true;
-        let path = GuestPtr::<str>::new((self.arg(2), self.arg(3)));
-        let flags = Lookupflags::from_bits_truncate(self.arg(1));
-        let mut memory = GuestMemory::Unshared(memory);
-        wasi.ctx.set_hostcall_fuel(HOSTCALL_FUEL);
-        let there = wasi.ctx.path_filestat_get(&mut memory, Fd::from(self.arg(0)), flags, path).await;
-        match there.map(|stat| stat.filetype) {
-            Ok(Filetype::RegularFile | Filetype::Directory | Filetype::SymbolicLink) => None,
-            Ok(_) => Some(Errno::Perm),
-            // Whatever is wrong with the path, opening it will say so.
-            Err(_) if self.arg(4) & CREATE != 0 => self.charge(wasi, NEW_FILE),
-            Err(_) => None,
-        }
+    fn before_open(&mut self, wasi: &mut Wasi) -> Option<Errno> {
+        let room = wasi.descriptors.reserve();
+        self.opens = room.is_ok();
+        room.err()
     }
 
     /// A file that grows is written to, whatever with.
     async fn before_set_size(&mut self, wasi: &mut Wasi, memory: &mut [u8]) -> Option<Errno> {
         let mut memory = GuestMemory::Unshared(memory);
-        let stat = wasi.ctx.fd_filestat_get(&mut memory, Fd::from(self.arg(0))).await.ok()?;
-        let wanted = self.args.get(1).copied().unwrap_or(0) as u64;
+        let stat = wasi.ctx().ok()?.fd_filestat_get(&mut memory, Fd::from(self.arg(0))).await.ok()?;
+        let wanted = self.wide_arg(1) as u64;
         self.charge(wasi, wanted.saturating_sub(stat.size))
     }
 
-    fn charge(&mut self, wasi: &mut Wasi, bytes: u64) -> Option<Errno> {
+    pub(super) fn charge(&mut self, wasi: &mut Wasi, bytes: u64) -> Option<Errno> {
         if !wasi.descriptors.charge(bytes) {
             return Some(Errno::Dquot);
         }
@@ -376,10 +407,12 @@ impl Call<'_> {
     }
 
     /// Notes what a call that was carried out has changed, and what the grants of a directory refused.
-    fn after(&self, wasi: &mut Wasi, memory: &[u8], invocation: &Invocation, errno: i32) {
+    pub(super) fn after(&self, wasi: &mut Wasi, memory: &mut [u8], invocation: &Invocation, errno: i32) {
         let done = errno == Errno::Success as i32;
         match self.function {
             _ if !done => self.undo(wasi),
+            Function::fd_filestat_get => wasi.clocks.hide_times(memory, self.arg(1)),
+            Function::path_filestat_get => wasi.clocks.hide_times(memory, self.arg(4)),
             Function::path_open => wasi.descriptors.open(read_u32(memory, self.arg(8))),
             Function::fd_close => wasi.descriptors.close(self.arg(0)),
             Function::fd_renumber => wasi.descriptors.renumber(self.arg(0), self.arg(1)),
@@ -399,7 +432,7 @@ impl Call<'_> {
         self.function == Function::fd_write && matches!(to(), Some(Descriptor::Stdout | Descriptor::Stderr))
     }
 
-    fn deny(&self, wasi: &Wasi, memory: &[u8], invocation: &Invocation, errno: Errno) {
+    pub(super) fn deny(&self, wasi: &Wasi, memory: &[u8], invocation: &Invocation, errno: Errno) {
         let stream = match wasi.descriptors.get(self.arg(0)) {
             Some(Descriptor::Stdin) => Some("stdin"),
             Some(Descriptor::Stdout) => Some("stdout"),
@@ -444,7 +477,7 @@ impl Call<'_> {
     }
 }
 
-fn read_u32(memory: &[u8], offset: u32) -> u32 {
+pub(super) fn read_u32(memory: &[u8], offset: u32) -> u32 {
     let bytes = memory.get(offset as usize..).and_then(|rest| rest.first_chunk());
     bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }

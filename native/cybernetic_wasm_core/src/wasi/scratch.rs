@@ -92,7 +92,8 @@ impl Removal {
     /// The guest may have taken any name: what is in the way is passed over. An empty directory is replaced, and was to go
     /// anyway.
     fn hoist(&mut self, path: &Path) -> io::Result<()> {
-        const IN_THE_WAY: [io::ErrorKind; 2] = [io::ErrorKind::DirectoryNotEmpty, io::ErrorKind::NotADirectory];
+        use io::ErrorKind::{AlreadyExists, DirectoryNotEmpty, NotADirectory};
+        const IN_THE_WAY: [io::ErrorKind; 3] = [DirectoryNotEmpty, AlreadyExists, NotADirectory];
         loop {
             let target = self.root.join(self.hoisted.to_string());
             self.hoisted += 1;

@@ -1,0 +1,208 @@
+//! File work that may keep a thread for longer than a slice, done apart from the guest: on a thread of its own, with a copy of
+//! what it reads of the guest's memory. The guest waits for it like for any other event, and its deadline holds.
+//!
+//! Opening is the one operation that can wait for ever: for the other end of a named pipe. That a name stands for a file when
+//! it is looked at does not mean that it does when it is opened: two guests that share a directory can swap it in between.
+
+use super::Wasi;
+use super::files::NEW_FILE;
+use super::functions::{Call, HOSTCALL_FUEL, enter, explain, memory, no_wasi, read_u32, trap};
+use super::timer;
+use crate::error::Error;
+use crate::store::StoreData;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use wasmtime::Caller;
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p1::types::{Errno, Fd, Filetype, Lookupflags};
+use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as preview1, WasiSnapshotPreview1};
+use wiggle::{GuestMemory, GuestPtr};
+
+/// `path_open`'s flag that a file is to be made.
+const CREATE: u32 = 1;
+
+/// Bytes of a result that is a number.
+const NUMBER: usize = size_of::<u32>();
+
+/// A copy of the guest's memory: what is read of it, or room for what is written, and behind it, aligned, a number.
+struct Copy {
+    bytes: Vec<u8>,
+    number: u32,
+}
+
+impl Copy {
+    fn new(bytes: &[u8]) -> Self {
+        let number = bytes.len().next_multiple_of(NUMBER);
+        let mut copy = vec![0; number + NUMBER];
+        copy[..bytes.len()].copy_from_slice(bytes);
+        Self { bytes: copy, number: number as u32 }
+    }
+
+    fn result(&self) -> u32 {
+        read_u32(&self.bytes, self.number)
+    }
+}
+
+pub(super) async fn path_open(caller: &mut Caller<'_, StoreData>, call: &mut Call<'_>) -> wasmtime::Result<i32> {
+    enter(caller, call).await?;
+    let memory = memory(caller)?;
+    let (bytes, data) = memory.data_and_store_mut(caller);
+    let invocation = Arc::clone(&data.invocation);
+    let wasi = data.wasi.as_deref_mut().ok_or_else(no_wasi)?;
+    let path = Copy::new(range(bytes, call.arg(2), call.arg(3))?);
+    let out = number_at(bytes, call.arg(8))?;
+    if let Some(errno) = call.before(wasi, bytes, &invocation).await? {
+        return Ok(errno as i32);
+    }
+    let may_create = call.arg(4) & CREATE != 0 && call.charge(wasi, NEW_FILE).is_none();
+    let opening = Opening { args: call.path_open_args(), may_create };
+    let (path, opened) = wasi.apart(path, move |ctx, path| opening.open(ctx, path)).await?;
+    let Opened { errno, made } = opened?;
+    if !made {
+        call.refund(wasi);
+    }
+    if errno == Errno::Success as i32 {
+        bytes[out].copy_from_slice(&path.result().to_le_bytes());
+    }
+    call.after(wasi, bytes, &invocation, errno);
+    if errno == Errno::Dquot as i32 {
+        call.deny(wasi, bytes, &invocation, Errno::Dquot);
+    }
+    Ok(errno)
+}
+
+/// What is to be opened.
+struct Opening {
+    args: PathOpen,
+    may_create: bool,
+}
+
+/// The numbers that `path_open` takes, without its path and its result.
+pub(super) struct PathOpen {
+    pub(super) fd: i32,
+    pub(super) dirflags: i32,
+    pub(super) length: i32,
+    pub(super) oflags: i32,
+    pub(super) base: i64,
+    pub(super) inheriting: i64,
+    pub(super) fdflags: i32,
+}
+
+struct Opened {
+    errno: i32,
+    /// It was not there before.
+    made: bool,
+}
+
+impl Opening {
+    /// Only regular files and directories are opened, whatever the name stands for by then.
+    fn open(&self, ctx: &mut WasiP1Ctx, path: &mut Copy) -> wasmtime::Result<Opened> {
+        let PathOpen { fd, dirflags, length, oflags, base, inheriting, fdflags } = self.args;
+        let refused = |errno: Errno| Ok(Opened { errno: errno as i32, made: false });
+        let (there, number) = (self.look(ctx, path)?, path.number as i32);
+        match there {
+            Some(filetype) if !is_plain(filetype) => return refused(Errno::Perm),
+            None if oflags as u32 & CREATE != 0 && !self.may_create => return refused(Errno::Dquot),
+            _ => {}
+        }
+        let memory = &mut GuestMemory::Unshared(&mut path.bytes);
+        let opened = preview1::path_open(ctx, memory, fd, dirflags, 0, length, oflags, base, inheriting, fdflags, number);
+        let errno = now(opened)?.or_else(explain)?;
+        if errno != Errno::Success as i32 {
+            return Ok(Opened { errno, made: false });
+        }
+        let opened = Fd::from(path.result());
+        let memory = &mut GuestMemory::Unshared(&mut path.bytes);
+        let is_open = now(ctx.fd_filestat_get(memory, opened))?.is_ok_and(|stat| is_plain(stat.filetype));
+        if !is_open {
+            let _ = now(ctx.fd_close(memory, opened))?;
+            return refused(Errno::Perm);
+        }
+        Ok(Opened { errno, made: there.is_none() })
+    }
+
+    /// What the path stands for, `None` for nothing: whatever is wrong with it, opening it will say so.
+    fn look(&self, ctx: &mut WasiP1Ctx, path: &mut Copy) -> Result<Option<Filetype>, Error> {
+        ctx.set_hostcall_fuel(HOSTCALL_FUEL);
+        let memory = &mut GuestMemory::Unshared(&mut path.bytes);
+        let flags = Lookupflags::from_bits_truncate(self.args.dirflags as u32);
+        let name = GuestPtr::<str>::new((0, self.args.length as u32));
+        let stat = now(ctx.path_filestat_get(memory, Fd::from(self.args.fd as u32), flags, name))?;
+        Ok(stat.ok().map(|stat| stat.filetype))
+    }
+}
+
+fn is_plain(filetype: Filetype) -> bool {
+    matches!(filetype, Filetype::RegularFile | Filetype::Directory | Filetype::SymbolicLink)
+}
+
+pub(super) async fn fd_readdir(caller: &mut Caller<'_, StoreData>, call: &mut Call<'_>) -> wasmtime::Result<i32> {
+    enter(caller, call).await?;
+    let memory = memory(caller)?;
+    let (bytes, data) = memory.data_and_store_mut(caller);
+    let invocation = Arc::clone(&data.invocation);
+    let wasi = data.wasi.as_deref_mut().ok_or_else(no_wasi)?;
+    let (buffer, length) = (call.arg(1), call.arg(2));
+    let listing = Copy::new(range(bytes, buffer, length)?);
+    let out = number_at(bytes, call.arg(4))?;
+    if let Some(errno) = call.before(wasi, bytes, &invocation).await? {
+        return Ok(errno as i32);
+    }
+    let (fd, cookie) = (call.arg(0) as i32, call.wide_arg(3));
+    let listed = wasi.apart(listing, move |ctx, listing| {
+        let number = listing.number as i32;
+        let memory = &mut GuestMemory::Unshared(&mut listing.bytes);
+        now(preview1::fd_readdir(ctx, memory, fd, 0, length as i32, cookie, number))?.or_else(explain)
+    });
+    let (listing, errno) = listed.await?;
+    let errno = errno?;
+    if errno == Errno::Success as i32 {
+        let used = listing.result().min(length) as usize;
+        bytes[buffer as usize..][..used].copy_from_slice(&listing.bytes[..used]);
+        bytes[out].copy_from_slice(&listing.result().to_le_bytes());
+    }
+    call.after(wasi, bytes, &invocation, errno);
+    Ok(errno)
+}
+
+impl Wasi {
+    /// Lends the guest's system to `work` on another thread. A guest that is given up meanwhile leaves it there.
+    async fn apart<T: Send + 'static>(
+        &mut self,
+        mut copy: Copy,
+        work: impl FnOnce(&mut WasiP1Ctx, &mut Copy) -> T + Send + 'static,
+    ) -> Result<(Copy, T), Error> {
+        self.ctx()?;
+        let Some(mut ctx) = self.ctx.take() else { return Err(Error::Internal("there is no system".into())) };
+        let (ctx, copy, done) = timer::elsewhere(move || {
+            let done = work(&mut ctx, &mut copy);
+            (ctx, copy, done)
+        })
+        .await?;
+        self.ctx = Some(ctx);
+        Ok((copy, done))
+    }
+}
+
+/// What never waits, since it may block the thread.
+fn now<T>(work: impl Future<Output = T>) -> Result<T, Error> {
+    match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Ok(done),
+        Poll::Pending => Err(Error::Internal("file work has to wait".into())),
+    }
+}
+
+fn range(memory: &[u8], offset: u32, length: u32) -> Result<&[u8], Error> {
+    let found = memory.get(offset as usize..).and_then(|rest| rest.get(..length as usize));
+    found.ok_or_else(|| trap("a WASI function was given a bad pointer: out of bounds"))
+}
+
+/// Where a result is to be written.
+fn number_at(memory: &[u8], offset: u32) -> Result<std::ops::Range<usize>, Error> {
+    if offset as usize % NUMBER != 0 {
+        return Err(trap("a WASI function was given a bad pointer: not aligned"));
+    }
+    range(memory, offset, NUMBER as u32)?;
+    Ok(offset as usize..offset as usize + NUMBER)
+}
