@@ -81,6 +81,7 @@ pub(crate) fn command<'a>(
         clocks: Clocks::Real,
         random: Random::System,
         stdio: [true; 3],
+        terminals: [false; 3],
         answered: Vec::new(),
     });
     let setup = Setup { limits: LIMITS, engine: runtime.default_config(), wasi: Some(grants) };

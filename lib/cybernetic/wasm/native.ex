@@ -21,6 +21,7 @@ defmodule Cybernetic.WASM.Native do
   # Runtime
   def runtime_start(_settings), do: stub()
   def runtime_stop, do: stub()
+  def runtime_terminals, do: stub()
   def runtime_stats, do: stub()
   def runtime_clear_cache, do: stub()
   def runtime_keep_limits(_limits), do: stub()

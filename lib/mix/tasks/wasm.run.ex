@@ -60,8 +60,7 @@ defmodule Mix.Tasks.Wasm.Run do
   ## What is different from other commands
 
   Ctrl-C is the VM's, which asks what to do; a second one ends it. The VM also reads standard input
-  ahead of the program. To the program, standard streams are never a terminal, and one that buffers
-  its output therefore may not show it until it ends.
+  ahead of the program.
 
   ## Examples
 
@@ -85,7 +84,7 @@ defmodule Mix.Tasks.Wasm.Run do
 
   use Mix.Task
 
-  alias Cybernetic.WASM.{Executor, HostError, LimitError, TrapError}
+  alias Cybernetic.WASM.{Executor, HostError, LimitError, Runtime, TrapError}
   alias Cybernetic.WASM.Sandbox.Manifest
   alias Mix.Tasks.Wasm.{CommandLine, Foreground, GrantOptions, LimitOptions, UsageReport}
 
@@ -121,7 +120,7 @@ defmodule Mix.Tasks.Wasm.Run do
          {:ok, manifest} <- GrantOptions.manifest(options),
          {:ok, sandbox} <- GrantOptions.sandbox(manifest, grants, limits),
          {:ok, module} <- load(file, manifest, limits) do
-      with_scratch(sandbox, &run_guest(module, args: args, env: env, sandbox: &1))
+      with_scratch(sandbox, fn -> run_guest(module, args: args, env: env, sandbox: sandbox) end)
     end
   end
 
@@ -145,20 +144,10 @@ defmodule Mix.Tasks.Wasm.Run do
   end
 
   # The library removes a guest's own directory in the background, for which there is no time when the node ends.
-  defp with_scratch(%{filesystem: %{scratch: nil}} = sandbox, function), do: function.(sandbox)
-
-  defp with_scratch(%{filesystem: %{scratch: guest} = filesystem} = sandbox, function) do
-    name = Base.encode32(:rand.bytes(10), case: :lower)
-    directory = Path.join(System.tmp_dir!(), "cybernetic-wasm-#{name}")
-    File.mkdir!(directory)
-    File.chmod!(directory, 0o700)
-    dirs = [{directory, guest, :rw} | filesystem.dirs]
-
-    try do
-      function.(%{sandbox | filesystem: %{filesystem | dirs: dirs, scratch: nil}})
-    after
-      File.rm_rf!(directory)
-    end
+  defp with_scratch(sandbox, function) do
+    function.()
+  after
+    if sandbox.filesystem.scratch, do: Runtime.stop()
   end
 
   defp run_guest(module, opts) do

@@ -33,9 +33,10 @@ use crate::limits::Ceilings;
 use files::Descriptors;
 use random::Source;
 use scratch::Scratch;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
-use stdio::{Console, Shared};
+use stdio::Console;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
@@ -48,6 +49,11 @@ pub struct Directory {
     pub guest: String,
     /// Whether the guest may change what is in it.
     pub writable: bool,
+}
+
+/// Which of this process's own standard streams are a terminal's.
+pub fn terminals() -> [bool; 3] {
+    [std::io::stdin().is_terminal(), std::io::stdout().is_terminal(), std::io::stderr().is_terminal()]
 }
 
 /// What a guest is given of the system: everything else is refused.
@@ -71,6 +77,8 @@ pub struct Grants {
     pub random: Random,
     /// Whether it has standard input, standard output and standard error.
     pub stdio: [bool; 3],
+    /// Which of these are a terminal's: programs then hand out each line, and prompts at once.
+    pub terminals: [bool; 3],
     /// Imports of the module, by their index, that the embedder answers itself.
     pub answered: Vec<u32>,
 }
@@ -120,7 +128,8 @@ impl Wasi {
         // sleep there: `poll.rs` keeps every sleep from it.
         builder.allow_blocking_current_thread(true);
         builder.args(&grants.args).envs(&grants.env);
-        builder.stdin(Shared(Arc::clone(&console))).stdout(console.out()).stderr(console.err());
+        let [stdin, stdout, stderr] = grants.terminals;
+        builder.stdin(console.input(stdin)).stdout(console.out(stdout)).stderr(console.err(stderr));
         clocks.give_to(&mut builder);
         for directory in &grants.dirs {
             let perms = if directory.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };

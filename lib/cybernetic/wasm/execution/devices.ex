@@ -9,6 +9,19 @@ defmodule Cybernetic.WASM.Execution.Devices do
   # How late a guest may notice that its time is over while nobody types: a compromise with waking up for nothing.
   @patience 20
 
+  alias Cybernetic.WASM.Native
+
+  @doc """
+  Which of standard input, output and error are a terminal's. Only the VM's own streams are known to be: another group leader's
+  may be anything.
+  """
+  @spec terminals() :: {boolean, boolean, boolean}
+  def terminals do
+    {stdin, stdout, stderr} = Native.runtime_terminals()
+    own = Process.group_leader() == Process.whereis(:user)
+    {own and stdin, own and stdout, stderr}
+  end
+
   @doc """
   Standard input, piece by piece: what is there, or else what comes next. While nothing comes there are empty pieces, so that
   a guest that waits can look at its clock, and the call at its deadline.

@@ -68,7 +68,8 @@ defmodule Cybernetic.WASM.Execution.Wasi do
 
     with_input(
       %__MODULE__{
-        grants: grants |> Map.merge(more) |> Map.put(:stdio, granted),
+        grants:
+          grants |> Map.merge(more) |> Map.merge(%{stdio: granted, terminals: terminals(stdio)}),
         inherited: inherited,
         inherits_input: stdio.stdin == :inherited,
         hand_over: inherited != []
@@ -84,6 +85,20 @@ defmodule Cybernetic.WASM.Execution.Wasi do
   # Output to the VM's streams is kept under a key, too.
   defp with_input(%{inherited: inherited} = wasi, bytes, _given),
     do: %{wasi | stdin: bytes, source: nil, key: if(inherited != [], do: make_ref())}
+
+  # What goes to the caller is no terminal.
+  defp terminals(stdio) do
+    inherited =
+      for stream <- [:stdin, :stdout, :stderr], do: Map.fetch!(stdio, stream) == :inherited
+
+    if true in inherited do
+      [inherited, Tuple.to_list(Devices.terminals())]
+      |> Enum.zip_with(fn [inherited, terminal] -> inherited and terminal end)
+      |> List.to_tuple()
+    else
+      {false, false, false}
+    end
+  end
 
   # What is there already goes as it is; what has to be asked for is pulled.
   defp stdin(nil), do: nil

@@ -33,12 +33,16 @@ impl Console {
         Arc::clone(&self.invocation.lock())
     }
 
-    pub(super) fn out(self: &Arc<Self>) -> Output {
-        Output(Arc::clone(self), Stream::Stdout)
+    pub(super) fn input(self: &Arc<Self>, terminal: bool) -> Shared {
+        Shared(Arc::clone(self), terminal)
     }
 
-    pub(super) fn err(self: &Arc<Self>) -> Output {
-        Output(Arc::clone(self), Stream::Stderr)
+    pub(super) fn out(self: &Arc<Self>, terminal: bool) -> Output {
+        Output(Arc::clone(self), Stream::Stdout, terminal)
+    }
+
+    pub(super) fn err(self: &Arc<Self>, terminal: bool) -> Output {
+        Output(Arc::clone(self), Stream::Stderr, terminal)
     }
 }
 
@@ -61,7 +65,7 @@ impl InputStream for Input {
 
 /// Standard output or error.
 #[derive(Clone)]
-pub(super) struct Output(Arc<Console>, Stream);
+pub(super) struct Output(Arc<Console>, Stream, bool);
 
 /// Nothing is ever kept back here: that a guest does not run ahead of whoever reads is seen to after each of its writes.
 #[async_trait::async_trait]
@@ -86,7 +90,7 @@ impl OutputStream for Output {
 
 impl IsTerminal for Output {
     fn is_terminal(&self) -> bool {
-        false
+        self.2
     }
 }
 
@@ -112,10 +116,10 @@ impl StdoutStream for Output {
 }
 
 /// Where standard input is read from.
-pub(super) struct Shared(pub(super) Arc<Console>);
+pub(super) struct Shared(Arc<Console>, bool);
 
 impl IsTerminal for Shared {
     fn is_terminal(&self) -> bool {
-        false
+        self.1
     }
 }

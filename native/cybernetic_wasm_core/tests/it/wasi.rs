@@ -191,6 +191,7 @@ fn nothing() -> Grants {
         clocks: Clocks::None,
         random: Random::None,
         stdio: [false; 3],
+        terminals: [false; 3],
         answered: Vec::new(),
     }
 }

@@ -5,7 +5,7 @@ use crate::terms::options::{self, SettingsMap};
 use crate::terms::{binary, map};
 use crate::{atoms, terms};
 use cybernetic_wasm_core::runtime::{Runtime, Settings};
-use cybernetic_wasm_core::wasi::remove_scratch_directories;
+use cybernetic_wasm_core::wasi::{remove_scratch_directories, terminals};
 use once_cell::sync::OnceCell;
 use rustler::{Atom, Encoder, Env, NifResult, ResourceArc, Term};
 use std::sync::Arc;
@@ -26,6 +26,12 @@ fn runtime_start<'a>(env: Env<'a>, settings: SettingsMap) -> Term<'a> {
         (Ok(()), Some(reason)) => (atoms::on_demand(), binary(env, reason.as_bytes())).encode(env),
         (Ok(()), None) => atoms::ok().encode(env),
     }
+}
+
+/// Which of the VM's own standard streams are a terminal's.
+#[rustler::nif]
+fn runtime_terminals() -> (bool, bool, bool) {
+    terminals().into()
 }
 
 /// The application stops: what must not stay behind is removed.

@@ -19,6 +19,7 @@ struct GrantsMap<'a> {
     random: Term<'a>,
     /// Whether there is standard input, output, error.
     stdio: (bool, bool, bool),
+    terminals: (bool, bool, bool),
     /// Imports by index that the host answers.
     answered: Vec<u32>,
 }
@@ -36,6 +37,7 @@ pub(crate) fn decode(term: Term<'_>) -> NifResult<Grants> {
         clocks: clocks(map.clocks)?,
         random: random(map.random)?,
         stdio: [map.stdio.0, map.stdio.1, map.stdio.2],
+        terminals: [map.terminals.0, map.terminals.1, map.terminals.2],
         answered: map.answered,
     })
 }
