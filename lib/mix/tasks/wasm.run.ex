@@ -107,7 +107,7 @@ defmodule Mix.Tasks.Wasm.Run do
     case CommandLine.parse(argv, @switches) do
       :help -> CommandLine.help(@task, @usage)
       {:ok, options, words} -> options |> run_program(words) |> finish(options[:usage])
-      {:error, error} -> finish({:error, error}, false)
+      {:error, error} -> fail({:error, error}, false)
     end
   end
 
@@ -171,23 +171,30 @@ defmodule Mix.Tasks.Wasm.Run do
 
   defp finish({:ok, run}, usage?) do
     if usage?, do: UsageReport.print(run.usage)
-    leave(status(run.exit_code))
+    with status when status > 0 <- status(run.exit_code), do: leave(status)
   end
 
-  defp finish({:unwritten, :epipe}, _usage?), do: leave(@pipe_closed)
+  defp finish(ended, usage?), do: fail(ended, usage?)
 
-  defp finish({:unwritten, reason}, _usage?) do
+  @spec fail({:unwritten, atom} | :terminated | {:error, CommandLine.error()}, boolean | nil) ::
+          no_return
+  defp fail({:unwritten, :epipe}, _usage?), do: leave(@pipe_closed)
+
+  defp fail({:unwritten, reason}, _usage?) do
     CommandLine.warn("mix #{@task}: the output cannot be written: #{:file.format_error(reason)}")
     leave(1)
   end
 
-  defp finish(:terminated, _usage?), do: leave(@terminated)
+  defp fail(:terminated, _usage?), do: leave(@terminated)
 
-  defp finish({:error, error}, usage?) do
+  defp fail({:error, error}, usage?) do
     usage = if usage?, do: Map.get(error, :usage)
     if usage, do: UsageReport.print(usage)
     CommandLine.stop(error, @task, status: status_of(error))
   end
+
+  @spec leave(pos_integer) :: no_return
+  defp leave(status), do: exit({:shutdown, status})
 
   defp status(0), do: 0
   defp status(code) when rem(code, 256) == 0, do: @out_of_range
@@ -197,7 +204,4 @@ defmodule Mix.Tasks.Wasm.Run do
   defp status_of(%LimitError{limit: limit}) when limit in @limits_of_the_node, do: 1
   defp status_of(%kind{}) when kind in [LimitError, TrapError], do: @trapped
   defp status_of(_by_its_blame), do: nil
-
-  defp leave(0), do: :ok
-  defp leave(status), do: exit({:shutdown, status})
 end

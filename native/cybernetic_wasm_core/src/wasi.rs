@@ -1,10 +1,10 @@
 //! WASI preview 1: what a guest of a system interface sees, within what its sandbox grants.
 //!
 //! `wasmtime-wasi` does the work. This module stands around each of its functions (`functions.rs`): it counts the call,
-//! moves file work off the normal schedulers, ends a slice that is spent, and asks the grants first; what they refuse
-//! gets its errno and is recorded. Descriptors, the quota and the bound on open files are in `files.rs`, its private directory in `scratch.rs`, standard input
-//! and output in `stdio.rs` (both ends are the invocation's, so that they follow each call on a live instance), waiting
-//! and clocks in `poll.rs` and `clocks.rs`.
+//! moves file work off the normal schedulers, ends a slice that is spent, and asks the grants first; what they refuse gets
+//! its errno and is recorded (`call.rs`). Descriptors, the quota and the bound on open files are in `files.rs`, the guest's
+//! private directory in `scratch.rs`, standard input and output in `stdio.rs` (both ends are the invocation's, so that they
+//! follow each call on a live instance), waiting and clocks in `poll.rs` and `clocks.rs`.
 //!
 //! File work is done where the step runs. What may keep a thread for long, opening a file and listing a directory, is done
 //! apart from the guest, on a thread of its own (`apart.rs`), so that the deadline holds.
@@ -13,6 +13,7 @@
 //! pending execution like any other.
 
 mod apart;
+mod call;
 mod clocks;
 mod files;
 mod functions;

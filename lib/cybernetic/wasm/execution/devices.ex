@@ -32,7 +32,7 @@ defmodule Cybernetic.WASM.Execution.Devices do
   # Another process reads: what a device says to one that is gone reaches nobody's mailbox.
   defp next(nil) do
     device = Process.group_leader()
-    next(spawn_monitor(fn -> exit({:read, read(device)}) end))
+    next(spawn_monitor(__MODULE__, :read_out, [device]))
   end
 
   defp next({_pid, monitor} = reader) do
@@ -44,6 +44,10 @@ defmodule Cybernetic.WASM.Execution.Devices do
       @patience -> {[""], reader}
     end
   end
+
+  @doc false
+  @spec read_out(pid) :: no_return
+  def read_out(device), do: exit({:read, read(device)})
 
   defp reason({:read, {:error, reason}}), do: reason
   defp reason(killed), do: killed

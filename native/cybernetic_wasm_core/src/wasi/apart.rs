@@ -5,8 +5,9 @@
 //! it is looked at does not mean that it does when it is opened: two guests that share a directory can swap it in between.
 
 use super::Wasi;
+use super::call::{Call, read_u32};
 use super::files::NEW_FILE;
-use super::functions::{Call, HOSTCALL_FUEL, enter, explain, memory, no_wasi, read_u32, trap};
+use super::functions::{HOSTCALL_FUEL, enter, explain, memory, no_wasi, trap};
 use super::timer;
 use crate::error::Error;
 use crate::store::StoreData;
@@ -107,7 +108,8 @@ impl Opening {
             _ => {}
         }
         let memory = &mut GuestMemory::Unshared(&mut path.bytes);
-        let opened = preview1::path_open(ctx, memory, fd, dirflags, 0, length, oflags, base, inheriting, fdflags, number);
+        let opened =
+            preview1::path_open(ctx, memory, fd, dirflags, 0, length, oflags, base, inheriting, fdflags, number);
         let errno = now(opened)?.or_else(explain)?;
         if errno != Errno::Success as i32 {
             return Ok(Opened { errno, made: false });
@@ -200,7 +202,7 @@ fn range(memory: &[u8], offset: u32, length: u32) -> Result<&[u8], Error> {
 
 /// Where a result is to be written.
 fn number_at(memory: &[u8], offset: u32) -> Result<std::ops::Range<usize>, Error> {
-    if offset as usize % NUMBER != 0 {
+    if !(offset as usize).is_multiple_of(NUMBER) {
         return Err(trap("a WASI function was given a bad pointer: not aligned"));
     }
     range(memory, offset, NUMBER as u32)?;

@@ -1,15 +1,14 @@
 //! The functions of WASI preview 1, and what stands around each: see [`super`].
 
-use super::files::{Descriptor, LONGEST_PATH, NEW_FILE};
-use super::apart::{self, PathOpen};
-use super::{Wasi, poll};
+use super::call::{Call, name_of};
+use super::{apart, poll};
 use crate::engine::Engine;
 use crate::error::{Error, Trap};
-use crate::invocation::{Denial, Invocation};
+use crate::invocation::Denial;
 use crate::store::StoreData;
 use std::sync::Arc;
 use wasmtime::{Caller, Extern, FuncType, Linker, Memory, ValType};
-use wasmtime_wasi::p1::types::{Errno, Fd};
+use wasmtime_wasi::p1::types::Errno;
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as preview1, WasiSnapshotPreview1};
 use wiggle::{GuestError, GuestMemory};
 
@@ -18,7 +17,7 @@ pub(crate) const MODULE: &str = "wasi_snapshot_preview1";
 
 /// What a function is granted with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// Part of the interface itself.
     Base,
     Env,
@@ -30,7 +29,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn capability(self) -> &'static str {
+    pub(super) fn capability(self) -> &'static str {
         match self {
             Kind::Base => "wasi",
             Kind::Env => "env",
@@ -47,14 +46,14 @@ macro_rules! functions {
     ($($how:ident $kind:ident $name:ident($($arg:ident: $ty:ident),*);)*) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[expect(non_camel_case_types, reason = "the interface's own names")]
-        enum Function { $($name,)* }
+        pub(super) enum Function { $($name,)* }
 
         impl Function {
-            fn name(self) -> &'static str {
+            pub(super) fn name(self) -> &'static str {
                 match self { $(Function::$name => stringify!($name),)* }
             }
 
-            fn kind(self) -> Kind {
+            pub(super) fn kind(self) -> Kind {
                 match self { $(Function::$name => Kind::$kind,)* }
             }
         }
@@ -71,7 +70,7 @@ macro_rules! functions {
             $(linker.func_wrap_async(MODULE, stringify!($name), |mut caller: Caller<'_, StoreData>, ($($arg,)*): ($($ty,)*)| {
                 Box::new(async move {
                     let args = [$(i64::from($arg)),*];
-                    let mut call = Call { function: Function::$name, args: &args, charged: 0, wanted: 0, opens: false };
+                    let mut call = Call::new(Function::$name, &args);
                     let errno = functions!(@$how caller, call, $name($($arg),*));
                     Ok::<i32, wasmtime::Error>(errno)
                 })
@@ -175,9 +174,6 @@ const OWN: [(&str, &[ValType], bool); 4] = [
     ("proc_exit", &[ValType::I32], false),
 ];
 
-/// Pieces that one read or write may have, as POSIX systems have it: looking for the first that is not empty takes time.
-const MOST_PIECES: u32 = 1_024;
-
 /// Bytes of the guest's that `wasmtime-wasi` may copy in one call.
 pub(super) const HOSTCALL_FUEL: usize = 128 << 20;
 
@@ -222,7 +218,7 @@ pub(super) async fn enter(caller: &mut Caller<'_, StoreData>, call: &Call<'_>) -
     let data = caller.data_mut();
     let invocation = &data.invocation;
     invocation.count_host_call().map_err(Error::from)?;
-    if call.function.may_block() && data.wasi.as_mut().is_some_and(|wasi| wasi.has_files()) {
+    if call.function().may_block() && data.wasi.as_mut().is_some_and(|wasi| wasi.has_files()) {
         invocation.leave_inline().await;
     }
     invocation.breathe().await;
@@ -275,223 +271,6 @@ pub(super) fn bad_pointer(fault: &GuestError) -> Error {
     trap(&format!("a WASI function was given a bad pointer: {}", innermost(fault)))
 }
 
-/// One call of a WASI function.
-pub(super) struct Call<'a> {
-    function: Function,
-    args: &'a [i64],
-    /// What the quota was charged for it.
-    charged: u64,
-    /// How much it is to write, as it was before the guest's memory could change.
-    wanted: u32,
-    /// There is room for what it opens.
-    opens: bool,
-}
-
-impl Call<'_> {
-    pub(super) fn arg(&self, index: usize) -> u32 {
-        self.args.get(index).copied().unwrap_or(0) as u32
-    }
-
-    pub(super) fn wide_arg(&self, index: usize) -> i64 {
-        self.args.get(index).copied().unwrap_or(0)
-    }
-
-    pub(super) fn path_open_args(&self) -> PathOpen {
-        PathOpen {
-            fd: self.arg(0) as i32,
-            dirflags: self.arg(1) as i32,
-            length: self.arg(3) as i32,
-            oflags: self.arg(4) as i32,
-            base: self.wide_arg(5),
-            inheriting: self.wide_arg(6),
-            fdflags: self.arg(7) as i32,
-        }
-    }
-
-    /// Takes back what the quota was charged.
-    pub(super) fn refund(&mut self, wasi: &mut Wasi) {
-        wasi.descriptors.refund(std::mem::take(&mut self.charged));
-    }
-
-    /// Asks the grants and the bounds, and gives the errno of what they refuse.
-    pub(super) async fn before(
-        &mut self,
-        wasi: &mut Wasi,
-        memory: &mut [u8],
-        invocation: &Invocation,
-    ) -> wasmtime::Result<Option<Errno>> {
-        let errno = match self.function.kind() {
-            Kind::Clocks if wasi.clocks.is_none() => Some(Errno::Notcapable),
-            Kind::Network => Some(Errno::Notcapable),
-            Kind::Io => self.before_io(wasi, memory).await,
-            Kind::Files => self.before_files(wasi, memory).await,
-            _ => None,
-        };
-        if let Some(errno) = errno {
-            self.undo(wasi);
-            self.deny(wasi, memory, invocation, errno);
-        }
-        Ok(errno)
-    }
-
-    /// Takes back what was counted for a call that did not do it.
-    fn undo(&self, wasi: &mut Wasi) {
-        wasi.descriptors.refund(self.charged);
-        if self.opens {
-            wasi.descriptors.release();
-        }
-    }
-
-    async fn before_io(&mut self, wasi: &mut Wasi, memory: &mut [u8]) -> Option<Errno> {
-        if self.arg(2) > MOST_PIECES {
-            return Some(Errno::Inval);
-        }
-        let [stdin, stdout, stderr] = wasi.stdio;
-        match wasi.descriptors.get(self.arg(0))? {
-            Descriptor::Stdin if !stdin => Some(Errno::Badf),
-            Descriptor::Stdout if !stdout => Some(Errno::Badf),
-            Descriptor::Stderr if !stderr => Some(Errno::Badf),
-            Descriptor::Opened => self.before_write(wasi, memory).await,
-            _ => None,
-        }
-    }
-
-    /// What a write adds to a file beyond its end counts, also what it skips: a byte in each block of a hole fills them all.
-    async fn before_write(&mut self, wasi: &mut Wasi, memory: &mut [u8]) -> Option<Errno> {
-        self.wanted = first_length(memory, self.arg(1), self.arg(2));
-        let file = Fd::from(self.arg(0));
-        let mut memory = GuestMemory::Unshared(memory);
-        let start = match self.function {
-            Function::fd_write => wasi.ctx().ok()?.fd_tell(&mut memory, file).ok()?,
-            Function::fd_pwrite => self.wide_arg(3) as u64,
-            _ => return None,
-        };
-        let size = wasi.ctx().ok()?.fd_filestat_get(&mut memory, file).await.ok()?.size;
-        self.charge(wasi, u64::from(self.wanted).saturating_add(start.saturating_sub(size)))
-    }
-
-    async fn before_files(&mut self, wasi: &mut Wasi, memory: &mut [u8]) -> Option<Errno> {
-        if self.paths().into_iter().flatten().any(|(_, length)| length > LONGEST_PATH) {
-            return Some(Errno::Nametoolong);
-        }
-        match self.function {
-            Function::path_open => self.before_open(wasi),
-            Function::path_create_directory | Function::path_symlink | Function::path_link => {
-                self.charge(wasi, NEW_FILE)
-            }
-            Function::fd_filestat_set_size => self.before_set_size(wasi, memory).await,
-            _ => None,
-        }
-    }
-
-    fn before_open(&mut self, wasi: &mut Wasi) -> Option<Errno> {
-        let room = wasi.descriptors.reserve();
-        self.opens = room.is_ok();
-        room.err()
-    }
-
-    /// A file that grows is written to, whatever with.
-    async fn before_set_size(&mut self, wasi: &mut Wasi, memory: &mut [u8]) -> Option<Errno> {
-        let mut memory = GuestMemory::Unshared(memory);
-        let stat = wasi.ctx().ok()?.fd_filestat_get(&mut memory, Fd::from(self.arg(0))).await.ok()?;
-        let wanted = self.wide_arg(1) as u64;
-        self.charge(wasi, wanted.saturating_sub(stat.size))
-    }
-
-    pub(super) fn charge(&mut self, wasi: &mut Wasi, bytes: u64) -> Option<Errno> {
-        if !wasi.descriptors.charge(bytes) {
-            return Some(Errno::Dquot);
-        }
-        self.charged = bytes;
-        None
-    }
-
-    /// Notes what a call that was carried out has changed, and what the grants of a directory refused.
-    pub(super) fn after(&self, wasi: &mut Wasi, memory: &mut [u8], invocation: &Invocation, errno: i32) {
-        let done = errno == Errno::Success as i32;
-        match self.function {
-            _ if !done => self.undo(wasi),
-            Function::fd_filestat_get => wasi.clocks.hide_times(memory, self.arg(1)),
-            Function::path_filestat_get => wasi.clocks.hide_times(memory, self.arg(4)),
-            Function::path_open => wasi.descriptors.open(read_u32(memory, self.arg(8))),
-            Function::fd_close => wasi.descriptors.close(self.arg(0)),
-            Function::fd_renumber => wasi.descriptors.renumber(self.arg(0), self.arg(1)),
-            Function::fd_write | Function::fd_pwrite if self.charged > 0 => {
-                let out = self.arg(if self.function == Function::fd_write { 3 } else { 4 });
-                wasi.descriptors.refund(self.wanted.saturating_sub(read_u32(memory, out)).into());
-            }
-            _ => {}
-        }
-        if self.function.kind() == Kind::Files && errno == Errno::Perm as i32 {
-            self.deny(wasi, memory, invocation, Errno::Perm);
-        }
-    }
-
-    fn writes_output(&self, wasi: &Wasi) -> bool {
-        let to = || wasi.descriptors.get(self.arg(0));
-        self.function == Function::fd_write && matches!(to(), Some(Descriptor::Stdout | Descriptor::Stderr))
-    }
-
-    pub(super) fn deny(&self, wasi: &Wasi, memory: &[u8], invocation: &Invocation, errno: Errno) {
-        let stream = match wasi.descriptors.get(self.arg(0)) {
-            Some(Descriptor::Stdin) => Some("stdin"),
-            Some(Descriptor::Stdout) => Some("stdout"),
-            Some(Descriptor::Stderr) => Some("stderr"),
-            _ => None,
-        };
-        let (capability, detail) = match (self.function.kind(), stream) {
-            (Kind::Io, Some(stream)) => ("stdio", Some(stream.to_owned())),
-            (kind, _) => (kind.capability(), self.shown_path(memory)),
-        };
-        invocation.deny(Denial {
-            capability,
-            operation: self.function.name(),
-            detail,
-            errno: name_of(errno),
-            count: 1,
-        });
-    }
-
-    /// Where the function's paths are in memory.
-    fn paths(&self) -> [Option<(u32, u32)>; 2] {
-        let path = |index| Some((self.arg(index), self.arg(index + 1)));
-        match self.function {
-            Function::path_create_directory
-            | Function::path_readlink
-            | Function::path_remove_directory
-            | Function::path_unlink_file => [path(1), None],
-            Function::path_filestat_get | Function::path_filestat_set_times | Function::path_open => [path(2), None],
-            Function::path_link => [path(2), path(5)],
-            Function::path_rename => [path(1), path(4)],
-            // What a link points to is only a text.
-            Function::path_symlink => [path(3), path(0)],
-            _ => [None, None],
-        }
-    }
-
-    fn shown_path(&self, memory: &[u8]) -> Option<String> {
-        const SHOWN: usize = 200;
-        let (offset, length) = self.paths()[0]?;
-        let bytes = memory.get(offset as usize..)?.get(..length as usize)?;
-        Some(String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN)]).into_owned())
-    }
-}
-
-pub(super) fn read_u32(memory: &[u8], offset: u32) -> u32 {
-    let bytes = memory.get(offset as usize..).and_then(|rest| rest.first_chunk());
-    bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
-}
-
-/// How long the first piece of a gathered write is that is not empty: no more is written in one call.
-fn first_length(memory: &[u8], pieces: u32, count: u32) -> u32 {
-    const PIECE: u32 = 8;
-    let lengths = (0..count).map_while(|index| {
-        let piece = pieces.checked_add(index.checked_mul(PIECE)?)?;
-        memory.get(piece as usize + 4..piece as usize + 8).map(|_| read_u32(memory, piece + 4))
-    });
-    lengths.into_iter().find(|length| *length > 0).unwrap_or(0)
-}
-
 /// Fills the guest's buffer a part at a time, so that a large one does not make a slice long.
 async fn random_get(caller: &mut Caller<'_, StoreData>, offset: u32, length: u32) -> wasmtime::Result<i32> {
     const PART: usize = 64 << 10;
@@ -513,18 +292,4 @@ async fn random_get(caller: &mut Caller<'_, StoreData>, offset: u32, length: u32
         wasi.random.fill(part);
     }
     Ok(Errno::Success as i32)
-}
-
-/// An errno's name in the interface, of those that are refusals.
-pub(super) fn name_of(errno: Errno) -> &'static str {
-    match errno {
-        Errno::Badf => "badf",
-        Errno::Dquot => "dquot",
-        Errno::Inval => "inval",
-        Errno::Mfile => "mfile",
-        Errno::Nametoolong => "nametoolong",
-        Errno::Nfile => "nfile",
-        Errno::Notcapable => "notcapable",
-        _ => "perm",
-    }
 }

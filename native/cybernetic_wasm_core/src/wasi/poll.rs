@@ -4,9 +4,10 @@
 //! ones. A file, standard output and standard error are always ready; standard input is when there is some, or its end.
 
 use super::Wasi;
+use super::call::name_of;
 use super::clocks::Clock;
 use super::files::Descriptor;
-use super::functions::{bad_pointer, memory, name_of, no_wasi};
+use super::functions::{bad_pointer, memory, no_wasi};
 use super::timer;
 use crate::error::Error;
 use crate::invocation::{Denial, Invocation};
@@ -126,8 +127,8 @@ impl Wasi {
     fn monotonic(&mut self) -> u64 {
         let seen = self.clocks.monotonic();
         let mut none = GuestMemory::Unshared(&mut []);
-        let mut look = || Some(self.ctx().ok()?.clock_time_get(&mut none, Clockid::Monotonic, 0).unwrap_or(0));
-        seen.or_else(|| look()).unwrap_or(0)
+        let look = || Some(self.ctx().ok()?.clock_time_get(&mut none, Clockid::Monotonic, 0).unwrap_or(0));
+        seen.or_else(look).unwrap_or(0)
     }
 }
 

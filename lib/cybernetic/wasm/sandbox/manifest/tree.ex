@@ -95,16 +95,19 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Tree do
   def refuse(node, at, expected), do: mistake(at, expected, shown(node))
 
   @doc "Refuses what stands at `at`."
+  @spec mistake(at, String.t(), String.t()) :: no_return
   @spec mistake(at, String.t(), String.t(), String.t() | nil) :: no_return
   def mistake(at, expected, got, detail \\ nil),
     do: throw_mistake(at, :value, expected: expected, got: got, detail: detail)
 
+  @spec unknown(at, String.t(), [String.t()]) :: no_return
   defp unknown(at, key, known) do
     {alike, suggestion} = known |> Enum.map(&{String.jaro_distance(&1, key), &1}) |> Enum.max()
     suggestion = if alike >= @alike, do: suggestion
     throw_mistake(at, :unknown_key, known: known, suggestion: suggestion)
   end
 
+  @spec throw_mistake(at, atom, keyword) :: no_return
   defp throw_mistake(at, reason, facts) do
     facts = [reason: reason, file: at.file, line: at.line, key: at.key] ++ facts
     throw({:mistake, struct!(ManifestError, facts)})

@@ -1,0 +1,253 @@
+//! One call of a WASI function on descriptors or paths: what the grants and the bounds say of it before it is done, and what it
+//! has changed when it was.
+
+use super::Wasi;
+use super::apart::PathOpen;
+use super::files::{Descriptor, LONGEST_PATH, NEW_FILE};
+use super::functions::{Function, Kind};
+use crate::invocation::{Denial, Invocation};
+use wasmtime_wasi::p1::types::{Errno, Fd};
+use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
+use wiggle::GuestMemory;
+
+/// Pieces that one read or write may have, as POSIX systems have it: looking for the first that is not empty takes time.
+const MOST_PIECES: u32 = 1_024;
+
+/// One call of a WASI function.
+pub(super) struct Call<'a> {
+    function: Function,
+    args: &'a [i64],
+    /// What the quota was charged for it.
+    charged: u64,
+    /// How much it is to write, as it was before the guest's memory could change.
+    wanted: u32,
+    /// There is room for what it opens.
+    opens: bool,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(function: Function, args: &'a [i64]) -> Self {
+        Self { function, args, charged: 0, wanted: 0, opens: false }
+    }
+
+    pub(super) fn function(&self) -> Function {
+        self.function
+    }
+
+    pub(super) fn arg(&self, index: usize) -> u32 {
+        self.args.get(index).copied().unwrap_or(0) as u32
+    }
+
+    pub(super) fn wide_arg(&self, index: usize) -> i64 {
+        self.args.get(index).copied().unwrap_or(0)
+    }
+
+    pub(super) fn path_open_args(&self) -> PathOpen {
+        PathOpen {
+            fd: self.arg(0) as i32,
+            dirflags: self.arg(1) as i32,
+            length: self.arg(3) as i32,
+            oflags: self.arg(4) as i32,
+            base: self.wide_arg(5),
+            inheriting: self.wide_arg(6),
+            fdflags: self.arg(7) as i32,
+        }
+    }
+
+    /// Takes back what the quota was charged.
+    pub(super) fn refund(&mut self, wasi: &mut Wasi) {
+        wasi.descriptors.refund(std::mem::take(&mut self.charged));
+    }
+
+    /// Asks the grants and the bounds, and gives the errno of what they refuse.
+    pub(super) async fn before(
+        &mut self,
+        wasi: &mut Wasi,
+        memory: &mut [u8],
+        invocation: &Invocation,
+    ) -> wasmtime::Result<Option<Errno>> {
+        let errno = match self.function.kind() {
+            Kind::Clocks if wasi.clocks.is_none() => Some(Errno::Notcapable),
+            Kind::Network => Some(Errno::Notcapable),
+            Kind::Io => self.before_io(wasi, memory).await,
+            Kind::Files => self.before_files(wasi, memory).await,
+            _ => None,
+        };
+        if let Some(errno) = errno {
+            self.undo(wasi);
+            self.deny(wasi, memory, invocation, errno);
+        }
+        Ok(errno)
+    }
+
+    /// Takes back what was counted for a call that did not do it.
+    fn undo(&self, wasi: &mut Wasi) {
+        wasi.descriptors.refund(self.charged);
+        if self.opens {
+            wasi.descriptors.release();
+        }
+    }
+
+    async fn before_io(&mut self, wasi: &mut Wasi, memory: &mut [u8]) -> Option<Errno> {
+        if self.arg(2) > MOST_PIECES {
+            return Some(Errno::Inval);
+        }
+        let [stdin, stdout, stderr] = wasi.stdio;
+        match wasi.descriptors.get(self.arg(0))? {
+            Descriptor::Stdin if !stdin => Some(Errno::Badf),
+            Descriptor::Stdout if !stdout => Some(Errno::Badf),
+            Descriptor::Stderr if !stderr => Some(Errno::Badf),
+            Descriptor::Opened => self.before_write(wasi, memory).await,
+            _ => None,
+        }
+    }
+
+    /// What a write adds to a file beyond its end counts, also what it skips: a byte in each block of a hole fills them all.
+    async fn before_write(&mut self, wasi: &mut Wasi, memory: &mut [u8]) -> Option<Errno> {
+        self.wanted = first_length(memory, self.arg(1), self.arg(2));
+        let file = Fd::from(self.arg(0));
+        let mut memory = GuestMemory::Unshared(memory);
+        let start = match self.function {
+            Function::fd_write => wasi.ctx().ok()?.fd_tell(&mut memory, file).ok()?,
+            Function::fd_pwrite => self.wide_arg(3) as u64,
+            _ => return None,
+        };
+        let size = wasi.ctx().ok()?.fd_filestat_get(&mut memory, file).await.ok()?.size;
+        self.charge(wasi, u64::from(self.wanted).saturating_add(start.saturating_sub(size)))
+    }
+
+    async fn before_files(&mut self, wasi: &mut Wasi, memory: &mut [u8]) -> Option<Errno> {
+        if self.paths().into_iter().flatten().any(|(_, length)| length > LONGEST_PATH) {
+            return Some(Errno::Nametoolong);
+        }
+        match self.function {
+            Function::path_open => self.before_open(wasi),
+            Function::path_create_directory | Function::path_symlink | Function::path_link => {
+                self.charge(wasi, NEW_FILE)
+            }
+            Function::fd_filestat_set_size => self.before_set_size(wasi, memory).await,
+            _ => None,
+        }
+    }
+
+    fn before_open(&mut self, wasi: &mut Wasi) -> Option<Errno> {
+        let room = wasi.descriptors.reserve();
+        self.opens = room.is_ok();
+        room.err()
+    }
+
+    /// A file that grows is written to, whatever with.
+    async fn before_set_size(&mut self, wasi: &mut Wasi, memory: &mut [u8]) -> Option<Errno> {
+        let mut memory = GuestMemory::Unshared(memory);
+        let stat = wasi.ctx().ok()?.fd_filestat_get(&mut memory, Fd::from(self.arg(0))).await.ok()?;
+        let wanted = self.wide_arg(1) as u64;
+        self.charge(wasi, wanted.saturating_sub(stat.size))
+    }
+
+    pub(super) fn charge(&mut self, wasi: &mut Wasi, bytes: u64) -> Option<Errno> {
+        if !wasi.descriptors.charge(bytes) {
+            return Some(Errno::Dquot);
+        }
+        self.charged = bytes;
+        None
+    }
+
+    /// Notes what a call that was carried out has changed, and what the grants of a directory refused.
+    pub(super) fn after(&self, wasi: &mut Wasi, memory: &mut [u8], invocation: &Invocation, errno: i32) {
+        let done = errno == Errno::Success as i32;
+        match self.function {
+            _ if !done => self.undo(wasi),
+            Function::fd_filestat_get => wasi.clocks.hide_times(memory, self.arg(1)),
+            Function::path_filestat_get => wasi.clocks.hide_times(memory, self.arg(4)),
+            Function::path_open => wasi.descriptors.open(read_u32(memory, self.arg(8))),
+            Function::fd_close => wasi.descriptors.close(self.arg(0)),
+            Function::fd_renumber => wasi.descriptors.renumber(self.arg(0), self.arg(1)),
+            Function::fd_write | Function::fd_pwrite if self.charged > 0 => {
+                let out = self.arg(if self.function == Function::fd_write { 3 } else { 4 });
+                wasi.descriptors.refund(self.wanted.saturating_sub(read_u32(memory, out)).into());
+            }
+            _ => {}
+        }
+        if self.function.kind() == Kind::Files && errno == Errno::Perm as i32 {
+            self.deny(wasi, memory, invocation, Errno::Perm);
+        }
+    }
+
+    pub(super) fn writes_output(&self, wasi: &Wasi) -> bool {
+        let to = || wasi.descriptors.get(self.arg(0));
+        self.function == Function::fd_write && matches!(to(), Some(Descriptor::Stdout | Descriptor::Stderr))
+    }
+
+    pub(super) fn deny(&self, wasi: &Wasi, memory: &[u8], invocation: &Invocation, errno: Errno) {
+        let stream = match wasi.descriptors.get(self.arg(0)) {
+            Some(Descriptor::Stdin) => Some("stdin"),
+            Some(Descriptor::Stdout) => Some("stdout"),
+            Some(Descriptor::Stderr) => Some("stderr"),
+            _ => None,
+        };
+        let (capability, detail) = match (self.function.kind(), stream) {
+            (Kind::Io, Some(stream)) => ("stdio", Some(stream.to_owned())),
+            (kind, _) => (kind.capability(), self.shown_path(memory)),
+        };
+        invocation.deny(Denial {
+            capability,
+            operation: self.function.name(),
+            detail,
+            errno: name_of(errno),
+            count: 1,
+        });
+    }
+
+    /// Where the function's paths are in memory.
+    fn paths(&self) -> [Option<(u32, u32)>; 2] {
+        let path = |index| Some((self.arg(index), self.arg(index + 1)));
+        match self.function {
+            Function::path_create_directory
+            | Function::path_readlink
+            | Function::path_remove_directory
+            | Function::path_unlink_file => [path(1), None],
+            Function::path_filestat_get | Function::path_filestat_set_times | Function::path_open => [path(2), None],
+            Function::path_link => [path(2), path(5)],
+            Function::path_rename => [path(1), path(4)],
+            // What a link points to is only a text.
+            Function::path_symlink => [path(3), path(0)],
+            _ => [None, None],
+        }
+    }
+
+    fn shown_path(&self, memory: &[u8]) -> Option<String> {
+        const SHOWN: usize = 200;
+        let (offset, length) = self.paths()[0]?;
+        let bytes = memory.get(offset as usize..)?.get(..length as usize)?;
+        Some(String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN)]).into_owned())
+    }
+}
+
+pub(super) fn read_u32(memory: &[u8], offset: u32) -> u32 {
+    let bytes = memory.get(offset as usize..).and_then(|rest| rest.first_chunk());
+    bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+/// How long the first piece of a gathered write is that is not empty: no more is written in one call.
+fn first_length(memory: &[u8], pieces: u32, count: u32) -> u32 {
+    const PIECE: u32 = 8;
+    let lengths = (0..count).map_while(|index| {
+        let piece = pieces.checked_add(index.checked_mul(PIECE)?)?;
+        memory.get(piece as usize + 4..piece as usize + 8).map(|_| read_u32(memory, piece + 4))
+    });
+    lengths.into_iter().find(|length| *length > 0).unwrap_or(0)
+}
+
+/// An errno's name in the interface, of those that are refusals.
+pub(super) fn name_of(errno: Errno) -> &'static str {
+    match errno {
+        Errno::Badf => "badf",
+        Errno::Dquot => "dquot",
+        Errno::Inval => "inval",
+        Errno::Mfile => "mfile",
+        Errno::Nametoolong => "nametoolong",
+        Errno::Nfile => "nfile",
+        Errno::Notcapable => "notcapable",
+        _ => "perm",
+    }
+}
