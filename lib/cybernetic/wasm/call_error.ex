@@ -52,6 +52,10 @@ defmodule Cybernetic.WASM.CallError do
   @most_named 20
 
   @impl true
+  def message(%__MODULE__{reason: :no_such_export, export: "_start"} = error) do
+    "the module is no command: no function is exported as \"_start\"#{known(error.known, "function")}"
+  end
+
   def message(%__MODULE__{reason: :no_such_export} = error) do
     kind = error.expected || "function"
     "no #{kind} is exported as #{inspect(error.export)}#{known(error.known, kind)}"

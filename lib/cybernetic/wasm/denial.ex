@@ -6,7 +6,7 @@ defmodule Cybernetic.WASM.Denial do
     * `capability` - what would have to be granted: `:filesystem`, `:env`, `:network`, `:clocks`,
       `:random`, `:stdio`
     * `operation` - the function that the guest called, such as `"path_open"`
-    * `detail` - what it was about, such as `"/etc/passwd"`; `nil` where there is nothing to tell
+    * `detail` - what it was about, such as `"../secret"`; `nil` where there is nothing to tell
     * `errno` - what the guest was given, such as `:notcapable`, `:badf`, `:perm`, `:dquot`
     * `count` - how often
 

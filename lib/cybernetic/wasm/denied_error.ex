@@ -21,7 +21,7 @@ defmodule Cybernetic.WASM.DeniedError do
           blame: :caller
         }
 
-  @most_named 20
+  @most_named 5
 
   @impl true
   def message(%__MODULE__{capability: capability, denied: denied, grant: grant})

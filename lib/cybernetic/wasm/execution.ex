@@ -269,8 +269,10 @@ defmodule Cybernetic.WASM.Execution do
     end
   end
 
-  defp root(%Plan{root: nil} = plan), do: plan
-  defp root(%Plan{root: root}), do: root
+  @doc "The plan of the call that this is a part of."
+  @spec root(Plan.t()) :: Plan.t()
+  def root(%Plan{root: nil} = plan), do: plan
+  def root(%Plan{root: root}), do: root
 
   # What the function put out comes before what it returned or raised.
   defp hand_over(%Context{execution: execution} = context, how, %Plan{stream: true} = plan) do

@@ -31,7 +31,8 @@ defmodule Cybernetic.WASM.Executor do
   and what it was refused is in the run's `denials`. `stream/4` gives its output as it is written. Its own data are options
   of the call:
 
-    * `:args` - a list of strings, without the program's name
+    * `:args` - a list of strings, without the program's name, which is the module's (`"main.wasm"` where it was loaded from
+      bytes)
     * `:env` - a map of variables, which the sandbox must allow: `:command` allows any
     * `:stdin` - iodata, or an `Enumerable` of iodata that is pulled in this process as the program reads. Default: empty.
 
@@ -51,7 +52,8 @@ defmodule Cybernetic.WASM.Executor do
       the normal one, which it leaves at the first slice that it does not finish. `:dirty` and `:inline` force either.
     * `:wait` - milliseconds that the call may queue while the node has as many live guests as it may have. Default: 0,
       which fails at once with a `Cybernetic.WASM.LimitError`.
-    * `:metering`, `:deterministic` - as when loading. A module that was loaded otherwise is compiled once more, the first
+    * `:metering`, `:deterministic` - as when loading. `deterministic: true` also takes real clocks and the system's random
+      bytes from what the sandbox grants. A module that was loaded otherwise is compiled once more, the first
       time.
 
   An unknown option or a wrong value raises `ArgumentError`. See `Cybernetic.WASM.Value` for arguments and results.
@@ -191,15 +193,16 @@ defmodule Cybernetic.WASM.Executor do
       [:ok, :ok, :error]
 
   Options: those of `call/4`, and as with `Task.async_stream/3` `:max_concurrency` (default: the number of schedulers)
-  and `:ordered` (default: `true`). `:timeout` is each call's own, enforced from outside as with `async/4`; a call that
+  and `:ordered` (default: `true`), and `:run` as with `async/4`. `:timeout` is each call's own, enforced from outside as with `async/4`; a call that
   fails is an element like any other. An element that is no list raises `ArgumentError`. Of a command, `:start`, an element is
   the list of its `:args`.
   """
   @spec async_stream(Module.t(), entry, Enumerable.t(), keyword) :: Enumerable.t()
   def async_stream(module, function, enumerable, opts \\ []) do
-    {own, opts} = own(opts, [:max_concurrency, :ordered])
+    {own, opts} = own(opts, [:max_concurrency, :ordered, :run])
+    {run, own} = Keyword.pop(own, :run, false)
     # What is wrong with the options is said here and now, not for each element.
-    Async.stream(enumerable, Call.new(module, function, [], opts), own)
+    Async.stream(enumerable, Call.new(module, function, [], opts), {run, own})
   end
 
   # Output

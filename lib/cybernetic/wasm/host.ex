@@ -288,6 +288,13 @@ defmodule Cybernetic.WASM.Host do
   @spec time_left(ctx) :: non_neg_integer
   def time_left(%Context{execution: execution}), do: Execution.time_left(execution)
 
+  @doc """
+  The sandbox that the call has, after all narrowing: for a host function that does something in the guest's name. See
+  `Cybernetic.WASM.Sandbox.Capabilities.Network` for one that connects.
+  """
+  @spec sandbox(ctx) :: Cybernetic.WASM.Sandbox.t()
+  def sandbox(%Context{plan: plan}), do: Execution.root(plan).sandbox
+
   @doc "What the caller gave as `data:`."
   @spec data(ctx) :: term
   def data(%Context{plan: plan}), do: plan.data

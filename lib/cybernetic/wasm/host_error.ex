@@ -29,6 +29,9 @@ defmodule Cybernetic.WASM.HostError do
     "the process that ran the call ended: #{Exception.format_exit(error.reason)}"
   end
 
+  def message(%__MODULE__{import: {"wasi_snapshot_preview1", "fd_read"}} = error),
+    do: "standard input (option :stdin) failed: #{banner(error)}"
+
   def message(%__MODULE__{import: {module, name}} = error) do
     "the host function #{inspect(module)} #{inspect(name)} failed: #{banner(error)}"
   end

@@ -242,9 +242,16 @@ defmodule Cybernetic.WASM.Instance do
 
   def call(%__MODULE__{} = instance, function, args, opts)
       when is_binary(function) and length(args) >= 0 do
+    Options.refuse_as_arguments!(Plan.options(), args, opts)
+
     with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
          {:ok, result, _usage} <- Execution.call(target(instance), function, args, plan),
          do: {:ok, result}
+  end
+
+  def call(%__MODULE__{}, :start, _args, _opts) do
+    raise ArgumentError,
+          "a command runs once, in a fresh instance: give its module to Cybernetic.WASM.Executor.run/4"
   end
 
   def call(%__MODULE__{}, function, args, _opts) do
@@ -262,6 +269,8 @@ defmodule Cybernetic.WASM.Instance do
 
   def run(%__MODULE__{} = instance, function, args, opts)
       when is_binary(function) and length(args) >= 0 do
+    Options.refuse_as_arguments!(Plan.options(), args, opts)
+
     with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
          {:ok, result, usage} <-
            Execution.call(target(instance), function, args, Plan.reporting(plan)),

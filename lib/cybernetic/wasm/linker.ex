@@ -282,9 +282,19 @@ defmodule Cybernetic.WASM.Linker do
         :wasi
 
       %{} ->
-        problem.(@missing)
+        problem.(missing(module))
     end
   end
+
+  # Other versions of the interface than the one that is served.
+  defp missing("wasi_unstable"),
+    do: "this is WASI before preview 1, which is not served: compile for wasm32-wasip1"
+
+  defp missing("wasi:" <> _),
+    do: "this is WASI preview 2, for components: compile for wasm32-wasip1"
+
+  defp missing("wasi"), do: "threads are not served"
+  defp missing(_module), do: @missing
 
   defp item({from, export}, _type, _problem)
        when is_binary(export) and (is_struct(from, Instance) or is_struct(from, Module)),

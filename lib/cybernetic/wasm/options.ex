@@ -18,7 +18,7 @@ defmodule Cybernetic.WASM.Options do
 
     Enum.each(opts, fn {key, value} ->
       unless key in known do
-        raise ArgumentError, "unknown #{whose} #{inspect(key)}; known are: #{list(known)}"
+        raise ArgumentError, unknown(key, known, whose)
       end
 
       check_value!(key, value)
@@ -27,6 +27,37 @@ defmodule Cybernetic.WASM.Options do
     both!(opts, :timeout, :max_execution_time)
     Map.new(opts, fn {key, value} -> {canonical(key), value} end)
   end
+
+  @grants [:filesystem, :network, :clocks, :random, :stdio, :host_functions, :wasi]
+
+  defp unknown(key, known, "call option") when key in @grants do
+    "unknown call option #{inspect(key)}: a grant belongs into the sandbox, " <>
+      "sandbox: Sandbox.new(#{key}: …); options of a call are: #{list(known)}"
+  end
+
+  defp unknown(key, known, whose) do
+    text = to_string(key)
+
+    {alike, nearest} =
+      known |> Enum.map(&{String.jaro_distance(to_string(&1), text), &1}) |> Enum.max()
+
+    hint = if alike >= 0.8, do: " (did you mean #{inspect(nearest)}?)", else: ""
+    "unknown #{whose} #{inspect(key)}#{hint}; known are: #{list(known)}"
+  end
+
+  @doc "Refuses options that stand where a function's arguments belong."
+  @spec refuse_as_arguments!([atom], list, keyword) :: :ok
+  def refuse_as_arguments!(known, [_ | _] = args, []) do
+    if Keyword.keyword?(args) and Enum.all?(args, fn {key, _} -> key in known end) do
+      raise ArgumentError,
+            "options come after the list of arguments, as in call(module, \"function\", [], " <>
+              "#{hd(Keyword.keys(args))}: …); in the place of arguments stand: #{list(Keyword.keys(args))}"
+    end
+
+    :ok
+  end
+
+  def refuse_as_arguments!(_known, _args, _opts), do: :ok
 
   defp list(keys), do: Enum.map_join(keys, ", ", &inspect/1)
 
@@ -149,7 +180,7 @@ defmodule Cybernetic.WASM.Options do
 
   defp type(:sandbox),
     do:
-      {"a %Cybernetic.WASM.Sandbox{} or a preset's name",
+      {"a %Cybernetic.WASM.Sandbox{} or a preset's name, such as Sandbox.new(stdio: :captured) or :command",
        &(is_struct(&1, Cybernetic.WASM.Sandbox) or is_atom(&1))}
 
   # Each capability checks its own grant, and shows nothing of the environment's.

@@ -157,8 +157,10 @@ defmodule Cybernetic.WASM.Sandbox do
       iex> Sandbox.narrow(Sandbox.new(clocks: :real, random: :system), Sandbox.new(clocks: {:fixed, 0})).clocks
       {:fixed, 0}
   """
-  @spec narrow(t, t) :: t
-  def narrow(%__MODULE__{} = sandbox, %__MODULE__{} = other) do
+  @spec narrow(given, given) :: t
+  def narrow(sandbox, other) do
+    {sandbox, other} = {named(sandbox), named(other)}
+
     narrowed =
       Enum.reduce(@capabilities, sandbox, fn {name, capability}, narrowed ->
         Map.update!(narrowed, name, &capability.narrow(&1, Map.fetch!(other, name)))
@@ -243,6 +245,12 @@ defmodule Cybernetic.WASM.Sandbox do
   def check(%Module{} = module, sandbox), do: Check.denied(module, named(sandbox))
 
   @doc false
+  # Of whatever stands for one: a context is a host function's.
+  @spec of(given | Cybernetic.WASM.Host.ctx()) :: t
+  def of(%Cybernetic.WASM.Host.Context{} = context), do: Cybernetic.WASM.Host.sandbox(context)
+  def of(given), do: named(given)
+
+  @doc false
   # What Rust takes for WASI, `nil` where it is not granted. `data` is what the call gives itself:
   # `args`, `env`, `stdin` (`nil`, a binary, or `:pull` for what is asked for piece by piece),
   # `streamed`.
@@ -314,6 +322,12 @@ defmodule Cybernetic.WASM.Sandbox do
     do: opts |> Map.update(:sandbox, base, &narrow(base, named(&1))) |> resolve()
 
   defp named(%__MODULE__{} = sandbox), do: sandbox
+
+  defp named(name) when not is_atom(name) do
+    raise ArgumentError,
+          "a %Cybernetic.WASM.Sandbox{} or a preset's name is needed: make one with " <>
+            "Cybernetic.WASM.Sandbox.new/1"
+  end
 
   defp named(name) do
     case @presets do

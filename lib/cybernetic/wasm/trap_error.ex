@@ -37,12 +37,26 @@ defmodule Cybernetic.WASM.TrapError do
 
   alias Cybernetic.WASM.Error
 
+  @most_frames 10
+  @most_said 300
+
   @impl true
   def message(%__MODULE__{code: :exit} = error), do: "the guest exited with #{error.exit_code}"
 
   def message(%__MODULE__{} = error) do
-    "the guest trapped: #{error.detail}#{Enum.map(error.frames, &line/1)}"
+    {frames, others} = Enum.split(error.frames, @most_frames)
+    more = if others == [], do: "", else: "\n  and #{length(others)} more"
+
+    "the guest trapped: #{error.detail}#{last_words(error.run)}#{Enum.map(frames, &line/1)}#{more}"
   end
+
+  # What a program says before it aborts, such as a panic's text.
+  defp last_words(%{stderr: stderr}) when stderr != "" do
+    said = binary_part(stderr, byte_size(stderr), -min(byte_size(stderr), @most_said))
+    "; it said to standard error: #{inspect(said, binaries: :as_strings)}"
+  end
+
+  defp last_words(_run), do: ""
 
   defp line(frame), do: "\n  in #{name(frame)}#{at(frame.offset)}"
 

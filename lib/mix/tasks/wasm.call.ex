@@ -65,7 +65,7 @@ defmodule Mix.Tasks.Wasm.Call do
 
   use Mix.Task
 
-  alias Cybernetic.WASM.{CallError, Executor, Module}
+  alias Cybernetic.WASM.{CallError, DeniedError, Executor, Module}
   alias Mix.Tasks.Wasm.{CommandLine, JSON, LimitOptions, TextFormat, UsageReport}
 
   @task "wasm.call"
@@ -110,10 +110,21 @@ defmodule Mix.Tasks.Wasm.Call do
   defp invoke(module, function, words, opts) do
     with {:ok, params, results} <- signature(module, function, length(words)),
          {:ok, args} <- arguments(words, params),
-         {:ok, run} <- in_range(Executor.run(module, function, args, opts), words, params) do
+         {:ok, run} <-
+           module |> Executor.run(function, args, opts) |> in_words() |> in_range(words, params) do
       {:ok, list(run.result, results), run.usage}
     end
   end
+
+  # What it needs is no option of this task.
+  defp in_words({:error, %DeniedError{capability: :wasi}}) do
+    CommandLine.usage_error(
+      "it imports WASI, which this task does not grant: mix wasm.run FILE runs a program, and a library is " <>
+        "called from Elixir, with sandbox: of Cybernetic.WASM.Executor.call/4"
+    )
+  end
+
+  defp in_words(result), do: result
 
   defp list(nil, []), do: []
   defp list(result, [_]), do: [result]

@@ -117,7 +117,7 @@ defmodule Cybernetic.WASM.InstanceTest do
 
     test "names the options that there are when it is given another" do
       error = assert_raise ArgumentError, fn -> Instance.new(counter(), fule: 1) end
-      assert error.message =~ "unknown instance option :fule; known are: "
+      assert error.message =~ "unknown instance option :fule (did you mean :fuel?); known are: "
 
       for known <- [:on_trap, :snapshottable, :store, :imports, :data, :sandbox, :wait, :fuel],
           do: assert(error.message =~ inspect(known))
@@ -346,7 +346,9 @@ defmodule Cybernetic.WASM.InstanceTest do
     test "that there are none of raise with the known ones" do
       for call <- [&Instance.call/4, &Instance.run/4, &Instance.call!/4, &Instance.run!/4] do
         error = assert_raise ArgumentError, fn -> call.(live(), "next", [], fule: 1) end
-        assert error.message =~ "unknown option of a call on an instance :fule; known are: "
+
+        assert error.message =~
+                 "unknown option of a call on an instance :fule (did you mean :fuel?); known are: "
 
         for known <- [:imports, :data, :scheduling, :wait, :fuel, :timeout],
             do: assert(error.message =~ inspect(known))

@@ -30,6 +30,7 @@ defmodule Cybernetic.WASM.Execution.Call do
   end
 
   def new(%Module{} = module, name, args, opts) when is_binary(name) and length(args) >= 0 do
+    Options.refuse_as_arguments!(Plan.options(), args, opts)
     opts = if opts == [], do: %{}, else: Options.check!(opts, Plan.options(), "call option")
 
     with {:ok, plan} <- Plan.checked(module, opts),
@@ -37,6 +38,8 @@ defmodule Cybernetic.WASM.Execution.Call do
   end
 
   def new(%Instance{} = instance, name, args, opts) when is_binary(name) and length(args) >= 0 do
+    Options.refuse_as_arguments!(Plan.options(), args, opts)
+
     with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
          do: {:ok, %__MODULE__{target: instance, name: name, args: args, plan: plan}}
   end

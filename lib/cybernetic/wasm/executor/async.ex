@@ -113,8 +113,9 @@ defmodule Cybernetic.WASM.Executor.Async do
   defp result(nil), do: nil
 
   @doc false
-  @spec stream(Enumerable.t(), {:ok, Call.t()} | {:error, Error.t()}, keyword) :: Enumerable.t()
-  def stream(enumerable, call, opts) do
+  @spec stream(Enumerable.t(), {:ok, Call.t()} | {:error, Error.t()}, {boolean, keyword}) ::
+          Enumerable.t()
+  def stream(enumerable, call, {report, opts}) do
     # The process that reads the stream, which is the one that goes through the enumerable.
     calls = Stream.map(enumerable, &{self(), Process.group_leader(), with_args(call, &1)})
 
@@ -122,7 +123,7 @@ defmodule Cybernetic.WASM.Executor.Async do
       Process.group_leader(self(), leader)
 
       with {:ok, call} <- call,
-           do: Warden.run(call, Native.cancel_new(), &drive(&1, false), reader)
+           do: Warden.run(call, Native.cancel_new(), &drive(&1, report), reader)
     end
 
     # The call's own limit ends each, from outside if need be.

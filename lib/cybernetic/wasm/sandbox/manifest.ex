@@ -18,7 +18,8 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
       ~S|module.toml:2: capabilities.memory: expected true or false, got "yes"|
 
   `Cybernetic.WASM.Runtime.load_module/2` takes a manifest with a module: its calls are then held to what the manifest grants,
-  and their options only narrow it. A manifest is a grant: read it before you load it, or insist on what it may say by
+  and their options only narrow it: a sandbox beside it must grant whatever is to remain. What it comes to is
+  `Manifest.to_sandbox(module.manifest)`, for `Cybernetic.WASM.Sandbox.explain/1` and `check/2`. A manifest is a grant: read it before you load it, or insist on what it may say by
   `:offer` and `:require_limits`.
 
   ## Keys
@@ -29,7 +30,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
   | `[module]` | |
   |---|---|
   | `name`, `version` | texts; the version is of the form `"1.0.0"` |
-  | `entry` | the function to call; the module has to export it |
+  | `entry` | the function that is meant to be called, `"_start"` of a program. The module has to export it; nothing calls it by itself |
   | `digest` | `"blake3:…"` with 64 lowercase hexadecimal digits: no other module is taken |
 
   | `[capabilities]` | |

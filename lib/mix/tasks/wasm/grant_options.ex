@@ -44,10 +44,27 @@ defmodule Mix.Tasks.Wasm.GrantOptions do
     dirs = options |> Map.get(:dir, []) |> Enum.map(&dir/1)
     scratch = Map.get(options, :scratch, false)
 
-    case Enum.find(dirs, fn {host, _guest, _mode} -> not File.dir?(host) end) do
+    case Enum.find_value(dirs, &mistake/1) do
       nil when dirs == [] and scratch == false -> {:ok, []}
       nil -> {:ok, [filesystem: [dirs: dirs, scratch: scratch] ++ @files]}
-      {host, _, _} -> CommandLine.usage_error("--dir: there is no directory #{host}")
+      mistake -> CommandLine.usage_error("--dir: #{mistake}")
+    end
+  end
+
+  # A mode that is misspelt would be a part of the path, and the directory writable.
+  defp mistake({host, guest, _mode}) do
+    cond do
+      guest =~ ~r/:[[:alpha:]]\w*\z/ ->
+        "the mode must be :ro or :rw, got: #{guest}"
+
+      File.dir?(host) ->
+        nil
+
+      host =~ ":" ->
+        "there is no directory #{host} (HOST and GUEST are parted by two colons: .::/here)"
+
+      true ->
+        "there is no directory #{host}"
     end
   end
 

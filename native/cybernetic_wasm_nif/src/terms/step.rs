@@ -132,7 +132,7 @@ fn forget<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
 /// `{fuel, peak memory, wall µs, slice µs, slices, host calls, output}`.
 pub(crate) fn usage<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
     let usage = execution.usage();
-    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    let micros = |time: Duration| time.as_nanos() as f64 / 1e3;
     let fields =
         (usage.fuel, usage.peak_memory, micros(usage.wall), micros(usage.slice), usage.slices, usage.host_calls);
     (fields.0, fields.1, fields.2, fields.3, fields.4, fields.5, output(env, execution)).encode(env)

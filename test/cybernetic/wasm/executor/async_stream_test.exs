@@ -322,6 +322,22 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
     assert [[1], [2]] |> with_f(function, data: 10) |> Enum.to_list() == [ok: 10, ok: 20]
   end
 
+  test "a command is run once for each list of its arguments, and may tell all of it" do
+    tool = Cybernetic.WASM.Runtime.load_module!("test/fixtures/wasi/tool.wasm")
+
+    stream =
+      &Executor.async_stream(
+        tool,
+        :start,
+        [["args", "a"], ["exit", "3"]],
+        [sandbox: :command] ++ &1
+      )
+
+    assert Enum.to_list(stream.([])) == [ok: 0, ok: 3]
+    assert [ok: first, ok: second] = Enum.to_list(stream.(run: true))
+    assert {first.exit_code, first.stdout, second.exit_code} == {0, "a\n", 3}
+  end
+
   test "what is wrong with the options is raised at once, not for each element" do
     for {opts, words} <- [
           {[max_concurency: 1], "unknown call option :max_concurency"},
@@ -329,7 +345,7 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
           {[max_concurrency: :all], "option :max_concurrency must be an integer from 1"},
           {[ordered: 1], "option :ordered must be true or false"},
           {[on_timeout: :kill_task], "unknown call option :on_timeout"},
-          {[run: true], "unknown call option :run"},
+          {[run: 1], "option :run must be true or false"},
           {[timeout: :infinity], "option :timeout must be"},
           {:none, "must be a keyword list"}
         ] do

@@ -929,7 +929,8 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       async = with_f(fn _ctx, n -> receive(do: (:go -> n)) end, @forever)
 
       for {opts, words} <- [
-            {[gracetime: 1], "unknown option of cancel/3 :gracetime; known are: :grace"},
+            {[gracetime: 1],
+             "unknown option of cancel/3 :gracetime (did you mean :grace?); known are: :grace"},
             {[grace: -1], "milliseconds"},
             {[grace: :infinity], "milliseconds"},
             {[grace: 4_294_967_296], "milliseconds"},
@@ -956,7 +957,8 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
   test "what is wrong with the options is raised in the caller at once" do
     for start <- [&Executor.async/4, &Executor.async_nolink/4] do
       for {opts, words} <- [
-            {[time_out: 1], "unknown call option :time_out; known are: :imports"},
+            {[time_out: 1],
+             "unknown call option :time_out (did you mean :timeout?); known are: :imports"},
             {[run: 1], "option :run must be true or false, got: 1"},
             {[timeout: 0], "option :timeout must be"},
             {[grace: 1], "unknown call option :grace"},

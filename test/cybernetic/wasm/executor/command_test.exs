@@ -529,7 +529,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
 
         assert error.import == {"wasi_snapshot_preview1", "fd_read"}
         assert Enum.any?(error.stacktrace, &match?({__MODULE__, _, _, _}, &1))
-        assert Exception.message(error) =~ "fd_read"
+        assert Exception.message(error) =~ "standard input (option :stdin) failed: "
         assert mailbox() == [:opened, {:pulled, "a"}, {:pulled, "b"}, :closed]
         flush()
       end
@@ -1019,6 +1019,48 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
 
       # A module that has no output of its own hands over that of the one it calls.
       assert Executor.stream(main, :start, options) |> Enum.to_list() == ["a", "b"]
+    end
+  end
+
+  describe "options in the place of arguments" do
+    test "are told where they belong" do
+      for call <- [
+            fn -> Executor.call(guest(), "ask", sandbox: :command, fuel: 5) end,
+            fn -> Executor.run(guest(), "ask", timeout: 5) end,
+            fn -> Instance.call(Instance.new!(guest(), options([])), "ask", timeout: 5) end
+          ] do
+        error = assert_raise ArgumentError, call
+        assert error.message =~ "options come after the list of arguments"
+      end
+
+      # Any other list may be one of arguments.
+      assert {:error, %CallError{reason: :type}} = call("ask", [other: 1], [])
+    end
+
+    test "may be grants, which belong into the sandbox" do
+      error = assert_raise ArgumentError, fn -> call("ask", [1], filesystem: []) end
+      assert error.message =~ "a grant belongs into the sandbox"
+    end
+  end
+
+  describe "a host function" do
+    test "sees the sandbox that the call really has" do
+      test = self()
+      network = &Sandbox.new(stdio: :captured, network: &1)
+      look = fn ctx, n -> send(test, {:sandbox, Host.sandbox(ctx)}) && n end
+      opts = [imports: f(look), sandbox: network.(["a.example:1", "b.example:2"])]
+      assert {:ok, 1} = call("ask", [1], opts)
+      assert_receive {:sandbox, sandbox}, @never
+      assert Sandbox.Capabilities.Network.allowed?(sandbox, {"a.example", 1})
+      refute Sandbox.Capabilities.Network.allowed?(sandbox, {"c.example", 1})
+
+      ask = fn ctx, _n ->
+        if Sandbox.Capabilities.Network.allowed?(ctx, {"b.example", 2}), do: 1, else: 0
+      end
+
+      assert {:ok, 1} = call("ask", [1], Keyword.put(opts, :imports, f(ask)))
+      narrow = Sandbox.narrow(opts[:sandbox], network.(["a.example:1"]))
+      assert {:ok, 0} = call("ask", [1], imports: f(ask), sandbox: narrow)
     end
   end
 

@@ -138,7 +138,10 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       assert reason(Instance.call(server, "nothing")) == :no_such_export
 
       error = assert_raise ArgumentError, fn -> next(server, fule: 1) end
-      assert error.message =~ "unknown option of a call on an instance :fule; known are: "
+
+      assert error.message =~
+               "unknown option of a call on an instance :fule (did you mean :fuel?); known are: "
+
       assert next(server) == {:ok, 1}
     end
   end
@@ -187,7 +190,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
         assert_raise ArgumentError, fn -> Instance.start_link(module: counter(), nmae: :x) end
 
       assert error.message =~
-               "unknown option of an instance's server :nmae; known are: :module, :name, :on_poison"
+               "unknown option of an instance's server :nmae (did you mean :name?); known are: :module, :name, :on_poison"
 
       error =
         assert_raise ArgumentError, fn ->

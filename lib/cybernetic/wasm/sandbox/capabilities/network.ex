@@ -41,6 +41,23 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
 
   Narrowing keeps the rules of both, and a peer has to pass each list.
 
+  ## In a host function
+
+  A guest has no sockets: it reaches what a host function reaches for it. `check/3`, `allowed?/3` and `lookup?/2` take the
+  context of one, and ask the sandbox that the call really has, whatever has narrowed it:
+
+      "fetch" => fn ctx, ptr, len ->
+        {:ok, url} = Host.read(ctx, ptr, len)
+        uri = URI.parse(url)
+
+        with :ok <- Network.check(ctx, uri),
+             {:ok, address} <- MyApp.resolve(uri.host),
+             :ok <- Network.check(ctx, uri, address: address),
+             do: MyApp.get(uri, address)
+      end
+
+  Connect to the address that was checked: a name may resolve to another the next time. Check each redirect.
+
   ## Examples
 
       iex> alias Cybernetic.WASM.Sandbox
@@ -193,9 +210,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
     end
   end
 
-  # Not by its struct's name: a sandbox is compiled after what it holds.
-  defp judge(%{network: network} = sandbox, question) when is_struct(sandbox, Sandbox),
-    do: judge(network, question)
+  defp judge(given, question), do: judge(Sandbox.of(given).network, question)
 
   defp denied(reason) do
     grant = ~s|add a rule such as network: ["api.example.com:443"]|
