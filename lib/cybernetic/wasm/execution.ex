@@ -163,7 +163,7 @@ defmodule Cybernetic.WASM.Execution do
   # The guest has written, and waits until that was taken.
   defp loop({:output, execution}, plan, raised) do
     with :ok <- Wasi.write_inherited(plan.wasi, execution) do
-      case plan.stream && Native.execution_take_output(execution, Wasi.streams(plan.wasi)) do
+      case plan.stream && Wasi.take_output(execution, Wasi.streams(plan.wasi)) do
         pieces when pieces in [false, []] -> execution |> step(plan) |> loop(plan, raised)
         pieces -> {:output, pieces, {:written, execution, plan}}
       end
@@ -276,7 +276,7 @@ defmodule Cybernetic.WASM.Execution do
 
   # What the function put out comes before what it returned or raised.
   defp hand_over(%Context{execution: execution} = context, how, %Plan{stream: true} = plan) do
-    case Native.execution_take_output(execution, Wasi.streams(plan.wasi)) do
+    case Wasi.take_output(execution, Wasi.streams(plan.wasi)) do
       [] -> reply(context, how, plan)
       pieces -> {:output, pieces, {context, plan, how}}
     end

@@ -49,6 +49,7 @@ defmodule Cybernetic.WASM.Native do
   def execution_emit(_execution, _serial, _bytes), do: stub()
   def execution_emit_dirty(_execution, _serial, _bytes), do: stub()
   def execution_take_output(_execution, _streams), do: stub()
+  def execution_take_output_dirty(_execution, _streams), do: stub()
   def execution_give_input(_execution, _piece), do: stub()
   def execution_give_input_dirty(_execution, _piece), do: stub()
   def execution_host(_execution, _member), do: stub()

@@ -12,8 +12,7 @@ defmodule Cybernetic.WASM.Options do
   @spec check!(keyword, [atom], String.t()) :: map
   def check!(opts, known, whose) do
     unless Keyword.keyword?(opts) do
-      raise ArgumentError,
-            "#{whose}s must be a keyword list, got: #{inspect(opts, limit: 5, printable_limit: 80)}"
+      raise ArgumentError, "#{whose}s must be a keyword list, got: #{shown(:env, opts)}"
     end
 
     Enum.each(opts, fn {key, value} ->
@@ -27,6 +26,11 @@ defmodule Cybernetic.WASM.Options do
     both!(opts, :timeout, :max_execution_time)
     Map.new(opts, fn {key, value} -> {canonical(key), value} end)
   end
+
+  # What is given for these may be an environment's values, and what is no list of options may be anything.
+  defp shown(key, list) when key in [:sandbox, :env] and is_list(list), do: "a list"
+  defp shown(key, map) when key in [:sandbox, :env] and is_map(map), do: "a map"
+  defp shown(_key, value), do: inspect(value, limit: 5, printable_limit: 80)
 
   @grants [:filesystem, :network, :clocks, :random, :stdio, :host_functions, :wasi]
 
@@ -86,7 +90,7 @@ defmodule Cybernetic.WASM.Options do
 
     unless valid?.(value) do
       raise ArgumentError,
-            "option #{inspect(key)} must be #{expected}, got: #{inspect(value, limit: 5, printable_limit: 80)}"
+            "option #{inspect(key)} must be #{expected}, got: #{shown(key, value)}"
     end
   end
 

@@ -365,6 +365,11 @@ impl Execution {
         self.invocation.take_output()
     }
 
+    /// Whether a normal scheduler may hand over what waits of these streams.
+    pub fn output_fits_inline(&self, streams: &[Stream]) -> bool {
+        self.invocation.output_waiting(streams) as u64 <= INLINE_OUTPUT
+    }
+
     /// The same of some of the streams.
     pub fn take_output_of(&self, streams: &[Stream]) -> Output {
         self.invocation.take_output_of(streams)

@@ -15,6 +15,7 @@
 mod apart;
 mod call;
 mod clocks;
+mod directories;
 mod files;
 mod functions;
 mod poll;
@@ -31,6 +32,7 @@ pub use scratch::remove_all as remove_scratch_directories;
 use crate::error::{CallError, Error};
 use crate::invocation::Invocation;
 use crate::limits::Ceilings;
+use apart::Lane;
 use files::Descriptors;
 use random::Source;
 use scratch::Scratch;
@@ -104,6 +106,7 @@ pub(crate) struct Wasi {
     random: Source,
     stdio: [bool; 3],
     descriptors: Descriptors,
+    lane: Lane,
     console: Arc<Console>,
     /// Whether there is any directory.
     files: bool,
@@ -132,10 +135,11 @@ impl Wasi {
         let [stdin, stdout, stderr] = grants.terminals;
         builder.stdin(console.input(stdin)).stdout(console.out(stdout)).stderr(console.err(stderr));
         clocks.give_to(&mut builder);
-        for directory in &grants.dirs {
-            let perms = if directory.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
-            let opened = builder.preopened_dir(&directory.host, &directory.guest, perms);
-            opened.map_err(|error| no_directory(&directory.host.display().to_string(), &directory.guest, &error))?;
+        for Directory { host, guest, writable } in &grants.dirs {
+            let perms = if *writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+            let opened = directories::open(host).map_err(wasmtime::Error::from);
+            let given = opened.and_then(|opened| directories::give(&mut builder, &opened, (guest, perms)));
+            given.map_err(|error| no_directory(&host.display().to_string(), guest, &error))?;
         }
         let scratch = grants.scratch.as_deref().map(|guest| scratch(&mut builder, guest)).transpose()?;
         Ok(Box::new(Self {
@@ -143,6 +147,7 @@ impl Wasi {
             clocks,
             random: Source::new(&grants.random),
             stdio: grants.stdio,
+            lane: Lane::of(grants),
             descriptors,
             console,
             files: given > 0,
@@ -165,10 +170,10 @@ impl Wasi {
 }
 
 fn scratch(builder: &mut WasiCtxBuilder, guest: &str) -> Result<Scratch, Error> {
-    let directory = Scratch::new().map_err(|error| no_directory("a temporary directory", guest, &error.into()))?;
-    let opened = builder.preopened_dir(directory.path(), guest, FsPerms::ReadWrite);
-    opened.map_err(|error| no_directory(&directory.path().display().to_string(), guest, &error))?;
-    Ok(directory)
+    let failed = |error: wasmtime::Error| no_directory("a temporary directory", guest, &error);
+    let scratch = Scratch::new().map_err(|error| failed(error.into()))?;
+    directories::give(builder, scratch.directory(), (guest, FsPerms::ReadWrite)).map_err(failed)?;
+    Ok(scratch)
 }
 
 fn no_directory(host: &str, guest: &str, error: &wasmtime::Error) -> Error {

@@ -6,6 +6,8 @@ defmodule Cybernetic.WASM.Execution.Call do
   alias Cybernetic.WASM.{CallError, Error, Execution, Instance, Linker, Module, Options, Run}
   alias Cybernetic.WASM.Execution.Plan
 
+  # Its options hold an environment's values.
+  @derive {Inspect, only: [:target, :name, :args]}
   @enforce_keys [:target, :name, :args, :plan]
   defstruct [:target, :name, :args, :plan, opts: %{}]
 

@@ -18,6 +18,9 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   alias Cybernetic.WASM.Execution.Wasi
 
+  # A plan holds an environment's values.
+  @derive {Inspect, only: [:limits, :engine, :scheduling, :command]}
+
   # `native` is what Rust takes: `{{limits, engine}, report, cancel, grants, console}` (whether to tell the usage, what can end
   # the call, and what it has of WASI), or a reference to limits that Rust keeps, in the place of the first or of it all.
   defstruct native: nil,

@@ -10,6 +10,7 @@ defmodule Cybernetic.WASM.Execution.Wasi do
   alias Cybernetic.WASM.Execution.Devices
 
   # `grants` is what a fresh guest is made with, `stdin` `nil`, bytes or `:pull`, `source` what is pulled, under `key`.
+  @derive {Inspect, only: [:hand_over, :inherited]}
   defstruct grants: nil,
             stdin: nil,
             source: nil,
@@ -219,8 +220,7 @@ defmodule Cybernetic.WASM.Execution.Wasi do
   @doc "Writes what the guest has put out to those of the VM's streams that are its own."
   @spec write_inherited(t | nil, reference) :: :ok | {:error, HostError.t()}
   def write_inherited(%__MODULE__{inherited: [_ | _] = streams, key: key}, execution) do
-    for {stream, bytes} <- Native.execution_take_output(execution, streams),
-        do: keep({key, stream}, bytes)
+    for {stream, bytes} <- take_output(execution, streams), do: keep({key, stream}, bytes)
 
     :ok
   catch
@@ -265,6 +265,13 @@ defmodule Cybernetic.WASM.Execution.Wasi do
     ""
   rescue
     IO.StreamError -> ""
+  end
+
+  @doc "What the guest has put out to these streams since the last time, in pieces."
+  @spec take_output(reference, [atom]) :: [binary | {:stdout | :stderr, binary}]
+  def take_output(execution, streams) do
+    with :dirty <- Native.execution_take_output(execution, streams),
+         do: Native.execution_take_output_dirty(execution, streams)
   end
 
   @doc "Which streams a consumer of the output gets."

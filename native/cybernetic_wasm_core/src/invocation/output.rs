@@ -18,59 +18,70 @@ pub enum Stream {
     Stderr,
 }
 
-/// What a guest has put out, and where each piece of it ends.
+/// What a guest has put out, and the pieces that it came in.
 #[derive(Debug, Default)]
 pub struct Output {
-    bytes: Vec<u8>,
-    ends: Vec<(Stream, usize)>,
+    /// By stream.
+    bytes: [Vec<u8>; 3],
+    /// One after the other, as they were put out: the stream, and how long the piece is.
+    order: Vec<(Stream, usize)>,
     /// Where what the guest wrote by itself counts as memory of the node's guests.
     ceilings: Option<Arc<Ceilings>>,
 }
 
 impl Output {
     fn put(&mut self, stream: Stream, piece: &[u8]) {
-        self.bytes.extend_from_slice(piece);
-        let end = self.bytes.len();
-        match self.ends.last_mut() {
+        self.bytes[stream as usize].extend_from_slice(piece);
+        self.note(stream, piece.len());
+    }
+
+    fn note(&mut self, stream: Stream, length: usize) {
+        match self.order.last_mut() {
             // A write to a file has no beginning and no end.
-            Some(last) if last.0 == stream && stream != Stream::Emitted => last.1 = end,
-            _ => self.ends.push((stream, end)),
+            Some(last) if last.0 == stream && stream != Stream::Emitted => last.1 += length,
+            _ => self.order.push((stream, length)),
         }
+    }
+
+    /// Takes what went to these streams. What stays is not moved: it may be much, and this be asked after each write.
+    fn split(&mut self, streams: &[Stream]) -> Self {
+        let mut taken = Output::default();
+        taken.ceilings.clone_from(&self.ceilings);
+        for stream in streams {
+            taken.bytes[*stream as usize] = std::mem::take(&mut self.bytes[*stream as usize]);
+        }
+        for (stream, length) in std::mem::take(&mut self.order) {
+            if streams.contains(&stream) { &mut taken } else { &mut *self }.note(stream, length);
+        }
+        taken
     }
 
     /// What went to one of the streams, in one piece.
-    pub fn of(&self, stream: Stream) -> Vec<u8> {
-        let pieces = self.pieces().filter(|(of, _)| *of == stream).map(|(_, piece)| piece);
-        pieces.collect::<Vec<_>>().concat()
+    pub fn of(&self, stream: Stream) -> &[u8] {
+        &self.bytes[stream as usize]
     }
 
-    /// Takes what went to these streams.
-    fn split(&mut self, streams: &[Stream]) -> Self {
-        if self.ends.iter().all(|(stream, _)| streams.contains(stream)) {
-            return std::mem::take(self);
-        }
-        let (mut taken, mut left) = (Output::default(), Output::default());
-        for (stream, piece) in self.pieces() {
-            if streams.contains(&stream) { &mut taken } else { &mut left }.put(stream, piece);
-        }
-        taken.ceilings = self.ceilings.take();
-        left.ceilings = taken.ceilings.clone();
-        *self = left;
-        taken
+    /// How many bytes these are.
+    pub fn size(&self) -> usize {
+        self.bytes.iter().map(Vec::len).sum()
     }
 
     /// One after the other, as they were put out.
     pub fn pieces(&self) -> impl Iterator<Item = (Stream, &[u8])> {
-        let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
-        self.ends.iter().zip(starts).map(|((stream, end), start)| (*stream, &self.bytes[start..*end]))
+        let mut starts = [0; 3];
+        self.order.iter().map(move |(stream, length)| {
+            let start = starts[*stream as usize];
+            starts[*stream as usize] += length;
+            (*stream, &self.bytes[*stream as usize][start..start + length])
+        })
     }
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
         if let Some(ceilings) = &self.ceilings {
-            let written = self.pieces().filter(|(stream, _)| *stream != Stream::Emitted);
-            ceilings.memory_counter().release(written.map(|(_, piece)| piece.len() as u64).sum());
+            let written = self.of(Stream::Stdout).len() + self.of(Stream::Stderr).len();
+            ceilings.memory_counter().release(written as u64);
         }
     }
 }
@@ -117,6 +128,12 @@ impl Invocation {
 
     pub(crate) fn take_output(&self) -> Output {
         std::mem::take(&mut self.output.output.lock())
+    }
+
+    /// How many bytes of these streams nobody has taken yet.
+    pub(crate) fn output_waiting(&self, streams: &[Stream]) -> usize {
+        let output = self.output.output.lock();
+        streams.iter().map(|stream| output.of(*stream).len()).sum()
     }
 
     /// Takes what went to these streams only.

@@ -4,16 +4,22 @@
 //! Opening is the one operation that can wait for ever: for the other end of a named pipe. That a name stands for a file when
 //! it is looked at does not mean that it does when it is opened: two guests that share a directory can swap it in between.
 
-use super::Wasi;
+use super::{Grants, Wasi};
 use super::call::{Call, read_u32};
 use super::files::NEW_FILE;
 use super::functions::{HOSTCALL_FUEL, enter, explain, memory, no_wasi, trap};
 use super::timer;
-use crate::error::Error;
+use crate::error::{Error, LimitError};
+use crate::limits::Ceilings;
 use crate::store::StoreData;
+use once_cell::sync::OnceCell;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::Caller;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p1::types::{Errno, Fd, Filetype, Lookupflags};
@@ -26,22 +32,62 @@ const CREATE: u32 = 1;
 /// Bytes of a result that is a number.
 const NUMBER: usize = size_of::<u32>();
 
-/// A copy of the guest's memory: what is read of it, or room for what is written, and behind it, aligned, a number.
+/// Room for what is read of the guest's memory, or is to be written there, and behind it, aligned, for a number. It counts as
+/// memory of the node's guests.
 struct Copy {
     bytes: Vec<u8>,
     number: u32,
+    ceilings: Arc<Ceilings>,
 }
 
 impl Copy {
-    fn new(bytes: &[u8]) -> Self {
-        let number = bytes.len().next_multiple_of(NUMBER);
-        let mut copy = vec![0; number + NUMBER];
-        copy[..bytes.len()].copy_from_slice(bytes);
-        Self { bytes: copy, number: number as u32 }
+    fn new(length: usize, ceilings: Arc<Ceilings>) -> Result<Self, LimitError> {
+        let number = length.next_multiple_of(NUMBER);
+        let size = number + NUMBER;
+        ceilings.memory_counter().reserve(size as u64)?;
+        // Untouched pages of it take no memory.
+        Ok(Self { bytes: vec![0; size], number: number as u32, ceilings })
     }
 
     fn result(&self) -> u32 {
         read_u32(&self.bytes, self.number)
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        self.ceilings.memory_counter().release(self.bytes.len() as u64);
+    }
+}
+
+/// How much guests may have done apart from them at once: those with the same directories, and all of the node. What hangs
+/// for ever, on a pipe in one of their directories, keeps those of other directories from nothing.
+pub(super) struct Lane(Arc<Semaphore>);
+
+type Lanes = BTreeMap<Vec<PathBuf>, Weak<Semaphore>>;
+
+impl Lane {
+    pub(super) fn of(grants: &Grants) -> Self {
+        const MOST_APART: usize = 8;
+        static LANES: Mutex<Lanes> = Mutex::new(BTreeMap::new());
+        let mut directories: Vec<PathBuf> = grants.dirs.iter().map(|directory| directory.host.clone()).collect();
+        directories.sort();
+        let mut lanes = LANES.lock();
+        if let Some(lane) = lanes.get(&directories).and_then(Weak::upgrade) {
+            return Self(lane);
+        }
+        lanes.retain(|_, lane| lane.strong_count() > 0);
+        let lane = Arc::new(Semaphore::new(MOST_APART));
+        lanes.insert(directories, Arc::downgrade(&lane));
+        Self(lane)
+    }
+
+    async fn enter(&self) -> Result<[OwnedSemaphorePermit; 2], Error> {
+        static NODE: OnceCell<Arc<Semaphore>> = OnceCell::new();
+        let node = NODE.get_or_init(|| Arc::new(Semaphore::new(timer::MOST_THREADS)));
+        let closed = |_| Error::Internal("no thread is to be had".into());
+        let own = Arc::clone(&self.0).acquire_owned().await.map_err(closed)?;
+        Ok([own, Arc::clone(node).acquire_owned().await.map_err(closed)?])
     }
 }
 
@@ -51,11 +97,14 @@ pub(super) async fn path_open(caller: &mut Caller<'_, StoreData>, call: &mut Cal
     let (bytes, data) = memory.data_and_store_mut(caller);
     let invocation = Arc::clone(&data.invocation);
     let wasi = data.wasi.as_deref_mut().ok_or_else(no_wasi)?;
-    let path = Copy::new(range(bytes, call.arg(2), call.arg(3))?);
+    range(bytes, call.arg(2), call.arg(3))?;
     let out = number_at(bytes, call.arg(8))?;
     if let Some(errno) = call.before(wasi, bytes, &invocation).await? {
         return Ok(errno as i32);
     }
+    let name = range(bytes, call.arg(2), call.arg(3))?;
+    let mut path = Copy::new(name.len(), wasi.descriptors.ceilings()).map_err(Error::from)?;
+    path.bytes[..name.len()].copy_from_slice(name);
     let may_create = call.arg(4) & CREATE != 0 && call.charge(wasi, NEW_FILE).is_none();
     let opening = Opening { args: call.path_open_args(), may_create };
     let (path, opened) = wasi.apart(path, move |ctx, path| opening.open(ctx, path)).await?;
@@ -146,11 +195,12 @@ pub(super) async fn fd_readdir(caller: &mut Caller<'_, StoreData>, call: &mut Ca
     let invocation = Arc::clone(&data.invocation);
     let wasi = data.wasi.as_deref_mut().ok_or_else(no_wasi)?;
     let (buffer, length) = (call.arg(1), call.arg(2));
-    let listing = Copy::new(range(bytes, buffer, length)?);
+    range(bytes, buffer, length)?;
     let out = number_at(bytes, call.arg(4))?;
     if let Some(errno) = call.before(wasi, bytes, &invocation).await? {
         return Ok(errno as i32);
     }
+    let listing = Copy::new(length as usize, wasi.descriptors.ceilings()).map_err(Error::from)?;
     let (fd, cookie) = (call.arg(0) as i32, call.wide_arg(3));
     let listed = wasi.apart(listing, move |ctx, listing| {
         let number = listing.number as i32;
@@ -175,10 +225,11 @@ impl Wasi {
         mut copy: Copy,
         work: impl FnOnce(&mut WasiP1Ctx, &mut Copy) -> T + Send + 'static,
     ) -> Result<(Copy, T), Error> {
-        self.ctx()?;
+        let (permits, held) = (self.lane.enter().await?, self.descriptors.held());
         let Some(mut ctx) = self.ctx.take() else { return Err(Error::Internal("there is no system".into())) };
         let (ctx, copy, done) = timer::elsewhere(move || {
             let done = work(&mut ctx, &mut copy);
+            drop((permits, held));
             (ctx, copy, done)
         })
         .await?;

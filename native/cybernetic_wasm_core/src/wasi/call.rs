@@ -6,7 +6,7 @@ use super::apart::PathOpen;
 use super::files::{Descriptor, LONGEST_PATH, NEW_FILE};
 use super::functions::{Function, Kind};
 use crate::invocation::{Denial, Invocation};
-use wasmtime_wasi::p1::types::{Errno, Fd};
+use wasmtime_wasi::p1::types::{Errno, Fd, Fdflags};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
 use wiggle::GuestMemory;
 
@@ -113,6 +113,11 @@ impl<'a> Call<'a> {
             _ => return None,
         };
         let size = wasi.ctx().ok()?.fd_filestat_get(&mut memory, file).await.ok()?.size;
+        let appends = start > size && {
+            let flags = wasi.ctx().ok()?.fd_fdstat_get(&mut memory, file).await.ok()?.fs_flags;
+            flags.contains(Fdflags::APPEND)
+        };
+        let start = if appends { size } else { start };
         self.charge(wasi, u64::from(self.wanted).saturating_add(start.saturating_sub(size)))
     }
 

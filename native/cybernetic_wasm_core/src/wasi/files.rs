@@ -5,6 +5,7 @@ use crate::error::LimitError;
 use crate::limits::Ceilings;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wasmtime_wasi::p1::types::Errno;
 
 /// What a new file, directory or link counts as, however little is in it: each takes a block and an inode.
@@ -28,12 +29,37 @@ pub(super) enum Descriptor {
 /// A guest's descriptors by number, as far as the bounds need to know them, and what is left of its quota.
 pub(super) struct Descriptors {
     known: HashMap<u32, Descriptor>,
-    given: u64,
     opened: u64,
     max_open: u64,
     written: u64,
     quota: u64,
+    held: Arc<Held>,
+}
+
+/// What a guest has open among the node's files. It goes with the files, which may still be in use apart from the guest when
+/// that is gone.
+pub(super) struct Held {
     ceilings: Arc<Ceilings>,
+    files: AtomicU64,
+}
+
+impl Held {
+    fn reserve(&self, files: u64) -> Result<(), LimitError> {
+        self.ceilings.files_counter().reserve(files)?;
+        self.files.fetch_add(files, Relaxed);
+        Ok(())
+    }
+
+    fn release(&self) {
+        self.files.fetch_sub(1, Relaxed);
+        self.ceilings.files_counter().release(1);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.ceilings.files_counter().release(self.files.load(Relaxed));
+    }
 }
 
 impl Descriptors {
@@ -41,15 +67,16 @@ impl Descriptors {
     pub(super) fn new(given: u32, grants: &Grants, ceilings: &Arc<Ceilings>) -> Result<Self, LimitError> {
         let streams = [Descriptor::Stdin, Descriptor::Stdout, Descriptor::Stderr];
         let known = streams.into_iter().chain(std::iter::repeat_n(Descriptor::Given, given as usize));
-        ceilings.files_counter().reserve(given.into())?;
+        let held = Arc::new(Held { ceilings: Arc::clone(ceilings), files: AtomicU64::new(0) });
+        // A private directory is also held open to be removed.
+        held.reserve(u64::from(given) + u64::from(grants.scratch.is_some()))?;
         Ok(Self {
             known: (0..).zip(known).collect(),
-            given: given.into(),
             opened: 0,
             max_open: grants.max_open,
             written: 0,
             quota: grants.quota,
-            ceilings: Arc::clone(ceilings),
+            held,
         })
     }
 
@@ -62,7 +89,7 @@ impl Descriptors {
         if self.opened >= self.max_open {
             return Err(Errno::Mfile);
         }
-        self.ceilings.files_counter().reserve(1).map_err(|_| Errno::Nfile)?;
+        self.held.reserve(1).map_err(|_| Errno::Nfile)?;
         self.opened += 1;
         Ok(())
     }
@@ -70,7 +97,16 @@ impl Descriptors {
     /// Gives the room back for what was not opened, or is closed.
     pub(super) fn release(&mut self) {
         self.opened -= 1;
-        self.ceilings.files_counter().release(1);
+        self.held.release();
+    }
+
+    pub(super) fn held(&self) -> Arc<Held> {
+        Arc::clone(&self.held)
+    }
+
+    /// The node whose files and memory the guest uses.
+    pub(super) fn ceilings(&self) -> Arc<Ceilings> {
+        Arc::clone(&self.held.ceilings)
     }
 
     /// What there was room for is open.
@@ -107,11 +143,5 @@ impl Descriptors {
     /// Takes back what was charged and not written.
     pub(super) fn refund(&mut self, bytes: u64) {
         self.written = self.written.saturating_sub(bytes);
-    }
-}
-
-impl Drop for Descriptors {
-    fn drop(&mut self) {
-        self.ceilings.files_counter().release(self.given + self.opened);
     }
 }

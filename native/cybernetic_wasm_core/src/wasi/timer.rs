@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Sleep;
 
-/// Threads for work in the background and apart from guests. They end when there is nothing to do.
-const MOST_THREADS: usize = 64;
+/// Threads for work apart from guests. They end when there is nothing to do.
+pub(super) const MOST_THREADS: usize = 64;
 
 static RUNTIME: OnceCell<Runtime> = OnceCell::new();
 
@@ -33,12 +33,4 @@ pub(super) fn sleep(time: Duration) -> Result<Sleep, Error> {
 pub(super) async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     let runtime = runtime().map_err(|error| Error::Internal(format!("no thread: {error}")))?;
     runtime.spawn_blocking(work).await.map_err(|error| Error::Internal(format!("a thread failed: {error}")))
-}
-
-/// Does `work` on a thread of its own, or here if there is none.
-pub(super) fn in_background(work: impl FnOnce() + Send + 'static) {
-    match runtime() {
-        Ok(runtime) => drop(runtime.spawn_blocking(work)),
-        Err(_) => work(),
-    }
 }

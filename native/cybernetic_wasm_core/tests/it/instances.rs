@@ -392,6 +392,6 @@ fn output_is_taken_piece_by_piece() {
     }
     let output = execution.take_output();
     assert_eq!(output.pieces().map(|(_, piece)| piece).collect::<Vec<_>>(), [&b"one"[..], b"", b"three"]);
-    assert_eq!(output.of(Stream::Emitted), b"onethree");
+    assert_eq!(output.of(Stream::Emitted).to_vec(), b"onethree");
     assert_eq!(execution.take_output().pieces().count(), 0);
 }

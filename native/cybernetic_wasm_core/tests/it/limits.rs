@@ -593,11 +593,11 @@ fn host_calls_are_counted_over_a_whole_call() {
 fn output_beyond_the_limit_is_refused_whole() {
     let execution = start(&load(shared(), GROW), "size", &[], Limits { max_output: 10, ..limits() });
     execution.emit(b"12345").unwrap();
-    assert_eq!(execution.take_output().of(Stream::Emitted), b"12345");
+    assert_eq!(execution.take_output().of(Stream::Emitted).to_vec(), b"12345");
     execution.emit(b"67890").unwrap();
     assert_eq!(struck(execution.emit(b"!")), LimitError::new(Limit::Output, 10, 11));
     assert_eq!(
-        execution.take_output().of(Stream::Emitted),
+        execution.take_output().of(Stream::Emitted).to_vec(),
         b"67890",
         "what was taken still counts, what was refused was not put out"
     );

@@ -218,13 +218,25 @@ fn execution_emit_dirty<'a>(
     emit(env, execution, serial, &bytes)
 }
 
-/// What has been put out to these streams since the last time, piece by piece.
-#[rustler::nif]
-fn execution_take_output<'a>(env: Env<'a>, execution: &'a ExecutionResource, streams: Vec<Atom>) -> Term<'a> {
+fn take_output<'a>(env: Env<'a>, execution: &ExecutionResource, streams: Vec<Atom>, lane: Lane) -> Term<'a> {
     let Some(execution) = execution.0.try_lock() else { return error::refused(env, CallError::Busy) };
     let streams: Vec<Stream> = streams.into_iter().map(stream).collect();
+    if lane == Lane::Inline && !execution.output_fits_inline(&streams) {
+        return atoms::dirty().encode(env);
+    }
     let output = execution.take_output_of(&streams);
     output.pieces().map(|piece| tagged(env, piece)).collect::<Vec<_>>().encode(env)
+}
+
+/// What has been put out to these streams since the last time, piece by piece; `:dirty` where that is much.
+#[rustler::nif]
+fn execution_take_output<'a>(env: Env<'a>, execution: &'a ExecutionResource, streams: Vec<Atom>) -> Term<'a> {
+    take_output(env, execution, streams, Lane::Inline)
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn execution_take_output_dirty<'a>(env: Env<'a>, execution: &'a ExecutionResource, streams: Vec<Atom>) -> Term<'a> {
+    take_output(env, execution, streams, Lane::Dirty)
 }
 
 fn stream(name: Atom) -> Stream {

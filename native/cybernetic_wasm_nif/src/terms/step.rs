@@ -146,10 +146,10 @@ fn output<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
     }
     let output = execution.take_output();
     let [emitted, stdout, stderr] = [Stream::Emitted, Stream::Stdout, Stream::Stderr].map(|of| output.of(of));
-    let emitted = binary(env, &emitted);
+    let emitted = binary(env, emitted);
     match stdout.is_empty() && stderr.is_empty() && denials.is_empty() {
         true => emitted,
-        false => (emitted, binary(env, &stdout), binary(env, &stderr), wasi::encode_denials(env, &denials)).encode(env),
+        false => (emitted, binary(env, stdout), binary(env, stderr), wasi::encode_denials(env, &denials)).encode(env),
     }
 }
 

@@ -19,14 +19,13 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
   name is granted by itself. A name looks like a secret's if, in capitals and cut at everything
   but letters and digits, one of its words
 
-    * is AUTH, AUTHORIZATION, COOKIE, COOKIES, CREDS, DSN, KEY, KEYS, PASS, PRIVATE, PWD, SESSION
-    * or ends in ACCESSKEY, APIKEY, CREDENTIAL, PASSPHRASE, PASSWD, PASSWORD, PRIVATEKEY, SECRET,
-      SECRETKEY, TOKEN, or in one of these with an S
+    * is, but for digits at its end, AUTH, AUTHORIZATION, BEARER, COOKIE, COOKIES, CREDS, DSN, JWT, PAT, PRIVATE, PWD, SALT,
+      SESSION
+    * or so ends in CREDENTIAL, KEY, PASS, PASSPHRASE, PASSWD, PASSWORD, SECRET, TOKEN, or in one of these with an S
 
-  or if the name is, or ends after a `_` in, AMQP_URL, DATABASE_URI, DATABASE_URL, DB_URI, DB_URL,
-  MONGODB_URI, MONGODB_URL, MONGO_URI, MONGO_URL, MYSQL_URL, PGPASSFILE, POSTGRESQL_URL,
-  POSTGRES_URL, RABBITMQ_URL, REDIS_URL, WEBHOOK_URL. The shell's directories, PWD and OLDPWD, do
-  not.
+  or if one of these is in the name: AMQP_URL, DATABASE_URI, DATABASE_URL, DB_URI, DB_URL, ELIXIR_ERL_OPTIONS, ERL_FLAGS,
+  HTTPS_PROXY, HTTP_PROXY, MONGODB_URI, MONGODB_URL, MONGO_URI, MONGO_URL, MYSQL_URL, PGPASSFILE, POSTGRESQL_URL,
+  POSTGRES_URL, RABBITMQ_URL, REDISCLOUD_URL, REDIS_URL, WEBHOOK_URL. The shell's directories, PWD and OLDPWD, do not.
 
   Values are never shown: not by `inspect/1`, not by `Cybernetic.WASM.Sandbox.explain/1`, not in
   an error. Narrowing keeps a variable that both grant with the same value, or both from the VM.
@@ -42,14 +41,13 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
 
   @typep source :: {:value, String.t()} | :vm | :secret
 
-  @words ~w(AUTH AUTHORIZATION COOKIE COOKIES CREDS DSN KEY KEYS PASS PRIVATE PWD SESSION)
-  @endings for word <- ~w(ACCESSKEY APIKEY CREDENTIAL PASSPHRASE PASSWD PASSWORD PRIVATEKEY SECRET
-                          SECRETKEY TOKEN),
+  @words ~w(AUTH AUTHORIZATION BEARER COOKIE COOKIES CREDS DSN JWT PAT PRIVATE PWD SALT SESSION)
+  @endings for word <- ~w(CREDENTIAL KEY PASS PASSPHRASE PASSWD PASSWORD SECRET TOKEN),
                plural <- ["", "S"],
                do: word <> plural
-  @names ~w(AMQP_URL DATABASE_URI DATABASE_URL DB_URI DB_URL MONGODB_URI MONGODB_URL MONGO_URI
-            MONGO_URL MYSQL_URL PGPASSFILE POSTGRESQL_URL POSTGRES_URL RABBITMQ_URL REDIS_URL
-            WEBHOOK_URL)
+  @names ~w(AMQP_URL DATABASE_URI DATABASE_URL DB_URI DB_URL ELIXIR_ERL_OPTIONS ERL_FLAGS HTTPS_PROXY
+            HTTP_PROXY MONGODB_URI MONGODB_URL MONGO_URI MONGO_URL MYSQL_URL PGPASSFILE POSTGRESQL_URL
+            POSTGRES_URL RABBITMQ_URL REDISCLOUD_URL REDIS_URL WEBHOOK_URL)
   @harmless ~w(PWD OLDPWD)
   @most 131_072
 
@@ -63,11 +61,11 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
   defp secret_words?(name) do
     name
     |> String.split(~r/[^A-Z0-9]+/)
+    |> Enum.map(&String.replace(&1, ~r/[0-9]+$/, ""))
     |> Enum.any?(&(&1 in @words or String.ends_with?(&1, @endings)))
   end
 
-  defp secret_name?(name),
-    do: name in @names or String.ends_with?(name, Enum.map(@names, &("_" <> &1)))
+  defp secret_name?(name), do: String.contains?(name, @names)
 
   @impl true
   def grant!(false), do: %__MODULE__{}

@@ -38,6 +38,8 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem do
         }
 
   @keys [:dirs, :scratch, :quota, :max_open]
+  # As Linux has it.
+  @most_links 40
   @most 0xFFFF_FFFF_FFFF
 
   @impl true
@@ -77,10 +79,32 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem do
 
   defp dir!({host, guest, mode}) when mode in [:ro, :rw] do
     unless path?(host), do: wrong!("a path on the host", host)
-    {Path.expand(host), guest!(guest), mode}
+    {host |> Path.expand() |> real(), guest!(guest), mode}
   end
 
   defp dir!(other), do: wrong!("directories as {host, guest, :ro or :rw}", other)
+
+  # The path without links, of what is there now. When a guest is made no link is followed any more: one that has been put there
+  # since may be another guest's.
+  defp real(path), do: path |> Path.split() |> real("/", @most_links)
+
+  defp real([], real, _links), do: real
+  defp real(["/" | rest], _real, links), do: real(rest, "/", links)
+  defp real(["." | rest], real, links), do: real(rest, real, links)
+  defp real([".." | rest], real, links), do: real(rest, Path.dirname(real), links)
+
+  defp real([name | rest], real, links) do
+    path = Path.join(real, name)
+
+    case :file.read_link_all(path) do
+      {:ok, target} when links > 0 ->
+        target = IO.chardata_to_string(target)
+        real(Path.split(target) ++ rest, real, links - 1)
+
+      _no_link ->
+        real(rest, path, links)
+    end
+  end
 
   # One spelling for one path, so that narrowing compares paths.
   defp guest!(guest) do
