@@ -4,11 +4,11 @@
 //! Opening is the one operation that can wait for ever: for the other end of a named pipe. That a name stands for a file when
 //! it is looked at does not mean that it does when it is opened: two guests that share a directory can swap it in between.
 
-use super::{Grants, Wasi};
 use super::call::{Call, read_u32};
 use super::files::NEW_FILE;
 use super::functions::{HOSTCALL_FUEL, enter, explain, memory, no_wasi, trap};
 use super::timer;
+use super::{Grants, Wasi};
 use crate::error::{Error, LimitError};
 use crate::limits::Ceilings;
 use crate::store::StoreData;
