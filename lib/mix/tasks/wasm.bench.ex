@@ -1,5 +1,5 @@
 defmodule Mix.Tasks.Wasm.Bench do
-  @shortdoc "Measures calls, instances, loads, kernels and fairness against plain Wasmtime and native code"
+  @shortdoc "Measures calls, instances, loads, kernels, WASI and fairness against plain Wasmtime and native code"
 
   @moduledoc """
   Measures the library against plain Wasmtime and against native code, in one run.
@@ -7,8 +7,8 @@ defmodule Mix.Tasks.Wasm.Bench do
       mix wasm.bench [--quick] [--only GROUP]… [--no-pinned] [--json FILE]
 
     * `--quick` - fewer and shorter rounds: a minute instead of several
-    * `--only` - one group of `calls`, `instances`, `loads`, `kernels`, `throughput`, `fairness`, `idle`; may be given several times, or
-      as a list with commas. Default: all.
+    * `--only` - one group of `calls`, `instances`, `loads`, `kernels`, `wasi`, `throughput`, `fairness`, `idle`; may be
+      given several times, or as a list with commas. Default: all.
     * `--no-pinned` - leaves out the second run of `calls`, `throughput` and `fairness` with everything on one processor
     * `--json` - where the figures go. Default: a new file in `bench/results`.
 

@@ -42,6 +42,7 @@ const GUEST: &str = r#"(module
   (import "wasi_snapshot_preview1" "fd_filestat_set_size" (func $set_size (param i32 i64) (result i32)))
   (import "wasi_snapshot_preview1" "path_open"
     (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_readdir" (func $readdir (param i32 i32 i32 i64 i32) (result i32)))
   (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
   (import "wasi_snapshot_preview1" "random_get" (func $random_get (param i32 i32) (result i32)))
@@ -125,6 +126,9 @@ const GUEST: &str = r#"(module
   (func (export "close") (param $fd i32) (result i32) (i32.sub (i32.const 0) (call $fd_close (local.get $fd))))
   (func (export "size") (param $fd i32) (param $size i64) (result i32)
     (i32.sub (i32.const 0) (call $set_size (local.get $fd) (local.get $size))))
+  (func (export "list") (param $len i32) (result i32)
+    (call $or_errno
+      (call $readdir (i32.const 3) (i32.const 4096) (local.get $len) (i64.const 0) (i32.const 8)) (i32.const 8)))
   (func (export "write_new") (param $n i32) (param $len i32) (result i32)
     (call $write (call $open (local.get $n) (i32.const 1)) (local.get $len)))
 
@@ -177,6 +181,11 @@ const GUEST: &str = r#"(module
 
 fn guest() -> Arc<Module> {
     load(shared(), GUEST)
+}
+
+/// Which of the guest's imports it is.
+fn import(name: &str) -> u32 {
+    guest().imports().iter().position(|import| import.name == name).unwrap() as u32
 }
 
 /// Nothing but what every guest of WASI has.
@@ -920,6 +929,23 @@ fn a_guest_may_have_so_many_files_open_and_so_may_a_node() {
     eventually("no open file", || runtime.ceilings().files() == 0);
 }
 
+#[test]
+fn what_a_listing_is_read_into_counts_as_memory_of_the_node() {
+    let dir = tempfile::tempdir().unwrap();
+    // Room for the guest's own half a mebibyte, and for a short listing.
+    let runtime = own_node(|node| node.max_total_memory = 800_000);
+    let instance = live_on(&runtime, directory(dir.path(), false));
+    for _ in 0..10 {
+        assert!(on(&instance, "list", &i32s(&[100_000])) > 0, "what is done with counts no more");
+    }
+    match crate::support::call_on(&instance, "list", &i32s(&[400_000])).unwrap_err() {
+        Error::Limit(error) => assert_eq!(error.limit, Limit::TotalMemory),
+        other => panic!("{other}"),
+    }
+    drop(instance);
+    eventually_unused(&runtime);
+}
+
 // Slices
 
 /// Steps to the end on one lane, and gives how often it yielded.
@@ -1017,23 +1043,16 @@ fn each_call_is_counted_and_so_limited() {
 
 #[test]
 fn without_grants_the_driver_answers_every_import() {
-    let module = guest();
-    assert_eq!(
-        number(Driver::with_host(&|call| (call.import == 7).then(|| i32s(&[0]))).values(&mut crate::support::start(
-            &module,
-            "random",
-            &[],
-            limits()
-        ))),
-        0
-    );
+    let (module, index) = (guest(), import("random_get"));
+    let mut execution = crate::support::start(&module, "random", &[], limits());
+    let answered = Driver::with_host(&|call| (call.import == index).then(|| i32s(&[0]))).values(&mut execution);
+    assert_eq!(number(answered), 0);
     assert!(matches!(call(&module, "random", &[]), Err(Error::Host)), "nobody answers");
 }
 
 #[test]
 fn the_driver_answers_those_imports_that_it_keeps() {
-    let index = |name: &str| guest().imports().iter().position(|import| import.name == name).unwrap() as u32;
-    let random = index("random_get");
+    let random = import("random_get");
     let grants = || Grants { answered: vec![random], ..stdio() };
     let mut execution = begin("random", &[], grants());
     let Step::HostCall { import, args, serial, .. } = next(&mut execution) else { panic!("WASI answers") };
