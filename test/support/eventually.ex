@@ -7,7 +7,7 @@ defmodule Cybernetic.WASM.Eventually do
   alias Cybernetic.WASM.Runtime
 
   @doc "Waits until `condition` gives something true, and gives that."
-  def eventually(condition, milliseconds \\ 10_000) do
+  def eventually(condition, milliseconds \\ 60_000) do
     wait(condition, System.monotonic_time(:millisecond) + milliseconds)
   end
 
@@ -23,7 +23,7 @@ defmodule Cybernetic.WASM.Eventually do
   What the node uses once the guests of earlier tests are gone: they are unwound on a thread of their own, a little later.
   """
   def quiet do
-    eventually(fn -> Runtime.stats().live_instances == 0 end, 30_000)
+    eventually(fn -> Runtime.stats().live_instances == 0 end)
     eventually(fn -> Runtime.stats().total_memory == 0 end)
     Runtime.stats()
   end

@@ -256,11 +256,11 @@ defmodule Cybernetic.WASM.Security.WASI.ScratchTest do
         (br $again)))
       (local.get $made)))"})
 
-  sandbox = Cybernetic.WASM.Sandbox.new(filesystem: [scratch: "/tmp"], timeout: 60_000)
+  sandbox = Cybernetic.WASM.Sandbox.new(filesystem: [scratch: "/tmp"], timeout: 200_000)
   left = fn -> Path.wildcard(Path.join(System.tmp_dir!(), "cybernetic-wasm-*")) end
   {:ok, made} = Executor.call(module, "deeper", [DEPTH], sandbox: sandbox)
 
-  gone = Enum.any?(1..200, fn _ -> left.() == [] or (Process.sleep(50) && false) end)
+  gone = Enum.any?(1..2_400, fn _ -> left.() == [] or (Process.sleep(50) && false) end)
   {made, gone, Executor.call(module, "deeper", [3], sandbox: sandbox)}
   """
 
