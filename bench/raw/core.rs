@@ -2,13 +2,14 @@
 
 use crate::measure::Subject;
 use cybernetic_wasm_core::Error;
-use cybernetic_wasm_core::execution::{Execution, Lane, Product, Setup, Step};
+use cybernetic_wasm_core::execution::{Execution, Product, Setup, Step};
 use cybernetic_wasm_core::instance::Instance;
+use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::limits::Limits;
 use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::runtime::{Runtime, Settings};
+use cybernetic_wasm_core::system::{Clocks, Directory, Grants, Random};
 use cybernetic_wasm_core::value::Value;
-use cybernetic_wasm_core::wasi::{Clocks, Directory, Grants, Random};
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,8 +30,8 @@ const LIMITS: Limits = Limits {
 
 pub(crate) fn warm<'a>(name: &str, runtime: &Arc<Runtime>, wasm: &[u8]) -> Result<Subject<'a>> {
     let module = load(runtime, wasm)?;
-    let instance = instantiate(&module)?;
-    let add = module.function("add")?;
+    let instance = instantiate(runtime, &module)?;
+    let add = module.code().function("add")?;
     Ok(Subject::each(name, move || {
         finish(Execution::call_instance(&instance, &add, args(), LIMITS)?, Lane::Inline).map(|_| ())
     }))
@@ -38,10 +39,10 @@ pub(crate) fn warm<'a>(name: &str, runtime: &Arc<Runtime>, wasm: &[u8]) -> Resul
 
 pub(crate) fn fresh<'a>(name: &str, runtime: &Arc<Runtime>, wasm: &[u8]) -> Result<Subject<'a>> {
     let module = load(runtime, wasm)?;
-    let add = module.function("add")?;
-    let config = runtime.default_config();
+    let add = module.code().function("add")?;
+    let setup = setup(runtime, &module);
     Ok(Subject::each(name, move || {
-        finish(Execution::call(&module, &add, args(), (LIMITS, config))?, Lane::Inline).map(|_| ())
+        finish(Execution::call(&module, &add, args(), setup.clone()), Lane::Inline).map(|_| ())
     }))
 }
 
@@ -52,8 +53,8 @@ pub(crate) fn kernel<'a>(
     (kernel, argument): (&str, u32),
 ) -> Result<Subject<'a>> {
     let module = load(runtime, wasm)?;
-    let instance = instantiate(&module)?;
-    let function = module.function(kernel)?;
+    let instance = instantiate(runtime, &module)?;
+    let function = module.code().function(kernel)?;
     let limits = Limits { fuel: 1 << 50, time: Duration::from_secs(600), ..LIMITS };
     Ok(Subject::each(name, move || {
         let args = vec![Value::I32(argument as i32)];
@@ -69,7 +70,7 @@ pub(crate) fn command<'a>(
     (directory, args): (&Path, &[&str]),
 ) -> Result<Subject<'a>> {
     let module = load(runtime, wasm)?;
-    let start = module.function("_start")?;
+    let start = module.code().function("_start")?;
     let dirs = vec![Directory { host: directory.into(), guest: "/d".into(), writable: false }];
     let grants = Arc::new(Grants {
         args: args.iter().map(|arg| (*arg).to_owned()).collect(),
@@ -84,9 +85,9 @@ pub(crate) fn command<'a>(
         terminals: [false; 3],
         answered: Vec::new(),
     });
-    let setup = Setup { limits: LIMITS, engine: runtime.default_config(), wasi: Some(grants) };
+    let setup = Setup { grants: Some(grants), ..setup(runtime, &module) };
     Ok(Subject::each(name, move || {
-        match finish(Execution::call(&module, &start, Vec::new(), setup.clone())?, Lane::Dirty) {
+        match finish(Execution::call(&module, &start, Vec::new(), setup.clone()), Lane::Dirty) {
             Err(error) if !matches!(error.downcast_ref(), Some(Error::Exit(0))) => Err(error),
             _ => Ok(()),
         }
@@ -108,8 +109,12 @@ fn load(runtime: &Arc<Runtime>, wasm: &[u8]) -> Result<Arc<Module>> {
     }
 }
 
-fn instantiate(module: &Arc<Module>) -> Result<Arc<Instance>> {
-    match finish(Execution::instantiate(module, false, (LIMITS, *module.requested()))?, Lane::Dirty)? {
+fn setup(runtime: &Arc<Runtime>, module: &Module) -> Setup {
+    Setup { runtime: Arc::clone(runtime), limits: LIMITS, engine: *module.code().requested(), grants: None }
+}
+
+fn instantiate(runtime: &Arc<Runtime>, module: &Arc<Module>) -> Result<Arc<Instance>> {
+    match finish(Execution::instantiate(module, false, setup(runtime, module)), Lane::Dirty)? {
         Product::Instance(instance) => Ok(instance),
         other => Err(format_err!("not an instance: {other:?}")),
     }

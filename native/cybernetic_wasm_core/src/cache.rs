@@ -98,15 +98,15 @@ impl Cache {
 
     /// Gives the modules that had to go, to be dropped outside the lock: unmapping code takes time.
     fn insert(&self, state: &mut State, key: Key, module: &Arc<Module>) -> Vec<Arc<Module>> {
-        if module.size() > self.most_bytes {
+        if module.code().size() > self.most_bytes {
             return Vec::new();
         }
-        state.stats.bytes += module.size();
+        state.stats.bytes += module.code().size();
         let mut out: Vec<_> = state.modules.push(key, Arc::clone(module)).into_iter().map(|(_, old)| old).collect();
-        state.stats.bytes -= out.iter().map(|old| old.size()).sum::<u64>();
+        state.stats.bytes -= out.iter().map(|old| old.code().size()).sum::<u64>();
         while state.stats.bytes > self.most_bytes {
             let Some((_, oldest)) = state.modules.pop_lru() else { break };
-            state.stats.bytes -= oldest.size();
+            state.stats.bytes -= oldest.code().size();
             state.stats.evictions += 1;
             out.push(oldest);
         }
@@ -116,9 +116,9 @@ impl Cache {
     /// Drops the least recently used module that nobody else holds. False where there is none.
     pub(crate) fn evict_unused(&self) -> bool {
         let mut state = self.state.lock();
-        let unused = state.modules.iter().rev().find(|(_, module)| Arc::strong_count(module) == 1).map(|(key, _)| *key);
+        let unused = state.modules.iter().rev().find(|(_, module)| Module::is_unused(module)).map(|(key, _)| *key);
         let Some(module) = unused.and_then(|key| state.modules.pop(&key)) else { return false };
-        state.stats.bytes -= module.size();
+        state.stats.bytes -= module.code().size();
         state.stats.evictions += 1;
         drop(state);
         drop(module);

@@ -1,9 +1,5 @@
 //! What can go wrong, as facts: one enum, its `kind` and whose fault it is. The text is derived from the facts.
 
-mod classify;
-
-pub(crate) use classify::classify;
-
 use std::borrow::Cow;
 use std::fmt;
 use thiserror::Error;
@@ -74,6 +70,13 @@ impl Error {
             Error::Trap(_) | Error::Limit(_) | Error::Exit(_) => Blame::Guest,
             Error::Host | Error::Internal(_) => Blame::Host,
         }
+    }
+
+    /// An [`Error::Internal`] with the text of a caught panic.
+    pub(crate) fn panic(panic: &(dyn std::any::Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Error::Internal(format!("panicked: {}", text.unwrap_or_else(|| "no message".to_owned())))
     }
 
     /// An [`Error::Internal`] with the whole chain of causes as its text.
@@ -272,7 +275,7 @@ pub enum CallError {
 /// A trap: the guest did what the specification forbids.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trap {
-    /// Snake-case code, from a fixed set: see `classify`.
+    /// Snake-case code, from a fixed set: see `guest/failure.rs`.
     pub code: &'static str,
     /// The trap's text.
     pub message: String,

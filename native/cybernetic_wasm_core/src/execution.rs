@@ -3,23 +3,32 @@
 //! An [`Execution`] is a boxed future that owns its store, so a suspended call owns all that it needs. A step is polls of
 //! that future until the lane's time is spent, and ends in one [`Step`].
 
-mod begin;
-mod guest;
-mod pace;
+mod call;
+mod instantiate;
+mod link;
+mod load;
+mod on_live;
+mod place;
+mod reset;
+mod snapshot;
+mod step;
 
-pub use begin::Setup;
-pub(crate) use guest::initialize;
-pub use pace::Pace;
+pub use step::{Product, Step, Tally, Usage};
 
-use crate::engine::{Metering, Ticker, YIELD_FUEL};
+use crate::code::{Code, Function, Import};
+use crate::engine::{EngineConfig, Metering, Ticker, YIELD_FUEL};
 use crate::error::{CallError, Error};
-use crate::host::{Answer, Command};
-use crate::instance::{Instance, MemberId};
-use crate::invocation::{Cancel, Denial, INLINE_MEMORY, Invocation, Listener, Notice, Output, Stdin, Stream};
-use crate::module::{Function, Import, Module};
+use crate::instance::Instance;
+use crate::invocation::{Cancel, Invocation, Listener, Output, Stdin, Stream, later};
+use crate::lane::{INLINE_MEMORY, INLINE_OUTPUT, Lane, Pace};
+use crate::limits::{Ceilings, Limits};
+use crate::mail::{Command, HostCall};
+use crate::member::MemberId;
+use crate::module::Module;
 use crate::reaper::reap;
-use crate::value::{HostRef, Value};
-use begin::{FRESH, WARM};
+use crate::runtime::Runtime;
+use crate::system::Grants;
+use crate::value::HostRef;
 // The clock is read at every yield and twice a call: this one reads the processor's counter where that is reliable.
 use quanta::Instant;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,91 +37,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// Where a step runs, which says how long it may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// On a normal scheduler.
-    Inline,
-    /// On a dirty one.
-    Dirty,
-}
-
-impl Lane {
-    /// Time after which a step polls no more. One poll can go beyond it by a yield interval's running time.
-    fn budget(self) -> Duration {
-        match self {
-            Lane::Inline => Duration::from_micros(250),
-            Lane::Dirty => Duration::from_millis(10),
-        }
-    }
-}
-
-/// What an execution makes.
-#[derive(Debug)]
-pub enum Product {
-    /// A call's results.
-    Values(Vec<Value>),
-    /// A live instance.
-    Instance(Arc<Instance>),
-    /// One more instance in a live guest.
-    Member(MemberId),
-    /// The answer to an access.
-    Answer(Answer),
-    /// A module in the binary format whose initial state is what an instance's was, after so many of its uses.
-    Snapshot(Vec<u8>, u64),
-    /// The instance is in its module's initial state again.
-    Reset,
-    /// A compiled module.
-    Module(Arc<Module>),
-}
-
-/// What a call used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
-    /// Fuel, where it is metered; after a call that was cut off, rounded down to the last yield.
-    pub fuel: Option<u64>,
-    /// The most bytes of memory and tables that the guest had.
-    pub peak_memory: u64,
-    /// From the start to the end, waiting and host functions included.
-    pub wall: Duration,
-    /// On a scheduler.
-    pub slice: Duration,
-    /// Slices of time that it took: one, and one more for each that it spent. A host call or a wake-up begins none.
-    pub slices: u64,
-    /// Calls of host functions.
-    pub host_calls: u64,
-    /// Bytes put out.
-    pub output: u64,
-}
-
-/// How a step ended.
-#[derive(Debug)]
-pub enum Step {
-    /// The work is done.
-    Finished(Product),
-    /// The slice is spent: step again, on a dirty scheduler.
-    Yielded,
-    /// The guest calls an imported function and waits for commands that carry this serial number.
-    HostCall {
-        /// Which of the guest's members imports it: see [`Execution::importer`] and [`Execution::host`].
-        member: MemberId,
-        /// The function's index in [`Module::imports`].
-        import: u32,
-        /// Its arguments.
-        args: Vec<Value>,
-        /// Names this host call.
-        serial: u64,
-    },
-    /// The guest reads from its standard input, and there is nothing: see [`Execution::give_input`].
-    WantsInput,
-    /// The guest has written: see [`Execution::take_output`].
-    Output,
-    /// The answer to a command; the host call is still open.
-    Answered(Result<Answer, Error>),
-    /// Nothing to do until a wake-up: see [`Execution::listen`].
-    Waiting,
-    /// The work failed.
-    Failed(Error),
+/// What a guest is made with.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The node that it lives on.
+    pub runtime: Arc<Runtime>,
+    /// What it may use.
+    pub limits: Limits,
+    /// The engine that it runs on.
+    pub engine: EngineConfig,
+    /// What it is given of the system: without this its module may not import WASI.
+    pub grants: Option<Arc<Grants>>,
 }
 
 type Work = Pin<Box<dyn Future<Output = Result<Product, Error>> + Send>>;
@@ -146,32 +81,61 @@ impl std::fmt::Debug for Execution {
 
 /// Whose pace an execution tells something about.
 enum Paced {
-    Function(Arc<Function>, usize),
-    /// Making live instances of the module.
-    Making(Arc<Module>),
+    Fresh(Arc<Function>),
+    Warm(Arc<Function>),
+    /// Making live instances.
+    Making(Arc<Code>),
 }
 
 impl Paced {
     fn pace(&self) -> &Pace {
         match self {
-            Paced::Function(function, which) => &function.pace[*which],
-            Paced::Making(module) => &module.pace,
+            Paced::Fresh(function) => &function.fresh,
+            Paced::Warm(function) => &function.warm,
+            Paced::Making(code) => &code.making,
         }
     }
 }
 
-/// Output that a normal scheduler may copy at a call's end: some 0.1 ms.
-const INLINE_OUTPUT: u64 = 256 << 10;
-
 impl Execution {
-    /// The module whose code this runs; `None` for a load.
-    pub fn module(&self) -> Option<&Arc<Module>> {
-        self.module.as_ref()
+    /// An execution that makes a guest: one of epochs keeps the ticker going.
+    fn fresh(runtime: &Runtime, metering: Metering, invocation: &Arc<Invocation>) -> Self {
+        let mut execution = Self::new(runtime.ceilings(), metering, invocation);
+        execution.ticker = (metering == Metering::Epoch).then(|| Arc::clone(runtime.ticker()));
+        execution
     }
 
-    /// The module whose import the open host call `serial` is.
-    pub fn importer(&self, serial: u64) -> Option<Arc<Module>> {
-        self.invocation.importer(serial).or_else(|| self.module.clone())
+    fn new(ceilings: &Ceilings, metering: Metering, invocation: &Arc<Invocation>) -> Self {
+        Self {
+            work: None,
+            invocation: Arc::clone(invocation),
+            module: None,
+            instance: None,
+            cancel: None,
+            ticker: None,
+            metering,
+            paced: None,
+            patience: patience(ceilings, invocation),
+            failure: None,
+            fed: false,
+            slice: Duration::ZERO,
+            slices: 1,
+            last_slice: Duration::ZERO,
+            seen: invocation.started,
+        }
+    }
+
+    /// What this queues for is an instance that others use.
+    fn wait_for_instance(&mut self) {
+        if let Some(patience) = &mut self.patience {
+            patience.1 = CallError::Busy.into();
+        }
+    }
+
+    /// The code whose import an open host call is.
+    pub fn importer(&self, call: HostCall) -> Option<Arc<Code>> {
+        let linked = if call.member == MemberId::FIRST { None } else { self.invocation.mail.importer(call) };
+        linked.or_else(|| self.module.as_ref().map(|module| Arc::clone(module.code())))
     }
 
     /// What answers the host calls of a member of the live guest that this runs on: see [`Instance::set_host`].
@@ -214,7 +178,7 @@ impl Execution {
         let waker = Waker::from(Arc::clone(invocation));
         let until = began + lane.budget();
         let mut now = began;
-        invocation.enter(lane == Lane::Inline, until);
+        invocation.enter(lane, until);
         loop {
             if let Some(error) = self.expired(now) {
                 return self.end(Err(error));
@@ -228,10 +192,10 @@ impl Execution {
                     self.work = None;
                     return self.end(result);
                 }
-                Err(panic) => return self.end(Err(Error::Internal(crate::panic_message(&*panic)))),
+                Err(panic) => return self.end(Err(Error::panic(&*panic))),
                 Ok(Poll::Pending) => {}
             }
-            if let Some(notice) = invocation.take_notice() {
+            if let Some(notice) = invocation.mail.take_notice() {
                 return notice.into();
             }
             if invocation.take_hop() {
@@ -294,9 +258,9 @@ impl Execution {
         }
     }
 
-    /// Gives the innermost open host call a command; the next step carries it out.
-    pub fn command(&self, serial: u64, command: Command) -> Result<(), Error> {
-        match self.invocation.command(serial, command) {
+    /// Gives an open host call, which must be the innermost, a command; the next step carries it out.
+    pub fn command(&self, call: HostCall, command: Command) -> Result<(), Error> {
+        match self.invocation.mail.command(call, command) {
             // The next step says how it ended.
             Err(CallError::Busy) if self.work.is_none() => Ok(()),
             given => Ok(given?),
@@ -321,17 +285,17 @@ impl Execution {
         self.invocation.unlisten()
     }
 
-    /// Whether a command for an open host call of `importer`'s may be carried out on a normal scheduler: the guest is small,
-    /// and so are the values that the function gives and the output that is handed over when the guest ends.
-    pub fn fits_inline(&self, importer: &Module, import: u32) -> bool {
+    /// Whether a command for an open host call of one of `importer`'s functions may be carried out on a normal scheduler: the
+    /// guest is small, and so are the values that the function gives and the output that is handed over when the guest ends.
+    pub fn fits_inline(&self, importer: &Code, call: HostCall) -> bool {
         self.invocation.peak_memory() <= INLINE_MEMORY
             && self.invocation.output_bytes() <= INLINE_OUTPUT
-            && !importer.imports().get(import as usize).is_some_and(Import::gives_references)
+            && !importer.imports().get(call.import as usize).is_some_and(Import::gives_references)
     }
 
-    /// Whether `serial` names the innermost open host call, the only one that may ask for anything.
-    pub fn is_open(&self, serial: u64) -> bool {
-        self.invocation.is_open(serial)
+    /// Whether `call` is the innermost open host call, the only one that may ask for anything.
+    pub fn is_open(&self, call: HostCall) -> bool {
+        self.invocation.mail.is_open(call)
     }
 
     /// Takes what a host function puts out, up to the limit.
@@ -355,22 +319,12 @@ impl Execution {
         self.invocation.hand_over_output();
     }
 
-    /// What the guest asked for and was refused so far, taken.
-    pub fn take_denials(&self) -> Vec<Denial> {
-        self.invocation.take_denials()
-    }
-
-    /// The output so far, taken.
-    pub fn take_output(&self) -> Output {
-        self.invocation.take_output()
-    }
-
     /// Whether a normal scheduler may hand over what waits of these streams.
     pub fn output_fits_inline(&self, streams: &[Stream]) -> bool {
         self.invocation.output_waiting(streams) as u64 <= INLINE_OUTPUT
     }
 
-    /// The same of some of the streams.
+    /// What went to these streams and nobody has taken yet.
     pub fn take_output_of(&self, streams: &[Stream]) -> Output {
         self.invocation.take_output_of(streams)
     }
@@ -383,6 +337,19 @@ impl Execution {
     /// How long the last step took.
     pub fn last_slice(&self) -> Duration {
         self.last_slice
+    }
+
+    /// What had been used when the last step ended, with what was put out and refused, taken.
+    pub fn tally(&self) -> Tally {
+        let (output, denials) = (self.invocation.take_output(), self.invocation.take_denials());
+        Tally { usage: self.usage(), output, denials }
+    }
+
+    /// Lets go of what was put out and refused: nobody wants to know.
+    pub fn forget(&self) {
+        if self.invocation.output_bytes() > 0 {
+            drop(self.invocation.take_output());
+        }
     }
 
     /// What had been used when the last step ended.
@@ -407,27 +374,7 @@ impl Drop for Execution {
     }
 }
 
-impl From<Notice> for Step {
-    fn from(notice: Notice) -> Self {
-        match notice {
-            Notice::HostCall { member, import, args, serial } => Step::HostCall { member, import, args, serial },
-            Notice::Answer(answer) => Step::Answered(answer),
-            Notice::WantsInput => Step::WantsInput,
-            Notice::Output => Step::Output,
-        }
-    }
-}
-
-/// Whether a call of `function` may start on a normal scheduler. `instance` is the live instance it runs on, if any.
-pub fn may_run_inline(function: &Function, instance: Option<&Instance>) -> bool {
-    let proven = match instance {
-        None => function.pace[FRESH].is_short(),
-        Some(instance) => function.pace[WARM].is_short() && instance.is_small(),
-    };
-    proven && !function.passes_references()
-}
-
-/// Whether a live instance of `module` may be made on a normal scheduler.
-pub fn may_instantiate_inline(module: &Module) -> bool {
-    module.pace.is_short()
+fn patience(ceilings: &Ceilings, invocation: &Invocation) -> Option<Box<(Instant, Error)>> {
+    let wait = invocation.limits.wait;
+    (!wait.is_zero()).then(|| Box::new((later(invocation.started, wait), ceilings.full().into())))
 }

@@ -2,51 +2,56 @@
 //! commands with the `Caller` that it holds, one a poll, until the driver returns values or raises.
 
 use crate::access::Access;
-use crate::callee::Callee;
-use crate::error::{Error, LimitError, classify};
+use crate::code::{Code, Function};
+use crate::error::{Error, LimitError};
+use crate::guest::{Callee, carry_out, invoke};
 use crate::invocation::Invocation;
-use crate::linker::Trampoline;
-use crate::module::Function;
+use crate::mail::{Answer, Command};
+use crate::member::MemberId;
 use crate::store::StoreData;
 use crate::value::Value;
 use std::sync::Arc;
-use wasmtime::{AsContextMut, Caller, Extern, Func, ModuleExport, Val};
+use wasmtime::{Caller, Extern, Func, FuncType, ModuleExport, Val, ValType};
 
-/// What the driver may ask of a suspended host call.
-#[derive(Debug)]
-pub enum Command {
-    /// Go on in the guest with these results.
-    Return(Vec<Value>),
-    /// Unwind the guest.
-    Raise,
-    /// Look at the guest, or change something in it.
-    Access(Access),
-    /// Call an export of the guest that is suspended.
-    Call {
-        /// The export.
-        function: Arc<Function>,
-        /// Its arguments.
-        args: Vec<Value>,
-    },
-    /// Fuel that is left, `None` where fuel is not metered.
-    Fuel,
+/// The way from an imported function to the driver.
+pub(crate) struct Trampoline {
+    /// The importing code, where it joined a live guest. A guest's first is its store's: a compiled module that owned itself
+    /// would never be freed.
+    code: Option<Arc<Code>>,
+    /// Which of the guest's members that is.
+    member: MemberId,
+    /// The function's index in [`Code::imports`].
+    import: u32,
+    /// The types of its results.
+    results: Box<[ValType]>,
 }
 
-/// The answer to a command that does not end the host call.
-#[derive(Debug)]
-pub enum Answer {
-    /// A change was made.
-    Done,
-    /// A piece of memory.
-    Bytes(Vec<u8>),
-    /// A call's results, or the value of a global or table element.
-    Values(Vec<Value>),
-    /// A size, or fuel.
-    Number(Option<u64>),
+impl Trampoline {
+    pub(crate) fn new((code, member): (Option<Arc<Code>>, MemberId), import: u32, ty: &FuncType) -> Arc<Self> {
+        Arc::new(Self { code, member, import, results: ty.results().collect() })
+    }
+
+    /// The importing code.
+    fn importer(&self, caller: &Caller<'_, StoreData>) -> Arc<Code> {
+        Arc::clone(self.code.as_ref().unwrap_or(&caller.data().code))
+    }
+}
+
+type Answering<'a> = Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'a>;
+
+/// What Wasmtime calls for an imported function that the driver answers.
+pub(crate) fn ask<'a>(
+    trampoline: &Arc<Trampoline>,
+    caller: Caller<'a, StoreData>,
+    params: &'a [Val],
+    results: &'a mut [Val],
+) -> Answering<'a> {
+    let trampoline = Arc::clone(trampoline);
+    Box::new(async move { call(caller, &trampoline, params, results).await })
 }
 
 /// Runs one host call, which came through `trampoline`.
-pub(crate) async fn call(
+async fn call(
     mut caller: Caller<'_, StoreData>,
     trampoline: &Trampoline,
     params: &[Val],
@@ -54,11 +59,13 @@ pub(crate) async fn call(
 ) -> wasmtime::Result<()> {
     let invocation = Arc::clone(&caller.data().invocation);
     let args = params.iter().map(|value| Value::take(value, &mut caller)).collect::<wasmtime::Result<_>>()?;
-    let call = (trampoline.member, trampoline.import, args);
-    invocation.open_host_call(trampoline.module.clone(), call).map_err(Error::from)?;
+    invocation.count_host_call().map_err(Error::from)?;
+    let function = (trampoline.member, trampoline.import);
+    invocation.mail.open(trampoline.code.clone(), function, args).map_err(Error::from)?;
     invocation.turn.give_back();
     let values = serve(&mut caller, trampoline, &invocation).await?;
     let importer = trampoline.importer(&caller);
+    // The embedder has been told in friendlier words already, where it came by way of a command that was decoded by type.
     let arity = importer.imports()[trampoline.import as usize].check_results(values.len());
     arity.inspect_err(|_| invocation.taint()).map_err(Error::from)?;
     invocation.turn.take().await;
@@ -79,7 +86,7 @@ async fn serve(
 ) -> Result<Vec<Value>, Error> {
     let mut exited = None;
     loop {
-        let answer = match invocation.next_command().await {
+        let answer = match invocation.mail.next_command().await {
             Command::Return(values) => return exited.map_or(Ok(values), Err),
             Command::Raise => return Err(exited.unwrap_or(Error::Host)),
             Command::Call { function, args } => {
@@ -94,7 +101,7 @@ async fn serve(
             Command::Access(wanted) => access(caller, trampoline, wanted).await,
             Command::Fuel => Ok(Answer::Number(caller.get_fuel().ok())),
         };
-        invocation.answer(answer);
+        invocation.mail.answer(answer);
     }
 }
 
@@ -104,7 +111,7 @@ async fn reenter(
     (function, args): (&Arc<Function>, Vec<Value>),
 ) -> Result<Vec<Value>, Error> {
     let (func, function) = find_function(caller, trampoline, function)?;
-    let _stack = caller.data().module.engine().stack().map_err(LimitError::from)?;
+    let _stack = caller.data().code.engine().stack().map_err(LimitError::from)?;
     let called = caller.data().member(trampoline.member).filter(|_| function.exported_again);
     let outer = std::mem::replace(&mut caller.data_mut().called, called);
     let result = invoke(&mut *caller, &Callee::Dynamic(func), &function, args).await;
@@ -140,32 +147,13 @@ fn module_export(caller: &mut Caller<'_, StoreData>, trampoline: &Trampoline, ex
     }
 }
 
-/// Calls `callee`, whose signature `function` describes, in a store that an execution drives.
-pub(crate) async fn invoke(
-    mut store: impl AsContextMut<Data = StoreData>,
-    callee: &Callee,
-    function: &Function,
-    args: Vec<Value>,
-) -> Result<Vec<Value>, Error> {
-    function.check_arity(args.len())?;
-    let result = callee.call(&mut store, function, args).await;
-    result.map_err(|error| classify(error, &store.as_context().data().invocation, &store.as_context().data().module))
-}
-
-/// An exception that left the guest stays pending in the store, and would be thrown again by the next failure there.
-pub(crate) fn forget_exception(mut store: impl AsContextMut<Data = StoreData>, error: &wasmtime::Error) {
-    if error.is::<wasmtime::ThrownException>() {
-        let _ = store.as_context_mut().take_pending_exception();
-    }
-}
-
 /// Carries out an access on an export of the module that made the host call.
 async fn access(caller: &mut Caller<'_, StoreData>, trampoline: &Trampoline, access: Access) -> Result<Answer, Error> {
-    let module = trampoline.importer(caller);
-    let name = access.export(&module);
+    let code = trampoline.importer(caller);
+    let name = access.export(&code);
     let found = match caller.data().member(trampoline.member) {
         Some(instance) => instance.get_export(&mut *caller, name),
         None => caller.get_export(name),
     };
-    access.carry_out(&module, found, caller).await
+    carry_out(access, &code, found, caller).await
 }

@@ -6,20 +6,22 @@
 
 mod lease;
 mod members;
+mod snapshot;
 
 pub(crate) use lease::Lease;
-pub use members::MemberId;
-pub(crate) use members::Members;
+pub(crate) use snapshot::take as take_snapshot;
 
-use crate::access::{Access, memory, memory_name, range};
-use crate::callee::Callee;
+use crate::access::{Access, memory_name};
+use crate::code::{Code, Function};
 use crate::error::{CallError, Error};
-use crate::host::Answer;
-use crate::invocation::INLINE_MEMORY;
-use crate::module::{Function, Module};
-use crate::store::GuestStore;
-use crate::wasi::Grants;
+use crate::guest::{Guest, carry_out, memory, range};
+use crate::lane::INLINE_MEMORY;
+use crate::mail::Answer;
+use crate::member::MemberId;
+use crate::module::Module;
+use crate::system::Grants;
 use lease::Slot;
+use members::Members;
 use parking_lot::{Mutex, RwLock};
 use std::pin::pin;
 use std::sync::Arc;
@@ -27,25 +29,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use wasmtime::{Extern, Memory};
 
-/// A store with its first instance.
-pub(crate) struct Live {
-    pub(crate) store: GuestStore,
-    pub(crate) instance: wasmtime::Instance,
-    /// The function that was called last.
-    pub(crate) last: Option<(Arc<Function>, Callee)>,
-}
-
-impl Live {
-    pub(crate) fn module(&self) -> &Arc<Module> {
-        &self.store.data().module
-    }
-}
-
 /// A guest between calls, or on one.
 pub struct Instance {
     module: Arc<Module>,
-    /// The module as it was loaded, where `module` is that one made fit for snapshots.
-    source: Option<Arc<Module>>,
+    /// What was loaded, where `module` is that made fit for snapshots.
+    source: Option<Arc<Code>>,
     memory: AtomicU64,
     slot: Mutex<Slot>,
     members: RwLock<Members>,
@@ -53,7 +41,7 @@ pub struct Instance {
     /// What its first module was linked with.
     own_grants: Option<Arc<Grants>>,
     /// What the guest is given of the system, also when it is made anew: that, or what a member brought.
-    wasi: Mutex<Option<Arc<Grants>>>,
+    grants: Mutex<Option<Arc<Grants>>>,
     /// Counts the times that the guest's state may have changed.
     uses: AtomicU64,
     fork: Mutex<Option<(u64, Arc<Module>)>>,
@@ -66,17 +54,22 @@ impl std::fmt::Debug for Instance {
 }
 
 impl Instance {
-    /// `source` is the module that was asked for, where the guest runs one that was made fit for snapshots.
-    pub(crate) fn new(live: Live, source: Option<Arc<Module>>, wasi: Option<Arc<Grants>>) -> Arc<Self> {
+    /// `source` is what was asked for, where the guest runs that made fit for snapshots.
+    pub(crate) fn new(
+        guest: Guest,
+        module: Arc<Module>,
+        source: Option<Arc<Code>>,
+        grants: Option<Arc<Grants>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            module: Arc::clone(live.module()),
+            module,
             source,
-            memory: AtomicU64::new(live.store.data().memory()),
-            slot: Mutex::new(Slot::new(live)),
+            memory: AtomicU64::new(guest.store.data().memory()),
+            slot: Mutex::new(Slot::new(guest)),
             members: RwLock::default(),
             survives_traps: AtomicBool::new(false),
-            own_grants: wasi.clone(),
-            wasi: Mutex::new(wasi),
+            own_grants: grants.clone(),
+            grants: Mutex::new(grants),
             uses: AtomicU64::new(0),
             fork: Mutex::new(None),
         })
@@ -90,6 +83,11 @@ impl Instance {
     /// Whether its memory is small enough for a normal scheduler.
     pub fn is_small(&self) -> bool {
         self.memory.load(Relaxed) <= INLINE_MEMORY
+    }
+
+    /// Whether a call of `function` may start on a normal scheduler.
+    pub fn may_run_inline(&self, function: &Function) -> bool {
+        function.warm.is_short() && self.is_small() && !function.passes_references()
     }
 
     /// `idle`, `busy`, `poisoned` by an earlier call that left it in a state that is not to be trusted, or `closed`.
@@ -108,15 +106,15 @@ impl Instance {
     }
 
     pub(crate) fn grants(&self) -> Option<Arc<Grants>> {
-        self.wasi.lock().clone()
+        self.grants.lock().clone()
     }
 
     /// Gives the guest its share of the system, if it has none: one for all of its members, so that another that wants
     /// other things is refused.
     pub(crate) fn grant(&self, grants: Arc<Grants>) -> Result<Option<Arc<Grants>>, CallError> {
-        let mut wasi = self.wasi.lock();
-        match &*wasi {
-            None => Ok(Some(Arc::clone(wasi.insert(grants)))),
+        let mut own = self.grants.lock();
+        match &*own {
+            None => Ok(Some(Arc::clone(own.insert(grants)))),
             Some(given) if given.same(&grants) => Ok(None),
             Some(_) => Err(CallError::OtherGrants),
         }
@@ -131,8 +129,8 @@ impl Instance {
         (offset, length): (u64, u64),
         with: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, Error> {
-        self.with_memory((member, name), |memory, live| {
-            let data = memory.data(&live.store);
+        self.with_memory((member, name), |memory, guest| {
+            let data = memory.data(&guest.store);
             Ok(with(&data[range(offset, length, data.len())?]))
         })
     }
@@ -145,8 +143,8 @@ impl Instance {
         bytes: &[u8],
     ) -> Result<(), Error> {
         self.uses.fetch_add(1, Relaxed);
-        self.with_memory((member, name), |memory, live| {
-            let data = memory.data_mut(&mut live.store);
+        self.with_memory((member, name), |memory, guest| {
+            let data = memory.data_mut(&mut guest.store);
             let range = range(offset, bytes.len() as u64, data.len())?;
             data[range].copy_from_slice(bytes);
             Ok(())
@@ -156,20 +154,14 @@ impl Instance {
     fn with_memory<T>(
         self: &Arc<Self>,
         (member, name): (MemberId, Option<&str>),
-        work: impl FnOnce(Memory, &mut Live) -> Result<T, Error>,
+        work: impl FnOnce(Memory, &mut Guest) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let module = self.member(member)?;
-        let name = memory_name(name, &module);
-        self.idle(|live| {
-            let found = self.export(live, member, name)?.filter(|_| !module.hides(name));
-            work(memory(found, name)?, live)
+        let code = self.member(member)?;
+        let name = memory_name(name, &code);
+        self.idle(|guest| {
+            let found = export(guest, member, name)?.filter(|_| !code.hides(name));
+            work(memory(found, name)?, guest)
         })
-    }
-
-    /// What `member` of the guest exports as `name`.
-    pub(crate) fn export(&self, live: &mut Live, member: MemberId, name: &str) -> Result<Option<Extern>, CallError> {
-        let instance = self.handle(member)?.unwrap_or(live.instance);
-        Ok(instance.get_export(&mut live.store, name))
     }
 
     /// An access to an idle guest that needs no time of the guest's own; `None` where it might: see
@@ -184,10 +176,9 @@ impl Instance {
             }
             _ => {}
         }
-        let answer = self.member(member).map_err(Error::from).and_then(|module| {
-            self.idle(|live| {
-                let found = self.export(live, member, access.export(&module))?;
-                let work = pin!(access.carry_out(&module, found, &mut live.store));
+        let answer = self.member(member).map_err(Error::from).and_then(|code| {
+            self.idle(|guest| {
+                let work = pin!(look(guest, member, (&code, access)));
                 match work.poll(&mut Context::from_waker(Waker::noop())) {
                     Poll::Ready(answer) => answer,
                     Poll::Pending => Err(Error::Internal("a look at an idle guest has to wait".into())),
@@ -198,7 +189,7 @@ impl Instance {
     }
 
     /// Does something with the guest while nobody else has it, which leaves it as sound as it was.
-    fn idle<T>(self: &Arc<Self>, work: impl FnOnce(&mut Live) -> Result<T, Error>) -> Result<T, Error> {
+    fn idle<T>(self: &Arc<Self>, work: impl FnOnce(&mut Guest) -> Result<T, Error>) -> Result<T, Error> {
         let mut lease = self.lease()?;
         let result = lease.look().and_then(work);
         lease.give_back(true);
@@ -224,7 +215,7 @@ impl Instance {
     }
 
     /// Why no snapshot of it can be made, other than what its module says.
-    pub(crate) fn check_snapshot(&self) -> Result<&Arc<Module>, CallError> {
+    pub(crate) fn check_snapshot(&self) -> Result<&Arc<Code>, CallError> {
         let refused = |why: &str| CallError::NoSnapshot(why.to_owned());
         let source = self.source.as_ref().ok_or_else(|| refused("the instance was not made with `snapshottable`"))?;
         match self.members.read().any() {
@@ -232,4 +223,20 @@ impl Instance {
             true => Err(refused("other modules have been linked to the instance")),
         }
     }
+}
+
+/// What `member` of a guest exports as `name`.
+fn export(guest: &mut Guest, member: MemberId, name: &str) -> Result<Option<Extern>, CallError> {
+    let instance = guest.member(member)?;
+    Ok(instance.get_export(&mut guest.store, name))
+}
+
+/// Carries out an access to `member` of a guest, which is an instance of `code`.
+pub(crate) async fn look(
+    guest: &mut Guest,
+    member: MemberId,
+    (code, access): (&Code, Access),
+) -> Result<Answer, Error> {
+    let found = export(guest, member, access.export(code))?;
+    carry_out(access, code, found, &mut guest.store).await
 }

@@ -1,53 +1,90 @@
 //! Runs untrusted WebAssembly as coroutines under fuel, memory and time limits. Knows Wasmtime; does not know the BEAM.
 //!
-//! The journey of a call:
+//! # The journey of a call
 //!
 //! 1. [`runtime`] takes the bytes of a module, digests them, and asks the `cache`; at a miss a thread of the `engine`'s
-//!    compiler makes a [`module::Module`], whose imported functions the `linker` binds to trampolines once and for all.
+//!    compiler makes [`code`] of them, and a [`module::Module`] whose imported functions the [`linker`] binds to trampolines
+//!    once and for all.
 //! 2. [`execution::Execution::call`] boxes a future that owns everything the call needs. Nothing has run yet.
-//! 3. [`execution::Execution::step`] polls it: the future takes a place among the live guests ([`limits`]), makes a `store`
-//!    with its limiter, instantiates, calls. A step ends when the guest does, when its time on the scheduler is spent,
-//!    when it calls the host, or when it waits.
-//! 4. In a host call the future serves the driver's [`host::Command`]s with the `Caller` it holds, one a step.
+//! 3. [`execution::Execution::step`] polls it: the future takes a place among the live guests ([`limits`]), makes a `guest`
+//!    (a `store` with its limiter, and an instance in it) and calls. A step ends when the guest does, when its time on the
+//!    scheduler is spent ([`lane`]), when it calls the host, or when it waits.
+//! 4. In a host call the future serves the driver's [`mail::Command`]s with the `Caller` it holds, one a step (`host`).
 //!    Whatever looks at the guest or changes it there is an [`access::Access`], which an idle instance takes as well.
-//! 5. The last step gives the results or an [`Error`], and [`execution::Execution::usage`] what it took.
+//! 5. The last step gives the results or an [`Error`], and [`execution::Execution::tally`] what it took.
 //! 6. An execution dropped in the middle goes to the [`reaper`], which unwinds the guest on a thread of its own.
 //!
-//! What a guest calls of the system interface is answered in [`wasi`], within what its sandbox grants; only when it reads what
-//! nobody has given yet, or writes what somebody wants to see at once, does a step end for it.
+//! What a guest calls of WASI is answered in [`wasi`], by what it has of the [`system`]; only when it reads what nobody has
+//! given yet, or writes what somebody wants to see at once, does a step end for it.
 //!
-//! A call on a live [`instance::Instance`] differs in step 3: it leases the store that is there already, and gives it back.
+//! A call on a live [`instance::Instance`] differs in step 3: it leases the guest that is there already, and gives it back.
+//!
+//! # Words
+//!
+//! The same words mean the same things in Elixir.
+//!
+//! - *node*: what all guests of one VM share: engines, cache, ceilings ([`runtime::Runtime`]).
+//! - *engine*: Wasmtime's, one for each configuration.
+//! - *code*: one compilation of a module's bytes, and the facts about it.
+//! - *module*: what was loaded: code, what it is linked with, and its variants for other engines.
+//! - *guest*: a store and what lives in it. It has a *system* where it was granted one.
+//! - *member*: one of the instances in a guest's store. The first is what the guest began with; others join it.
+//! - *instance*: a guest that lives on between calls. Elixir's handle names one of its members.
+//! - *fresh*, *live*: a guest made for one call; one that stays.
+//! - *invocation*: one call of the embedder's, with its limits and counters, however often the guest re-enters.
+//! - *execution*: a call, instantiation or load as a coroutine of whoever steps it.
+//! - *step*: polls of an execution until there is something to tell, or its *slice* of time is spent.
+//! - *host call*: a guest's call of a function that the embedder answers; *command*: what is asked of the guest meanwhile.
+//! - *tally*: what a call used, put out and was refused.
+//! - *grant*, *denial*: what a guest was given of the system; what it asked for and was refused.
+//!
+//! # Levels
+//!
+//! From the bottom up. What is on one level uses only what is below it: `tests/it/levels.rs` holds that.
+//!
+//! 1. `error` `lane` `member` `reaper` `toml`
+//! 2. `engine` `limits` `network` `value`
+//! 3. `code`
+//! 4. `access`
+//! 5. `mail`
+//! 6. `invocation`
+//! 7. `system`
+//! 8. `store`
+//! 9. `guest` `wasi`
+//! 10. `host`
+//! 11. `linker`
+//! 12. `module`
+//! 13. `cache` `instance`
+//! 14. `runtime`
+//! 15. `execution`
 
 #![forbid(unsafe_code)]
 
 pub mod access;
 mod cache;
-mod callee;
+pub mod code;
 pub mod engine;
 pub mod error;
 pub mod execution;
-pub mod host;
+mod guest;
+mod host;
 pub mod instance;
 mod invocation;
+pub mod lane;
 pub mod limits;
 pub mod linker;
-pub mod manifest;
+pub mod mail;
+pub mod member;
 pub mod module;
 pub mod network;
 pub mod reaper;
 pub mod runtime;
-mod snapshot;
 mod store;
+pub mod system;
+pub mod toml;
 pub mod value;
 pub mod wasi;
 
 pub use cache::CacheStats;
 pub use error::Error;
 pub use invocation::{Cancel, Denial, Listener, Output, Stdin, Stream};
-
-/// The text of a caught panic.
-pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("panicked: {}", text.unwrap_or_else(|| "no message".to_owned()))
-}

@@ -1,7 +1,7 @@
 //! A thread that drops what takes time to drop: a suspended guest is unwound and its memory unmapped, code is unmapped.
 //! Resource destructors and time-outs run on the BEAM's schedulers, so they only send here.
 
-use crossbeam_channel::Sender;
+use crossbeam::channel::Sender;
 use once_cell::sync::OnceCell;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +17,7 @@ pub fn reap(remains: impl Any + Send) {
 }
 
 fn start() -> std::io::Result<Sender<Box<dyn Any + Send>>> {
-    let (sender, remains) = crossbeam_channel::unbounded::<Box<dyn Any + Send>>();
+    let (sender, remains) = crossbeam::channel::unbounded::<Box<dyn Any + Send>>();
     let thread = std::thread::Builder::new().name("wasm-reaper".into());
     thread.spawn(move || {
         for remain in remains.iter() {

@@ -1,16 +1,17 @@
-//! Loading: the node's engines, its compiled-module cache, its compiling threads and its ceilings, under one roof.
+//! The node: its engines, its compiled-module cache, its compiling threads and its ceilings, under one roof. Loading goes
+//! through it.
 
 use crate::cache::{Cache, CacheStats, Flight, Key, Lookup};
+use crate::code::{Code, Order, Outline, instrument::instrument, to_binary};
 use crate::engine::{Allocation, Compiler, Engine, EngineConfig, Features, Metering, Ticker};
-use crate::error::{Error, LoadError};
+use crate::error::Error;
 use crate::limits::{Ceilings, NodeLimits};
-use crate::module::{Module, Order, Outline};
-use crate::snapshot;
+use crate::linker::Linkers;
+use crate::module::Module;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Weak};
-use tokio::sync::oneshot;
+use std::sync::Arc;
 
 /// What a runtime is made with.
 #[derive(Debug, Clone)]
@@ -34,7 +35,7 @@ impl Default for Settings {
 /// All that the guests of one node share.
 pub struct Runtime {
     settings: Settings,
-    engines: Mutex<HashMap<EngineConfig, Arc<Engine>>>,
+    engines: Mutex<HashMap<EngineConfig, Arc<Linkers>>>,
     ticker: Arc<Ticker>,
     compiler: Compiler,
     cache: Cache,
@@ -104,6 +105,10 @@ impl Runtime {
         &self.ticker
     }
 
+    pub(crate) fn compiler(&self) -> &Compiler {
+        &self.compiler
+    }
+
     /// What the node uses now.
     pub fn stats(&self) -> Stats {
         Stats {
@@ -122,6 +127,8 @@ impl Runtime {
         self.cache.clear();
     }
 
+    // Engines
+
     /// Why guests are allocated on demand although a pool was wanted, once that has happened.
     pub fn no_pool(&self) -> Option<String> {
         self.no_pool.lock().clone()
@@ -129,11 +136,11 @@ impl Runtime {
 
     /// Makes the default engine now rather than at the first module, so that a missing pool is known.
     pub fn warm_up(&self) -> Result<(), Error> {
-        self.engine(self.default_config()).map(|_| ())
+        self.linkers(self.default_config()).map(|_| ())
     }
 
     /// The engine of a configuration. Only the usual ones reserve a pool, so that a node never holds more than four.
-    fn engine(&self, mut config: EngineConfig) -> Result<Arc<Engine>, Error> {
+    fn linkers(&self, mut config: EngineConfig) -> Result<Arc<Linkers>, Error> {
         let usual = config.features == Features::default() && config.max_stack == self.settings.default_stack;
         if !usual || !self.settings.pooling {
             config.allocation = Allocation::OnDemand;
@@ -142,8 +149,8 @@ impl Runtime {
         if self.no_pool.lock().is_some() {
             config.allocation = Allocation::Scarce;
         }
-        if let Some(engine) = engines.get(&config) {
-            return Ok(Arc::clone(engine));
+        if let Some(linkers) = engines.get(&config) {
+            return Ok(Arc::clone(linkers));
         }
         let engine = Engine::new(config, &self.ticker).or_else(|error| match config.allocation {
             Allocation::Pooling => {
@@ -153,13 +160,15 @@ impl Runtime {
             }
             Allocation::OnDemand | Allocation::Scarce => Err(error),
         });
-        let engine = Arc::new(engine?);
+        let linkers = Arc::new(Linkers::new(engine?));
         if engines.len() >= IDLE_ENGINES {
-            engines.retain(|_, engine| Arc::strong_count(engine) > 1);
+            engines.retain(|_, linkers| Arc::strong_count(linkers) > 1);
         }
-        engines.insert(config, Arc::clone(&engine));
-        Ok(engine)
+        engines.insert(config, Arc::clone(&linkers));
+        Ok(linkers)
     }
+
+    // Loading
 
     /// Loads a module, in the binary or the text format, for an engine of `config`: from the cache, from another's
     /// compilation under way, or by compiling it on a thread of ours.
@@ -187,8 +196,8 @@ impl Runtime {
     fn compile(self: &Arc<Self>, key: Key, source: Arc<[u8]>, flight: Arc<Flight>, cached: bool) -> Arc<Flight> {
         let (runtime, landing) = (Arc::clone(self), Arc::clone(&flight));
         let job = move || {
-            let made = catch_unwind(AssertUnwindSafe(|| runtime.compile_now(key, source)));
-            let made = made.unwrap_or_else(|panic| Err(Error::Internal(crate::panic_message(&*panic))));
+            let work = || to_binary(source).map_err(Error::from).and_then(|wasm| runtime.compile_now(key, wasm, false));
+            let made = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Error::panic(&*panic)));
             runtime.land(key, &landing, made.map(Arc::new), cached);
         };
         if let Err(error) = self.compiler.run(job) {
@@ -204,84 +213,76 @@ impl Runtime {
         }
     }
 
-    fn compile_now(self: &Arc<Self>, key: Key, source: Arc<[u8]>) -> Result<Module, Error> {
-        self.compile_binary(key, to_binary(source)?, false)
-    }
-
-    fn compile_binary(self: &Arc<Self>, key: Key, wasm: Arc<[u8]>, instrumented: bool) -> Result<Module, Error> {
+    fn compile_now(&self, key: Key, wasm: Arc<[u8]>, instrumented: bool) -> Result<Module, Error> {
         let outline = Outline::read(&wasm)?;
         let mut config = key.config;
         if !outline.fits_pool() {
             config.allocation = Allocation::OnDemand;
         }
-        let mut module = Module::compile(Order {
+        let linkers = self.linkers(config)?;
+        let code = Code::compile(Order {
             digest: key.digest,
             wasm,
             outline,
             requested: key.config,
-            engine: self.engine(config)?,
+            engine: Arc::clone(linkers.engine()),
             ceilings: Arc::clone(&self.ceilings),
-            runtime: Arc::downgrade(self),
             instrumented,
         })?;
+        Module::new(self.count(code)?, linkers)
+    }
+
+    /// Makes room in the cache for code that the node's ceiling has none for.
+    fn count(&self, mut code: Code) -> Result<Code, Error> {
         loop {
-            match module.count_code() {
-                Ok(()) => return Ok(module),
+            match code.count() {
+                Ok(()) => return Ok(code),
                 Err(_) if self.cache.evict_unused() => {}
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
+    // Variants
+
     /// `module` compiled for `config`: itself where that is what it was made for.
-    pub(crate) async fn variant(module: &Arc<Module>, config: EngineConfig) -> Result<Arc<Module>, Error> {
-        if *module.requested() == config {
+    pub(crate) async fn variant(
+        self: &Arc<Self>,
+        module: &Arc<Module>,
+        config: EngineConfig,
+    ) -> Result<Arc<Module>, Error> {
+        let code = module.code();
+        if *code.requested() == config {
             return Ok(Arc::clone(module));
         }
         if let Some(variant) = module.variant(&config) {
             return Ok(variant);
         }
-        let runtime = Weak::upgrade(&module.runtime).ok_or_else(|| Error::Internal("the runtime is gone".into()))?;
-        let key = Key { digest: *module.digest(), config };
-        let variant = runtime.begin(key, || Arc::clone(module.wasm())).end().await?;
+        let key = Key { digest: *code.digest(), config };
+        let variant = self.begin(key, || Arc::clone(code.wasm())).end().await?;
         module.keep_variant(config, &variant);
         Ok(variant)
     }
-}
 
-impl Runtime {
     /// `module` made fit for snapshots, compiled for `config`. The module itself keeps it, not the cache.
-    pub(crate) async fn instrumented(module: &Arc<Module>, config: EngineConfig) -> Result<Arc<Module>, Error> {
+    pub(crate) async fn instrumented(
+        self: &Arc<Self>,
+        module: &Arc<Module>,
+        config: EngineConfig,
+    ) -> Result<Arc<Module>, Error> {
         if let Some(instrumented) = module.instrumented(&config) {
             return Ok(instrumented);
         }
-        let runtime = Weak::upgrade(&module.runtime).ok_or_else(|| Error::Internal("the runtime is gone".into()))?;
-        let (source, compiling) = (Arc::clone(module), Arc::clone(&runtime));
+        let (code, runtime) = (Arc::clone(module.code()), Arc::clone(self));
         let job = move || {
-            let wasm = snapshot::instrument(&source)?;
+            let wasm = instrument(code.wasm())?;
             // Its functions are known by the module that they come from.
-            let key = Key { digest: *source.digest(), config };
-            compiling.compile_binary(key, wasm.into(), true).map(Arc::new)
+            let key = Key { digest: *code.digest(), config };
+            runtime.compile_now(key, wasm.into(), true).map(Arc::new)
         };
-        let instrumented = runtime.compute(job).await??;
+        let instrumented = self.compiler.compute(job).await??;
         module.keep_instrumented(config, &instrumented);
         Ok(instrumented)
-    }
-
-    /// Runs `job` on a compiling thread, to its end even when nobody waits for it any more.
-    pub(crate) fn compute<T: Send + 'static, J: FnOnce() -> T + Send + 'static>(
-        &self,
-        job: J,
-    ) -> impl Future<Output = Result<T, Error>> + use<T, J> {
-        let (sender, result) = oneshot::channel();
-        let started = self.compiler.run(move || {
-            let made = catch_unwind(AssertUnwindSafe(job));
-            let _ = sender.send(made.map_err(|panic| Error::Internal(crate::panic_message(&*panic))));
-        });
-        async move {
-            started.map_err(|error| Error::Internal(format!("no compiling thread: {error}")))?;
-            result.await.unwrap_or_else(|_| Err(Error::Internal("the compiling thread is gone".into())))
-        }
     }
 }
 
@@ -298,39 +299,4 @@ impl Loading {
             Loading::UnderWay(flight) => flight.landed().await,
         }
     }
-}
-
-const MAGIC: &[u8] = b"\0asm";
-
-/// The binary format, from either.
-fn to_binary(source: Arc<[u8]>) -> Result<Arc<[u8]>, LoadError> {
-    if source.starts_with(MAGIC) {
-        return Ok(source);
-    }
-    let text = std::str::from_utf8(&source).ok().filter(|text| looks_like_text_format(text));
-    let text = text.ok_or_else(|| LoadError::NotWasm { found: describe(&source) })?;
-    let binary = wat::parse_str(text).map_err(|error| text_error(&error.to_string()))?;
-    Ok(binary.into())
-}
-
-/// The text format starts with a parenthesis or a comment.
-fn looks_like_text_format(text: &str) -> bool {
-    let text = text.trim_start();
-    text.starts_with('(') || text.starts_with(";;")
-}
-
-fn describe(source: &[u8]) -> String {
-    if source.is_empty() {
-        return "the source is empty".to_owned();
-    }
-    let start: Vec<String> = source.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("it starts with the bytes {}", start.join(" "))
-}
-
-/// `wat` tells the place only in its rendered text: a message, then `--> <anon>:LINE:COLUMN`.
-fn text_error(rendered: &str) -> LoadError {
-    let message = rendered.lines().next().unwrap_or(rendered).trim().to_owned();
-    let place = rendered.split("<anon>:").nth(1).and_then(|rest| rest.lines().next()).unwrap_or("");
-    let mut numbers = place.split(':').filter_map(|number| number.trim().parse().ok());
-    LoadError::InvalidText { line: numbers.next().unwrap_or(1), column: numbers.next().unwrap_or(1), message }
 }

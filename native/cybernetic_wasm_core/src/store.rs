@@ -1,12 +1,13 @@
 //! A guest's store: what it is made with, and the limiter that counts all its memories and tables together.
 
+use crate::code::Code;
 use crate::engine::{Metering, Stack, YIELD_FUEL};
 use crate::error::{Error, Limit, LimitError};
-use crate::instance::MemberId;
 use crate::invocation::Invocation;
-use crate::limits::{Ceilings, Place};
-use crate::module::Module;
-use crate::wasi::Wasi;
+use crate::limits::Place;
+use crate::member::MemberId;
+use crate::system::System;
+use crate::value::Known;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wasmtime::{ResourceLimiterAsync, Store};
@@ -18,45 +19,41 @@ const TABLE_ELEMENT_BYTES: u64 = size_of::<usize>() as u64;
 pub(crate) struct StoreData {
     id: u64,
     pub(crate) invocation: Arc<Invocation>,
-    pub(crate) module: Arc<Module>,
+    /// What the guest's first instance runs.
+    pub(crate) code: Arc<Code>,
     /// The guest's share of the system, where it has one.
-    pub(crate) wasi: Option<Box<Wasi>>,
-    ceilings: Arc<Ceilings>,
+    pub(crate) system: Option<Box<System>>,
     memory: u64,
     table_elements: u64,
     instances: u64,
     _place: Place,
     _stack: Stack,
-    members: Vec<Place>,
-    handles: Vec<(MemberId, wasmtime::Instance)>,
+    /// Those of the members after the first.
+    places: Vec<Place>,
+    /// Those that have started.
+    members: Vec<(MemberId, wasmtime::Instance)>,
     /// The instance whose export the embedder calls just now, where that is a function that it imports itself.
     pub(crate) called: Option<wasmtime::Instance>,
 }
 
 pub(crate) type GuestStore = Store<StoreData>;
 
-/// A store for one guest of `module`, metered for `invocation`.
-pub(crate) fn new(
-    module: &Arc<Module>,
-    invocation: &Arc<Invocation>,
-    ceilings: &Arc<Ceilings>,
-    place: Place,
-) -> wasmtime::Result<GuestStore> {
+/// A store for one guest of `code`, metered for `invocation`.
+pub(crate) fn new(code: &Arc<Code>, invocation: &Arc<Invocation>, place: Place) -> wasmtime::Result<GuestStore> {
     static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-    let engine = module.engine();
+    let engine = code.engine();
     let data = StoreData {
         id: NEXT_ID.fetch_add(1, Relaxed),
         invocation: Arc::clone(invocation),
-        module: Arc::clone(module),
-        wasi: None,
-        ceilings: Arc::clone(ceilings),
+        code: Arc::clone(code),
+        system: None,
         memory: 0,
         table_elements: 0,
         instances: 0,
         _place: place,
         _stack: engine.guest_stack().map_err(wasmtime::Error::new)?,
+        places: Vec::new(),
         members: Vec::new(),
-        handles: Vec::new(),
         called: None,
     };
     let mut store = Store::try_new(&engine.wasmtime, data)?;
@@ -77,8 +74,8 @@ pub(crate) fn begin(store: &mut GuestStore, invocation: &Arc<Invocation>) -> Res
     let data = store.data_mut();
     invocation.saw_memory(data.memory);
     data.invocation = Arc::clone(invocation);
-    if let Some(wasi) = &data.wasi {
-        wasi.begin(invocation);
+    if let Some(system) = &data.system {
+        system.begin(invocation);
     }
     Ok(())
 }
@@ -94,23 +91,25 @@ pub(crate) fn end(store: &GuestStore, invocation: &Invocation) {
     }
 }
 
-impl StoreData {
-    pub(crate) fn id(&self) -> u64 {
+impl Known for StoreData {
+    fn id(&self) -> u64 {
         self.id
     }
+}
 
+impl StoreData {
     fn metering(&self) -> Metering {
-        self.module.engine().config().metering
+        self.code.engine().config().metering
     }
 
     /// Notes an instance that has started.
     pub(crate) fn started(&mut self, member: MemberId, instance: wasmtime::Instance) {
-        self.handles.push((member, instance));
+        self.members.push((member, instance));
     }
 
     /// The instance that `member` is, once it has started.
     pub(crate) fn member(&self, member: MemberId) -> Option<wasmtime::Instance> {
-        self.handles.iter().find(|(known, _)| *known == member).map(|(_, instance)| *instance)
+        self.members.iter().find(|(known, _)| *known == member).map(|(_, instance)| *instance)
     }
 
     /// Bytes of the guest's memories and tables.
@@ -119,22 +118,22 @@ impl StoreData {
     }
 
     /// Counts one more instance. One that fails to start stays in the store: what it wrote into tables may live on.
-    pub(crate) async fn add_instance(&mut self, module: &Module) -> Result<(), LimitError> {
+    pub(crate) async fn add_instance(&mut self, code: &Code) -> Result<(), LimitError> {
         let (sum, allowed) = (self.instances + 1, self.invocation.limits.max_instances);
         if sum > allowed {
             return Err(LimitError::new(Limit::Instances, allowed, sum));
         }
         self.instances = sum;
-        match module.instance_bytes() {
+        match code.instance_bytes() {
             0 => Ok(()),
             bytes => self.grow(bytes).await,
         }
     }
 
     /// Counts an instance that joins the first, in a place of its own.
-    pub(crate) async fn add_member(&mut self, module: &Module, place: Place) -> Result<(), LimitError> {
-        self.add_instance(module).await?;
-        self.members.push(place);
+    pub(crate) async fn add_member(&mut self, code: &Code, place: Place) -> Result<(), LimitError> {
+        self.add_instance(code).await?;
+        self.places.push(place);
         Ok(())
     }
 
@@ -145,7 +144,7 @@ impl StoreData {
         if sum > allowed {
             return Err(LimitError::new(Limit::Memory, allowed, sum));
         }
-        self.ceilings.memory_counter().reserve(bytes)?;
+        self.code.ceilings().memory_counter().reserve(bytes)?;
         self.memory = sum;
         self.invocation.saw_memory(sum);
         self.invocation.leave_inline_for(sum).await;
@@ -159,7 +158,7 @@ impl StoreData {
 
 impl Drop for StoreData {
     fn drop(&mut self) {
-        self.ceilings.memory_counter().release(self.memory);
+        self.code.ceilings().memory_counter().release(self.memory);
     }
 }
 

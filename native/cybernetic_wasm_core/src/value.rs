@@ -4,7 +4,6 @@
 //! comes from: nothing here borrows from a store.
 
 use crate::error::CallError;
-use crate::store::StoreData;
 pub use wasmtime::{HeapType, RefType, ValType};
 
 use std::any::Any;
@@ -48,6 +47,12 @@ pub struct FuncRef {
     store: u64,
 }
 
+/// What a store's data must tell, so that a function's reference can be known by its store.
+pub(crate) trait Known {
+    /// Tells the store from all others of this process.
+    fn id(&self) -> u64;
+}
+
 impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -71,7 +76,7 @@ impl Value {
     }
 
     /// Takes a value out of its store.
-    pub(crate) fn take(value: &Val, mut store: impl AsContextMut<Data = StoreData>) -> wasmtime::Result<Value> {
+    pub(crate) fn take(value: &Val, mut store: impl AsContextMut<Data: Known>) -> wasmtime::Result<Value> {
         Ok(match value {
             Val::I32(v) => Value::I32(*v),
             Val::I64(v) => Value::I64(*v),
@@ -93,7 +98,7 @@ impl Value {
         self,
         ty: &ValType,
         index: usize,
-        mut store: impl AsContextMut<Data = StoreData>,
+        mut store: impl AsContextMut<Data: Known>,
     ) -> wasmtime::Result<Val> {
         let value = match (&self, ty) {
             (Value::I32(v), ValType::I32) => Val::I32(*v),
@@ -148,6 +153,11 @@ fn mismatch(value: &Value, ty: &ValType, index: usize) -> wasmtime::Error {
         _ => type_name(ty),
     };
     crate::Error::from(CallError::Type { index, expected, given: format!("{value:?}") }).into()
+}
+
+/// Whether values of this type are references.
+pub(crate) fn is_reference(ty: &ValType) -> bool {
+    matches!(ty, ValType::Ref(_))
 }
 
 /// A value type in the text format's words, where the usual references have names of their own.

@@ -2,7 +2,7 @@
 //! a wake-up may come from either: from a scheduler it goes through the courier's thread.
 
 use crate::atoms;
-use crossbeam_channel::Sender;
+use crossbeam::channel::Sender;
 use cybernetic_wasm_core::Listener;
 use once_cell::sync::OnceCell;
 use rustler::env::SavedTerm;
@@ -42,7 +42,7 @@ fn hand_over(message: Message) {
 }
 
 fn start() -> std::io::Result<Sender<Message>> {
-    let (sender, messages) = crossbeam_channel::unbounded::<Message>();
+    let (sender, messages) = crossbeam::channel::unbounded::<Message>();
     let thread = std::thread::Builder::new().name("wasm-courier".into());
     thread.spawn(move || messages.iter().for_each(Message::deliver))?;
     Ok(sender)

@@ -9,8 +9,8 @@ pub(crate) mod step;
 pub(crate) mod value;
 pub(crate) mod wasi;
 
+use cybernetic_wasm_core::code::{Code, Function};
 use cybernetic_wasm_core::error::CallError;
-use cybernetic_wasm_core::module::{Function, Module};
 use rustler::{Atom, Encoder, Env, Term};
 use std::sync::Arc;
 
@@ -31,10 +31,10 @@ pub(crate) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
 }
 
 /// The exported function that bytes from Elixir name.
-pub(crate) fn exported_function(module: &Module, name: &[u8]) -> Result<Arc<Function>, CallError> {
+pub(crate) fn exported_function(code: &Code, name: &[u8]) -> Result<Arc<Function>, CallError> {
     match possible_name(name) {
-        Ok(name) => module.function(name),
-        Err(shown) => Err(module.no_such_export(&shown, "function")),
+        Ok(name) => code.function(name),
+        Err(shown) => Err(code.no_such_export(&shown, "function")),
     }
 }
 

@@ -1,9 +1,12 @@
 //! Compilation on threads of our own with large stacks: Cranelift recurses on hostile nesting, and a scheduler's stack is
 //! small. As many modules compile at once as there are cores, each spread over one shared pool.
 
-use crossbeam_channel::Sender;
+use crate::error::Error;
+use crossbeam::channel::Sender;
 use once_cell::sync::OnceCell;
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tokio::sync::oneshot;
 
 /// Stack of a compiling thread. Address space only: the pages are touched when they are needed.
 const STACK: usize = 64 << 20;
@@ -23,6 +26,22 @@ impl Compiler {
         let threads = self.threads.get_or_try_init(start)?;
         threads.send(Box::new(job)).map_err(|_| std::io::Error::other("the compiling threads are gone"))
     }
+
+    /// What `job` gives, which runs to its end even when nobody waits for it any more. A panic in it is an error.
+    pub(crate) fn compute<T: Send + 'static, J: FnOnce() -> T + Send + 'static>(
+        &self,
+        job: J,
+    ) -> impl Future<Output = Result<T, Error>> + use<T, J> {
+        let (sender, result) = oneshot::channel();
+        let started = self.run(move || {
+            let made = catch_unwind(AssertUnwindSafe(job));
+            let _ = sender.send(made.map_err(|panic| Error::panic(&*panic)));
+        });
+        async move {
+            started.map_err(|error| Error::Internal(format!("no compiling thread: {error}")))?;
+            result.await.unwrap_or_else(|_| Err(Error::Internal("the compiling thread is gone".into())))
+        }
+    }
 }
 
 fn start() -> std::io::Result<Sender<Job>> {
@@ -34,7 +53,7 @@ fn start() -> std::io::Result<Sender<Job>> {
         .build()
         .map_err(std::io::Error::other)?;
     let pool = std::sync::Arc::new(pool);
-    let (sender, jobs) = crossbeam_channel::unbounded::<Job>();
+    let (sender, jobs) = crossbeam::channel::unbounded::<Job>();
     for index in 0..cores {
         let (jobs, pool) = (jobs.clone(), std::sync::Arc::clone(&pool));
         let thread = std::thread::Builder::new().name(format!("wasm-compile-{index}")).stack_size(STACK);

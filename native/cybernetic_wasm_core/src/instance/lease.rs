@@ -1,7 +1,8 @@
-//! Whose turn it is on a live instance: leases, and the queue of those who wait for one.
+//! Whose turn it is on a guest instance: leases, and the queue of those who wait for one.
 
-use super::{Instance, Live};
+use super::Instance;
 use crate::error::{CallError, Error, Limit};
+use crate::guest::Guest;
 use crate::invocation::Invocation;
 use crate::reaper::reap;
 use std::collections::VecDeque;
@@ -18,7 +19,7 @@ pub(super) struct Slot {
 }
 
 enum State {
-    Idle(Box<Live>),
+    Idle(Box<Guest>),
     Leased,
     Poisoned,
     Closed,
@@ -29,14 +30,14 @@ impl Instance {
     pub(crate) fn lease(self: &Arc<Self>) -> Result<Lease, CallError> {
         let mut slot = self.slot.lock();
         match std::mem::replace(&mut slot.state, State::Leased) {
-            State::Idle(live) => Ok(self.lend(&mut slot, Some(live))),
+            State::Idle(guest) => Ok(self.lend(&mut slot, Some(guest))),
             state => Err(slot.stay(state)),
         }
     }
 
-    fn lend(self: &Arc<Self>, slot: &mut Slot, live: Option<Box<Live>>) -> Lease {
+    fn lend(self: &Arc<Self>, slot: &mut Slot, guest: Option<Box<Guest>>) -> Lease {
         slot.lease += 1;
-        Lease { instance: Arc::clone(self), number: slot.lease, live, used: false }
+        Lease { instance: Arc::clone(self), number: slot.lease, guest, used: false }
     }
 
     /// The same, after all who have asked before.
@@ -44,7 +45,7 @@ impl Instance {
         let next = {
             let mut slot = self.slot.lock();
             match std::mem::replace(&mut slot.state, State::Leased) {
-                State::Idle(live) => return Ok(self.lend(&mut slot, Some(live))),
+                State::Idle(guest) => return Ok(self.lend(&mut slot, Some(guest))),
                 State::Leased => {}
                 state => return Err(slot.stay(state)),
             }
@@ -63,7 +64,7 @@ impl Instance {
     pub(crate) fn lease_to_reset(self: &Arc<Self>) -> Result<Lease, CallError> {
         let mut slot = self.slot.lock();
         match std::mem::replace(&mut slot.state, State::Leased) {
-            State::Idle(live) => Ok(self.lend(&mut slot, Some(live))),
+            State::Idle(guest) => Ok(self.lend(&mut slot, Some(guest))),
             State::Poisoned => Ok(self.lend(&mut slot, None)),
             state => Err(slot.stay(state)),
         }
@@ -87,8 +88,8 @@ impl Instance {
     pub fn close(&self) -> Result<(), CallError> {
         let mut slot = self.slot.lock();
         match std::mem::replace(&mut slot.state, State::Closed) {
-            State::Idle(live) if self.is_small() => drop(live),
-            State::Idle(live) => reap(live),
+            State::Idle(guest) if self.is_small() => drop(guest),
+            State::Idle(guest) => reap(guest),
             State::Poisoned | State::Closed => {}
             State::Leased => {
                 slot.state = State::Leased;
@@ -99,20 +100,20 @@ impl Instance {
     }
 
     /// Gives the guest to the next in the queue, or lets it rest.
-    fn hand_on(self: &Arc<Self>, number: u64, mut live: Box<Live>) {
+    fn hand_on(self: &Arc<Self>, number: u64, mut guest: Box<Guest>) {
         let mut slot = self.slot.lock();
         if slot.lease != number {
             drop(slot);
-            return reap(live);
+            return reap(guest);
         }
         while let Some(next) = slot.queue.pop_front() {
             // One that has stopped waiting leaves the lease here.
-            match next.send(self.lend(&mut slot, Some(live))).map_err(Lease::undo) {
+            match next.send(self.lend(&mut slot, Some(guest))).map_err(Lease::undo) {
                 Ok(()) | Err(None) => return,
-                Err(Some(back)) => live = back,
+                Err(Some(back)) => guest = back,
             }
         }
-        slot.state = State::Idle(live);
+        slot.state = State::Idle(guest);
     }
 
     /// Ends the lease of this number without its guest, which need not have been dropped yet.
@@ -129,8 +130,8 @@ impl Instance {
 }
 
 impl Slot {
-    pub(super) fn new(live: Live) -> Self {
-        Self { state: State::Idle(Box::new(live)), lease: 0, queue: VecDeque::new() }
+    pub(super) fn new(guest: Guest) -> Self {
+        Self { state: State::Idle(Box::new(guest)), lease: 0, queue: VecDeque::new() }
     }
 
     /// The state in one word.
@@ -169,14 +170,14 @@ fn lease_over() -> Error {
 pub(crate) struct Lease {
     instance: Arc<Instance>,
     number: u64,
-    live: Option<Box<Live>>,
+    guest: Option<Box<Guest>>,
     used: bool,
 }
 
 impl Lease {
     /// Whether the guest is gone that it would be for.
     pub(crate) fn is_empty(&self) -> bool {
-        self.live.is_none()
+        self.guest.is_none()
     }
 
     /// Tells it from the instance's other leases.
@@ -185,23 +186,23 @@ impl Lease {
     }
 
     /// To run the guest, which may change anything in it.
-    pub(crate) fn live(&mut self) -> Result<(&Instance, &mut Live), Error> {
+    pub(crate) fn use_guest(&mut self) -> Result<(&Instance, &mut Guest), Error> {
         self.used = true;
         self.instance.uses.fetch_add(1, Relaxed);
-        let live = self.live.as_deref_mut().ok_or_else(lease_over)?;
-        Ok((&self.instance, live))
+        let guest = self.guest.as_deref_mut().ok_or_else(lease_over)?;
+        Ok((&self.instance, guest))
     }
 
     /// To look at the guest, which stays as it is.
-    pub(crate) fn look(&mut self) -> Result<&mut Live, Error> {
-        self.live.as_deref_mut().ok_or_else(lease_over)
+    pub(crate) fn look(&mut self) -> Result<&mut Guest, Error> {
+        self.guest.as_deref_mut().ok_or_else(lease_over)
     }
 
     /// As if it had never been: the guest, if it is there.
-    fn undo(mut self) -> Option<Box<Live>> {
+    fn undo(mut self) -> Option<Box<Guest>> {
         // No lease has this number, so dropping it does nothing.
         self.number = 0;
-        self.live.take()
+        self.guest.take()
     }
 
     /// Ends a call that had this result.
@@ -214,9 +215,9 @@ impl Lease {
 
     /// Ends the call: the next may have the guest if it is still `sound`.
     pub(crate) fn give_back(&mut self, sound: bool) {
-        let Some(live) = self.live.take_if(|_| sound) else { return };
-        self.instance.memory.store(live.store.data().memory(), Relaxed);
-        self.instance.hand_on(self.number, live);
+        let Some(guest) = self.guest.take_if(|_| sound) else { return };
+        self.instance.memory.store(guest.store.data().memory(), Relaxed);
+        self.instance.hand_on(self.number, guest);
         self.number = 0;
     }
 
@@ -224,12 +225,12 @@ impl Lease {
     pub(crate) fn clear(&mut self) {
         self.used = true;
         self.instance.uses.fetch_add(1, Relaxed);
-        self.live = None;
+        self.guest = None;
     }
 
     /// Puts a guest made anew in the place of the one that was cleared.
-    pub(crate) fn renew(&mut self, live: Live) {
-        self.live = Some(Box::new(live));
+    pub(crate) fn renew(&mut self, guest: Guest) {
+        self.guest = Some(Box::new(guest));
     }
 }
 
@@ -254,7 +255,7 @@ impl Drop for Lease {
         // A call that was given up before it began has left nothing behind.
         self.give_back(!self.used);
         if self.number != 0 {
-            reap(self.live.take());
+            reap(self.guest.take());
             self.instance.poison(self.number);
         }
     }

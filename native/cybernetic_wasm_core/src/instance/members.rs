@@ -1,32 +1,23 @@
 //! The instances that join a guest's store after its first, and what answers their host calls.
 
-use super::{Instance, Live};
+use super::Instance;
+use crate::code::Code;
 use crate::engine::{EngineConfig, Metering, PoolFull};
-use crate::error::{CallError, Error, LimitError, classify};
-use crate::execution::initialize;
-use crate::host;
+use crate::error::{CallError, Error, LimitError};
+use crate::guest::{Guest, classify, forget_exception, initialize};
 use crate::limits::Place;
 use crate::linker::{self, Joining};
-use crate::module::Module;
+use crate::member::MemberId;
 use crate::value::{HostRef, WeakHostRef};
 use std::sync::Arc;
 use wasmtime::PoolConcurrencyLimitError;
-
-/// Names one of a live guest's instances.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct MemberId(pub u32);
-
-impl MemberId {
-    /// The instance that the guest began with.
-    pub const FIRST: MemberId = MemberId(0);
-}
 
 /// One that joined a guest, or that a place is kept for. One that failed to start keeps its place for ever: functions of its
 /// own that it wrote into a table may still call the host in its name.
 #[derive(Default)]
 struct Joined {
+    /// What has joined, once it has started.
     joining: Option<Joining>,
-    instance: Option<wasmtime::Instance>,
     host: Option<WeakHostRef>,
     /// It has been tried to start it: what it wrote into the guest may be there even if that failed.
     tried: bool,
@@ -34,7 +25,7 @@ struct Joined {
 
 /// The instances that joined a guest after its first.
 #[derive(Default)]
-pub(crate) struct Members {
+pub(super) struct Members {
     joined: Vec<Joined>,
     /// What answers the first's host calls.
     host: Option<WeakHostRef>,
@@ -55,31 +46,21 @@ impl Members {
         self.joined.iter().any(|joined| joined.tried)
     }
 
-    /// As Wasmtime knows the member.
-    pub(crate) fn handle(&self, member: MemberId, first: wasmtime::Instance) -> Option<wasmtime::Instance> {
-        if member == MemberId::FIRST { Some(first) } else { self.get(member)?.instance }
-    }
-
     /// Those that have joined, in that order.
     fn joinings(&self) -> Vec<Joining> {
-        self.joined
-            .iter()
-            .filter(|joined| joined.instance.is_some())
-            .filter_map(|joined| joined.joining.clone())
-            .collect()
+        self.joined.iter().filter_map(|joined| joined.joining.clone()).collect()
     }
 }
 
 impl Instance {
-    /// The module that `member` is an instance of.
-    pub fn member(&self, member: MemberId) -> Result<Arc<Module>, CallError> {
+    /// The code that `member` is an instance of.
+    pub fn member(&self, member: MemberId) -> Result<Arc<Code>, CallError> {
         if member == MemberId::FIRST {
-            return Ok(Arc::clone(&self.module));
+            return Ok(Arc::clone(self.module.code()));
         }
         let members = self.members.read();
-        let joined = members.get(member).filter(|joined| joined.instance.is_some());
-        let joining = joined.and_then(|joined| joined.joining.as_ref());
-        joining.map(|joining| Arc::clone(&joining.module)).ok_or(CallError::NoSuchMember(member.0))
+        let joining = members.get(member).and_then(|joined| joined.joining.as_ref());
+        joining.map(|joining| Arc::clone(&joining.code)).ok_or(CallError::NoSuchMember(member.0))
     }
 
     /// Keeps a place for a member that will join.
@@ -109,20 +90,11 @@ impl Instance {
         host.as_ref()?.upgrade()
     }
 
-    /// As Wasmtime knows the member; `None` for the first, which the guest itself knows.
-    pub(crate) fn handle(&self, member: MemberId) -> Result<Option<wasmtime::Instance>, CallError> {
-        if member == MemberId::FIRST {
-            return Ok(None);
-        }
-        let instance = self.members.read().get(member).and_then(|joined| joined.instance);
-        instance.map(Some).ok_or(CallError::NoSuchMember(member.0))
-    }
-
     /// The engine that a module must be compiled for to join, which was asked for with another. Where guests live and how
     /// deep they may recurse is the guest's affair; what its code may do and how it is metered was fixed when each module
     /// was loaded.
     pub(crate) fn engine_for(&self, theirs: EngineConfig) -> Result<EngineConfig, CallError> {
-        let ours = *self.module.engine().config();
+        let ours = *self.module.code().engine().config();
         let adapted = EngineConfig { max_stack: ours.max_stack, allocation: ours.allocation, ..theirs };
         match adapted == ours {
             true => Ok(ours),
@@ -130,42 +102,40 @@ impl Instance {
         }
     }
 
-    /// Instantiates a module in the store of this guest, which the caller has leased as `live`. The member maps as much
-    /// memory as a guest of its own, and takes a `place` like one.
-    pub(crate) async fn join(&self, live: &mut Live, joining: Joining, place: Place) -> Result<MemberId, Error> {
-        let (ours, theirs) = (live.module().engine(), joining.module.engine());
+    /// Instantiates a module in the store of `guest`, which is this instance's. The member maps as much memory as a guest of
+    /// its own, and takes a `place` like one.
+    pub(crate) async fn join(&self, guest: &mut Guest, joining: Joining, place: Place) -> Result<MemberId, Error> {
+        let (ours, theirs) = (guest.code().engine(), joining.code.engine());
         if !Arc::ptr_eq(ours, theirs) {
             // They were asked for alike, so what is different is where their guests live.
             return Err(CallError::NotForPool.into());
         }
-        let imports = linker::resolve(&mut live.store, &self.members.read(), live.instance, &joining)?;
-        live.store.data_mut().add_member(&joining.module, place).await?;
+        let imports = linker::resolve(&mut guest.store, &joining)?;
+        guest.store.data_mut().add_member(&joining.code, place).await?;
         if let Some(joined) = self.members.write().get_mut(joining.member) {
             joined.tried = true;
         }
-        live.store.data_mut().called = None;
-        let result = wasmtime::Instance::new_async(&mut live.store, &joining.module.wasmtime, &imports).await;
+        guest.store.data_mut().called = None;
+        let result = wasmtime::Instance::new_async(&mut guest.store, &joining.code.wasmtime, &imports).await;
         match result {
             Ok(instance) => {
-                live.store.data_mut().started(joining.member, instance);
-                let initialized = initialize(&mut live.store, instance, &joining.module).await;
-                initialized.map_err(|error| classify(error, &live.store.data().invocation, &joining.module))?;
-                self.joined(joining, instance)
+                guest.store.data_mut().started(joining.member, instance);
+                let initialized = initialize(&mut guest.store, instance, &joining.code).await;
+                initialized.map_err(|error| classify(error, &guest.store.data().invocation, &joining.code))?;
+                self.joined(joining)
             }
             Err(error) if error.is::<PoolConcurrencyLimitError>() => Err(LimitError::from(PoolFull).into()),
             Err(error) => {
-                host::forget_exception(&mut live.store, &error);
-                Err(classify(error, &live.store.data().invocation, &joining.module))
+                forget_exception(&mut guest.store, &error);
+                Err(classify(error, &guest.store.data().invocation, &joining.code))
             }
         }
     }
 
-    fn joined(&self, joining: Joining, instance: wasmtime::Instance) -> Result<MemberId, Error> {
+    fn joined(&self, joining: Joining) -> Result<MemberId, Error> {
         let member = joining.member;
         let mut members = self.members.write();
-        let joined = members.get_mut(member).ok_or(CallError::NoSuchMember(member.0))?;
-        joined.joining = Some(joining);
-        joined.instance = Some(instance);
+        members.get_mut(member).ok_or(CallError::NoSuchMember(member.0))?.joining = Some(joining);
         Ok(member)
     }
 
@@ -176,7 +146,7 @@ impl Instance {
 }
 
 /// What was asked for with a load, in the words of its options.
-fn told(config: &EngineConfig) -> String {
+fn in_words(config: &EngineConfig) -> String {
     let EngineConfig { metering, deterministic, features, .. } = config;
     let metering = if *metering == Metering::Fuel { ":fuel" } else { ":epoch" };
     let off: Vec<_> = features.off().map(|name| format!("{name}: false")).collect();
@@ -184,5 +154,5 @@ fn told(config: &EngineConfig) -> String {
 }
 
 fn other_engine(ours: &EngineConfig, theirs: &EngineConfig) -> CallError {
-    CallError::OtherEngine { ours: told(ours), theirs: told(theirs) }
+    CallError::OtherEngine { ours: in_words(ours), theirs: in_words(theirs) }
 }

@@ -1,6 +1,7 @@
 //! What a guest reads from its standard input.
 
-use super::{Invocation, Notice};
+use super::Invocation;
+use crate::mail::Notice;
 use std::task::Poll;
 
 /// What a guest finds on its standard input.
@@ -58,7 +59,7 @@ impl Invocation {
                 return Poll::Ready(());
             }
             if !std::mem::replace(&mut input.asked, true) {
-                self.mail.lock().notice = Some(Notice::WantsInput);
+                self.mail.tell(Notice::WantsInput);
             }
             Poll::Pending
         })

@@ -1,8 +1,10 @@
 //! What a guest puts out: through host functions, and through its standard output and error.
 
-use super::{Invocation, Notice, once_pending};
+use super::Invocation;
+use super::slice::once_pending;
 use crate::error::{Limit, LimitError};
 use crate::limits::Ceilings;
+use crate::mail::Notice;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -149,7 +151,7 @@ impl Invocation {
     /// After a write: lets the driver take it, where it wants to.
     pub(crate) async fn hand_over(&self) {
         if self.output.handed_over.load(Relaxed) {
-            self.mail.lock().notice = Some(Notice::Output);
+            self.mail.tell(Notice::Output);
             once_pending().await;
         }
     }

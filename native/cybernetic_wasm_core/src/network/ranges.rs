@@ -1,6 +1,7 @@
 //! Which addresses are not public, and which IPv6 addresses are an IPv4 address in another dress.
 
-use super::{IpAddr, IpNet, Ipv4Addr, Ipv4Net, Ipv6Addr, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// From IANA's registries of special-purpose addresses; the first range that fits is the one that a rule must lie in.
 const SPECIAL_V4: [(&str, Ipv4Net); 17] = [

@@ -1,25 +1,16 @@
-//! File work that may keep a thread for longer than a slice, done apart from the guest: on a thread of its own, with a copy of
-//! what it reads of the guest's memory. The guest waits for it like for any other event, and its deadline holds.
+//! The functions on files that may keep a thread for longer than a slice: they are done apart from the guest.
 //!
 //! Opening is the one operation that can wait for ever: for the other end of a named pipe. That a name stands for a file when
 //! it is looked at does not mean that it does when it is opened: two guests that share a directory can swap it in between.
 
-use super::call::{Call, read_u32};
-use super::files::NEW_FILE;
-use super::functions::{HOSTCALL_FUEL, enter, explain, memory, no_wasi, trap};
-use super::timer;
-use super::{Grants, Wasi};
-use crate::error::{Error, LimitError};
-use crate::limits::Ceilings;
+use super::call::{Call, PathOpen, read_u32};
+use super::entry::{HOSTCALL_FUEL, enter, explain, memory, no_wasi, trap};
+use crate::error::Error;
 use crate::store::StoreData;
-use once_cell::sync::OnceCell;
-use parking_lot::Mutex;
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use crate::system::{Buffer, NEW_FILE, NUMBER};
 use std::pin::pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::Caller;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p1::types::{Errno, Fd, Filetype, Lookupflags};
@@ -29,66 +20,9 @@ use wiggle::{GuestMemory, GuestPtr};
 /// `path_open`'s flag that a file is to be made.
 const CREATE: u32 = 1;
 
-/// Bytes of a result that is a number.
-const NUMBER: usize = size_of::<u32>();
-
-/// Room for what is read of the guest's memory, or is to be written there, and behind it, aligned, for a number. It counts as
-/// memory of the node's guests.
-struct Copy {
-    bytes: Vec<u8>,
-    number: u32,
-    ceilings: Arc<Ceilings>,
-}
-
-impl Copy {
-    fn new(length: usize, ceilings: Arc<Ceilings>) -> Result<Self, LimitError> {
-        let number = length.next_multiple_of(NUMBER);
-        let size = number + NUMBER;
-        ceilings.memory_counter().reserve(size as u64)?;
-        // Untouched pages of it take no memory.
-        Ok(Self { bytes: vec![0; size], number: number as u32, ceilings })
-    }
-
-    fn result(&self) -> u32 {
-        read_u32(&self.bytes, self.number)
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        self.ceilings.memory_counter().release(self.bytes.len() as u64);
-    }
-}
-
-/// How much guests may have done apart from them at once: those with the same directories, and all of the node. What hangs
-/// for ever, on a pipe in one of their directories, keeps those of other directories from nothing.
-pub(super) struct Lane(Arc<Semaphore>);
-
-type Lanes = BTreeMap<Vec<PathBuf>, Weak<Semaphore>>;
-
-impl Lane {
-    pub(super) fn of(grants: &Grants) -> Self {
-        const MOST_APART: usize = 8;
-        static LANES: Mutex<Lanes> = Mutex::new(BTreeMap::new());
-        let mut directories: Vec<PathBuf> = grants.dirs.iter().map(|directory| directory.host.clone()).collect();
-        directories.sort();
-        let mut lanes = LANES.lock();
-        if let Some(lane) = lanes.get(&directories).and_then(Weak::upgrade) {
-            return Self(lane);
-        }
-        lanes.retain(|_, lane| lane.strong_count() > 0);
-        let lane = Arc::new(Semaphore::new(MOST_APART));
-        lanes.insert(directories, Arc::downgrade(&lane));
-        Self(lane)
-    }
-
-    async fn enter(&self) -> Result<[OwnedSemaphorePermit; 2], Error> {
-        static NODE: OnceCell<Arc<Semaphore>> = OnceCell::new();
-        let node = NODE.get_or_init(|| Arc::new(Semaphore::new(timer::MOST_THREADS)));
-        let closed = |_| Error::Internal("no thread is to be had".into());
-        let own = Arc::clone(&self.0).acquire_owned().await.map_err(closed)?;
-        Ok([own, Arc::clone(node).acquire_owned().await.map_err(closed)?])
-    }
+/// The number that was written behind a buffer's bytes.
+fn result(buffer: &Buffer) -> u32 {
+    read_u32(&buffer.bytes, buffer.number)
 }
 
 pub(super) async fn path_open(caller: &mut Caller<'_, StoreData>, call: &mut Call<'_>) -> wasmtime::Result<i32> {
@@ -96,28 +30,28 @@ pub(super) async fn path_open(caller: &mut Caller<'_, StoreData>, call: &mut Cal
     let memory = memory(caller)?;
     let (bytes, data) = memory.data_and_store_mut(caller);
     let invocation = Arc::clone(&data.invocation);
-    let wasi = data.wasi.as_deref_mut().ok_or_else(no_wasi)?;
+    let system = data.system.as_deref_mut().ok_or_else(no_wasi)?;
     range(bytes, call.arg(2), call.arg(3))?;
     let out = number_at(bytes, call.arg(8))?;
-    if let Some(errno) = call.before(wasi, bytes, &invocation).await? {
+    if let Some(errno) = call.before(system, bytes, &invocation).await? {
         return Ok(errno as i32);
     }
     let name = range(bytes, call.arg(2), call.arg(3))?;
-    let mut path = Copy::new(name.len(), wasi.descriptors.ceilings()).map_err(Error::from)?;
+    let mut path = Buffer::new(name.len(), system.descriptors.ceilings()).map_err(Error::from)?;
     path.bytes[..name.len()].copy_from_slice(name);
-    let may_create = call.arg(4) & CREATE != 0 && call.charge(wasi, NEW_FILE).is_none();
+    let may_create = call.arg(4) & CREATE != 0 && call.charge(system, NEW_FILE).is_none();
     let opening = Opening { args: call.path_open_args(), may_create };
-    let (path, opened) = wasi.apart(path, move |ctx, path| opening.open(ctx, path)).await?;
+    let (path, opened) = system.apart(path, move |ctx, path| opening.open(ctx, path)).await?;
     let Opened { errno, made } = opened?;
     if !made {
-        call.refund(wasi);
+        call.refund(system);
     }
     if errno == Errno::Success as i32 {
-        bytes[out].copy_from_slice(&path.result().to_le_bytes());
+        bytes[out].copy_from_slice(&result(&path).to_le_bytes());
     }
-    call.after(wasi, bytes, &invocation, errno);
+    call.after(system, bytes, &invocation, errno);
     if errno == Errno::Dquot as i32 {
-        call.deny(wasi, bytes, &invocation, Errno::Dquot);
+        call.deny(system, bytes, &invocation, Errno::Dquot);
     }
     Ok(errno)
 }
@@ -128,17 +62,6 @@ struct Opening {
     may_create: bool,
 }
 
-/// The numbers that `path_open` takes, without its path and its result.
-pub(super) struct PathOpen {
-    pub(super) fd: i32,
-    pub(super) dirflags: i32,
-    pub(super) length: i32,
-    pub(super) oflags: i32,
-    pub(super) base: i64,
-    pub(super) inheriting: i64,
-    pub(super) fdflags: i32,
-}
-
 struct Opened {
     errno: i32,
     /// It was not there before.
@@ -147,7 +70,7 @@ struct Opened {
 
 impl Opening {
     /// Only regular files and directories are opened, whatever the name stands for by then.
-    fn open(&self, ctx: &mut WasiP1Ctx, path: &mut Copy) -> wasmtime::Result<Opened> {
+    fn open(&self, ctx: &mut WasiP1Ctx, path: &mut Buffer) -> wasmtime::Result<Opened> {
         let PathOpen { fd, dirflags, length, oflags, base, inheriting, fdflags } = self.args;
         let refused = |errno: Errno| Ok(Opened { errno: errno as i32, made: false });
         let (there, number) = (self.look(ctx, path)?, path.number as i32);
@@ -163,7 +86,7 @@ impl Opening {
         if errno != Errno::Success as i32 {
             return Ok(Opened { errno, made: false });
         }
-        let opened = Fd::from(path.result());
+        let opened = Fd::from(result(path));
         let memory = &mut GuestMemory::Unshared(&mut path.bytes);
         let is_open = now(ctx.fd_filestat_get(memory, opened))?.is_ok_and(|stat| is_plain(stat.filetype));
         if !is_open {
@@ -174,7 +97,7 @@ impl Opening {
     }
 
     /// What the path stands for, `None` for nothing: whatever is wrong with it, opening it will say so.
-    fn look(&self, ctx: &mut WasiP1Ctx, path: &mut Copy) -> Result<Option<Filetype>, Error> {
+    fn look(&self, ctx: &mut WasiP1Ctx, path: &mut Buffer) -> Result<Option<Filetype>, Error> {
         ctx.set_hostcall_fuel(HOSTCALL_FUEL);
         let memory = &mut GuestMemory::Unshared(&mut path.bytes);
         let flags = Lookupflags::from_bits_truncate(self.args.dirflags as u32);
@@ -193,16 +116,16 @@ pub(super) async fn fd_readdir(caller: &mut Caller<'_, StoreData>, call: &mut Ca
     let memory = memory(caller)?;
     let (bytes, data) = memory.data_and_store_mut(caller);
     let invocation = Arc::clone(&data.invocation);
-    let wasi = data.wasi.as_deref_mut().ok_or_else(no_wasi)?;
+    let system = data.system.as_deref_mut().ok_or_else(no_wasi)?;
     let (buffer, length) = (call.arg(1), call.arg(2));
     range(bytes, buffer, length)?;
     let out = number_at(bytes, call.arg(4))?;
-    if let Some(errno) = call.before(wasi, bytes, &invocation).await? {
+    if let Some(errno) = call.before(system, bytes, &invocation).await? {
         return Ok(errno as i32);
     }
-    let listing = Copy::new(length as usize, wasi.descriptors.ceilings()).map_err(Error::from)?;
+    let listing = Buffer::new(length as usize, system.descriptors.ceilings()).map_err(Error::from)?;
     let (fd, cookie) = (call.arg(0) as i32, call.wide_arg(3));
-    let listed = wasi.apart(listing, move |ctx, listing| {
+    let listed = system.apart(listing, move |ctx, listing| {
         let number = listing.number as i32;
         let memory = &mut GuestMemory::Unshared(&mut listing.bytes);
         now(preview1::fd_readdir(ctx, memory, fd, 0, length as i32, cookie, number))?.or_else(explain)
@@ -210,32 +133,12 @@ pub(super) async fn fd_readdir(caller: &mut Caller<'_, StoreData>, call: &mut Ca
     let (listing, errno) = listed.await?;
     let errno = errno?;
     if errno == Errno::Success as i32 {
-        let used = listing.result().min(length) as usize;
+        let used = result(&listing).min(length) as usize;
         bytes[buffer as usize..][..used].copy_from_slice(&listing.bytes[..used]);
-        bytes[out].copy_from_slice(&listing.result().to_le_bytes());
+        bytes[out].copy_from_slice(&result(&listing).to_le_bytes());
     }
-    call.after(wasi, bytes, &invocation, errno);
+    call.after(system, bytes, &invocation, errno);
     Ok(errno)
-}
-
-impl Wasi {
-    /// Lends the guest's system to `work` on another thread. A guest that is given up meanwhile leaves it there.
-    async fn apart<T: Send + 'static>(
-        &mut self,
-        mut copy: Copy,
-        work: impl FnOnce(&mut WasiP1Ctx, &mut Copy) -> T + Send + 'static,
-    ) -> Result<(Copy, T), Error> {
-        let (permits, held) = (self.lane.enter().await?, self.descriptors.held());
-        let Some(mut ctx) = self.ctx.take() else { return Err(Error::Internal("there is no system".into())) };
-        let (ctx, copy, done) = timer::elsewhere(move || {
-            let done = work(&mut ctx, &mut copy);
-            drop((permits, held));
-            (ctx, copy, done)
-        })
-        .await?;
-        self.ctx = Some(ctx);
-        Ok((copy, done))
-    }
 }
 
 /// What never waits, since it may block the thread.

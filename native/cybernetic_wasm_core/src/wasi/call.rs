@@ -1,17 +1,30 @@
 //! One call of a WASI function on descriptors or paths: what the grants and the bounds say of it before it is done, and what it
 //! has changed when it was.
 
-use super::Wasi;
-use super::apart::PathOpen;
-use super::files::{Descriptor, LONGEST_PATH, NEW_FILE};
-use super::functions::{Function, Kind};
-use crate::invocation::{Denial, Invocation};
+use super::entry::refuse;
+use super::function::{Function, Kind};
+use crate::invocation::Invocation;
+use crate::system::{Descriptor, Full, NEW_FILE, System};
 use wasmtime_wasi::p1::types::{Errno, Fd, Fdflags};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
 use wiggle::GuestMemory;
 
 /// Pieces that one read or write may have, as POSIX systems have it: looking for the first that is not empty takes time.
 const MOST_PIECES: u32 = 1_024;
+
+/// The longest path that Linux takes.
+const LONGEST_PATH: u32 = 4_096;
+
+/// The numbers that `path_open` takes, without its path and its result.
+pub(super) struct PathOpen {
+    pub(super) fd: i32,
+    pub(super) dirflags: i32,
+    pub(super) length: i32,
+    pub(super) oflags: i32,
+    pub(super) base: i64,
+    pub(super) inheriting: i64,
+    pub(super) fdflags: i32,
+}
 
 /// One call of a WASI function.
 pub(super) struct Call<'a> {
@@ -55,102 +68,106 @@ impl<'a> Call<'a> {
     }
 
     /// Takes back what the quota was charged.
-    pub(super) fn refund(&mut self, wasi: &mut Wasi) {
-        wasi.descriptors.refund(std::mem::take(&mut self.charged));
+    pub(super) fn refund(&mut self, system: &mut System) {
+        system.descriptors.refund(std::mem::take(&mut self.charged));
     }
 
     /// Asks the grants and the bounds, and gives the errno of what they refuse.
     pub(super) async fn before(
         &mut self,
-        wasi: &mut Wasi,
+        system: &mut System,
         memory: &mut [u8],
         invocation: &Invocation,
     ) -> wasmtime::Result<Option<Errno>> {
         let errno = match self.function.kind() {
-            Kind::Clocks if wasi.clocks.is_none() => Some(Errno::Notcapable),
+            Kind::Clocks if system.clocks.is_none() => Some(Errno::Notcapable),
+            Kind::Random if system.random.is_none() => Some(Errno::Notcapable),
             Kind::Network => Some(Errno::Notcapable),
-            Kind::Io => self.before_io(wasi, memory).await,
-            Kind::Files => self.before_files(wasi, memory).await,
+            Kind::Io | Kind::Files if self.function.is_vectored() => self.before_io(system, memory).await,
+            Kind::Files => self.before_files(system, memory).await,
             _ => None,
         };
         if let Some(errno) = errno {
-            self.undo(wasi);
-            self.deny(wasi, memory, invocation, errno);
+            self.undo(system);
+            self.deny(system, memory, invocation, errno);
         }
         Ok(errno)
     }
 
     /// Takes back what was counted for a call that did not do it.
-    fn undo(&self, wasi: &mut Wasi) {
-        wasi.descriptors.refund(self.charged);
+    fn undo(&self, system: &mut System) {
+        system.descriptors.refund(self.charged);
         if self.opens {
-            wasi.descriptors.release();
+            system.descriptors.release();
         }
     }
 
-    async fn before_io(&mut self, wasi: &mut Wasi, memory: &mut [u8]) -> Option<Errno> {
+    async fn before_io(&mut self, system: &mut System, memory: &mut [u8]) -> Option<Errno> {
         if self.arg(2) > MOST_PIECES {
             return Some(Errno::Inval);
         }
-        let [stdin, stdout, stderr] = wasi.stdio;
-        match wasi.descriptors.get(self.arg(0))? {
+        let [stdin, stdout, stderr] = system.stdio;
+        match system.descriptors.get(self.arg(0))? {
             Descriptor::Stdin if !stdin => Some(Errno::Badf),
             Descriptor::Stdout if !stdout => Some(Errno::Badf),
             Descriptor::Stderr if !stderr => Some(Errno::Badf),
-            Descriptor::Opened => self.before_write(wasi, memory).await,
+            Descriptor::Opened => self.before_write(system, memory).await,
             _ => None,
         }
     }
 
     /// What a write adds to a file beyond its end counts, also what it skips: a byte in each block of a hole fills them all.
-    async fn before_write(&mut self, wasi: &mut Wasi, memory: &mut [u8]) -> Option<Errno> {
+    async fn before_write(&mut self, system: &mut System, memory: &mut [u8]) -> Option<Errno> {
         self.wanted = first_length(memory, self.arg(1), self.arg(2));
         let file = Fd::from(self.arg(0));
         let mut memory = GuestMemory::Unshared(memory);
         let start = match self.function {
-            Function::fd_write => wasi.ctx().ok()?.fd_tell(&mut memory, file).ok()?,
+            Function::fd_write => system.ctx().ok()?.fd_tell(&mut memory, file).ok()?,
             Function::fd_pwrite => self.wide_arg(3) as u64,
             _ => return None,
         };
-        let size = wasi.ctx().ok()?.fd_filestat_get(&mut memory, file).await.ok()?.size;
+        let size = system.ctx().ok()?.fd_filestat_get(&mut memory, file).await.ok()?.size;
         let appends = start > size && {
-            let flags = wasi.ctx().ok()?.fd_fdstat_get(&mut memory, file).await.ok()?.fs_flags;
+            let flags = system.ctx().ok()?.fd_fdstat_get(&mut memory, file).await.ok()?.fs_flags;
             flags.contains(Fdflags::APPEND)
         };
         let start = if appends { size } else { start };
-        self.charge(wasi, u64::from(self.wanted).saturating_add(start.saturating_sub(size)))
+        self.charge(system, u64::from(self.wanted).saturating_add(start.saturating_sub(size)))
     }
 
-    async fn before_files(&mut self, wasi: &mut Wasi, memory: &mut [u8]) -> Option<Errno> {
+    async fn before_files(&mut self, system: &mut System, memory: &mut [u8]) -> Option<Errno> {
         if self.paths().into_iter().flatten().any(|(_, length)| length > LONGEST_PATH) {
             return Some(Errno::Nametoolong);
         }
         match self.function {
-            Function::path_open => self.before_open(wasi),
+            Function::path_open => self.before_open(system),
             Function::path_create_directory | Function::path_symlink | Function::path_link => {
-                self.charge(wasi, NEW_FILE)
+                self.charge(system, NEW_FILE)
             }
-            Function::fd_filestat_set_size => self.before_set_size(wasi, memory).await,
+            Function::fd_filestat_set_size => self.before_set_size(system, memory).await,
             _ => None,
         }
     }
 
-    fn before_open(&mut self, wasi: &mut Wasi) -> Option<Errno> {
-        let room = wasi.descriptors.reserve();
+    fn before_open(&mut self, system: &mut System) -> Option<Errno> {
+        let room = system.descriptors.reserve();
         self.opens = room.is_ok();
-        room.err()
+        room.err().map(|full| match full {
+            Full::Guest => Errno::Mfile,
+            Full::Node => Errno::Nfile,
+        })
     }
 
     /// A file that grows is written to, whatever with.
-    async fn before_set_size(&mut self, wasi: &mut Wasi, memory: &mut [u8]) -> Option<Errno> {
+    async fn before_set_size(&mut self, system: &mut System, memory: &mut [u8]) -> Option<Errno> {
         let mut memory = GuestMemory::Unshared(memory);
-        let stat = wasi.ctx().ok()?.fd_filestat_get(&mut memory, Fd::from(self.arg(0))).await.ok()?;
+        let stat = system.ctx().ok()?.fd_filestat_get(&mut memory, Fd::from(self.arg(0))).await.ok()?;
         let wanted = self.wide_arg(1) as u64;
-        self.charge(wasi, wanted.saturating_sub(stat.size))
+        self.charge(system, wanted.saturating_sub(stat.size))
     }
 
-    pub(super) fn charge(&mut self, wasi: &mut Wasi, bytes: u64) -> Option<Errno> {
-        if !wasi.descriptors.charge(bytes) {
+    pub(super) fn charge(&mut self, system: &mut System, bytes: u64) -> Option<Errno> {
+        if !system.descriptors.charge(bytes) {
             return Some(Errno::Dquot);
         }
         self.charged = bytes;
@@ -158,49 +175,44 @@ impl<'a> Call<'a> {
     }
 
     /// Notes what a call that was carried out has changed, and what the grants of a directory refused.
-    pub(super) fn after(&self, wasi: &mut Wasi, memory: &mut [u8], invocation: &Invocation, errno: i32) {
+    pub(super) fn after(&self, system: &mut System, memory: &mut [u8], invocation: &Invocation, errno: i32) {
         let done = errno == Errno::Success as i32;
         match self.function {
-            _ if !done => self.undo(wasi),
-            Function::fd_filestat_get => wasi.clocks.hide_times(memory, self.arg(1)),
-            Function::path_filestat_get => wasi.clocks.hide_times(memory, self.arg(4)),
-            Function::path_open => wasi.descriptors.open(read_u32(memory, self.arg(8))),
-            Function::fd_close => wasi.descriptors.close(self.arg(0)),
-            Function::fd_renumber => wasi.descriptors.renumber(self.arg(0), self.arg(1)),
+            _ if !done => self.undo(system),
+            Function::fd_filestat_get => system.clocks.hide_times(memory, self.arg(1)),
+            Function::path_filestat_get => system.clocks.hide_times(memory, self.arg(4)),
+            Function::path_open => system.descriptors.open(read_u32(memory, self.arg(8))),
+            Function::fd_close => system.descriptors.close(self.arg(0)),
+            Function::fd_renumber => system.descriptors.renumber(self.arg(0), self.arg(1)),
             Function::fd_write | Function::fd_pwrite if self.charged > 0 => {
                 let out = self.arg(if self.function == Function::fd_write { 3 } else { 4 });
-                wasi.descriptors.refund(self.wanted.saturating_sub(read_u32(memory, out)).into());
+                system.descriptors.refund(self.wanted.saturating_sub(read_u32(memory, out)).into());
             }
             _ => {}
         }
         if self.function.kind() == Kind::Files && errno == Errno::Perm as i32 {
-            self.deny(wasi, memory, invocation, Errno::Perm);
+            self.deny(system, memory, invocation, Errno::Perm);
         }
     }
 
-    pub(super) fn writes_output(&self, wasi: &Wasi) -> bool {
-        let to = || wasi.descriptors.get(self.arg(0));
+    pub(super) fn writes_output(&self, system: &System) -> bool {
+        let to = || system.descriptors.get(self.arg(0));
         self.function == Function::fd_write && matches!(to(), Some(Descriptor::Stdout | Descriptor::Stderr))
     }
 
-    pub(super) fn deny(&self, wasi: &Wasi, memory: &[u8], invocation: &Invocation, errno: Errno) {
-        let stream = match wasi.descriptors.get(self.arg(0)) {
+    /// Refuses the call, and says what it was about.
+    pub(super) fn deny(&self, system: &System, memory: &[u8], invocation: &Invocation, errno: Errno) {
+        let stream = match system.descriptors.get(self.arg(0)) {
             Some(Descriptor::Stdin) => Some("stdin"),
             Some(Descriptor::Stdout) => Some("stdout"),
             Some(Descriptor::Stderr) => Some("stderr"),
             _ => None,
         };
-        let (capability, detail) = match (self.function.kind(), stream) {
-            (Kind::Io, Some(stream)) => ("stdio", Some(stream.to_owned())),
+        let about = match (self.function.kind(), stream) {
+            (Kind::Io | Kind::Files, Some(stream)) if self.function.is_vectored() => ("stdio", Some(stream.to_owned())),
             (kind, _) => (kind.capability(), self.shown_path(memory)),
         };
-        invocation.deny(Denial {
-            capability,
-            operation: self.function.name(),
-            detail,
-            errno: name_of(errno),
-            count: 1,
-        });
+        refuse(invocation, self.function, about, errno);
     }
 
     /// Where the function's paths are in memory.
@@ -241,18 +253,4 @@ fn first_length(memory: &[u8], pieces: u32, count: u32) -> u32 {
         memory.get(piece as usize + 4..piece as usize + 8).map(|_| read_u32(memory, piece + 4))
     });
     lengths.into_iter().find(|length| *length > 0).unwrap_or(0)
-}
-
-/// An errno's name in the interface, of those that are refusals.
-pub(super) fn name_of(errno: Errno) -> &'static str {
-    match errno {
-        Errno::Badf => "badf",
-        Errno::Dquot => "dquot",
-        Errno::Inval => "inval",
-        Errno::Mfile => "mfile",
-        Errno::Nametoolong => "nametoolong",
-        Errno::Nfile => "nfile",
-        Errno::Notcapable => "notcapable",
-        _ => "perm",
-    }
 }

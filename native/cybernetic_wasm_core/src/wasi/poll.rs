@@ -3,15 +3,12 @@
 //! All of it is done here: `wasmtime-wasi` would put the thread to sleep for a single clock, and knows no clocks but real
 //! ones. A file, standard output and standard error are always ready; standard input is when there is some, or its end.
 
-use super::Wasi;
-use super::call::name_of;
-use super::clocks::Clock;
-use super::files::Descriptor;
-use super::functions::{bad_pointer, memory, no_wasi};
-use super::timer;
+use super::call::Call;
+use super::entry::{bad_pointer, memory, no_wasi, refuse};
 use crate::error::Error;
-use crate::invocation::{Denial, Invocation};
+use crate::invocation::Invocation;
 use crate::store::StoreData;
+use crate::system::{self, Clock, Descriptor, System};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -36,46 +33,36 @@ enum Awaited {
     Ready,
 }
 
-pub(super) async fn poll_oneoff(
-    caller: &mut Caller<'_, StoreData>,
-    (subscriptions, events, count, out): (i32, i32, i32, i32),
-) -> wasmtime::Result<i32> {
+pub(super) async fn poll_oneoff(caller: &mut Caller<'_, StoreData>, call: &mut Call<'_>) -> wasmtime::Result<i32> {
+    let (subscriptions, events, count, out) = (call.arg(0), call.arg(1), call.arg(2), call.arg(3));
     let invocation = Arc::clone(&caller.data().invocation);
     invocation.count_host_call().map_err(Error::from)?;
     invocation.breathe().await;
     let guest_memory = memory(caller)?;
     let (bytes, data) = guest_memory.data_and_store_mut(&mut *caller);
-    let wasi = data.wasi.as_deref_mut().ok_or_else(no_wasi)?;
+    let system = data.system.as_deref_mut().ok_or_else(no_wasi)?;
     let mut memory = GuestMemory::Unshared(bytes);
-    let given = match read(&memory, subscriptions as u32, count as u32)? {
+    let given = match read(&memory, subscriptions, count)? {
         Ok(given) => given,
         Err(errno) => return Ok(errno as i32),
     };
-    let awaited = match given.iter().map(|one| wasi.awaited(one)).collect::<Result<Vec<_>, _>>() {
+    let awaited = match given.iter().map(|one| awaited(system, one)).collect::<Result<Vec<_>, _>>() {
         Ok(awaited) => awaited,
-        Err(errno) => {
-            if errno == Errno::Notcapable {
-                let errno = name_of(errno);
-                invocation.deny(Denial {
-                    capability: "clocks",
-                    operation: "poll_oneoff",
-                    detail: None,
-                    errno,
-                    count: 1,
-                });
-            }
-            return Ok(errno as i32);
+        // Standard input may be waited for without a clock.
+        Err(errno @ Errno::Notcapable) => {
+            return Ok(refuse(&invocation, call.function(), ("clocks", None), errno) as i32);
         }
+        Err(errno) => return Ok(errno as i32),
     };
-    let ready = wait(&wasi.clocks.clone(), &awaited, &invocation).await?;
+    let ready = wait(&system.clocks.clone(), &awaited, &invocation).await?;
     let happened = given.iter().zip(&ready).filter(|(_, ready)| **ready).map(|(one, _)| event(one));
     let mut written = 0;
     for event in happened {
-        let place = GuestPtr::<Event>::new(events as u32).add(written);
+        let place = GuestPtr::<Event>::new(events).add(written);
         place.and_then(|place| memory.write(place, event)).map_err(|fault| bad_pointer(&fault))?;
         written += 1;
     }
-    memory.write(GuestPtr::<u32>::new(out as u32), written).map_err(|fault| bad_pointer(&fault))?;
+    memory.write(GuestPtr::<u32>::new(out), written).map_err(|fault| bad_pointer(&fault))?;
     Ok(Errno::Success as i32)
 }
 
@@ -93,43 +80,41 @@ fn read(memory: &GuestMemory<'_>, offset: u32, count: u32) -> Result<Result<Vec<
     }
 }
 
-impl Wasi {
-    fn awaited(&mut self, subscription: &Subscription) -> Result<Awaited, Errno> {
-        match &subscription.u {
-            SubscriptionU::Clock(_) if self.clocks.is_none() => Err(Errno::Notcapable),
-            SubscriptionU::Clock(clock) => Ok(Awaited::Time(self.time_until(clock)?)),
-            SubscriptionU::FdRead(of) => match self.descriptors.get(u32::from(of.file_descriptor)) {
-                Some(Descriptor::Stdin) if self.stdio[0] => Ok(Awaited::Stdin),
-                Some(Descriptor::Opened) => Ok(Awaited::Ready),
-                _ => Err(Errno::Badf),
-            },
-            SubscriptionU::FdWrite(of) => match self.descriptors.get(u32::from(of.file_descriptor)) {
-                Some(Descriptor::Stdout) if self.stdio[1] => Ok(Awaited::Ready),
-                Some(Descriptor::Stderr) if self.stdio[2] => Ok(Awaited::Ready),
-                Some(Descriptor::Opened) => Ok(Awaited::Ready),
-                _ => Err(Errno::Badf),
-            },
-        }
+fn awaited(system: &mut System, subscription: &Subscription) -> Result<Awaited, Errno> {
+    match &subscription.u {
+        SubscriptionU::Clock(_) if system.clocks.is_none() => Err(Errno::Notcapable),
+        SubscriptionU::Clock(clock) => Ok(Awaited::Time(time_until(system, clock)?)),
+        SubscriptionU::FdRead(of) => match system.descriptors.get(u32::from(of.file_descriptor)) {
+            Some(Descriptor::Stdin) if system.stdio[0] => Ok(Awaited::Stdin),
+            Some(Descriptor::Opened) => Ok(Awaited::Ready),
+            _ => Err(Errno::Badf),
+        },
+        SubscriptionU::FdWrite(of) => match system.descriptors.get(u32::from(of.file_descriptor)) {
+            Some(Descriptor::Stdout) if system.stdio[1] => Ok(Awaited::Ready),
+            Some(Descriptor::Stderr) if system.stdio[2] => Ok(Awaited::Ready),
+            Some(Descriptor::Opened) => Ok(Awaited::Ready),
+            _ => Err(Errno::Badf),
+        },
     }
+}
 
-    /// Nanoseconds until a clock shows what is awaited.
-    fn time_until(&mut self, clock: &SubscriptionClock) -> Result<u64, Errno> {
-        let absolute = clock.flags.contains(Subclockflags::SUBSCRIPTION_CLOCK_ABSTIME);
-        match clock.id {
-            Clockid::Realtime | Clockid::Monotonic if !absolute => Ok(clock.timeout),
-            Clockid::Realtime => Ok(clock.timeout.saturating_sub(self.clocks.wall())),
-            Clockid::Monotonic => Ok(clock.timeout.saturating_sub(self.monotonic())),
-            Clockid::ProcessCputimeId | Clockid::ThreadCputimeId => Err(Errno::Inval),
-        }
+/// Nanoseconds until a clock shows what is awaited.
+fn time_until(system: &mut System, clock: &SubscriptionClock) -> Result<u64, Errno> {
+    let absolute = clock.flags.contains(Subclockflags::SUBSCRIPTION_CLOCK_ABSTIME);
+    match clock.id {
+        Clockid::Realtime | Clockid::Monotonic if !absolute => Ok(clock.timeout),
+        Clockid::Realtime => Ok(clock.timeout.saturating_sub(system.clocks.wall())),
+        Clockid::Monotonic => Ok(clock.timeout.saturating_sub(monotonic(system))),
+        Clockid::ProcessCputimeId | Clockid::ThreadCputimeId => Err(Errno::Inval),
     }
+}
 
-    /// As the guest sees it. Looking at a virtual clock would move it on.
-    fn monotonic(&mut self) -> u64 {
-        let seen = self.clocks.monotonic();
-        let mut none = GuestMemory::Unshared(&mut []);
-        let look = || Some(self.ctx().ok()?.clock_time_get(&mut none, Clockid::Monotonic, 0).unwrap_or(0));
-        seen.or_else(look).unwrap_or(0)
-    }
+/// As the guest sees it. Looking at a virtual clock would move it on.
+fn monotonic(system: &mut System) -> u64 {
+    let seen = system.clocks.monotonic();
+    let mut none = GuestMemory::Unshared(&mut []);
+    let look = || Some(system.ctx().ok()?.clock_time_get(&mut none, Clockid::Monotonic, 0).unwrap_or(0));
+    seen.or_else(look).unwrap_or(0)
 }
 
 /// Waits until something is ready, and says what is.
@@ -148,7 +133,7 @@ async fn wait(clock: &Clock, awaited: &[Awaited], invocation: &Invocation) -> Re
     let sleep = match first {
         // Whoever gives input is asked first: on a clock that nothing moves on, what they say is what happens.
         Some(left) if !stdin && clock.skip(left) => None,
-        Some(left) if !clock.is_virtual() => Some(timer::sleep(Duration::from_nanos(left))?),
+        Some(left) if !clock.is_virtual() => Some(system::sleep(Duration::from_nanos(left))?),
         _ => None,
     };
     let timed_out = wait_for(sleep, stdin, invocation).await;

@@ -4,10 +4,12 @@ use crate::support::{Driver, call_on, eventually, eventually_unused, instantiate
 use crate::support::{start_on, to_host_call};
 use cybernetic_wasm_core::access::Access;
 use cybernetic_wasm_core::error::{CallError, Limit, LimitError};
-use cybernetic_wasm_core::execution::{Execution, Lane, Product, Step};
-use cybernetic_wasm_core::host::{Answer, Command};
-use cybernetic_wasm_core::instance::{Instance, MemberId};
+use cybernetic_wasm_core::execution::{Execution, Product, Step};
+use cybernetic_wasm_core::instance::Instance;
+use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::limits::Limits;
+use cybernetic_wasm_core::mail::{Answer, Command};
+use cybernetic_wasm_core::member::MemberId;
 use cybernetic_wasm_core::value::Value;
 use cybernetic_wasm_core::{Cancel, Error, Stream};
 use std::sync::Arc;
@@ -59,10 +61,10 @@ fn access(instance: &Arc<Instance>, access: Access) -> Result<Answer, Error> {
 }
 
 /// A call that has the guest and is suspended in the host.
-fn holder(instance: &Arc<Instance>) -> (Execution, u64) {
+fn holder(instance: &Arc<Instance>) -> (Execution, cybernetic_wasm_core::mail::HostCall) {
     let mut execution = start_on(instance, "stop", &[], limits()).unwrap();
-    let serial = to_host_call(&mut execution);
-    (execution, serial)
+    let call = to_host_call(&mut execution);
+    (execution, call)
 }
 
 // Turns
@@ -70,13 +72,13 @@ fn holder(instance: &Arc<Instance>) -> (Execution, u64) {
 #[test]
 fn a_second_call_is_refused_or_waits_for_its_turn() {
     let guest = guest();
-    let (mut holder, serial) = holder(&guest);
+    let (mut holder, call) = holder(&guest);
     assert_eq!(next(&guest).unwrap_err(), CallError::Busy.into());
     assert_eq!(guest.state(), "busy");
 
-    let mut waiter = start_on(&guest, "next", &[], waiting(60_000)).unwrap();
+    let mut waiter = start_on(&guest, "next", &[], waiting(600_000)).unwrap();
     assert!(matches!(waiter.step(Lane::Dirty), Step::Waiting));
-    holder.command(serial, Command::Return(vec![])).unwrap();
+    holder.command(call, Command::Return(vec![])).unwrap();
     assert!(matches!(holder.step(Lane::Dirty), Step::Finished(_)));
     assert_eq!(number(Driver::default().values(&mut waiter)), 1);
     assert_eq!(guest.state(), "idle");
@@ -85,12 +87,12 @@ fn a_second_call_is_refused_or_waits_for_its_turn() {
 #[test]
 fn those_who_wait_come_in_the_order_they_asked() {
     let guest = guest();
-    let (mut holder, serial) = holder(&guest);
-    let mut waiters: Vec<_> = (0..5).map(|_| start_on(&guest, "next", &[], waiting(60_000)).unwrap()).collect();
+    let (mut holder, call) = holder(&guest);
+    let mut waiters: Vec<_> = (0..5).map(|_| start_on(&guest, "next", &[], waiting(600_000)).unwrap()).collect();
     for waiter in &mut waiters {
         assert!(matches!(waiter.step(Lane::Dirty), Step::Waiting));
     }
-    holder.command(serial, Command::Return(vec![])).unwrap();
+    holder.command(call, Command::Return(vec![])).unwrap();
     assert!(matches!(holder.step(Lane::Dirty), Step::Finished(_)));
     // The guest is the first waiter's already: nobody who comes now overtakes.
     assert_eq!(next(&guest).unwrap_err(), CallError::Busy.into());
@@ -102,16 +104,16 @@ fn those_who_wait_come_in_the_order_they_asked() {
 #[test]
 fn one_that_stops_waiting_leaves_the_turn_to_the_next() {
     let guest = guest();
-    let (mut holder, serial) = holder(&guest);
-    let mut gone = start_on(&guest, "next", &[], waiting(60_000)).unwrap();
-    let mut handed = start_on(&guest, "next", &[], waiting(60_000)).unwrap();
-    let mut last = start_on(&guest, "next", &[], waiting(60_000)).unwrap();
+    let (mut holder, call) = holder(&guest);
+    let mut gone = start_on(&guest, "next", &[], waiting(600_000)).unwrap();
+    let mut handed = start_on(&guest, "next", &[], waiting(600_000)).unwrap();
+    let mut last = start_on(&guest, "next", &[], waiting(600_000)).unwrap();
     for waiter in [&mut gone, &mut handed, &mut last] {
         assert!(matches!(waiter.step(Lane::Dirty), Step::Waiting));
     }
     // One goes before its turn comes, one after: the guest was on its way to it.
     drop(gone);
-    holder.command(serial, Command::Return(vec![])).unwrap();
+    holder.command(call, Command::Return(vec![])).unwrap();
     assert!(matches!(holder.step(Lane::Dirty), Step::Finished(_)));
     drop(handed);
     assert_eq!(number(Driver::default().values(&mut last)), 1);
@@ -130,7 +132,7 @@ fn waiting_ends_with_busy_when_its_time_is_over() {
 fn those_who_wait_hear_that_the_guest_was_poisoned() {
     let guest = guest();
     let (holder, _) = holder(&guest);
-    let mut waiter = start_on(&guest, "next", &[], waiting(60_000)).unwrap();
+    let mut waiter = start_on(&guest, "next", &[], waiting(600_000)).unwrap();
     assert!(matches!(waiter.step(Lane::Dirty), Step::Waiting));
     drop(holder);
     assert_eq!(Driver::default().values(&mut waiter).unwrap_err(), CallError::Poisoned.into());
@@ -186,16 +188,16 @@ fn what_is_left_of_an_old_call_does_not_poison_the_guest_made_anew() {
 #[test]
 fn a_reset_waits_for_the_call_that_has_the_guest() {
     let guest = guest();
-    let (mut holder, serial) = holder(&guest);
+    let (mut holder, call) = holder(&guest);
     assert_eq!(reset(&guest).unwrap_err(), CallError::Busy.into());
-    let mut resetting = Execution::reset(&guest, waiting(60_000)).unwrap();
+    let mut resetting = Execution::reset(&guest, waiting(600_000)).unwrap();
     assert!(matches!(resetting.step(Lane::Dirty), Step::Waiting));
-    holder.command(serial, Command::Return(vec![])).unwrap();
+    holder.command(call, Command::Return(vec![])).unwrap();
     assert!(matches!(holder.step(Lane::Dirty), Step::Finished(_)));
     assert!(matches!(Driver::default().drive(&mut resetting), Ok(Product::Reset)));
 
     let (holder, _) = self::holder(&guest);
-    let mut resetting = Execution::reset(&guest, waiting(60_000)).unwrap();
+    let mut resetting = Execution::reset(&guest, waiting(600_000)).unwrap();
     assert!(matches!(resetting.step(Lane::Dirty), Step::Waiting));
     drop(holder);
     assert!(matches!(Driver::default().drive(&mut resetting), Ok(Product::Reset)));
@@ -218,9 +220,9 @@ fn a_reset_takes_the_place_of_the_guest_that_was_there() {
 fn a_closed_guest_is_gone_and_says_so() {
     let runtime = own(|_| {});
     let guest = instantiate(&load(&runtime, GUEST), limits()).unwrap();
-    let (mut holder, serial) = holder(&guest);
+    let (mut holder, call) = holder(&guest);
     assert_eq!(guest.close(), Err(CallError::Busy));
-    holder.command(serial, Command::Return(vec![])).unwrap();
+    holder.command(call, Command::Return(vec![])).unwrap();
     assert!(matches!(holder.step(Lane::Dirty), Step::Finished(_)));
     assert_eq!(guest.close(), Ok(()));
     assert_eq!(guest.close(), Ok(()));
@@ -251,13 +253,13 @@ fn cancelling_wakes_one_that_waits() {
     let guest = guest();
     let (_holder, _) = holder(&guest);
     let cancel = Arc::new(Cancel::default());
-    let mut waiter = start_on(&guest, "next", &[], waiting(60_000)).unwrap();
+    let mut waiter = start_on(&guest, "next", &[], waiting(600_000)).unwrap();
     waiter.cancel_by(&cancel);
     assert!(matches!(waiter.step(Lane::Dirty), Step::Waiting));
     let (woken, wake_up) = std::sync::mpsc::channel();
     assert!(waiter.listen(Box::new(move || _ = woken.send(()))).is_some());
     cancel.cancel();
-    wake_up.recv_timeout(Duration::from_secs(60)).unwrap();
+    wake_up.recv_timeout(crate::support::PATIENCE).unwrap();
     assert!(matches!(waiter.step(Lane::Dirty), Step::Failed(Error::Cancelled)));
 }
 
@@ -278,11 +280,11 @@ fn an_abandoned_call_is_unwound_now() {
     let runtime = own(|_| {});
     let module = load(&runtime, GUEST);
     let mut execution = crate::support::start(&module, "stop", &[], limits());
-    let serial = to_host_call(&mut execution);
+    let call = to_host_call(&mut execution);
     execution.abandon();
     eventually_unused(&runtime);
     // A driver deep in a host function may find out late.
-    execution.command(serial, Command::Raise).unwrap();
+    execution.command(call, Command::Raise).unwrap();
     assert!(matches!(execution.step(Lane::Dirty), Step::Failed(Error::Cancelled)));
 }
 
@@ -326,7 +328,7 @@ fn a_growth_that_the_host_was_refused_does_not_excuse_the_guests_trap() {
     let source = r#"(module (import "host" "f" (func $f)) (memory (export "memory") 1)
         (func (export "run") (call $f) unreachable))"#;
     let guest = instantiate(&load(shared(), source), limits()).unwrap();
-    let host = |call: &mut crate::support::HostCall<'_>| {
+    let host = |call: &mut crate::support::OpenCall<'_>| {
         let refused = call.ask(Command::Access(Access::Grow { memory: None, pages: 10 }));
         assert!(matches!(refused, Err(Error::Limit(_))), "{refused:?}");
         Some(vec![])
@@ -390,8 +392,8 @@ fn output_is_taken_piece_by_piece() {
     for piece in [&b"one"[..], b"", b"three"] {
         execution.emit(piece).unwrap();
     }
-    let output = execution.take_output();
+    let output = execution.tally().output;
     assert_eq!(output.pieces().map(|(_, piece)| piece).collect::<Vec<_>>(), [&b"one"[..], b"", b"three"]);
     assert_eq!(output.of(Stream::Emitted).to_vec(), b"onethree");
-    assert_eq!(execution.take_output().pieces().count(), 0);
+    assert_eq!(execution.tally().output.pieces().count(), 0);
 }

@@ -1,17 +1,20 @@
 //! Modules that join a live guest: what they are bound to, what a failed link says, and that the guest's limits hold for
 //! all of its members together.
 
-use crate::support::{Driver, Guest, HostCall, eventually, eventually_unused, instantiate, limits, load, number, own};
+use crate::support::{
+    Driver, Guest, Loaded, OpenCall, eventually, eventually_unused, instantiate, limits, load, number, own,
+};
 use crate::support::{own_node, shared, try_load};
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::access::Access;
+use cybernetic_wasm_core::code::Import;
 use cybernetic_wasm_core::engine::EngineConfig;
 use cybernetic_wasm_core::error::{CallError, Limit, LimitError};
-use cybernetic_wasm_core::execution::{Execution, Lane, Product, Step};
-use cybernetic_wasm_core::host::{Answer, Command};
-use cybernetic_wasm_core::instance::MemberId;
+use cybernetic_wasm_core::execution::{Execution, Product, Step};
+use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::limits::Limits;
-use cybernetic_wasm_core::module::{Import, Module};
+use cybernetic_wasm_core::mail::{Answer, Command};
+use cybernetic_wasm_core::member::MemberId;
 use cybernetic_wasm_core::value::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +36,7 @@ fn base() -> Guest {
     guest
 }
 
-fn link_within(guest: &Guest, module: &Arc<Module>, limits: Limits) -> Result<MemberId, Error> {
+fn link_within(guest: &Guest, module: &Loaded, limits: Limits) -> Result<MemberId, Error> {
     link_with(&Driver::default(), guest, module, (&|_| false, limits))
 }
 
@@ -42,7 +45,7 @@ type Offers<'a> = &'a dyn Fn(&Import) -> bool;
 fn link_with(
     driver: &Driver<'_>,
     guest: &Guest,
-    module: &Arc<Module>,
+    module: &Loaded,
     (offers, limits): (Offers<'_>, Limits),
 ) -> Result<MemberId, Error> {
     match driver.drive(&mut guest.link(module, offers, limits)?)? {
@@ -151,12 +154,12 @@ fn a_members_host_calls_name_it_and_see_its_memory() {
         (global $got (export "got") (mut i32) (i32.const 0))
         (func (global.set $got (call $shout (i32.const 3))))
         (start 2))"#;
-    let host = |call: &mut HostCall<'_>| match call.ask(Command::Access(Access::Read {
+    let host = |call: &mut OpenCall<'_>| match call.ask(Command::Access(Access::Read {
         memory: None,
         offset: 3,
         length: 3,
     })) {
-        Ok(Answer::Bytes(bytes)) if bytes == b"hey" && call.import == 1 => Some(vec![Value::I32(5)]),
+        Ok(Answer::Bytes(bytes)) if bytes == b"hey" && call.import() == 1 => Some(vec![Value::I32(5)]),
         other => panic!("{other:?}"),
     };
     let driver = Driver::with_host(&host);
@@ -173,11 +176,11 @@ fn a_host_call_tells_whose_import_it_is() {
     for (id, name) in [(MemberId::FIRST, "a"), (member, "b")] {
         let function = guest.member(id).unwrap().function(name).unwrap();
         let mut execution = Execution::call_member(&guest, (id, &function), Vec::new(), limits()).unwrap();
-        let Step::HostCall { member, import, serial, .. } = execution.step(Lane::Dirty) else { panic!("no host call") };
-        assert_eq!(member, id);
-        let module = execution.importer(serial).unwrap();
-        assert_eq!(module.imports()[import as usize].name, name);
-        execution.command(serial, Command::Return(Vec::new())).unwrap();
+        let Step::HostCall { call, .. } = execution.step(Lane::Dirty) else { panic!("no host call") };
+        assert_eq!(call.member, id);
+        let module = execution.importer(call).unwrap();
+        assert_eq!(module.imports()[call.import as usize].name, name);
+        execution.command(call, Command::Return(Vec::new())).unwrap();
         assert!(matches!(execution.step(Lane::Dirty), Step::Finished(_)));
     }
 }
@@ -291,7 +294,7 @@ fn a_guest_with_members_is_freed_with_its_last_reference() {
     let source = r#"(module (import "first" "m" (memory 1)) (import "host" "g" (func)) (memory 1))"#;
     let second = load(&runtime, source);
     link_with(&Driver::default(), &guest, &second, (&|_| true, limits())).unwrap();
-    let weak = [Arc::downgrade(&first), Arc::downgrade(&second)];
+    let weak = [Arc::downgrade(&first.module), Arc::downgrade(&second.module)];
     drop((guest, first, second));
     runtime.clear_cache();
     eventually_unused(&runtime);

@@ -1,6 +1,6 @@
 //! TOML with positions: every kind of value has its line, mistakes have line and column, and no text does harm.
 
-use cybernetic_wasm_core::manifest::{Entry, MOST_BYTES, MOST_NESTED, Node, Value, parse};
+use cybernetic_wasm_core::toml::{Entry, MOST_BYTES, MOST_NESTED, Node, Value, parse};
 use proptest::prelude::*;
 
 fn tree(text: &str) -> Vec<Entry> {

@@ -4,9 +4,11 @@ use crate::support::{Driver, Guest, call, call_on, limits, load, number, propert
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::access::Access;
 use cybernetic_wasm_core::error::CallError;
-use cybernetic_wasm_core::execution::{Execution, Lane, Product, Step};
-use cybernetic_wasm_core::host::Answer;
-use cybernetic_wasm_core::instance::{Instance, MemberId};
+use cybernetic_wasm_core::execution::{Execution, Product, Step};
+use cybernetic_wasm_core::instance::Instance;
+use cybernetic_wasm_core::lane::Lane;
+use cybernetic_wasm_core::mail::Answer;
+use cybernetic_wasm_core::member::MemberId;
 use cybernetic_wasm_core::value::Value;
 use proptest::prelude::{any, prop};
 use proptest::prop_assert_eq;
@@ -14,7 +16,7 @@ use std::sync::Arc;
 
 fn capturable(source: impl AsRef<[u8]>) -> Result<Arc<Instance>, Error> {
     let module = load(shared(), source);
-    let mut execution = Execution::instantiate(&module, true, (limits(), *module.requested()))?;
+    let mut execution = Execution::instantiate(&module.module, true, module.setup(limits()));
     match Driver::default().drive(&mut execution)? {
         Product::Instance(instance) => Ok(instance),
         other => panic!("an instantiation made {other:?}"),
@@ -22,7 +24,7 @@ fn capturable(source: impl AsRef<[u8]>) -> Result<Arc<Instance>, Error> {
 }
 
 fn snapshot(instance: &Arc<Instance>) -> Result<Vec<u8>, Error> {
-    match Driver::default().drive(&mut Execution::snapshot(instance, limits())?)? {
+    match Driver::default().drive(&mut Execution::snapshot(shared(), instance, limits())?)? {
         Product::Snapshot(wasm, _) => Ok(wasm),
         other => panic!("a snapshot is {other:?}"),
     }
@@ -137,11 +139,11 @@ fn the_module_of_a_fork_is_kept_while_nothing_changes() {
     let guest = capturable(STATE).unwrap();
     let fork = |guest: &Arc<Instance>| {
         let Ok(Product::Snapshot(wasm, uses)) =
-            Driver::default().drive(&mut Execution::snapshot(guest, limits()).unwrap())
+            Driver::default().drive(&mut Execution::snapshot(shared(), guest, limits()).unwrap())
         else {
             panic!("no snapshot")
         };
-        guest.keep_fork(uses, &load(shared(), wasm));
+        guest.keep_fork(uses, &load(shared(), wasm).module);
     };
     assert!(guest.fork().is_none());
     fork(&guest);

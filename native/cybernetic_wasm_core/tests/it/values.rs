@@ -2,16 +2,16 @@
 //! the caller's mistake named, before the guest runs.
 
 use crate::support::{
-    Driver, all_same, call, call_on, instantiate, limits, load, number, own, property, same, shared, start, start_on,
-    to_host_call,
+    Driver, Loaded, all_same, call, call_on, instantiate, limits, load, number, own, property, same, shared, start,
+    start_on, to_host_call,
 };
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::access::Access;
 use cybernetic_wasm_core::error::CallError;
-use cybernetic_wasm_core::execution::{Execution, Lane, Step};
-use cybernetic_wasm_core::host::Command;
+use cybernetic_wasm_core::execution::{Execution, Step};
 use cybernetic_wasm_core::instance::Instance;
-use cybernetic_wasm_core::module::Module;
+use cybernetic_wasm_core::lane::Lane;
+use cybernetic_wasm_core::mail::Command;
 use cybernetic_wasm_core::value::{HostRef, Value};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -121,7 +121,7 @@ fn any_numbers_pass_through_a_host_function_unchanged_both_ways() {
         let args = [Value::I32(a), Value::I64(b), Value::F32(c), Value::F64(d), Value::V128(e), reference];
         let mut turned = args.to_vec();
         turned.reverse();
-        let echo = |call: &mut crate::support::HostCall<'_>| {
+        let echo = |call: &mut crate::support::OpenCall<'_>| {
             assert!(all_same(&call.args, &args), "the host saw {:?}", call.args);
             Some(turned.clone())
         };
@@ -171,7 +171,7 @@ fn references_that_a_host_function_returns_do_not_fill_a_running_guest() {
               (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))))"#,
     );
     let held = host_ref("held");
-    let make = |_: &mut crate::support::HostCall<'_>| Some(vec![Value::Extern(Arc::clone(&held))]);
+    let make = |_: &mut crate::support::OpenCall<'_>| Some(vec![Value::Extern(Arc::clone(&held))]);
     let mut execution = start(&module, "many", &[Value::I32(50_000)], limits());
     Driver::with_host(&make).values(&mut execution).unwrap();
     let peak = execution.usage().peak_memory;
@@ -375,7 +375,7 @@ fn an_export_that_is_not_a_function_is_refused_by_its_kind() {
     }
 }
 
-fn ask_for_a_number() -> Arc<Module> {
+fn ask_for_a_number() -> Loaded {
     load(
         shared(),
         r#"(module
@@ -388,7 +388,7 @@ fn ask_for_a_number() -> Arc<Module> {
 
 fn answer_with(values: &[Value]) -> Result<Vec<Value>, Error> {
     let module = ask_for_a_number();
-    let answer = |_: &mut crate::support::HostCall<'_>| Some(values.to_vec());
+    let answer = |_: &mut crate::support::OpenCall<'_>| Some(values.to_vec());
     Driver::with_host(&answer).values(&mut start(&module, "ask", &[], limits()))
 }
 
@@ -412,7 +412,7 @@ fn a_host_function_that_returns_too_few_or_too_many_values_is_told_so() {
 fn a_guest_cut_off_by_its_hosts_wrong_result_is_poisoned() {
     // The refusal looks like a caller's mistake, but it unwound the guest in the middle of its work.
     let instance = instantiate(&ask_for_a_number(), limits()).unwrap();
-    let answer = |_: &mut crate::support::HostCall<'_>| Some(vec![Value::F64(0)]);
+    let answer = |_: &mut crate::support::OpenCall<'_>| Some(vec![Value::F64(0)]);
     let mut execution = start_on(&instance, "ask", &[], limits()).unwrap();
     Driver::with_host(&answer).values(&mut execution).unwrap_err();
     drop(execution);
@@ -425,14 +425,14 @@ fn a_guest_cut_off_by_its_hosts_wrong_result_is_poisoned() {
 fn the_wrong_arguments_in_a_re_entrant_call_leave_the_host_call_open() {
     let module = ask_for_a_number();
     let mut execution = start(&module, "ask", &[], limits());
-    let serial = to_host_call(&mut execution);
+    let call = to_host_call(&mut execution);
     for args in [vec![], vec![Value::I64(1)], vec![Value::I32(1), Value::I32(2)]] {
         let function = module.function("seven").unwrap();
-        execution.command(serial, Command::Call { function, args }).unwrap();
+        execution.command(call, Command::Call { function, args }).unwrap();
         let step = execution.step(Lane::Dirty);
         assert!(matches!(step, Step::Answered(Err(Error::Call(_)))), "{step:?}");
     }
-    execution.command(serial, Command::Return(vec![Value::I32(5)])).unwrap();
+    execution.command(call, Command::Return(vec![Value::I32(5)])).unwrap();
     assert_eq!(number(Driver::default().values(&mut execution)), 5);
 }
 
@@ -440,9 +440,9 @@ fn the_wrong_arguments_in_a_re_entrant_call_leave_the_host_call_open() {
 fn memory_is_read_and_written_within_its_bounds_and_nowhere_else() {
     let module = ask_for_a_number();
     let mut execution = start(&module, "ask", &[], limits());
-    let serial = to_host_call(&mut execution);
+    let call = to_host_call(&mut execution);
     let mut ask = |command: Command| -> Result<String, Error> {
-        execution.command(serial, command)?;
+        execution.command(call, command)?;
         match execution.step(Lane::Inline) {
             Step::Answered(answer) => answer.map(|answer| format!("{answer:?}")),
             other => panic!("{other:?}"),
@@ -467,7 +467,6 @@ fn memory_is_read_and_written_within_its_bounds_and_nowhere_else() {
 fn a_function_of_another_module_is_refused_and_not_confused_with_one_of_this() {
     let (module, other) = (ask_for_a_number(), load(shared(), IDENTITIES));
     let foreign = other.function("i32").unwrap();
-    let mut execution =
-        Execution::call(&module, &foreign, vec![Value::I32(1)], (limits(), *module.requested())).unwrap();
+    let mut execution = Execution::call(&module.module, &foreign, vec![Value::I32(1)], module.setup(limits()));
     assert!(Driver::default().values(&mut execution).is_err());
 }

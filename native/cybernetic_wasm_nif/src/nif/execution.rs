@@ -1,5 +1,6 @@
 //! Calls in a fresh instance, and the steps of any execution.
 
+use super::runtime::runtime;
 use crate::resources::{CancelResource, ExecutionResource, Known, ModuleResource};
 use crate::terms::kept::KeptTerm;
 use crate::terms::options::CallOptions;
@@ -7,18 +8,21 @@ use crate::terms::step::{Handle, decode_command, decode_return, step, usage};
 use crate::terms::value::Terms;
 use crate::terms::{binary, error, exported_function, value};
 use crate::{atoms, courier};
+use cybernetic_wasm_core::code::{Code, Function};
 use cybernetic_wasm_core::error::CallError;
-use cybernetic_wasm_core::execution::{Execution, Lane, may_run_inline};
-use cybernetic_wasm_core::host::Command;
-use cybernetic_wasm_core::instance::{Instance, MemberId};
-use cybernetic_wasm_core::module::{Function, Module};
+use cybernetic_wasm_core::execution::Execution;
+use cybernetic_wasm_core::instance::Instance;
+use cybernetic_wasm_core::lane::Lane;
+use cybernetic_wasm_core::mail::{Command, HostCall};
+use cybernetic_wasm_core::member::MemberId;
+use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::{Error, Stream};
 use rustler::{Atom, Binary, Encoder, Env, NifResult, Reference, ResourceArc, Term};
 use std::sync::Arc;
 
 /// The exported function `name`, if it takes that many arguments.
-pub(super) fn find(module: &Module, name: &[u8], given: usize) -> Result<Arc<Function>, Error> {
-    let function = exported_function(module, name)?;
+pub(super) fn find(code: &Code, name: &[u8], given: usize) -> Result<Arc<Function>, Error> {
+    let function = exported_function(code, name)?;
     function.check_arity(given)?;
     Ok(function)
 }
@@ -30,7 +34,11 @@ pub(super) fn values(function: &Function, arguments: Terms<'_>) -> Result<Vec<va
 /// Whether a call may not start on the normal scheduler that asks. Arguments are decoded after this question, where the
 /// guest then runs: a reference may be a term of any size.
 pub(super) fn belongs_on_dirty(scheduling: Atom, function: &Function, instance: Option<&Instance>) -> bool {
-    scheduling == atoms::dirty() || (scheduling == atoms::adaptive() && !may_run_inline(function, instance))
+    let proven = || match instance {
+        None => function.may_run_inline(),
+        Some(instance) => instance.may_run_inline(function),
+    };
+    scheduling == atoms::dirty() || (scheduling == atoms::adaptive() && !proven())
 }
 
 /// Takes the first step of an execution, or says why there is none.
@@ -55,7 +63,7 @@ fn call(
     args: Terms<'_>,
     options: &CallOptions,
 ) -> Result<Execution, Error> {
-    Execution::call(module, function, values(function, args)?, options.setup(*module.requested()))
+    Ok(Execution::call(module, function, values(function, args)?, options.setup(runtime(), module)))
 }
 
 #[rustler::nif]
@@ -67,7 +75,7 @@ fn execution_call<'a>(
     options: CallOptions,
     scheduling: Atom,
 ) -> Term<'a> {
-    match find(&module.0, &name, arguments.len()) {
+    match find(module.0.code(), &name, arguments.len()) {
         Ok(function) if belongs_on_dirty(scheduling, &function, None) => atoms::dirty().encode(env),
         Ok(function) => started(env, call(&module.0, &function, arguments, &options), &options, Lane::Inline),
         Err(failure) => error::refused(env, failure),
@@ -82,7 +90,7 @@ fn execution_call_dirty<'a>(
     arguments: Terms<'a>,
     options: CallOptions,
 ) -> Term<'a> {
-    let function = find(&module.0, &name, arguments.len());
+    let function = find(module.0.code(), &name, arguments.len());
     let execution = function.and_then(|function| call(&module.0, &function, arguments, &options));
     started(env, execution, &options, Lane::Dirty)
 }
@@ -120,17 +128,17 @@ fn serve<'a>(
     known: Known<'a>,
     (import, serial, member): (u32, u64, u32),
     lane: Lane,
-    make: impl FnOnce(&Module) -> NifResult<Result<Command, Error>>,
+    make: impl FnOnce(&Code) -> NifResult<Result<Command, Error>>,
 ) -> NifResult<Term<'a>> {
     let Some(execution) = known.execution.0.try_lock() else { return Ok(error::refused(env, CallError::Busy)) };
-    let linked = if member == 0 { None } else { execution.importer(serial) };
-    let Some(importer) = linked.as_ref().or(execution.module()) else {
+    let call = HostCall { member: MemberId(member), import, serial };
+    let Some(importer) = execution.importer(call) else {
         return Ok(error::refused(env, CallError::StaleContext));
     };
-    if lane == Lane::Inline && !execution.fits_inline(importer, import) {
+    if lane == Lane::Inline && !execution.fits_inline(&importer, call) {
         return Ok(atoms::dirty().encode(env));
     }
-    let given = make(importer)?.and_then(|command| execution.command(serial, command));
+    let given = make(&importer)?.and_then(|command| execution.command(call, command));
     drop(execution);
     Ok(match given {
         Ok(()) => step(env, Handle::Known(known), lane),
@@ -192,7 +200,8 @@ fn execution_return_dirty<'a>(
 
 fn emit<'a>(env: Env<'a>, execution: &ExecutionResource, serial: u64, bytes: &[u8]) -> Term<'a> {
     let Some(execution) = execution.0.try_lock() else { return error::refused(env, CallError::Busy) };
-    if !execution.is_open(serial) {
+    let call = HostCall { member: MemberId::FIRST, import: 0, serial };
+    if !execution.is_open(call) {
         return error::refused(env, CallError::StaleContext);
     }
     match execution.emit(bytes) {

@@ -1,6 +1,7 @@
 //! Live instances: making them, calling them, looking at them while they are idle.
 
 use super::execution::{belongs_on_dirty, find, started, values};
+use super::runtime::runtime;
 use crate::atoms;
 use crate::resources::{HostResource, InstanceResource, ModuleResource};
 use crate::terms::kept::KeptTerm;
@@ -9,10 +10,13 @@ use crate::terms::step::encode_answer;
 use crate::terms::value::Terms;
 use crate::terms::{access, atom, error};
 use cybernetic_wasm_core::Error;
-use cybernetic_wasm_core::execution::{Execution, Lane, may_instantiate_inline};
-use cybernetic_wasm_core::instance::{Instance, MemberId};
+use cybernetic_wasm_core::code::Function;
+use cybernetic_wasm_core::execution::Execution;
+use cybernetic_wasm_core::instance::Instance;
+use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::linker::Source;
-use cybernetic_wasm_core::module::{Function, Module};
+use cybernetic_wasm_core::member::MemberId;
+use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::value::HostRef;
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, ResourceArc, Term};
 use std::sync::Arc;
@@ -20,7 +24,7 @@ use std::sync::Arc;
 // Making and ending
 
 fn new(module: &Arc<Module>, snapshottable: bool, options: &CallOptions) -> Result<Execution, Error> {
-    Execution::instantiate(module, snapshottable, options.setup(*module.requested()))
+    Ok(Execution::instantiate(module, snapshottable, options.setup(runtime(), module)))
 }
 
 #[rustler::nif]
@@ -31,7 +35,7 @@ fn instance_new<'a>(
     options: CallOptions,
     scheduling: Atom,
 ) -> Term<'a> {
-    let proven = scheduling == atoms::adaptive() && may_instantiate_inline(&module.0);
+    let proven = scheduling == atoms::adaptive() && module.0.may_instantiate_inline();
     match proven || scheduling == atoms::inline() {
         true => started(env, new(&module.0, snapshottable, &options), &options, Lane::Inline),
         false => atoms::dirty().encode(env),
@@ -112,7 +116,7 @@ fn instance_link<'a>(
     options: CallOptions,
 ) -> NifResult<Term<'a>> {
     let sources = sources.into_iter().map(source).collect::<NifResult<Vec<_>>>()?;
-    let setup = options.setup(*module.0.requested());
+    let setup = options.setup(runtime(), &module.0);
     let linking = Execution::link(&instance.0, MemberId(member), (&module.0, sources), setup);
     Ok(started(env, linking, &options, Lane::Dirty))
 }
@@ -143,7 +147,7 @@ fn call(
 
 fn find_on(instance: &Instance, member: u32, name: &[u8], given: usize) -> Result<Arc<Function>, Error> {
     match MemberId(member) {
-        MemberId::FIRST => find(instance.module(), name, given),
+        MemberId::FIRST => find(instance.module().code(), name, given),
         member => find(&*instance.member(member)?, name, given),
     }
 }
@@ -289,7 +293,7 @@ fn instance_access<'a>(
 /// The instance's state as a module in the binary format, and a number that [`instance_keep_fork`] takes.
 #[rustler::nif]
 fn instance_snapshot<'a>(env: Env<'a>, instance: &'a InstanceResource, options: CallOptions) -> Term<'a> {
-    started(env, Execution::snapshot(&instance.0, options.limits.clone()), &options, Lane::Inline)
+    started(env, Execution::snapshot(runtime(), &instance.0, options.limits.clone()), &options, Lane::Inline)
 }
 
 /// The module of the last snapshot, if it is still what the instance's state is; else `nil`.

@@ -2,13 +2,13 @@
 
 use crate::atoms;
 use crate::terms::binary;
-use cybernetic_wasm_core::manifest::{self, Entry, Node, Value};
+use cybernetic_wasm_core::toml::{self, Entry, Node, Value};
 use rustler::{Binary, Encoder, Env, Term};
 
 /// The tree of a text, as `lib/cybernetic/wasm/sandbox/manifest/` reads it.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn manifest_parse<'a>(env: Env<'a>, text: Binary<'a>) -> Term<'a> {
-    match manifest::parse(text.as_slice()) {
+    match toml::parse(text.as_slice()) {
         Ok(tree) => (atoms::ok(), node(env, &tree)).encode(env),
         Err(error) => (atoms::invalid(), error.line, error.column, binary(env, error.message.as_bytes())).encode(env),
     }

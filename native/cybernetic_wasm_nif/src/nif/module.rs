@@ -7,7 +7,8 @@ use crate::terms::options::EngineTuple;
 use crate::terms::step::{Handle, step};
 use crate::terms::{binary, error, facts};
 use cybernetic_wasm_core::engine::EngineConfig;
-use cybernetic_wasm_core::execution::{Execution, Lane};
+use cybernetic_wasm_core::execution::Execution;
+use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::module::Module;
 use rustler::{Binary, Encoder, Env, NifResult, ResourceArc, Term};
 
@@ -35,7 +36,7 @@ const FEW_IMPORTS: usize = 64;
 /// many imports.
 #[rustler::nif]
 fn module_handle<'a>(env: Env<'a>, module: ResourceArc<ModuleResource>) -> Term<'a> {
-    match module.0.imports().len() + module.0.unlinkable().len() > FEW_IMPORTS {
+    match module.0.code().imports().len() + module.0.unlinkable().len() > FEW_IMPORTS {
         true => atoms::dirty().encode(env),
         false => handle(env, &module.0),
     }
@@ -47,16 +48,17 @@ fn module_handle_dirty<'a>(env: Env<'a>, module: ResourceArc<ModuleResource>) ->
 }
 
 fn handle<'a>(env: Env<'a>, module: &Module) -> Term<'a> {
-    let imports = module.imports().iter();
+    let code = module.code();
+    let imports = code.imports().iter();
     let functions: Vec<_> = imports
         .map(|import| (&import.module, &import.name, import.arity(), import.results().len(), import.signature()))
         .collect();
     let unlinkable = error::encode_problems(env, module.unlinkable());
-    (binary(env, module.digest()), functions, unlinkable, module.is_command()).encode(env)
+    (binary(env, code.digest()), functions, unlinkable, code.is_command()).encode(env)
 }
 
 /// Imports, exports and custom sections; a stranger's module may have hundreds of thousands.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn module_facts<'a>(env: Env<'a>, module: ResourceArc<ModuleResource>) -> Term<'a> {
-    facts::encode(env, &module.0)
+    facts::encode(env, module.0.code())
 }

@@ -5,7 +5,7 @@ use crate::terms::options::{self, SettingsMap};
 use crate::terms::{binary, map};
 use crate::{atoms, terms};
 use cybernetic_wasm_core::runtime::{Runtime, Settings};
-use cybernetic_wasm_core::wasi::{remove_scratch_directories, terminals};
+use cybernetic_wasm_core::system::{remove_scratch_directories, terminals};
 use once_cell::sync::OnceCell;
 use rustler::{Atom, Encoder, Env, NifResult, ResourceArc, Term};
 use std::sync::Arc;

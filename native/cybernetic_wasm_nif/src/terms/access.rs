@@ -4,12 +4,12 @@ use super::{possible_name, value};
 use crate::atoms;
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::access::Access;
+use cybernetic_wasm_core::code::Code;
 use cybernetic_wasm_core::error::CallError;
-use cybernetic_wasm_core::module::Module;
 use rustler::{Atom, Binary, NifResult, Term};
 
-/// The access that `term` asks of a guest of `module`; `None` where it is none.
-pub(crate) fn decode(module: &Module, tag: Atom, term: Term<'_>) -> NifResult<Option<Result<Access, Error>>> {
+/// The access that `term` asks of a guest of `code`; `None` where it is none.
+pub(crate) fn decode(code: &Code, tag: Atom, term: Term<'_>) -> NifResult<Option<Result<Access, Error>>> {
     Ok(Some(if tag == atoms::read() {
         let (_, memory, offset, length): (Atom, Option<Binary<'_>>, u64, u64) = term.decode()?;
         memory_name(memory).map(|memory| Access::Read { memory, offset, length })
@@ -24,16 +24,16 @@ pub(crate) fn decode(module: &Module, tag: Atom, term: Term<'_>) -> NifResult<Op
         memory_name(memory).map(|memory| Access::Grow { memory, pages })
     } else if tag == atoms::get_global() {
         let (_, name): (Atom, Binary<'_>) = term.decode()?;
-        export_name(module, &name, "global").map(|name| Access::GetGlobal { name })
+        export_name(code, &name, "global").map(|name| Access::GetGlobal { name })
     } else if tag == atoms::set_global() {
         let (_, name, value): (Atom, Binary<'_>, Term<'_>) = term.decode()?;
-        set_global(module, &name, value)
+        set_global(code, &name, value)
     } else if tag == atoms::table_size() {
         let (_, name): (Atom, Binary<'_>) = term.decode()?;
-        export_name(module, &name, "table").map(|name| Access::TableSize { name })
+        export_name(code, &name, "table").map(|name| Access::TableSize { name })
     } else if tag == atoms::table_get() {
         let (_, name, index): (Atom, Binary<'_>, u64) = term.decode()?;
-        export_name(module, &name, "table").map(|name| Access::TableGet { name, index })
+        export_name(code, &name, "table").map(|name| Access::TableGet { name, index })
     } else {
         return Ok(None);
     }))
@@ -45,13 +45,13 @@ pub(crate) fn memory_name(name: Option<Binary<'_>>) -> Result<Option<String>, Er
     Ok(name.map_err(CallError::NoMemory)?.map(str::to_owned))
 }
 
-fn export_name(module: &Module, name: &[u8], wanted: &'static str) -> Result<String, Error> {
-    let name = possible_name(name).map_err(|shown| module.no_such_export(&shown, wanted));
+fn export_name(code: &Code, name: &[u8], wanted: &'static str) -> Result<String, Error> {
+    let name = possible_name(name).map_err(|shown| code.no_such_export(&shown, wanted));
     Ok(name?.to_owned())
 }
 
-fn set_global(module: &Module, name: &[u8], term: Term<'_>) -> Result<Access, Error> {
-    let name = export_name(module, name, "global")?;
-    let value = value::decode(term, module.global(&name)?.content(), 0)?;
+fn set_global(code: &Code, name: &[u8], term: Term<'_>) -> Result<Access, Error> {
+    let name = export_name(code, name, "global")?;
+    let value = value::decode(term, code.global(&name)?.content(), 0)?;
     Ok(Access::SetGlobal { name, value })
 }

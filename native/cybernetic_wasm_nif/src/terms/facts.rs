@@ -2,18 +2,17 @@
 
 use super::map;
 use crate::atoms;
-use cybernetic_wasm_core::module::{ExternType, FuncType, GlobalType, MemoryType, Module, Mutability, TableType};
+use cybernetic_wasm_core::code::{Code, ExternType, FuncType, GlobalType, MemoryType, Mutability, TableType};
 use cybernetic_wasm_core::value::{ValType, reference_name, type_name};
 use rustler::{Encoder, Env, Term};
 
-pub(crate) fn encode<'a>(env: Env<'a>, module: &Module) -> Term<'a> {
-    let imports = module.import_types().map(|(from, name, ty)| {
+pub(crate) fn encode<'a>(env: Env<'a>, code: &Code) -> Term<'a> {
+    let imports = code.import_types().map(|(from, name, ty)| {
         map(env, &[("module", from.encode(env)), ("name", name.encode(env)), ("type", extern_type(env, &ty))])
     });
-    let exports = module
-        .export_types()
-        .map(|(name, ty)| map(env, &[("name", name.encode(env)), ("type", extern_type(env, &ty))]));
-    let sections = module
+    let exports =
+        code.export_types().map(|(name, ty)| map(env, &[("name", name.encode(env)), ("type", extern_type(env, &ty))]));
+    let sections = code
         .custom_sections()
         .iter()
         .map(|section| map(env, &[("name", section.name.encode(env)), ("size", section.size.encode(env))]));
@@ -23,8 +22,8 @@ pub(crate) fn encode<'a>(env: Env<'a>, module: &Module) -> Term<'a> {
             ("imports", imports.collect::<Vec<_>>().encode(env)),
             ("exports", exports.collect::<Vec<_>>().encode(env)),
             ("custom_sections", sections.collect::<Vec<_>>().encode(env)),
-            ("own_memories", module.own_memories().encode(env)),
-            ("code_size", module.code_size().encode(env)),
+            ("own_memories", code.own_memories().encode(env)),
+            ("code_size", code.code_size().encode(env)),
         ],
     )
 }

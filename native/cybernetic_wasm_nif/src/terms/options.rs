@@ -6,8 +6,9 @@ use crate::terms::wasi;
 use cybernetic_wasm_core::engine::{Allocation, EngineConfig, Features, Metering};
 use cybernetic_wasm_core::execution::{Execution, Setup};
 use cybernetic_wasm_core::limits::{Limits, NodeLimits};
-use cybernetic_wasm_core::runtime::Settings;
-use cybernetic_wasm_core::wasi::Grants;
+use cybernetic_wasm_core::module::Module;
+use cybernetic_wasm_core::runtime::{Runtime, Settings};
+use cybernetic_wasm_core::system::Grants;
 use cybernetic_wasm_core::{Cancel, Stdin};
 use rustler::{Atom, Decoder, Error, NifMap, NifResult, NifTuple, ResourceArc, Term};
 use std::sync::Arc;
@@ -59,9 +60,10 @@ impl CallOptions {
         }
     }
 
-    /// What a guest of a module that was asked for with `requested` is made with.
-    pub(crate) fn setup(&self, requested: EngineConfig) -> Setup {
-        Setup { limits: self.limits.clone(), engine: self.engine.unwrap_or(requested), wasi: self.wasi.clone() }
+    /// What a guest of `module` is made with.
+    pub(crate) fn setup(&self, runtime: &Arc<Runtime>, module: &Module) -> Setup {
+        let engine = self.engine.unwrap_or(*module.code().requested());
+        Setup { runtime: Arc::clone(runtime), limits: self.limits.clone(), engine, grants: self.wasi.clone() }
     }
 
     fn of(limits: Limits) -> Self {

@@ -4,10 +4,11 @@ use super::value::Terms;
 use super::{access, binary, error, value, wasi};
 use crate::atoms;
 use crate::resources::{ExecutionResource, InstanceResource, Known, ModuleResource};
+use cybernetic_wasm_core::code::Code;
 use cybernetic_wasm_core::error::CallError;
-use cybernetic_wasm_core::execution::{Execution, Lane, Product, Step};
-use cybernetic_wasm_core::host::{Answer, Command};
-use cybernetic_wasm_core::module::Module;
+use cybernetic_wasm_core::execution::{Execution, Product, Step, Tally};
+use cybernetic_wasm_core::lane::Lane;
+use cybernetic_wasm_core::mail::{Answer, Command, HostCall};
 use cybernetic_wasm_core::{Error, Stream};
 use rustler::{Atom, Binary, Encoder, Env, NifResult, ResourceArc, Term};
 use std::time::Duration;
@@ -102,7 +103,7 @@ fn encode_open<'a>(env: Env<'a>, resource: Term<'a>, step: Step) -> Term<'a> {
         Step::Waiting => (atoms::waiting(), resource).encode(env),
         Step::WantsInput => (atoms::wants_input(), resource).encode(env),
         Step::Output => (atoms::output(), resource).encode(env),
-        Step::HostCall { member, import, args, serial } => {
+        Step::HostCall { call: HostCall { member, import, serial }, args } => {
             (atoms::host_call(), resource, import, value::encode_all(env, &args), serial, member.0).encode(env)
         }
         Step::Answered(Ok(answer)) => (atoms::answer(), encode_answer(env, &answer)).encode(env),
@@ -123,38 +124,32 @@ pub(crate) fn encode_answer<'a>(env: Env<'a>, answer: &Answer) -> Term<'a> {
 
 /// Nobody wants to know: a live guest must not keep what it has put out.
 fn forget<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
-    if execution.usage().output > 0 {
-        drop(execution.take_output());
-    }
+    execution.forget();
     atoms::nil().encode(env)
 }
 
 /// `{fuel, peak memory, wall µs, slice µs, slices, host calls, output}`.
 pub(crate) fn usage<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
-    let usage = execution.usage();
+    let tally = execution.tally();
+    let usage = tally.usage;
     let micros = |time: Duration| time.as_nanos() as f64 / 1e3;
     let fields =
         (usage.fuel, usage.peak_memory, micros(usage.wall), micros(usage.slice), usage.slices, usage.host_calls);
-    (fields.0, fields.1, fields.2, fields.3, fields.4, fields.5, output(env, execution)).encode(env)
+    (fields.0, fields.1, fields.2, fields.3, fields.4, fields.5, output(env, &tally)).encode(env)
 }
 
 /// What host functions put out, as a binary; `{output, stdout, stderr, denials}` where there is more.
-fn output<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
-    let denials = execution.take_denials();
-    if execution.usage().output == 0 && denials.is_empty() {
-        return binary(env, b"");
-    }
-    let output = execution.take_output();
+fn output<'a>(env: Env<'a>, Tally { output, denials, .. }: &Tally) -> Term<'a> {
     let [emitted, stdout, stderr] = [Stream::Emitted, Stream::Stdout, Stream::Stderr].map(|of| output.of(of));
     let emitted = binary(env, emitted);
     match stdout.is_empty() && stderr.is_empty() && denials.is_empty() {
         true => emitted,
-        false => (emitted, binary(env, stdout), binary(env, stderr), wasi::encode_denials(env, &denials)).encode(env),
+        false => (emitted, binary(env, stdout), binary(env, stderr), wasi::encode_denials(env, denials)).encode(env),
     }
 }
 
 /// A command for an open host call of one of `importer`'s imports.
-pub(crate) fn decode_command(importer: &Module, term: Term<'_>) -> NifResult<Result<Command, Error>> {
+pub(crate) fn decode_command(importer: &Code, term: Term<'_>) -> NifResult<Result<Command, Error>> {
     let tag: Atom = match term.decode::<Atom>() {
         Ok(atom) if atom == atoms::raise() => return Ok(Ok(Command::Raise)),
         Ok(atom) if atom == atoms::fuel() => return Ok(Ok(Command::Fuel)),
@@ -170,13 +165,13 @@ pub(crate) fn decode_command(importer: &Module, term: Term<'_>) -> NifResult<Res
 }
 
 /// The return from a host call of `importer`'s function `import`.
-pub(crate) fn decode_return(importer: &Module, import: u32, terms: Terms<'_>) -> Result<Command, Error> {
+pub(crate) fn decode_return(importer: &Code, import: u32, terms: Terms<'_>) -> Result<Command, Error> {
     let import = importer.imports().get(import as usize).ok_or(CallError::StaleContext)?;
     import.check_results(terms.len())?;
     Ok(Command::Return(value::decode_all(terms, import.results())?))
 }
 
-fn reentry(importer: &Module, name: &[u8], args: Terms<'_>) -> Result<Command, Error> {
+fn reentry(importer: &Code, name: &[u8], args: Terms<'_>) -> Result<Command, Error> {
     let function = super::exported_function(importer, name)?;
     function.check_arity(args.len())?;
     let args = value::decode_all(args, function.params().iter())?;

@@ -2,7 +2,7 @@
 
 use super::{atom, binary, map};
 use crate::atoms;
-use cybernetic_wasm_core::wasi::{Clocks, Directory, Grants, Random};
+use cybernetic_wasm_core::system::{Clocks, Directory, Grants, Random};
 use cybernetic_wasm_core::{Denial, Stdin};
 use rustler::{Atom, Binary, Encoder, Env, Error, NifMap, NifResult, Term};
 

@@ -1,14 +1,13 @@
 //! One script: a live guest that begins with the module `spectest`, and that the script's own modules join.
 
 use super::pattern;
-use crate::support::{Driver, Guest};
+use crate::support::{Driver, Guest, Loaded};
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::engine::EngineConfig;
 use cybernetic_wasm_core::error::{Limit, LimitError};
 use cybernetic_wasm_core::execution::{Execution, Product};
-use cybernetic_wasm_core::instance::MemberId;
 use cybernetic_wasm_core::limits::Limits;
-use cybernetic_wasm_core::module::Module;
+use cybernetic_wasm_core::member::MemberId;
 use cybernetic_wasm_core::runtime::Runtime;
 use cybernetic_wasm_core::value::Value;
 use std::collections::HashMap;
@@ -117,7 +116,7 @@ struct Script<'a> {
     guest: Guest,
     current: MemberId,
     named: HashMap<String, MemberId>,
-    definitions: HashMap<Option<String>, Arc<Module>>,
+    definitions: HashMap<Option<String>, Loaded>,
     report: Report,
 }
 
@@ -129,7 +128,8 @@ impl<'a> Script<'a> {
         let mut report = Report::default();
         let spectest = drive(&mut report, Execution::load(runtime, SPECTEST.as_bytes(), config));
         let Ok(Product::Module(spectest)) = spectest else { panic!("spectest does not load: {spectest:?}") };
-        let guest = drive(&mut report, Execution::instantiate(&spectest, false, (limits(), config)).unwrap());
+        let spectest = Loaded { module: spectest, runtime: Arc::clone(runtime) };
+        let guest = drive(&mut report, Execution::instantiate(&spectest.module, false, spectest.setup(limits())));
         let Ok(Product::Instance(guest)) = guest else { panic!("spectest does not start: {guest:?}") };
         guest.survive_traps();
         let guest = Guest::from(guest);
@@ -172,18 +172,18 @@ impl<'a> Script<'a> {
 
     // Modules
 
-    fn load(&mut self, module: &mut QuoteWat<'_>) -> Result<Result<Arc<Module>, Error>, String> {
+    fn load(&mut self, module: &mut QuoteWat<'_>) -> Result<Result<Loaded, Error>, String> {
         let source = match module.to_test().map_err(|error| format!("not encoded: {error}"))? {
             QuoteWatTest::Binary(source) | QuoteWatTest::Text(source) => source,
         };
         match drive(&mut self.report, Execution::load(self.runtime, &source, self.config)) {
-            Ok(Product::Module(module)) => Ok(Ok(module)),
+            Ok(Product::Module(module)) => Ok(Ok(Loaded { module, runtime: Arc::clone(self.runtime) })),
             Ok(other) => Err(format!("a load made {other:?}")),
             Err(error) => Ok(Err(error)),
         }
     }
 
-    fn link(&mut self, module: &Arc<Module>) -> Result<Result<MemberId, Error>, String> {
+    fn link(&mut self, module: &Loaded) -> Result<Result<MemberId, Error>, String> {
         let execution = self.guest.link(module, |_| false, limits()).map_err(|error| error.to_string())?;
         match drive(&mut self.report, execution) {
             Ok(Product::Member(member)) => Ok(Ok(member)),
@@ -198,7 +198,7 @@ impl<'a> Script<'a> {
         self.join(name, &module)
     }
 
-    fn join(&mut self, name: Option<Id<'_>>, module: &Arc<Module>) -> Result<(), String> {
+    fn join(&mut self, name: Option<Id<'_>>, module: &Loaded) -> Result<(), String> {
         self.current = self.link(module)?.map_err(|error| error.to_string())?;
         if let Some(name) = name {
             self.named.insert(name.name().to_owned(), self.current);

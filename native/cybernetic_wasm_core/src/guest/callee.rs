@@ -3,8 +3,9 @@
 //! Wasmtime looks a function's type up at every dynamic call, which takes longer than a short function does. Most exports
 //! take a few `i32` and give one number or none: those are called by the type that they were found with.
 
-use crate::host::forget_exception;
-use crate::module::Function;
+use super::failure::classify;
+use crate::code::Function;
+use crate::error::Error;
 use crate::store::StoreData;
 use crate::value::Value;
 use smallvec::SmallVec;
@@ -111,4 +112,23 @@ async fn dynamic(
         args.push(Value::take(value, &mut scope)?);
     }
     Ok(args)
+}
+
+/// Calls `callee`, whose signature `function` describes, in a store that an execution drives.
+pub(crate) async fn invoke(
+    mut store: impl AsContextMut<Data = StoreData>,
+    callee: &Callee,
+    function: &Function,
+    args: Vec<Value>,
+) -> Result<Vec<Value>, Error> {
+    function.check_arity(args.len())?;
+    let result = callee.call(&mut store, function, args).await;
+    result.map_err(|error| classify(error, &store.as_context().data().invocation, &store.as_context().data().code))
+}
+
+/// An exception that left the guest stays pending in the store, and would be thrown again by the next failure there.
+pub(crate) fn forget_exception(mut store: impl AsContextMut<Data = StoreData>, error: &wasmtime::Error) {
+    if error.is::<wasmtime::ThrownException>() {
+        let _ = store.as_context_mut().take_pending_exception();
+    }
 }

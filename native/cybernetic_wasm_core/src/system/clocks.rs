@@ -20,14 +20,14 @@ pub enum Clocks {
 
 /// A guest's clock.
 #[derive(Clone)]
-pub(super) enum Clock {
+pub(crate) enum Clock {
     None,
     Real,
     Virtual(Arc<Virtual>),
 }
 
 /// A clock that only looks and sleeps move on.
-pub(super) struct Virtual {
+pub(crate) struct Virtual {
     start: u64,
     now: AtomicU64,
     step: u64,
@@ -53,7 +53,7 @@ impl Virtual {
 }
 
 impl Clock {
-    pub(super) fn new(clocks: &Clocks) -> Self {
+    pub(crate) fn new(clocks: &Clocks) -> Self {
         match *clocks {
             Clocks::None => Clock::None,
             Clocks::Real => Clock::Real,
@@ -68,16 +68,16 @@ impl Clock {
         }
     }
 
-    pub(super) fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         matches!(self, Clock::None)
     }
 
-    pub(super) fn is_virtual(&self) -> bool {
+    pub(crate) fn is_virtual(&self) -> bool {
         matches!(self, Clock::Virtual(_))
     }
 
     /// Nanoseconds since 1970, for a sleep until then.
-    pub(super) fn wall(&self) -> u64 {
+    pub(crate) fn wall(&self) -> u64 {
         match self {
             Clock::Virtual(clock) => clock.now.load(Relaxed),
             _ => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64),
@@ -85,7 +85,7 @@ impl Clock {
     }
 
     /// Lets a sleep pass where it takes no time; `false` where it does.
-    pub(super) fn skip(&self, nanoseconds: u64) -> bool {
+    pub(crate) fn skip(&self, nanoseconds: u64) -> bool {
         let Clock::Virtual(clock) = self else { return false };
         if !clock.stands {
             clock.move_on(nanoseconds);
@@ -94,7 +94,7 @@ impl Clock {
     }
 
     /// A file's times are a clock, too: whoever has no real one sees in a filestat what the clock shows, or nothing.
-    pub(super) fn hide_times(&self, memory: &mut [u8], filestat: u32) {
+    pub(crate) fn hide_times(&self, memory: &mut [u8], filestat: u32) {
         const TIMES: std::ops::Range<usize> = 40..64;
         let shown = match self {
             Clock::Real => return,
@@ -108,7 +108,7 @@ impl Clock {
     }
 
     /// What a virtual monotonic clock shows, without moving it on.
-    pub(super) fn monotonic(&self) -> Option<u64> {
+    pub(crate) fn monotonic(&self) -> Option<u64> {
         let Clock::Virtual(clock) = self else { return None };
         Some(clock.now.load(Relaxed) - clock.start)
     }

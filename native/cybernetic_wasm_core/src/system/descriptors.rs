@@ -1,22 +1,18 @@
 //! What a guest has open and has written: the bounds that `wasmtime-wasi` knows nothing of.
 
-use super::Grants;
+use super::grants::Grants;
 use crate::error::LimitError;
 use crate::limits::Ceilings;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use wasmtime_wasi::p1::types::Errno;
 
 /// What a new file, directory or link counts as, however little is in it: each takes a block and an inode.
-pub(super) const NEW_FILE: u64 = 4_096;
-
-/// The longest path that Linux takes.
-pub(super) const LONGEST_PATH: u32 = 4_096;
+pub(crate) const NEW_FILE: u64 = 4_096;
 
 /// What a descriptor is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Descriptor {
+pub(crate) enum Descriptor {
     Stdin,
     Stdout,
     Stderr,
@@ -26,8 +22,15 @@ pub(super) enum Descriptor {
     Opened,
 }
 
+/// Where there is no room for one more descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    Guest,
+    Node,
+}
+
 /// A guest's descriptors by number, as far as the bounds need to know them, and what is left of its quota.
-pub(super) struct Descriptors {
+pub(crate) struct Descriptors {
     known: HashMap<u32, Descriptor>,
     opened: u64,
     max_open: u64,
@@ -38,7 +41,7 @@ pub(super) struct Descriptors {
 
 /// What a guest has open among the node's files. It goes with the files, which may still be in use apart from the guest when
 /// that is gone.
-pub(super) struct Held {
+pub(crate) struct Held {
     ceilings: Arc<Ceilings>,
     files: AtomicU64,
 }
@@ -64,7 +67,7 @@ impl Drop for Held {
 
 impl Descriptors {
     /// Those that a guest begins with: three standard streams, then the directories.
-    pub(super) fn new(given: u32, grants: &Grants, ceilings: &Arc<Ceilings>) -> Result<Self, LimitError> {
+    pub(crate) fn new(given: u32, grants: &Grants, ceilings: &Arc<Ceilings>) -> Result<Self, LimitError> {
         let streams = [Descriptor::Stdin, Descriptor::Stdout, Descriptor::Stderr];
         let known = streams.into_iter().chain(std::iter::repeat_n(Descriptor::Given, given as usize));
         let held = Arc::new(Held { ceilings: Arc::clone(ceilings), files: AtomicU64::new(0) });
@@ -80,48 +83,48 @@ impl Descriptors {
         })
     }
 
-    pub(super) fn get(&self, number: u32) -> Option<Descriptor> {
+    pub(crate) fn get(&self, number: u32) -> Option<Descriptor> {
         self.known.get(&number).copied()
     }
 
     /// Makes room for one more, among the guest's own and among the node's.
-    pub(super) fn reserve(&mut self) -> Result<(), Errno> {
+    pub(crate) fn reserve(&mut self) -> Result<(), Full> {
         if self.opened >= self.max_open {
-            return Err(Errno::Mfile);
+            return Err(Full::Guest);
         }
-        self.held.reserve(1).map_err(|_| Errno::Nfile)?;
+        self.held.reserve(1).map_err(|_| Full::Node)?;
         self.opened += 1;
         Ok(())
     }
 
     /// Gives the room back for what was not opened, or is closed.
-    pub(super) fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.opened -= 1;
         self.held.release();
     }
 
-    pub(super) fn held(&self) -> Arc<Held> {
+    pub(crate) fn held(&self) -> Arc<Held> {
         Arc::clone(&self.held)
     }
 
     /// The node whose files and memory the guest uses.
-    pub(super) fn ceilings(&self) -> Arc<Ceilings> {
+    pub(crate) fn ceilings(&self) -> Arc<Ceilings> {
         Arc::clone(&self.held.ceilings)
     }
 
     /// What there was room for is open.
-    pub(super) fn open(&mut self, number: u32) {
+    pub(crate) fn open(&mut self, number: u32) {
         self.known.insert(number, Descriptor::Opened);
     }
 
-    pub(super) fn close(&mut self, number: u32) {
+    pub(crate) fn close(&mut self, number: u32) {
         if self.known.remove(&number) == Some(Descriptor::Opened) {
             self.release();
         }
     }
 
     /// `from` becomes `to`, which is closed for it.
-    pub(super) fn renumber(&mut self, from: u32, to: u32) {
+    pub(crate) fn renumber(&mut self, from: u32, to: u32) {
         if from != to {
             self.close(to);
             if let Some(descriptor) = self.known.remove(&from) {
@@ -131,7 +134,7 @@ impl Descriptors {
     }
 
     /// Counts `bytes` as written, if the quota allows that.
-    pub(super) fn charge(&mut self, bytes: u64) -> bool {
+    pub(crate) fn charge(&mut self, bytes: u64) -> bool {
         let sum = self.written.saturating_add(bytes);
         let within = sum <= self.quota;
         if within {
@@ -141,7 +144,7 @@ impl Descriptors {
     }
 
     /// Takes back what was charged and not written.
-    pub(super) fn refund(&mut self, bytes: u64) {
+    pub(crate) fn refund(&mut self, bytes: u64) {
         self.written = self.written.saturating_sub(bytes);
     }
 }

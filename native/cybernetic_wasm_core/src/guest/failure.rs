@@ -1,13 +1,13 @@
 //! What a Wasmtime error means to the caller.
 
-use super::{Error, Frame, Limit, LimitError, Trap};
+use crate::code::Code;
 use crate::engine::PoolFull;
+use crate::error::{Error, Frame, Limit, LimitError, Trap};
 use crate::invocation::Invocation;
-use crate::module::Module;
 use wasmtime::{FrameInfo, PoolConcurrencyLimitError, ThrownException, WasmBacktrace};
 
 /// Fuel and stack are limits; so is a trap that a refused growth explains.
-pub(crate) fn classify(error: wasmtime::Error, invocation: &Invocation, module: &Module) -> Error {
+pub(crate) fn classify(error: wasmtime::Error, invocation: &Invocation, code: &Code) -> Error {
     if let Some(error) = error.downcast_ref::<Error>() {
         return error.clone();
     }
@@ -17,18 +17,18 @@ pub(crate) fn classify(error: wasmtime::Error, invocation: &Invocation, module: 
             LimitError::new(Limit::Fuel, fuel, fuel).into()
         }
         (Some(wasmtime::Trap::StackOverflow), _) => {
-            let stack = module.engine().config().max_stack;
+            let stack = code.engine().config().max_stack;
             LimitError::new(Limit::Stack, stack, stack).into()
         }
         (Some(trap), Some(refused)) if is_failed_allocation(*trap) => refused.into(),
         (Some(trap), _) => {
             let text = trap.to_string();
             let message = text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned();
-            Trap { code: code(*trap), message, frames: frames(&error) }.into()
+            Trap { code: code_of(*trap), message, frames: frames(&error) }.into()
         }
         (None, _) if error.is::<ThrownException>() => {
             let message = "uncaught exception".to_owned();
-            Trap { code: code(wasmtime::Trap::UncaughtException), message, frames: frames(&error) }.into()
+            Trap { code: code_of(wasmtime::Trap::UncaughtException), message, frames: frames(&error) }.into()
         }
         (None, Some(refused)) => refused.into(),
         // Re-entrant calls take stacks of their own, and the pool has as many as guests.
@@ -56,7 +56,7 @@ fn frames(error: &wasmtime::Error) -> Vec<Frame> {
 }
 
 /// The snake-case code of a Wasmtime trap.
-fn code(trap: wasmtime::Trap) -> &'static str {
+fn code_of(trap: wasmtime::Trap) -> &'static str {
     use wasmtime::Trap::*;
     match trap {
         StackOverflow => "stack_overflow",

@@ -2,7 +2,7 @@
 
 use super::directories;
 use cap_std::fs::Dir;
-use crossbeam_channel::Sender;
+use crossbeam::channel::Sender;
 use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -56,7 +56,7 @@ impl Drop for Scratch {
 
 /// A thread of its own, so that what one guest leaves behind keeps nobody else waiting.
 fn start() -> io::Result<Sender<PathBuf>> {
-    let (sender, paths) = crossbeam_channel::unbounded::<PathBuf>();
+    let (sender, paths) = crossbeam::channel::unbounded::<PathBuf>();
     let thread = std::thread::Builder::new().name("wasm-scratch".into());
     thread.spawn(move || paths.iter().for_each(|path| remove(&path)))?;
     Ok(sender)

@@ -15,14 +15,14 @@ pub enum Random {
 }
 
 /// A guest's source.
-pub(super) enum Source {
+pub(crate) enum Source {
     None,
     System,
     Seeded(Box<ChaCha20Rng>),
 }
 
 impl Source {
-    pub(super) fn new(random: &Random) -> Self {
+    pub(crate) fn new(random: &Random) -> Self {
         match *random {
             Random::None => Source::None,
             Random::System => Source::System,
@@ -30,12 +30,12 @@ impl Source {
         }
     }
 
-    pub(super) fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         matches!(self, Source::None)
     }
 
     /// Fills `bytes`; nothing where there is no source.
-    pub(super) fn fill(&mut self, bytes: &mut [u8]) {
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
         match self {
             Source::None => {}
             Source::System => rand::rng().fill_bytes(bytes),

@@ -1,0 +1,145 @@
+//! What a module exports: its functions, and the words for exports that are not there.
+
+use super::imports::Import;
+use super::{Code, check_arity, instrument};
+use crate::error::CallError;
+use crate::lane::Pace;
+use crate::value::is_reference;
+use std::sync::Arc;
+use wasmtime::{ExternType, FuncType, GlobalType, ModuleExport, ValType};
+
+/// Export names that an error brings: twenty to be listed, and one more that says that there are more.
+const KNOWN_NAMES: usize = 21;
+
+/// An exported function, and its pace.
+pub struct Function {
+    pub(crate) name: String,
+    /// Of the module's source.
+    digest: [u8; 32],
+    pub(crate) export: ModuleExport,
+    pub(crate) ty: FuncType,
+    params: Vec<ValType>,
+    passes_references: bool,
+    /// It is one that the module imports: nobody calls it but the embedder.
+    pub(crate) exported_again: bool,
+    /// Of calls in a fresh instance.
+    pub(crate) fresh: Pace,
+    /// Of calls on a live one.
+    pub(crate) warm: Pace,
+}
+
+impl std::fmt::Debug for Function {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Function({:?}: {})", self.name, self.ty)
+    }
+}
+
+impl Function {
+    /// The types of the parameters.
+    pub fn params(&self) -> &[ValType] {
+        &self.params
+    }
+
+    /// Whether it takes references, or the module's imports do: an argument may then be a term of any size.
+    pub fn passes_references(&self) -> bool {
+        self.passes_references
+    }
+
+    /// Whether a call in a fresh instance may start on a normal scheduler.
+    pub fn may_run_inline(&self) -> bool {
+        self.fresh.is_short() && !self.passes_references
+    }
+
+    /// Refuses a call with another number of arguments.
+    pub fn check_arity(&self, given: usize) -> Result<(), CallError> {
+        check_arity(&self.ty, self.params.len(), given)
+    }
+}
+
+impl Code {
+    /// The exported function `name`.
+    pub fn function(&self, name: &str) -> Result<Arc<Function>, CallError> {
+        if let Some(function) = self.functions.read().get(name) {
+            return Ok(Arc::clone(function));
+        }
+        let function = Arc::new(self.find_function(name)?);
+        self.functions.write().insert(name.to_owned(), Arc::clone(&function));
+        Ok(function)
+    }
+
+    fn find_function(&self, name: &str) -> Result<Function, CallError> {
+        let found = self.export(name).zip(self.wasmtime.get_export_index(name));
+        match found {
+            Some((ExternType::Func(ty), export)) => Ok(Function {
+                name: name.to_owned(),
+                digest: self.digest,
+                exported_again: self.exported_again.contains(name),
+                export,
+                params: ty.params().collect(),
+                passes_references: ty.params().any(|ty| is_reference(&ty))
+                    || self.imports.iter().any(Import::takes_references),
+                ty,
+                fresh: Pace::default(),
+                warm: Pace::default(),
+            }),
+            _ => Err(self.wrong_export(name, "function")),
+        }
+    }
+
+    /// What `function`, of another compilation of the same source, is here.
+    pub(crate) fn counterpart(&self, function: &Function) -> Result<Arc<Function>, CallError> {
+        match function.digest == self.digest {
+            true => self.function(&function.name),
+            false => Err(self.no_such_export(&function.name, "function")),
+        }
+    }
+
+    /// The type of the exported global `name`.
+    pub fn global(&self, name: &str) -> Result<GlobalType, CallError> {
+        match self.export(name) {
+            Some(ExternType::Global(ty)) => Ok(ty),
+            _ => Err(self.wrong_export(name, "global")),
+        }
+    }
+
+    /// The type of an export, but of none that is there for snapshots only.
+    fn export(&self, name: &str) -> Option<ExternType> {
+        if self.hides(name) { None } else { self.wasmtime.get_export(name) }
+    }
+
+    /// Whether an export of that name is there for snapshots only.
+    pub(crate) fn hides(&self, name: &str) -> bool {
+        self.instrumented && instrument::adds(name)
+    }
+
+    /// Why `name` is not of the kind that was `expected`.
+    pub(crate) fn wrong_export(&self, name: &str, expected: &'static str) -> CallError {
+        match self.export(name) {
+            Some(ty) => CallError::WrongExportKind { name: name.to_owned(), expected, found: kind(&ty) },
+            None => self.no_such_export(name, expected),
+        }
+    }
+
+    /// The error that names the exports of the wanted kind.
+    pub fn no_such_export(&self, name: &str, wanted: &'static str) -> CallError {
+        let others = self.wasmtime.exports().filter(|export| kind(&export.ty()) == wanted);
+        let others = others.filter(|export| !instrument::adds(export.name()));
+        let known = others.take(KNOWN_NAMES).map(|export| export.name().to_owned()).collect();
+        CallError::NoSuchExport { name: shorten(name), expected: wanted, known }
+    }
+}
+
+/// The text format's word for a kind of import or export.
+pub fn kind(ty: &ExternType) -> &'static str {
+    match ty {
+        ExternType::Func(_) => "function",
+        ExternType::Memory(_) => "memory",
+        ExternType::Table(_) => "table",
+        ExternType::Global(_) => "global",
+        ExternType::Tag(_) => "tag",
+    }
+}
+
+fn shorten(name: &str) -> String {
+    name.chars().take(200).collect()
+}

@@ -1,0 +1,57 @@
+//! The functions that a module imports.
+
+use super::check_arity;
+use crate::error::CallError;
+use crate::value::{is_reference, signature};
+use wasmtime::{ExternType, FuncType, ValType};
+
+/// A function that the module imports. Its place in [`super::Code::imports`] is its index in a host call.
+#[derive(Debug)]
+pub struct Import {
+    /// The import's module name.
+    pub module: String,
+    /// The import's field name.
+    pub name: String,
+    /// Its signature.
+    pub ty: FuncType,
+}
+
+impl Import {
+    /// The functions among the imports of `module`, in order.
+    pub(super) fn all(module: &wasmtime::Module) -> Vec<Self> {
+        let functions = module.imports().filter_map(|import| match import.ty() {
+            ExternType::Func(ty) => Some(Self { module: import.module().into(), name: import.name().into(), ty }),
+            _ => None,
+        });
+        functions.collect()
+    }
+
+    /// The types of the results.
+    pub fn results(&self) -> impl ExactSizeIterator<Item = ValType> + '_ {
+        self.ty.results()
+    }
+
+    /// Whether it gives references: a result may then be a term of any size.
+    pub fn gives_references(&self) -> bool {
+        self.ty.results().any(|ty| is_reference(&ty))
+    }
+
+    pub(super) fn takes_references(&self) -> bool {
+        self.ty.params().any(|ty| is_reference(&ty))
+    }
+
+    /// How many parameters it has.
+    pub fn arity(&self) -> usize {
+        self.ty.params().len()
+    }
+
+    /// Its signature, in the text format's words.
+    pub fn signature(&self) -> String {
+        signature(&self.ty)
+    }
+
+    /// Refuses another number of results.
+    pub fn check_results(&self, given: usize) -> Result<(), CallError> {
+        check_arity(&self.ty, self.ty.results().len(), given)
+    }
+}

@@ -1,0 +1,128 @@
+//! What a look at a module's sections tells before it is compiled.
+
+use crate::engine::{POOL_INSTANCE, POOL_MEMORY, POOL_PER_MODULE, POOL_TABLE_ELEMENTS};
+use crate::error::LoadError;
+use wasmparser::{ExternalKind, FunctionBody, Operator, Parser, Payload};
+
+/// Each import costs a trampoline; nobody needs this many, and a module of 10 MB could have a million.
+const MOST_IMPORTS: usize = 10_000;
+
+/// Custom sections that are told of: a module of 10 MB could have millions.
+const MOST_SECTIONS: usize = 1_000;
+
+/// Constructs inside each other in one function. The compiler's time grows with the square of the nesting: a thousand
+/// loops take some fifteen milliseconds, a hundred thousand minutes, and it cannot be interrupted. Plain blocks are cheap,
+/// and compilers nest one for each case of a large switch.
+const MOST_NESTED: usize = 1_000;
+
+/// The same of plain blocks.
+const MOST_NESTED_BLOCKS: usize = 5_000;
+
+/// A custom section: its name and size in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomSection {
+    /// The section's name.
+    pub name: String,
+    /// Bytes of its contents.
+    pub size: u64,
+}
+
+/// What a look at the sections tells before compiling.
+#[derive(Default)]
+pub(crate) struct Outline {
+    pub(super) sections: Vec<CustomSection>,
+    pub(super) memories: u32,
+    /// Exported functions that may be imports, with their indices.
+    pub(super) exported: Vec<(String, u32)>,
+    imports: usize,
+    tables: u32,
+    most_elements: u64,
+    most_bytes: u64,
+    functions: u64,
+    globals: u64,
+}
+
+impl Outline {
+    /// Reads the sections. Defects are left to the compiler, which has the better words for them.
+    pub(crate) fn read(wasm: &[u8]) -> Result<Self, LoadError> {
+        let mut outline = Outline::default();
+        for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
+            match payload {
+                Payload::Version { encoding: wasmparser::Encoding::Component, .. } => return Err(LoadError::Component),
+                Payload::ImportSection(section) => outline.imports = section.count() as usize,
+                Payload::MemorySection(section) => {
+                    outline.memories = section.count();
+                    let memories = section.into_iter().map_while(Result::ok);
+                    outline.most_bytes = memories.map(|memory| least_bytes(&memory)).max().unwrap_or(0);
+                }
+                Payload::TableSection(section) => {
+                    outline.tables = section.count();
+                    let tables = section.into_iter().map_while(Result::ok);
+                    outline.most_elements = tables.map(|table| table.ty.initial).max().unwrap_or(0);
+                }
+                Payload::FunctionSection(section) => outline.functions = section.count().into(),
+                Payload::GlobalSection(section) => outline.globals = section.count().into(),
+                Payload::ExportSection(section) if outline.imports > 0 => {
+                    let exports = section.into_iter().map_while(Result::ok);
+                    let functions = exports.filter(|export| export.kind == ExternalKind::Func);
+                    let early = functions.filter(|export| (export.index as usize) < outline.imports);
+                    outline.exported = early.map(|export| (export.name.to_owned(), export.index)).collect();
+                }
+                Payload::CodeSectionEntry(body) => check_nesting(&body)?,
+                Payload::CustomSection(section) if outline.sections.len() < MOST_SECTIONS => outline
+                    .sections
+                    .push(CustomSection { name: section.name().to_owned(), size: section.data().len() as u64 }),
+                _ => {}
+            }
+        }
+        match outline.imports > MOST_IMPORTS {
+            true => Err(LoadError::Unsupported(format!("{} imports, at most {MOST_IMPORTS}", outline.imports))),
+            false => Ok(outline),
+        }
+    }
+
+    /// Bytes that an instance takes beside its memories and tables, at the most: a global is sixteen, a function that is
+    /// exported, imported or in a table thirty-two.
+    pub(super) fn instance_bytes(&self) -> u64 {
+        16 * self.globals + 32 * (self.functions + self.imports as u64)
+    }
+
+    /// Whether a pool's slots can hold the module.
+    pub(crate) fn fits_pool(&self) -> bool {
+        self.memories <= POOL_PER_MODULE
+            && self.tables <= POOL_PER_MODULE
+            && self.most_elements <= POOL_TABLE_ELEMENTS
+            && self.most_bytes <= POOL_MEMORY
+            && self.instance_bytes() <= POOL_INSTANCE
+    }
+}
+
+/// What a memory has from the start; with 64-bit addresses that may be more than there is.
+fn least_bytes(memory: &wasmparser::MemoryType) -> u64 {
+    memory.initial.saturating_mul(1 << memory.page_size_log2.unwrap_or(16))
+}
+
+/// Refuses a function that is nested too deeply. A body that does not parse is left to the compiler.
+fn check_nesting(body: &FunctionBody<'_>) -> Result<(), LoadError> {
+    let Ok(operators) = body.get_operators_reader() else { return Ok(()) };
+    let mut open = Vec::new();
+    let mut costly = 0;
+    for operator in operators.into_iter().map_while(Result::ok) {
+        match operator {
+            Operator::Block { .. } => open.push(false),
+            Operator::Loop { .. } | Operator::If { .. } | Operator::TryTable { .. } => {
+                open.push(true);
+                costly += 1;
+            }
+            Operator::End if open.pop() == Some(true) => costly -= 1,
+            _ => continue,
+        }
+        if costly > MOST_NESTED || open.len() > MOST_NESTED_BLOCKS {
+            let offset = body.range().start;
+            let text =
+                format!("the function at offset {offset} nests {} constructs, {costly} of them no blocks", open.len());
+            return Err(LoadError::Unsupported(format!("{text}; at most {MOST_NESTED_BLOCKS} and {MOST_NESTED}")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! What an engine is made for: everything that decides what code is compiled and how guests are allocated.
+
+use super::{Features, pool};
+use wasmparser::WasmFeatures;
+use wasmtime::{Config, InstanceAllocationStrategy, OperatorCost};
+
+/// How a guest's running time is cut into slices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Metering {
+    /// By fuel: deterministic, bounded by the call's fuel as well as by its deadline.
+    Fuel,
+    /// By epochs: often cheaper, bounded by the deadline alone.
+    Epoch,
+}
+
+/// Where instances, memories, tables and stacks come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Allocation {
+    /// Slots reserved when the engine is made: a fresh instance costs microseconds.
+    Pooling,
+    /// Mapped for each guest: slower, no bound but the node's.
+    OnDemand,
+    /// The same where address space is limited: no more is reserved than a guest has, so that every access is checked in
+    /// code and growing may move a memory.
+    Scarce,
+}
+
+/// What an engine is made for. Two modules of the same configuration share an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EngineConfig {
+    /// How running time is cut.
+    pub metering: Metering,
+    /// NaN canonicalisation and deterministic relaxed SIMD.
+    pub deterministic: bool,
+    /// The WebAssembly features that are on.
+    pub features: Features,
+    /// Bytes of WebAssembly stack.
+    pub max_stack: u64,
+    /// Where guests live.
+    pub allocation: Allocation,
+}
+
+/// Room on a fiber beyond the WebAssembly stack, for our host functions and Wasmtime's library calls.
+const HOST_STACK: u64 = 512 << 10;
+
+/// Bytes of a memory's initial image that may be mostly empty. The image is made when the module is compiled: two bytes of
+/// data far apart in each of a hundred memories would take gigabytes, and no limit of a call is in force there. Beyond this
+/// the data must be half of it, as Wasmtime has it, or is copied into each instance.
+const SPARSE_IMAGE: u64 = 256 << 10;
+
+/// The smallest stack that a guest can do anything with, and the largest that a fiber may have.
+pub const STACK_RANGE: std::ops::RangeInclusive<u64> = (16 << 10)..=(64 << 20);
+
+impl EngineConfig {
+    pub(super) fn to_wasmtime(self) -> Config {
+        let mut wasmtime = Config::new();
+        wasmtime
+            .consume_fuel(self.metering == Metering::Fuel)
+            .operator_cost(operator_cost())
+            .epoch_interruption(self.metering == Metering::Epoch)
+            .cranelift_nan_canonicalization(self.deterministic)
+            .relaxed_simd_deterministic(self.deterministic)
+            .max_wasm_stack(self.max_stack as usize)
+            .async_stack_size((self.max_stack + HOST_STACK) as usize)
+            .wasm_features(WasmFeatures::all(), false)
+            .wasm_features(self.features.to_wasm(), true)
+            .memory_guaranteed_dense_image_size(SPARSE_IMAGE)
+            // Names come from the name section; a stranger's DWARF is not parsed.
+            .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
+        match self.allocation {
+            Allocation::Pooling => wasmtime.allocation_strategy(InstanceAllocationStrategy::Pooling(pool())),
+            Allocation::OnDemand => wasmtime.allocation_strategy(InstanceAllocationStrategy::OnDemand),
+            Allocation::Scarce => wasmtime
+                .allocation_strategy(InstanceAllocationStrategy::OnDemand)
+                .memory_reservation(0)
+                .memory_guard_size(64 << 10)
+                // Growing page by page must not copy the whole memory each time.
+                .memory_reservation_for_growth(16 << 20),
+        };
+        wasmtime
+    }
+}
+
+/// Growing is not charged by size. What a guest can grow is bounded by its limits, and the charge has a hole: it is made
+/// before the growth is refused, is as large as the guest likes where indices have 64 bits, and so can make Wasmtime's
+/// fuel counter overflow. A guest whose counter has done that never runs dry and never yields: nothing could end it. The
+/// other instructions that are charged by size trap when theirs is absurd.
+fn operator_cost() -> OperatorCost {
+    let mut cost = OperatorCost::new();
+    cost.variable.memory_grow_per_page = 0;
+    cost.variable.table_grow_per_element = 0;
+    cost
+}

@@ -1,0 +1,33 @@
+//! Loading a module: an execution like any other to whoever steps it, though no guest runs.
+
+use super::{Execution, Product};
+use crate::engine::EngineConfig;
+use crate::invocation::Invocation;
+use crate::limits::Limits;
+use crate::runtime::Runtime;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A load has no guest that could use anything. It takes as long as compiling takes: the time is only there so that
+/// everything has a bound.
+const LOADING: Limits = Limits {
+    fuel: 0,
+    max_memory: 0,
+    max_table_elements: 0,
+    max_instances: 0,
+    time: Duration::from_secs(600),
+    max_output: 0,
+    max_host_calls: 0,
+    wait: Duration::ZERO,
+};
+
+impl Execution {
+    /// A load: see [`Runtime::load`].
+    pub fn load(runtime: &Arc<Runtime>, source: &[u8], config: EngineConfig) -> Self {
+        let invocation = Invocation::new(LOADING, runtime.ceilings());
+        let mut execution = Self::new(runtime.ceilings(), config.metering, &invocation);
+        let loading = runtime.begin_load(source, config);
+        execution.work = Some(Box::pin(async move { loading.end().await.map(Product::Module) }));
+        execution
+    }
+}

@@ -1,0 +1,93 @@
+//! A place among the node's live guests, and the guest that takes it: which variant of a module it runs, and on which engine.
+
+use crate::engine::{Allocation, EngineConfig, POOL_MEMORY, POOL_TABLE_ELEMENTS, PoolFull};
+use crate::error::Error;
+use crate::guest::{Guest, Made, classify};
+use crate::invocation::Invocation;
+use crate::limits::{Ceilings, Limits, Place};
+use crate::module::Module;
+use crate::runtime::Runtime;
+use crate::system::Grants;
+use std::sync::Arc;
+
+/// Which form of a module a guest runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Form {
+    /// As it was loaded.
+    Loaded,
+    /// Made fit for snapshots.
+    Instrumented,
+}
+
+/// A guest that is wanted.
+pub(super) struct Wanted {
+    pub(super) module: Arc<Module>,
+    pub(super) form: Form,
+    pub(super) config: EngineConfig,
+    pub(super) grants: Option<Arc<Grants>>,
+}
+
+/// Limits beyond what a pool's slots hold need an engine without a pool.
+pub(super) fn allocate_for(mut config: EngineConfig, limits: &Limits) -> EngineConfig {
+    if limits.max_table_elements > POOL_TABLE_ELEMENTS || limits.max_memory > POOL_MEMORY {
+        config.allocation = Allocation::OnDemand;
+    }
+    config
+}
+
+/// A place that is to be had now, or that is waited for where the limits allow that.
+pub(super) async fn place(ceilings: &Ceilings, weight: u32, invocation: &Invocation) -> Result<Place, Error> {
+    match ceilings.try_place(weight) {
+        // One that counts as more guests than there may be would only keep the others waiting behind it.
+        Err(_) if !invocation.limits.wait.is_zero() && ceilings.could_hold(weight) => {
+            Ok(invocation.queue(ceilings.place(weight)).await?)
+        }
+        place => Ok(place?),
+    }
+}
+
+impl Wanted {
+    /// A fresh guest on an engine of the configuration, or on its on-demand sibling while the pool is full; and the module
+    /// that it runs.
+    pub(super) async fn make(
+        &self,
+        runtime: &Arc<Runtime>,
+        invocation: &Arc<Invocation>,
+    ) -> Result<(Guest, Arc<Module>), Error> {
+        let weight = self.module.code().weight();
+        let free = place(runtime.ceilings(), weight, invocation).await?;
+        invocation.turn.take().await;
+        let variant = self.variant(self.config, runtime).await?;
+        match self.make_of(&variant, invocation, free).await {
+            Err(error) if error.is::<PoolFull>() || error.is::<wasmtime::PoolConcurrencyLimitError>() => {
+                let free = place(runtime.ceilings(), weight, invocation).await?;
+                let sibling = EngineConfig { allocation: Allocation::OnDemand, ..self.config };
+                let variant = self.variant(sibling, runtime).await?;
+                let guest = self.make_of(&variant, invocation, free).await;
+                Ok((guest.map_err(|error| classify(error, invocation, variant.code()))?, variant))
+            }
+            guest => Ok((guest.map_err(|error| classify(error, invocation, variant.code()))?, variant)),
+        }
+    }
+
+    async fn variant(&self, config: EngineConfig, runtime: &Arc<Runtime>) -> Result<Arc<Module>, Error> {
+        match self.form {
+            Form::Loaded => runtime.variant(&self.module, config).await,
+            Form::Instrumented => runtime.instrumented(&self.module, config).await,
+        }
+    }
+
+    async fn make_of(&self, variant: &Module, invocation: &Arc<Invocation>, place: Place) -> wasmtime::Result<Guest> {
+        make((variant, self.grants.as_deref()), invocation, place).await
+    }
+}
+
+/// A guest of `module`, which is linked with WASI if it has grants of its own.
+pub(super) async fn make(
+    (module, grants): (&Module, Option<&Grants>),
+    invocation: &Arc<Invocation>,
+    place: Place,
+) -> wasmtime::Result<Guest> {
+    let linked = module.linked(grants)?;
+    Guest::new(Made { code: module.code(), linked: &linked, grants, place }, invocation).await
+}

@@ -1,0 +1,98 @@
+//! How a step of an execution ends, and what an execution makes.
+
+use crate::error::Error;
+use crate::instance::Instance;
+use crate::invocation::{Denial, Output};
+use crate::mail::{Answer, HostCall, Notice};
+use crate::member::MemberId;
+use crate::module::Module;
+use crate::value::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a step ended.
+#[derive(Debug)]
+pub enum Step {
+    /// The work is done.
+    Finished(Product),
+    /// The slice is spent: step again, on a dirty scheduler.
+    Yielded,
+    /// The guest calls an imported function, and waits for commands of this host call: see
+    /// [`super::Execution::importer`] and [`super::Execution::host`].
+    HostCall {
+        /// Which it is.
+        call: HostCall,
+        /// Its arguments.
+        args: Vec<Value>,
+    },
+    /// The guest reads from its standard input, and there is nothing: see [`super::Execution::give_input`].
+    WantsInput,
+    /// The guest has written: see [`super::Execution::take_output_of`].
+    Output,
+    /// The answer to a command; the host call is still open.
+    Answered(Result<Answer, Error>),
+    /// Nothing to do until a wake-up: see [`super::Execution::listen`].
+    Waiting,
+    /// The work failed.
+    Failed(Error),
+}
+
+impl From<Notice> for Step {
+    fn from(notice: Notice) -> Self {
+        match notice {
+            Notice::HostCall { call, args } => Step::HostCall { call, args },
+            Notice::Answer(answer) => Step::Answered(answer),
+            Notice::WantsInput => Step::WantsInput,
+            Notice::Output => Step::Output,
+        }
+    }
+}
+
+/// What an execution makes.
+#[derive(Debug)]
+pub enum Product {
+    /// A call's results.
+    Values(Vec<Value>),
+    /// A live instance.
+    Instance(Arc<Instance>),
+    /// One more instance in a live guest.
+    Member(MemberId),
+    /// The answer to an access.
+    Answer(Answer),
+    /// A module in the binary format whose initial state is what an instance's was, after so many of its uses.
+    Snapshot(Vec<u8>, u64),
+    /// The instance is in its module's initial state again.
+    Reset,
+    /// A compiled module.
+    Module(Arc<Module>),
+}
+
+/// What a call used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Fuel, where it is metered; after a call that was cut off, rounded down to the last yield.
+    pub fuel: Option<u64>,
+    /// The most bytes of memory and tables that the guest had.
+    pub peak_memory: u64,
+    /// From the start to the end, waiting and host functions included.
+    pub wall: Duration,
+    /// On a scheduler.
+    pub slice: Duration,
+    /// Slices of time that it took: one, and one more for each that it spent. A host call or a wake-up begins none.
+    pub slices: u64,
+    /// Calls of host functions.
+    pub host_calls: u64,
+    /// Bytes put out.
+    pub output: u64,
+}
+
+/// What a call used, what it put out that nobody has taken yet, and what it was refused.
+#[derive(Debug)]
+pub struct Tally {
+    /// What it used.
+    pub usage: Usage,
+    /// What it put out.
+    pub output: Output,
+    /// What it was refused.
+    pub denials: Vec<Denial>,
+}

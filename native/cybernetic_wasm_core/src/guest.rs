@@ -1,0 +1,133 @@
+//! Guests: a store and what lives in it. Here one is made, started and called; a live one is kept by `instance.rs`.
+
+mod access;
+mod callee;
+mod failure;
+
+pub(crate) use access::{carry_out, memory, range};
+pub(crate) use callee::{Callee, forget_exception, invoke};
+pub(crate) use failure::classify;
+
+use crate::code::{Code, Function};
+use crate::error::{CallError, Error};
+use crate::invocation::Invocation;
+use crate::limits::Place;
+use crate::member::MemberId;
+use crate::store::{self, GuestStore, StoreData};
+use crate::system::{Grants, System};
+use crate::value::Value;
+use std::sync::Arc;
+use wasmtime::InstancePre;
+
+/// A store with its first instance.
+pub(crate) struct Guest {
+    pub(crate) store: GuestStore,
+    pub(crate) instance: wasmtime::Instance,
+    /// The function that was called last.
+    last: Option<(Arc<Function>, Callee)>,
+}
+
+/// What a guest is made of.
+pub(crate) struct Made<'a> {
+    pub(crate) code: &'a Arc<Code>,
+    pub(crate) linked: &'a InstancePre<StoreData>,
+    /// Its share of the system.
+    pub(crate) grants: Option<&'a Grants>,
+    pub(crate) place: Place,
+}
+
+impl Guest {
+    /// Makes a guest and runs what it starts with, for `invocation`.
+    pub(crate) async fn new(made: Made<'_>, invocation: &Arc<Invocation>) -> wasmtime::Result<Self> {
+        let Made { code, linked, grants, place } = made;
+        let mut store = store::new(code, invocation, place)?;
+        store::begin(&mut store, invocation)?;
+        if let Some(grants) = grants {
+            store.data_mut().system = Some(System::new(grants, invocation, code.ceilings()).await?);
+        }
+        store.data_mut().add_instance(code).await.map_err(Error::from)?;
+        let instance = start(linked, &mut store, code).await;
+        if instance.is_err() {
+            store::end(&store, invocation);
+        }
+        Ok(Self { instance: instance?, store, last: None })
+    }
+
+    /// What its first instance runs.
+    pub(crate) fn code(&self) -> &Arc<Code> {
+        &self.store.data().code
+    }
+
+    /// `function` of `asked` in the code that this guest really runs, which may be a variant.
+    pub(crate) fn function(&self, asked: &Arc<Code>, function: &Arc<Function>) -> Result<Arc<Function>, CallError> {
+        match Arc::ptr_eq(asked, self.code()) {
+            true => Ok(Arc::clone(function)),
+            false => self.code().function(&function.name),
+        }
+    }
+
+    /// As Wasmtime knows the member.
+    pub(crate) fn member(&self, member: MemberId) -> Result<wasmtime::Instance, CallError> {
+        if member == MemberId::FIRST {
+            return Ok(self.instance);
+        }
+        self.store.data().member(member).ok_or(CallError::NoSuchMember(member.0))
+    }
+
+    /// Calls a function of one of its members.
+    pub(crate) async fn call(
+        &mut self,
+        member: MemberId,
+        function: &Arc<Function>,
+        args: Vec<Value>,
+    ) -> Result<Vec<Value>, Error> {
+        let instance = self.member(member)?;
+        self.store.data_mut().called = function.exported_again.then_some(instance);
+        if member == MemberId::FIRST {
+            self.keep(function)?;
+            let Some((_, callee)) = &self.last else { return Err(Error::Internal("a function is not kept".into())) };
+            return invoke(&mut self.store, callee, function, args).await;
+        }
+        let callee = self.find(instance, function)?;
+        invoke(&mut self.store, &callee, function, args).await
+    }
+
+    /// Finding a function takes time, so that of the first instance's last is kept.
+    fn keep(&mut self, function: &Arc<Function>) -> Result<(), Error> {
+        if !self.last.as_ref().is_some_and(|(last, _)| Arc::ptr_eq(last, function)) {
+            self.last = Some((Arc::clone(function), self.find(self.instance, function)?));
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, instance: wasmtime::Instance, function: &Function) -> Result<Callee, Error> {
+        let export = instance.get_module_export(&mut self.store, &function.export);
+        let func = export.and_then(wasmtime::Extern::into_func);
+        let func = func.ok_or_else(|| Error::Internal("a function export is gone".into()))?;
+        Ok(Callee::new(&mut self.store, func, function))
+    }
+}
+
+async fn start(
+    linked: &InstancePre<StoreData>,
+    store: &mut GuestStore,
+    code: &Code,
+) -> wasmtime::Result<wasmtime::Instance> {
+    let instance = linked.instantiate_async(&mut *store).await?;
+    store.data_mut().started(MemberId::FIRST, instance);
+    initialize(store, instance, code).await?;
+    Ok(instance)
+}
+
+/// Calls what a reactor wants called first.
+pub(crate) async fn initialize(
+    store: &mut GuestStore,
+    instance: wasmtime::Instance,
+    code: &Code,
+) -> wasmtime::Result<()> {
+    let Some(initializer) = code.initializer() else { return Ok(()) };
+    let function = instance.get_module_export(&mut *store, initializer).and_then(wasmtime::Extern::into_func);
+    let function = function.ok_or_else(|| Error::Internal("a function export is gone".into()))?;
+    let initialized = Box::pin(function.typed::<(), ()>(&store)?.call_async(&mut *store, ())).await;
+    initialized.inspect_err(|error| forget_exception(&mut *store, error))
+}

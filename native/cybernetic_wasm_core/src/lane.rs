@@ -1,0 +1,67 @@
+//! Where a step runs, and what may run on a normal scheduler: all the bounds of that stand here.
+
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Where a step runs, which says how long it may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// On a normal scheduler.
+    Inline,
+    /// On a dirty one.
+    Dirty,
+}
+
+impl Lane {
+    /// Time after which a step polls no more. One poll can go beyond it by a yield interval's running time.
+    pub(crate) fn budget(self) -> Duration {
+        match self {
+            Lane::Inline => Duration::from_micros(250),
+            Lane::Dirty => Duration::from_millis(10),
+        }
+    }
+}
+
+/// Memory that a guest may have on a normal scheduler: filling this much with one bulk instruction, which no slice can
+/// interrupt, takes well under a millisecond.
+pub(crate) const INLINE_MEMORY: u64 = 2 << 20;
+
+/// Output that a normal scheduler may copy at a call's end: some 0.1 ms.
+pub(crate) const INLINE_OUTPUT: u64 = 256 << 10;
+
+/// A call this short is far from the millisecond that a normal scheduler allows.
+const SHORT: Duration = Duration::from_micros(100);
+
+/// Short calls in a row that prove a function short.
+const PROOF: u8 = 3;
+
+/// How long a function has lately taken: what decides whether its next call may start on a normal scheduler.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    short_calls: AtomicU8,
+}
+
+impl Pace {
+    /// Whether the function has proven short.
+    pub(crate) fn is_short(&self) -> bool {
+        self.short_calls.load(Relaxed) >= PROOF
+    }
+
+    /// Notes a finished call: its time on schedulers and the most memory the guest had.
+    pub(crate) fn observe(&self, slice: Duration, memory: u64) {
+        if slice > SHORT || memory > INLINE_MEMORY {
+            return self.demote();
+        }
+        let calls = self.short_calls.load(Relaxed);
+        if calls < PROOF {
+            self.short_calls.store(calls + 1, Relaxed);
+        }
+    }
+
+    /// Notes an overrun: the function must prove itself again.
+    pub(crate) fn demote(&self) {
+        if self.short_calls.load(Relaxed) != 0 {
+            self.short_calls.store(0, Relaxed);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What one guest has of the system: what it was granted, its descriptors and its quota, clocks, random bytes, standard
+//! streams. It knows no interface by which a guest reaches it: `wasi.rs` is one.
+//!
+//! `wasmtime-wasi` holds the files. Descriptors, the quota and the bound on open files are in `descriptors.rs`, the guest's
+//! private directory in `scratch.rs`, standard input and output in `stdio.rs`: both ends are the invocation's, so that they
+//! follow each call on a live instance.
+//!
+//! No thread ever waits for a guest here. Timers are `tokio`'s, on one thread for the node; a guest that sleeps is a
+//! pending execution like any other. What may keep a thread for long is done apart from the guest (`apart.rs`).
+
+mod apart;
+mod clocks;
+mod descriptors;
+mod directories;
+mod grants;
+mod random;
+mod scratch;
+mod stdio;
+mod timer;
+
+pub(crate) use apart::{Buffer, NUMBER};
+pub(crate) use clocks::Clock;
+pub use clocks::Clocks;
+pub(crate) use descriptors::{Descriptor, Descriptors, Full, NEW_FILE};
+pub use grants::{Directory, Grants};
+pub use random::Random;
+pub use scratch::remove_all as remove_scratch_directories;
+pub(crate) use timer::sleep;
+
+use crate::error::{CallError, Error};
+use crate::invocation::Invocation;
+use crate::limits::Ceilings;
+use apart::Share;
+use random::Source;
+use scratch::Scratch;
+use std::io::IsTerminal;
+use std::sync::Arc;
+use stdio::Console;
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+
+/// Which of this process's own standard streams are a terminal's.
+pub fn terminals() -> [bool; 3] {
+    [std::io::stdin().is_terminal(), std::io::stdout().is_terminal(), std::io::stderr().is_terminal()]
+}
+
+/// One guest's share of the system.
+pub(crate) struct System {
+    pub(crate) clocks: Clock,
+    pub(crate) random: Source,
+    /// Whether it has standard input, output and error.
+    pub(crate) stdio: [bool; 3],
+    pub(crate) descriptors: Descriptors,
+    /// What `wasmtime-wasi` knows of it, of both previews; `None` while it is lent: see `apart.rs`.
+    ctx: Option<WasiP1Ctx>,
+    share: Share,
+    console: Arc<Console>,
+    /// Whether there is any directory.
+    files: bool,
+    _scratch: Option<Scratch>,
+}
+
+impl System {
+    /// Opens what is granted: not on a normal scheduler, where there are directories.
+    pub(crate) async fn new(
+        grants: &Grants,
+        invocation: &Arc<Invocation>,
+        ceilings: &Arc<Ceilings>,
+    ) -> Result<Box<Self>, Error> {
+        if grants.touch_files() {
+            invocation.leave_inline().await;
+        }
+        let given = grants.dirs.len() + usize::from(grants.scratch.is_some());
+        let descriptors = Descriptors::new(given as u32, grants, ceilings)?;
+        let console = Console::new(invocation, ceilings);
+        let clocks = Clock::new(&grants.clocks);
+        let mut builder = WasiCtxBuilder::new();
+        // File work is done where the step runs, which is never a normal scheduler. With this, `wasmtime-wasi` would also
+        // sleep there: `wasi/poll.rs` keeps every sleep from it.
+        builder.allow_blocking_current_thread(true);
+        builder.args(&grants.args).envs(&grants.env);
+        let [stdin, stdout, stderr] = grants.terminals;
+        builder.stdin(console.input(stdin)).stdout(console.out(stdout)).stderr(console.err(stderr));
+        clocks.give_to(&mut builder);
+        let scratch = give_directories(&mut builder, grants)?;
+        Ok(Box::new(Self {
+            ctx: Some(builder.build_p1()),
+            clocks,
+            random: Source::new(&grants.random),
+            stdio: grants.stdio,
+            share: Share::of(grants),
+            descriptors,
+            console,
+            files: given > 0,
+            _scratch: scratch,
+        }))
+    }
+
+    pub(crate) fn ctx(&mut self) -> Result<&mut WasiP1Ctx, Error> {
+        self.ctx.as_mut().ok_or_else(|| Error::Internal("the guest's system is elsewhere".into()))
+    }
+
+    pub(crate) fn has_files(&self) -> bool {
+        self.files
+    }
+
+    /// From now on the guest's input and output are those of `invocation`.
+    pub(crate) fn begin(&self, invocation: &Arc<Invocation>) {
+        self.console.attach(invocation);
+    }
+}
+
+/// Opens the directories, and gives the guest's own, to be kept as long as the guest.
+fn give_directories(builder: &mut WasiCtxBuilder, grants: &Grants) -> Result<Option<Scratch>, Error> {
+    for Directory { host, guest, writable } in &grants.dirs {
+        let perms = if *writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+        let opened = directories::open(host).map_err(wasmtime::Error::from);
+        let given = opened.and_then(|opened| directories::give(builder, &opened, (guest, perms)));
+        given.map_err(|error| no_directory(&host.display().to_string(), guest, &error))?;
+    }
+    grants.scratch.as_deref().map(|guest| scratch(builder, guest)).transpose()
+}
+
+fn scratch(builder: &mut WasiCtxBuilder, guest: &str) -> Result<Scratch, Error> {
+    let failed = |error: wasmtime::Error| no_directory("a temporary directory", guest, &error);
+    let scratch = Scratch::new().map_err(|error| failed(error.into()))?;
+    directories::give(builder, scratch.directory(), (guest, FsPerms::ReadWrite)).map_err(failed)?;
+    Ok(scratch)
+}
+
+fn no_directory(host: &str, guest: &str, error: &wasmtime::Error) -> Error {
+    let detail = error.root_cause().to_string();
+    CallError::NoDirectory { host: host.to_owned(), guest: guest.to_owned(), detail }.into()
+}
