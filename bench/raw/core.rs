@@ -6,6 +6,7 @@ use cybernetic_wasm_core::execution::{Execution, Product, Setup, Step};
 use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::limits::Limits;
+use cybernetic_wasm_core::live::LiveGuest;
 use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::runtime::{Runtime, Settings};
 use cybernetic_wasm_core::system::{Clocks, Directory, Grants, Random};
@@ -30,10 +31,10 @@ const LIMITS: Limits = Limits {
 
 pub(crate) fn warm<'a>(name: &str, runtime: &Arc<Runtime>, wasm: &[u8]) -> Result<Subject<'a>> {
     let module = load(runtime, wasm)?;
-    let instance = instantiate(runtime, &module)?;
+    let guest = instantiate(runtime, &module)?;
     let add = module.code().function("add")?;
     Ok(Subject::each(name, move || {
-        finish(Execution::call_instance(&instance, &add, args(), LIMITS)?, Lane::Inline).map(|_| ())
+        finish(Execution::call_on(Instance::first(&guest), &add, args(), LIMITS)?, Lane::Inline).map(|_| ())
     }))
 }
 
@@ -53,12 +54,12 @@ pub(crate) fn kernel<'a>(
     (kernel, argument): (&str, u32),
 ) -> Result<Subject<'a>> {
     let module = load(runtime, wasm)?;
-    let instance = instantiate(runtime, &module)?;
+    let guest = instantiate(runtime, &module)?;
     let function = module.code().function(kernel)?;
     let limits = Limits { fuel: 1 << 50, time: Duration::from_secs(600), ..LIMITS };
     Ok(Subject::each(name, move || {
         let args = vec![Value::I32(argument as i32)];
-        finish(Execution::call_instance(&instance, &function, args, limits.clone())?, Lane::Dirty).map(|_| ())
+        finish(Execution::call_on(Instance::first(&guest), &function, args, limits.clone())?, Lane::Dirty).map(|_| ())
     }))
 }
 
@@ -113,9 +114,9 @@ fn setup(runtime: &Arc<Runtime>, module: &Module) -> Setup {
     Setup { runtime: Arc::clone(runtime), limits: LIMITS, engine: *module.code().requested(), grants: None }
 }
 
-fn instantiate(runtime: &Arc<Runtime>, module: &Arc<Module>) -> Result<Arc<Instance>> {
+fn instantiate(runtime: &Arc<Runtime>, module: &Arc<Module>) -> Result<Arc<LiveGuest>> {
     match finish(Execution::instantiate(module, false, setup(runtime, module)), Lane::Dirty)? {
-        Product::Instance(instance) => Ok(instance),
+        Product::Guest(guest) => Ok(guest),
         other => Err(format_err!("not an instance: {other:?}")),
     }
 }

@@ -18,10 +18,10 @@ pub use step::{Product, Step, Tally, Usage};
 use crate::code::{Code, Function, Import};
 use crate::engine::{EngineConfig, Metering, Ticker, YIELD_FUEL};
 use crate::error::{CallError, Error};
-use crate::instance::Instance;
 use crate::invocation::{Cancel, Invocation, Listener, Output, Stdin, Stream, later};
 use crate::lane::{INLINE_MEMORY, INLINE_OUTPUT, Lane, Pace};
 use crate::limits::{Ceilings, Limits};
+use crate::live::LiveGuest;
 use crate::mail::{Command, HostCall};
 use crate::member::MemberId;
 use crate::module::Module;
@@ -57,7 +57,7 @@ pub struct Execution {
     work: Option<Work>,
     invocation: Arc<Invocation>,
     module: Option<Arc<Module>>,
-    instance: Option<Arc<Instance>>,
+    live: Option<Arc<LiveGuest>>,
     cancel: Option<Arc<Cancel>>,
     ticker: Option<Arc<Ticker>>,
     metering: Metering,
@@ -110,7 +110,7 @@ impl Execution {
             work: None,
             invocation: Arc::clone(invocation),
             module: None,
-            instance: None,
+            live: None,
             cancel: None,
             ticker: None,
             metering,
@@ -125,7 +125,7 @@ impl Execution {
         }
     }
 
-    /// What this queues for is an instance that others use.
+    /// What this queues for is a guest that others use.
     fn wait_for_instance(&mut self) {
         if let Some(patience) = &mut self.patience {
             patience.1 = CallError::Busy.into();
@@ -138,9 +138,9 @@ impl Execution {
         linked.or_else(|| self.module.as_ref().map(|module| Arc::clone(module.code())))
     }
 
-    /// What answers the host calls of a member of the live guest that this runs on: see [`Instance::set_host`].
+    /// What answers the host calls of a member of the live guest that this runs on: see [`crate::instance::Instance::set_host`].
     pub fn host(&self, member: MemberId) -> Option<HostRef> {
-        self.instance.as_ref()?.host(member)
+        self.live.as_ref()?.host(member)
     }
 
     /// Lets `cancel` end this execution. To be called before the first step.
@@ -248,8 +248,8 @@ impl Execution {
     /// Gives what is left of the work to the reaper: a suspended guest takes time to drop.
     fn bury(&mut self) {
         if let Some(work) = self.work.take() {
-            match (&self.instance, self.invocation.lease()) {
-                (Some(instance), Some(lease)) => instance.poison(lease),
+            match (&self.live, self.invocation.lease()) {
+                (Some(live), Some(lease)) => live.poison(lease),
                 // It has not touched the guest yet and holds nothing that takes time to drop, but its place in the queue.
                 (Some(_), None) => return drop(work),
                 (None, _) => {}

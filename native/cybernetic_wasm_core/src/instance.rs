@@ -1,149 +1,67 @@
-//! Live instances: a guest that stays between calls, on one call at a time. Other modules can join its store as further
-//! members, bound to each other as the embedder says.
-//!
-//! Whoever uses the guest holds its [`Lease`]. The next in the queue gets the guest handed on, so that nobody who comes
-//! later overtakes; one that was dropped in mid-call leaves the instance poisoned until it is reset.
-
-mod lease;
-mod members;
-mod snapshot;
-
-pub(crate) use lease::Lease;
-pub(crate) use snapshot::take as take_snapshot;
+//! Instances, as the embedder names them: one member of a live guest. A call of one of its functions is an execution; what
+//! takes no time of the guest's own is done here, while the guest is idle.
 
 use crate::access::{Access, memory_name};
 use crate::code::{Code, Function};
 use crate::error::{CallError, Error};
 use crate::guest::{Guest, carry_out, memory, range};
-use crate::lane::INLINE_MEMORY;
+use crate::live::LiveGuest;
 use crate::mail::Answer;
 use crate::member::MemberId;
-use crate::module::Module;
-use crate::system::Grants;
-use lease::Slot;
-use members::Members;
-use parking_lot::{Mutex, RwLock};
+use crate::value::HostRef;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use wasmtime::{Extern, Memory};
 
-/// A guest between calls, or on one.
-pub struct Instance {
-    module: Arc<Module>,
-    /// What was loaded, where `module` is that made fit for snapshots.
-    source: Option<Arc<Code>>,
-    memory: AtomicU64,
-    slot: Mutex<Slot>,
-    members: RwLock<Members>,
-    survives_traps: AtomicBool,
-    /// What its first module was linked with.
-    own_grants: Option<Arc<Grants>>,
-    /// What the guest is given of the system, also when it is made anew: that, or what a member brought.
-    grants: Mutex<Option<Arc<Grants>>>,
-    /// Counts the times that the guest's state may have changed.
-    uses: AtomicU64,
-    fork: Mutex<Option<(u64, Arc<Module>)>>,
+/// One member of a live guest.
+#[derive(Debug, Clone, Copy)]
+pub struct Instance<'g> {
+    /// The guest whose store it is in.
+    pub guest: &'g Arc<LiveGuest>,
+    /// Which of the guest's members it is.
+    pub member: MemberId,
 }
 
-impl std::fmt::Debug for Instance {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Instance").field("module", &self.module).finish_non_exhaustive()
-    }
-}
-
-impl Instance {
-    /// `source` is what was asked for, where the guest runs that made fit for snapshots.
-    pub(crate) fn new(
-        guest: Guest,
-        module: Arc<Module>,
-        source: Option<Arc<Code>>,
-        grants: Option<Arc<Grants>>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            module,
-            source,
-            memory: AtomicU64::new(guest.store.data().memory()),
-            slot: Mutex::new(Slot::new(guest)),
-            members: RwLock::default(),
-            survives_traps: AtomicBool::new(false),
-            own_grants: grants.clone(),
-            grants: Mutex::new(grants),
-            uses: AtomicU64::new(0),
-            fork: Mutex::new(None),
-        })
+impl<'g> Instance<'g> {
+    /// The instance that a guest began with.
+    pub fn first(guest: &'g Arc<LiveGuest>) -> Self {
+        Self { guest, member: MemberId::FIRST }
     }
 
-    /// The module that it is an instance of: the first member's.
-    pub fn module(&self) -> &Arc<Module> {
-        &self.module
-    }
-
-    /// Whether its memory is small enough for a normal scheduler.
-    pub fn is_small(&self) -> bool {
-        self.memory.load(Relaxed) <= INLINE_MEMORY
+    /// What it is an instance of.
+    pub fn code(&self) -> Result<Arc<Code>, CallError> {
+        self.guest.member(self.member)
     }
 
     /// Whether a call of `function` may start on a normal scheduler.
     pub fn may_run_inline(&self, function: &Function) -> bool {
-        function.warm.is_short() && self.is_small() && !function.passes_references()
+        function.warm.is_short() && self.guest.is_small() && !function.passes_references()
     }
 
-    /// `idle`, `busy`, `poisoned` by an earlier call that left it in a state that is not to be trusted, or `closed`.
-    pub fn state(&self) -> &'static str {
-        self.slot.lock().name()
+    /// Tells what of the embedder's answers its host calls. The embedder owns it: were it the guest's, one that holds on to the
+    /// guest would keep it alive for ever.
+    pub fn set_host(&self, host: &HostRef) -> Result<(), CallError> {
+        self.guest.set_host(self.member, host)
     }
 
-    /// From now on a call that ends in a trap, an uncaught exception or an exhausted stack leaves the guest usable, with
-    /// what the call had done so far, as the specification has it. Without this it leaves the guest poisoned.
-    pub fn survive_traps(&self) {
-        self.survives_traps.store(true, Relaxed);
-    }
-
-    pub(crate) fn own_grants(&self) -> Option<&Grants> {
-        self.own_grants.as_deref()
-    }
-
-    pub(crate) fn grants(&self) -> Option<Arc<Grants>> {
-        self.grants.lock().clone()
-    }
-
-    /// Gives the guest its share of the system, if it has none: one for all of its members, so that another that wants
-    /// other things is refused.
-    pub(crate) fn grant(&self, grants: Arc<Grants>) -> Result<Option<Arc<Grants>>, CallError> {
-        let mut own = self.grants.lock();
-        match &*own {
-            None => Ok(Some(Arc::clone(own.insert(grants)))),
-            Some(given) if given.same(&grants) => Ok(None),
-            Some(_) => Err(CallError::OtherGrants),
-        }
-    }
-
-    // Looking at an idle guest
-
-    /// Copies out of a memory of an idle guest: `with` gets the bytes in place.
+    /// Copies out of a memory: `with` gets the bytes in place.
     pub fn read<T>(
-        self: &Arc<Self>,
-        (member, name): (MemberId, Option<&str>),
+        &self,
+        memory: Option<&str>,
         (offset, length): (u64, u64),
         with: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, Error> {
-        self.with_memory((member, name), |memory, guest| {
+        self.with_memory(memory, |memory, guest| {
             let data = memory.data(&guest.store);
             Ok(with(&data[range(offset, length, data.len())?]))
         })
     }
 
-    /// Copies into a memory of an idle guest.
-    pub fn write(
-        self: &Arc<Self>,
-        (member, name): (MemberId, Option<&str>),
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<(), Error> {
-        self.uses.fetch_add(1, Relaxed);
-        self.with_memory((member, name), |memory, guest| {
+    /// Copies into a memory.
+    pub fn write(&self, memory: Option<&str>, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.guest.used();
+        self.with_memory(memory, |memory, guest| {
             let data = memory.data_mut(&mut guest.store);
             let range = range(offset, bytes.len() as u64, data.len())?;
             data[range].copy_from_slice(bytes);
@@ -152,33 +70,30 @@ impl Instance {
     }
 
     fn with_memory<T>(
-        self: &Arc<Self>,
-        (member, name): (MemberId, Option<&str>),
+        &self,
+        name: Option<&str>,
         work: impl FnOnce(Memory, &mut Guest) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let code = self.member(member)?;
+        let code = self.code()?;
         let name = memory_name(name, &code);
-        self.idle(|guest| {
-            let found = export(guest, member, name)?.filter(|_| !code.hides(name));
+        self.guest.idle(|guest| {
+            let found = export(guest, self.member, name)?.filter(|_| !code.hides(name));
             work(memory(found, name)?, guest)
         })
     }
 
-    /// An access to an idle guest that needs no time of the guest's own; `None` where it might: see
-    /// [`crate::execution::Execution::access`].
-    pub fn access(self: &Arc<Self>, member: MemberId, access: Access) -> Result<Result<Answer, Error>, Access> {
+    /// An access that needs no time of the guest's own; `None` where it might: see [`crate::execution::Execution::access`].
+    pub fn access(&self, access: Access) -> Result<Result<Answer, Error>, Access> {
         match access {
             Access::Grow { .. } => return Err(access),
             // Making a reference may have to collect garbage.
             Access::SetGlobal { ref value, .. } if value.is_reference() => return Err(access),
-            Access::SetGlobal { .. } | Access::Write { .. } => {
-                self.uses.fetch_add(1, Relaxed);
-            }
+            Access::SetGlobal { .. } | Access::Write { .. } => self.guest.used(),
             _ => {}
         }
-        let answer = self.member(member).map_err(Error::from).and_then(|code| {
-            self.idle(|guest| {
-                let work = pin!(look(guest, member, (&code, access)));
+        let answer = self.code().map_err(Error::from).and_then(|code| {
+            self.guest.idle(|guest| {
+                let work = pin!(look(guest, self.member, (&code, access)));
                 match work.poll(&mut Context::from_waker(Waker::noop())) {
                     Poll::Ready(answer) => answer,
                     Poll::Pending => Err(Error::Internal("a look at an idle guest has to wait".into())),
@@ -186,42 +101,6 @@ impl Instance {
             })
         });
         Ok(answer)
-    }
-
-    /// Does something with the guest while nobody else has it, which leaves it as sound as it was.
-    fn idle<T>(self: &Arc<Self>, work: impl FnOnce(&mut Guest) -> Result<T, Error>) -> Result<T, Error> {
-        let mut lease = self.lease()?;
-        let result = lease.look().and_then(work);
-        lease.give_back(true);
-        result
-    }
-
-    // Snapshots
-
-    /// How often its state may have changed: between two equal answers it has not.
-    pub fn uses(&self) -> u64 {
-        self.uses.load(Relaxed)
-    }
-
-    /// The module of the last fork, if the state has not changed since.
-    pub fn fork(&self) -> Option<Arc<Module>> {
-        let fork = self.fork.lock();
-        fork.as_ref().filter(|(uses, _)| *uses == self.uses()).map(|(_, module)| Arc::clone(module))
-    }
-
-    /// Keeps the module of a snapshot that was made after so many uses.
-    pub fn keep_fork(&self, uses: u64, module: &Arc<Module>) {
-        *self.fork.lock() = Some((uses, Arc::clone(module)));
-    }
-
-    /// Why no snapshot of it can be made, other than what its module says.
-    pub(crate) fn check_snapshot(&self) -> Result<&Arc<Code>, CallError> {
-        let refused = |why: &str| CallError::NoSnapshot(why.to_owned());
-        let source = self.source.as_ref().ok_or_else(|| refused("the instance was not made with `snapshottable`"))?;
-        match self.members.read().any() {
-            false => Ok(source),
-            true => Err(refused("other modules have been linked to the instance")),
-        }
     }
 }
 

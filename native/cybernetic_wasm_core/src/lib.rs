@@ -17,7 +17,8 @@
 //! What a guest calls of WASI is answered in [`wasi`], by what it has of the [`system`]; only when it reads what nobody has
 //! given yet, or writes what somebody wants to see at once, does a step end for it.
 //!
-//! A call on a live [`instance::Instance`] differs in step 3: it leases the guest that is there already, and gives it back.
+//! A call on a live [`instance::Instance`] differs in step 3: it leases the guest that is there already ([`live`]), and gives
+//! it back.
 //!
 //! # Words
 //!
@@ -29,8 +30,8 @@
 //! - *module*: what was loaded: code, what it is linked with, and its variants for other engines.
 //! - *guest*: a store and what lives in it. It has a *system* where it was granted one.
 //! - *member*: one of the instances in a guest's store. The first is what the guest began with; others join it.
-//! - *instance*: a guest that lives on between calls. Elixir's handle names one of its members.
-//! - *fresh*, *live*: a guest made for one call; one that stays.
+//! - *fresh*, *live*: a guest made for one call; one that stays, and is used by one call at a time.
+//! - *instance*: one member of a live guest, as the embedder holds it.
 //! - *invocation*: one call of the embedder's, with its limits and counters, however often the guest re-enters.
 //! - *execution*: a call, instantiation or load as a coroutine of whoever steps it.
 //! - *step*: polls of an execution until there is something to tell, or its *slice* of time is spent.
@@ -54,8 +55,8 @@
 //! 10. `host`
 //! 11. `linker`
 //! 12. `module`
-//! 13. `cache` `instance`
-//! 14. `runtime`
+//! 13. `cache` `live`
+//! 14. `instance` `runtime`
 //! 15. `execution`
 
 #![forbid(unsafe_code)]
@@ -73,6 +74,7 @@ mod invocation;
 pub mod lane;
 pub mod limits;
 pub mod linker;
+pub mod live;
 pub mod mail;
 pub mod member;
 pub mod module;

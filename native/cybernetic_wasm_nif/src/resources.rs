@@ -4,8 +4,8 @@
 use crate::terms::kept::KeptTerm;
 use cybernetic_wasm_core::Cancel;
 use cybernetic_wasm_core::execution::Execution;
-use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::limits::Limits;
+use cybernetic_wasm_core::live::LiveGuest;
 use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::reaper::reap;
 use cybernetic_wasm_core::value::{FuncRef, HostRef};
@@ -24,12 +24,13 @@ impl Drop for ModuleResource {
     }
 }
 
-pub(crate) struct InstanceResource(pub(crate) Arc<Instance>);
+/// A live guest. Which of its members is meant is told beside it.
+pub(crate) struct GuestResource(pub(crate) Arc<LiveGuest>);
 
 #[rustler::resource_impl]
-impl Resource for InstanceResource {}
+impl Resource for GuestResource {}
 
-impl Drop for InstanceResource {
+impl Drop for GuestResource {
     fn drop(&mut self) {
         reap(Arc::clone(&self.0));
     }

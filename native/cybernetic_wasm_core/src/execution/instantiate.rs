@@ -1,15 +1,15 @@
-//! Making a live instance.
+//! Making a live guest.
 
 use super::place::{Form, Wanted, allocate_for};
 use super::{Execution, Paced, Product, Setup};
-use crate::instance::Instance;
 use crate::invocation::Invocation;
+use crate::live::LiveGuest;
 use crate::module::Module;
 use crate::store;
 use std::sync::Arc;
 
 impl Execution {
-    /// An instance of `module` that lives on; its start function runs under the limits of `setup`. One that is
+    /// A guest that lives on, with an instance of `module`; its start function runs under the limits of `setup`. One that is
     /// `snapshottable` runs a module that exports all of its state.
     pub fn instantiate(module: &Arc<Module>, snapshottable: bool, setup: Setup) -> Self {
         let Setup { runtime, limits, engine, grants } = setup;
@@ -24,7 +24,7 @@ impl Execution {
             let (guest, module) = wanted.make(&runtime, &invocation).await?;
             store::end(&guest.store, &invocation);
             let source = snapshottable.then(|| Arc::clone(wanted.module.code()));
-            Ok(Product::Instance(Instance::new(guest, module, source, wanted.grants)))
+            Ok(Product::Guest(LiveGuest::new(guest, module, source, wanted.grants)))
         }));
         execution
     }

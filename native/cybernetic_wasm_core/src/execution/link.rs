@@ -5,9 +5,9 @@ use super::place::place;
 use super::{Execution, Product, Setup};
 use crate::error::Error;
 use crate::guest::Guest;
-use crate::instance::Instance;
 use crate::limits::Place;
 use crate::linker::{Joining, Source};
+use crate::live::LiveGuest;
 use crate::member::MemberId;
 use crate::module::Module;
 use crate::store;
@@ -18,26 +18,26 @@ impl Execution {
     /// One more instance in a live guest, at the place that [`Instance::reserve`] gave. Each of the module's imports is
     /// bound to its source. Its start function runs under the limits of `setup`.
     pub fn link(
-        instance: &Arc<Instance>,
+        live: &Arc<LiveGuest>,
         member: MemberId,
         (module, sources): (&Arc<Module>, Vec<Source>),
         setup: Setup,
     ) -> Result<Self, Error> {
         let Setup { runtime, limits, engine, grants } = setup;
-        let mut execution = Self::on(instance, limits);
-        let config = instance.engine_for(engine)?;
+        let mut execution = Self::on(live, limits);
+        let config = live.engine_for(engine)?;
         execution.wait_for_instance();
         let invocation = Arc::clone(&execution.invocation);
-        let (module, instance) = (Arc::clone(module), Arc::clone(instance));
+        let (module, live) = (Arc::clone(module), Arc::clone(live));
         execution.work = Some(Box::pin(async move {
             let place = place(runtime.ceilings(), module.code().weight(), &invocation).await?;
             let module = runtime.variant(&module, config).await?;
             let (code, linkers) = (Arc::clone(module.code()), Arc::clone(module.linkers()));
             let joining = Joining { code, linkers, member, sources: sources.into() };
-            let lease = now_or_later(instance.lease(), &invocation)?;
-            let mut lease = wait_for(lease, &instance, &invocation).await?;
-            let (instance, guest) = begin(&mut lease, &invocation).await?;
-            let result = join(instance, guest, grants, (joining, place)).await;
+            let lease = now_or_later(live.lease(), &invocation)?;
+            let mut lease = wait_for(lease, &live, &invocation).await?;
+            let (live, guest) = begin(&mut lease, &invocation).await?;
+            let result = join(live, guest, grants, (joining, place)).await;
             store::end(&guest.store, &invocation);
             lease.settle(&invocation, &result);
             result.map(Product::Member)
@@ -47,15 +47,15 @@ impl Execution {
 }
 
 async fn join(
-    instance: &Instance,
+    live: &LiveGuest,
     guest: &mut Guest,
     grants: Option<Arc<Grants>>,
     (joining, place): (Joining, Place),
 ) -> Result<MemberId, Error> {
-    if let Some(grants) = grants.map(|grants| instance.grant(grants)).transpose()?.flatten() {
+    if let Some(grants) = grants.map(|grants| live.grant(grants)).transpose()?.flatten() {
         let invocation = Arc::clone(&guest.store.data().invocation);
         let system = System::new(&grants, &invocation, guest.code().ceilings()).await?;
         guest.store.data_mut().system = Some(system);
     }
-    instance.join(guest, joining, place).await
+    live.join(guest, joining, place).await
 }

@@ -5,9 +5,9 @@ use super::place::{make, place};
 use super::{Execution, Product};
 use crate::error::Error;
 use crate::guest::classify;
-use crate::instance::{Instance, Lease};
 use crate::invocation::{Invocation, later};
 use crate::limits::{Ceilings, Limits};
+use crate::live::{Lease, LiveGuest};
 use crate::store;
 use crate::system::System;
 use std::sync::Arc;
@@ -19,22 +19,22 @@ const UNWINDING: Duration = Duration::from_secs(2);
 impl Execution {
     /// Makes a live instance anew, in its module's initial state, and with it the members that had joined. The guest that
     /// was there gives its place up first.
-    pub fn reset(instance: &Arc<Instance>, limits: Limits) -> Result<Self, Error> {
-        let mut execution = Self::on(instance, limits);
+    pub fn reset(live: &Arc<LiveGuest>, limits: Limits) -> Result<Self, Error> {
+        let mut execution = Self::on(live, limits);
         let invocation = Arc::clone(&execution.invocation);
-        let lease = now_or_later(instance.lease_to_reset(), &invocation)?;
+        let lease = now_or_later(live.lease_to_reset(), &invocation)?;
         match lease {
-            Some(_) => execution.wait_for_reaper(instance.module().code().ceilings()),
+            Some(_) => execution.wait_for_reaper(live.module().code().ceilings()),
             None => execution.wait_for_instance(),
         }
-        let instance = Arc::clone(instance);
+        let live = Arc::clone(live);
         execution.work = Some(Box::pin(async move {
             let mut lease = match lease {
                 Some(lease) => lease,
-                None => invocation.queue(instance.queue_to_reset()).await?,
+                None => invocation.queue(live.queue_to_reset()).await?,
             };
-            renew(&instance, &mut lease, &invocation).await?;
-            rejoin(&instance, &mut lease, &invocation).await?;
+            renew(&live, &mut lease, &invocation).await?;
+            rejoin(&live, &mut lease, &invocation).await?;
             store::end(&lease.look()?.store, &invocation);
             lease.give_back(true);
             Ok(Product::Reset)
@@ -50,33 +50,33 @@ impl Execution {
 }
 
 /// Puts a fresh guest in the place of the one that is there.
-async fn renew(instance: &Instance, lease: &mut Lease, invocation: &Arc<Invocation>) -> Result<(), Error> {
+async fn renew(live: &LiveGuest, lease: &mut Lease, invocation: &Arc<Invocation>) -> Result<(), Error> {
     invocation.set_lease(lease.number());
     // One that was cut off gives its place up when the reaper has unwound it.
     let cut_off = lease.is_empty();
     lease.clear();
-    let module = instance.module();
+    let module = live.module();
     let (ceilings, weight) = (module.code().ceilings(), module.code().weight());
     let free = match cut_off {
         true => invocation.queue(ceilings.place(weight)).await?,
         false => place(ceilings, weight, invocation).await?,
     };
     invocation.turn.take().await;
-    let guest = make((module, instance.own_grants()), invocation, free).await;
+    let guest = make((module, live.own_grants()), invocation, free).await;
     lease.renew(guest.map_err(|error| classify(error, invocation, module.code()))?);
     Ok(())
 }
 
 /// Gives the fresh guest what its members had brought, and the members.
-async fn rejoin(instance: &Instance, lease: &mut Lease, invocation: &Arc<Invocation>) -> Result<(), Error> {
-    let ceilings = instance.module().code().ceilings();
-    if let (None, Some(grants)) = (instance.own_grants(), instance.grants()) {
+async fn rejoin(live: &LiveGuest, lease: &mut Lease, invocation: &Arc<Invocation>) -> Result<(), Error> {
+    let ceilings = live.module().code().ceilings();
+    if let (None, Some(grants)) = (live.own_grants(), live.grants()) {
         let system = System::new(&grants, invocation, ceilings).await?;
         lease.look()?.store.data_mut().system = Some(system);
     }
-    for joining in instance.joinings() {
+    for joining in live.joinings() {
         let place = place(ceilings, joining.code.weight(), invocation).await?;
-        instance.join(lease.use_guest()?.1, joining, place).await?;
+        live.join(lease.use_guest()?.1, joining, place).await?;
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! How a step of an execution ends, and what an execution makes.
 
 use crate::error::Error;
-use crate::instance::Instance;
 use crate::invocation::{Denial, Output};
+use crate::live::LiveGuest;
 use crate::mail::{Answer, HostCall, Notice};
 use crate::member::MemberId;
 use crate::module::Module;
@@ -53,15 +53,15 @@ impl From<Notice> for Step {
 pub enum Product {
     /// A call's results.
     Values(Vec<Value>),
-    /// A live instance.
-    Instance(Arc<Instance>),
+    /// A live guest, with its first instance.
+    Guest(Arc<LiveGuest>),
     /// One more instance in a live guest.
     Member(MemberId),
     /// The answer to an access.
     Answer(Answer),
-    /// A module in the binary format whose initial state is what an instance's was, after so many of its uses.
+    /// A module in the binary format whose initial state is what a guest's was, after so many of its uses.
     Snapshot(Vec<u8>, u64),
-    /// The instance is in its module's initial state again.
+    /// The guest is in its module's initial state again.
     Reset,
     /// A compiled module.
     Module(Arc<Module>),

@@ -1,15 +1,16 @@
 //! Live instances: whose turn it is, what a call that is cut off leaves behind, and what can be seen of an idle guest.
 
-use crate::support::{Driver, call_on, eventually, eventually_unused, instantiate, limits, load, number, own, shared};
+use crate::support::{
+    Driver, call_on, eventually, eventually_unused, first, instantiate, limits, load, number, own, shared,
+};
 use crate::support::{start_on, to_host_call};
 use cybernetic_wasm_core::access::Access;
 use cybernetic_wasm_core::error::{CallError, Limit, LimitError};
 use cybernetic_wasm_core::execution::{Execution, Product, Step};
-use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::limits::Limits;
+use cybernetic_wasm_core::live::LiveGuest;
 use cybernetic_wasm_core::mail::{Answer, Command};
-use cybernetic_wasm_core::member::MemberId;
 use cybernetic_wasm_core::value::Value;
 use cybernetic_wasm_core::{Cancel, Error, Stream};
 use std::sync::Arc;
@@ -31,7 +32,7 @@ const GUEST: &str = r#"(module
     (func (export "spin") (loop (br 0)))
     (func (export "fail") unreachable))"#;
 
-fn guest() -> Arc<Instance> {
+fn guest() -> Arc<LiveGuest> {
     instantiate(&load(shared(), GUEST), limits()).unwrap()
 }
 
@@ -39,19 +40,19 @@ fn waiting(milliseconds: u64) -> Limits {
     Limits { wait: Duration::from_millis(milliseconds), ..limits() }
 }
 
-fn next(instance: &Arc<Instance>) -> Result<i64, Error> {
+fn next(instance: &Arc<LiveGuest>) -> Result<i64, Error> {
     call_on(instance, "next", &[]).map(|values| number::<Error>(Ok(values)))
 }
 
-fn reset(instance: &Arc<Instance>) -> Result<Product, Error> {
+fn reset(instance: &Arc<LiveGuest>) -> Result<Product, Error> {
     Driver::default().drive(&mut Execution::reset(instance, limits())?)
 }
 
-fn access(instance: &Arc<Instance>, access: Access) -> Result<Answer, Error> {
-    match instance.access(MemberId::FIRST, access) {
+fn access(instance: &Arc<LiveGuest>, access: Access) -> Result<Answer, Error> {
+    match first(instance).access(access) {
         Ok(answer) => answer,
         Err(access) => {
-            let mut execution = Execution::access(instance, MemberId::FIRST, access, limits())?;
+            let mut execution = Execution::access(first(instance), access, limits())?;
             match Driver::default().drive(&mut execution)? {
                 Product::Answer(answer) => Ok(answer),
                 other => panic!("an access made {other:?}"),
@@ -61,7 +62,7 @@ fn access(instance: &Arc<Instance>, access: Access) -> Result<Answer, Error> {
 }
 
 /// A call that has the guest and is suspended in the host.
-fn holder(instance: &Arc<Instance>) -> (Execution, cybernetic_wasm_core::mail::HostCall) {
+fn holder(instance: &Arc<LiveGuest>) -> (Execution, cybernetic_wasm_core::mail::HostCall) {
     let mut execution = start_on(instance, "stop", &[], limits()).unwrap();
     let call = to_host_call(&mut execution);
     (execution, call)
@@ -161,9 +162,9 @@ fn a_call_that_is_cut_off_poisons_the_guest_at_once() {
 fn a_reset_brings_the_initial_state_back() {
     let guest = guest();
     next(&guest).unwrap();
-    guest.write((MemberId::FIRST, None), 16, b"over").unwrap();
+    first(&guest).write(None, 16, b"over").unwrap();
     reset(&guest).unwrap();
-    assert_eq!(guest.read((MemberId::FIRST, None), (16, 8), <[u8]>::to_vec).unwrap(), b"from the");
+    assert_eq!(first(&guest).read(None, (16, 8), <[u8]>::to_vec).unwrap(), b"from the");
     assert_eq!(next(&guest), Ok(1));
 
     assert!(call_on(&guest, "fail", &[]).is_err());
@@ -293,16 +294,15 @@ fn an_abandoned_call_is_unwound_now() {
 #[test]
 fn memory_is_read_and_written_within_its_bounds() {
     let guest = guest();
-    let memory = (MemberId::FIRST, None);
-    guest.write(memory, 65_530, b"123456").unwrap();
-    assert_eq!(guest.read(memory, (65_530, 6), <[u8]>::to_vec).unwrap(), b"123456");
+    first(&guest).write(None, 65_530, b"123456").unwrap();
+    assert_eq!(first(&guest).read(None, (65_530, 6), <[u8]>::to_vec).unwrap(), b"123456");
     for (offset, length) in [(65_531, 6), (65_536, 1), (u64::MAX, 1), (1, u64::MAX)] {
         let refused = CallError::OutOfBounds { offset, length, size: 65_536 };
-        assert_eq!(guest.read(memory, (offset, length), |_| ()).unwrap_err(), refused.into());
+        assert_eq!(first(&guest).read(None, (offset, length), |_| ()).unwrap_err(), refused.into());
     }
     let refused = CallError::OutOfBounds { offset: 65_531, length: 6, size: 65_536 };
-    assert_eq!(guest.write(memory, 65_531, b"123456").unwrap_err(), refused.into());
-    let nowhere = guest.read((MemberId::FIRST, Some("heap")), (0, 1), |_| ()).unwrap_err();
+    assert_eq!(first(&guest).write(None, 65_531, b"123456").unwrap_err(), refused.into());
+    let nowhere = first(&guest).read(Some("heap"), (0, 1), |_| ()).unwrap_err();
     assert_eq!(nowhere, CallError::NoMemory("heap".into()).into());
 }
 
@@ -316,8 +316,7 @@ fn a_memory_grows_to_its_maximum_and_within_the_limits() {
     assert!(matches!(grow(u64::MAX), Err(Error::Call(CallError::CannotGrow { .. }))));
 
     let tight = Limits { max_memory: 150_000, ..limits() };
-    let mut execution =
-        Execution::access(&guest, MemberId::FIRST, Access::Grow { memory: None, pages: 1 }, tight).unwrap();
+    let mut execution = Execution::access(first(&guest), Access::Grow { memory: None, pages: 1 }, tight).unwrap();
     let refused = Driver::default().drive(&mut execution).unwrap_err();
     assert!(matches!(refused, Error::Limit(LimitError { limit: Limit::Memory, allowed: 150_000, .. })), "{refused:?}");
     assert_eq!(next(&guest), Ok(1), "a refused growth does no harm");
@@ -380,7 +379,7 @@ fn tables_show_their_size_and_elements() {
 fn a_busy_guest_cannot_be_looked_at() {
     let guest = guest();
     let (_holder, _) = holder(&guest);
-    assert_eq!(guest.read((MemberId::FIRST, None), (0, 1), |_| ()).unwrap_err(), CallError::Busy.into());
+    assert_eq!(first(&guest).read(None, (0, 1), |_| ()).unwrap_err(), CallError::Busy.into());
     let size = access(&guest, Access::Size { memory: None }).unwrap_err();
     assert_eq!(size, CallError::Busy.into());
 }

@@ -59,8 +59,8 @@ fn link(guest: &Guest, source: &str) -> Result<MemberId, Error> {
 }
 
 fn call(guest: &Guest, member: MemberId, name: &str, args: &[Value]) -> Result<Vec<Value>, Error> {
-    let function = guest.member(member)?.function(name)?;
-    Driver::default().values(&mut Execution::call_member(guest, (member, &function), args.to_vec(), limits())?)
+    let function = guest.instance(member).code()?.function(name)?;
+    Driver::default().values(&mut Execution::call_on(guest.instance(member), &function, args.to_vec(), limits())?)
 }
 
 #[test]
@@ -174,8 +174,8 @@ fn a_host_call_tells_whose_import_it_is() {
     let second = load(shared(), r#"(module (import "host" "b" (func)) (export "b" (func 0)))"#);
     let member = link_with(&Driver::default(), &guest, &second, (&|_| true, limits())).unwrap();
     for (id, name) in [(MemberId::FIRST, "a"), (member, "b")] {
-        let function = guest.member(id).unwrap().function(name).unwrap();
-        let mut execution = Execution::call_member(&guest, (id, &function), Vec::new(), limits()).unwrap();
+        let function = guest.instance(id).code().unwrap().function(name).unwrap();
+        let mut execution = Execution::call_on(guest.instance(id), &function, Vec::new(), limits()).unwrap();
         let Step::HostCall { call, .. } = execution.step(Lane::Dirty) else { panic!("no host call") };
         assert_eq!(call.member, id);
         let module = execution.importer(call).unwrap();
@@ -241,7 +241,7 @@ fn a_trap_poisons_unless_the_guest_is_to_survive_it() {
     assert!(matches!(link(&guest, trapping), Err(Error::Trap(_))));
     // What it did before the trap stays done, and it is no member.
     assert_eq!(number(call(&guest, MemberId::FIRST, "bump", &[Value::I32(1)])), 6);
-    assert_eq!(guest.member(MemberId(1)).unwrap_err(), CallError::NoSuchMember(1));
+    assert_eq!(guest.instance(MemberId(1)).code().unwrap_err(), CallError::NoSuchMember(1));
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn only_modules_for_the_same_kind_of_engine_join() {
 #[test]
 fn unknown_members_globals_and_names_are_told_apart() {
     let guest = base();
-    assert_eq!(guest.member(MemberId(1)).unwrap_err(), CallError::NoSuchMember(1));
+    assert_eq!(guest.instance(MemberId(1)).code().unwrap_err(), CallError::NoSuchMember(1));
     assert_eq!(guest.global(MemberId(1), "fixed").unwrap_err(), CallError::NoSuchMember(1).into());
     assert!(matches!(guest.global(MemberId::FIRST, "fixed"), Ok(Value::I32(7))));
     let unknown = guest.global(MemberId::FIRST, "nothing").unwrap_err();

@@ -295,7 +295,7 @@ fn calls_on_a_live_instance_prove_themselves_apart_from_fresh_ones() {
     let instance = instantiate(&module, limits()).unwrap();
     prove(|| {
         call_on(&instance, "one", &[]).unwrap();
-        instance.may_run_inline(&function)
+        crate::support::first(&instance).may_run_inline(&function)
     });
     assert!(!function.may_run_inline(), "no fresh instance was ever made for it");
 }
@@ -307,7 +307,7 @@ fn a_live_instance_with_a_large_memory_never_runs_inline() {
     let instance = instantiate(&module, limits()).unwrap();
     for _ in 0..50 {
         call_on(&instance, "f", &[]).unwrap();
-        assert!(!instance.may_run_inline(&function));
+        assert!(!crate::support::first(&instance).may_run_inline(&function));
     }
 }
 
@@ -462,7 +462,7 @@ fn a_call_that_is_given_up_before_its_first_step_leaves_the_instance_as_it_was()
     // The guest was taken when the call was made, and dropping the call poisoned what had never run.
     let instance = instantiate(&load(shared(), SPIN), limits()).unwrap();
     let function = instance.module().code().function("one").unwrap();
-    drop(Execution::call_instance(&instance, &function, vec![], limits()).unwrap());
+    drop(Execution::call_on(crate::support::first(&instance), &function, vec![], limits()).unwrap());
     // The reaper drops it, at some moment: until then the instance is busy.
     let mut result = call_on(&instance, "one", &[]);
     while matches!(result, Err(Error::Call(CallError::Busy))) {
@@ -512,7 +512,7 @@ fn a_raise_within_re_entrance_unwinds_to_the_host_that_may_go_on() {
     eventually("the instance is poisoned", || is_poisoned(&instance));
 }
 
-fn is_poisoned(instance: &Arc<cybernetic_wasm_core::instance::Instance>) -> bool {
+fn is_poisoned(instance: &Arc<cybernetic_wasm_core::live::LiveGuest>) -> bool {
     matches!(call_on(instance, "down", &[Value::I32(0)]), Err(Error::Call(CallError::Poisoned)))
 }
 

@@ -1,29 +1,28 @@
 //! Snapshots: a module whose initial state is what a live instance's was, and what cannot be captured.
 
-use crate::support::{Driver, Guest, call, call_on, limits, load, number, property, shared, start_on};
+use crate::support::{Driver, Guest, call, call_on, first, limits, load, number, property, shared, start_on};
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::access::Access;
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::{Execution, Product, Step};
-use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::lane::Lane;
+use cybernetic_wasm_core::live::LiveGuest;
 use cybernetic_wasm_core::mail::Answer;
-use cybernetic_wasm_core::member::MemberId;
 use cybernetic_wasm_core::value::Value;
 use proptest::prelude::{any, prop};
 use proptest::prop_assert_eq;
 use std::sync::Arc;
 
-fn capturable(source: impl AsRef<[u8]>) -> Result<Arc<Instance>, Error> {
+fn capturable(source: impl AsRef<[u8]>) -> Result<Arc<LiveGuest>, Error> {
     let module = load(shared(), source);
     let mut execution = Execution::instantiate(&module.module, true, module.setup(limits()));
     match Driver::default().drive(&mut execution)? {
-        Product::Instance(instance) => Ok(instance),
+        Product::Guest(instance) => Ok(instance),
         other => panic!("an instantiation made {other:?}"),
     }
 }
 
-fn snapshot(instance: &Arc<Instance>) -> Result<Vec<u8>, Error> {
+fn snapshot(instance: &Arc<LiveGuest>) -> Result<Vec<u8>, Error> {
     match Driver::default().drive(&mut Execution::snapshot(shared(), instance, limits())?)? {
         Product::Snapshot(wasm, _) => Ok(wasm),
         other => panic!("a snapshot is {other:?}"),
@@ -77,11 +76,11 @@ fn any_memory_comes_back_as_it_was() {
     property(24, pieces, |pieces| {
         let guest = capturable(r#"(module (memory (export "memory") 3))"#).unwrap();
         for (offset, bytes) in &pieces {
-            guest.write((MemberId::FIRST, None), *offset, bytes).unwrap();
+            first(&guest).write(None, *offset, bytes).unwrap();
         }
         let copy = load(shared(), snapshot(&guest).unwrap());
         let copy = crate::support::instantiate(&copy, limits()).unwrap();
-        let all = |guest: &Arc<Instance>| guest.read((MemberId::FIRST, None), (0, 3 << 16), <[u8]>::to_vec).unwrap();
+        let all = |guest: &Arc<LiveGuest>| first(&guest).read(None, (0, 3 << 16), <[u8]>::to_vec).unwrap();
         prop_assert_eq!(all(&guest), all(&copy));
         Ok(())
     });
@@ -137,7 +136,7 @@ fn an_instance_that_was_not_made_for_it_a_busy_one_and_a_linked_one_give_no_snap
 #[test]
 fn the_module_of_a_fork_is_kept_while_nothing_changes() {
     let guest = capturable(STATE).unwrap();
-    let fork = |guest: &Arc<Instance>| {
+    let fork = |guest: &Arc<LiveGuest>| {
         let Ok(Product::Snapshot(wasm, uses)) =
             Driver::default().drive(&mut Execution::snapshot(shared(), guest, limits()).unwrap())
         else {
@@ -148,14 +147,13 @@ fn the_module_of_a_fork_is_kept_while_nothing_changes() {
     assert!(guest.fork().is_none());
     fork(&guest);
     assert!(guest.fork().is_some());
-    guest.read((MemberId::FIRST, None), (0, 1), |_| ()).unwrap();
-    assert!(matches!(guest.access(MemberId::FIRST, Access::Size { memory: None }), Ok(Ok(Answer::Number(_)))));
+    first(&guest).read(None, (0, 1), |_| ()).unwrap();
+    assert!(matches!(first(&guest).access(Access::Size { memory: None }), Ok(Ok(Answer::Number(_)))));
     assert!(guest.fork().is_some(), "looking changes nothing");
-    for change in [
-        &|| guest.write((MemberId::FIRST, None), 0, b"x").unwrap(),
-        &|| drop(call_on(&guest, "zeroed", &[]).unwrap()),
-        &|| drop(Driver::default().drive(&mut Execution::reset(&guest, limits()).unwrap()).unwrap()),
-    ] as [&dyn Fn(); 3]
+    for change in
+        [&|| first(&guest).write(None, 0, b"x").unwrap(), &|| drop(call_on(&guest, "zeroed", &[]).unwrap()), &|| {
+            drop(Driver::default().drive(&mut Execution::reset(&guest, limits()).unwrap()).unwrap())
+        }] as [&dyn Fn(); 3]
     {
         fork(&guest);
         change();

@@ -11,6 +11,7 @@ use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::limits::{Limits, NodeLimits};
 use cybernetic_wasm_core::linker::Source;
+use cybernetic_wasm_core::live::LiveGuest;
 use cybernetic_wasm_core::mail::{Answer, Command, HostCall};
 use cybernetic_wasm_core::member::MemberId;
 use cybernetic_wasm_core::module::Module;
@@ -128,41 +129,46 @@ pub(crate) fn run_within(module: &Loaded, name: &str, limits: Limits) -> (Result
     (result, execution.usage())
 }
 
-pub(crate) fn instantiate(module: &Loaded, limits: Limits) -> Result<Arc<Instance>, Error> {
+pub(crate) fn instantiate(module: &Loaded, limits: Limits) -> Result<Arc<LiveGuest>, Error> {
     Driver::default().instance(module, limits)
 }
 
+/// The instance that a live guest began with.
+pub(crate) fn first(guest: &Arc<LiveGuest>) -> Instance<'_> {
+    Instance::first(guest)
+}
+
 pub(crate) fn start_on(
-    instance: &Arc<Instance>,
+    instance: &Arc<LiveGuest>,
     name: &str,
     args: &[Value],
     limits: Limits,
 ) -> Result<Execution, Error> {
     let function = instance.module().code().function(name)?;
-    Execution::call_instance(instance, &function, args.to_vec(), limits)
+    Execution::call_on(first(instance), &function, args.to_vec(), limits)
 }
 
-pub(crate) fn call_on(instance: &Arc<Instance>, name: &str, args: &[Value]) -> Result<Vec<Value>, Error> {
+pub(crate) fn call_on(instance: &Arc<LiveGuest>, name: &str, args: &[Value]) -> Result<Vec<Value>, Error> {
     Driver::default().values(&mut start_on(instance, name, args, limits())?)
 }
 
 /// A live guest whose members find each other by the names that they are registered under, as the official scripts have it.
 pub(crate) struct Guest {
-    instance: Arc<Instance>,
+    live: Arc<LiveGuest>,
     names: RefCell<HashMap<String, MemberId>>,
 }
 
 impl Deref for Guest {
-    type Target = Arc<Instance>;
+    type Target = Arc<LiveGuest>;
 
-    fn deref(&self) -> &Arc<Instance> {
-        &self.instance
+    fn deref(&self) -> &Arc<LiveGuest> {
+        &self.live
     }
 }
 
-impl From<Arc<Instance>> for Guest {
-    fn from(instance: Arc<Instance>) -> Self {
-        Self { instance, names: RefCell::default() }
+impl From<Arc<LiveGuest>> for Guest {
+    fn from(live: Arc<LiveGuest>) -> Self {
+        Self { live, names: RefCell::default() }
     }
 }
 
@@ -188,16 +194,15 @@ impl Guest {
                 None => Source::Nothing("missing".to_owned()),
             }
         });
-        Execution::link(
-            &self.instance,
-            self.instance.reserve(),
-            (&module.module, sources.collect()),
-            module.setup(limits),
-        )
+        Execution::link(&self.live, self.live.reserve(), (&module.module, sources.collect()), module.setup(limits))
+    }
+
+    pub(crate) fn instance(&self, member: MemberId) -> Instance<'_> {
+        Instance { guest: &self.live, member }
     }
 
     pub(crate) fn global(&self, member: MemberId, name: &str) -> Result<Value, Error> {
-        match self.instance.access(member, Access::GetGlobal { name: name.to_owned() }) {
+        match self.instance(member).access(Access::GetGlobal { name: name.to_owned() }) {
             Ok(Ok(Answer::Values(values))) => Ok(values[0].clone()),
             Ok(Err(error)) => Err(error),
             other => panic!("a global is {other:?}"),
@@ -296,9 +301,9 @@ impl<'a> Driver<'a> {
         }
     }
 
-    pub(crate) fn instance(&self, module: &Loaded, limits: Limits) -> Result<Arc<Instance>, Error> {
+    pub(crate) fn instance(&self, module: &Loaded, limits: Limits) -> Result<Arc<LiveGuest>, Error> {
         match self.drive(&mut Execution::instantiate(&module.module, false, module.setup(limits)))? {
-            Product::Instance(instance) => Ok(instance),
+            Product::Guest(instance) => Ok(instance),
             other => panic!("an instantiation made {other:?}"),
         }
     }

@@ -9,8 +9,8 @@ use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::access::Access;
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::{Execution, Step};
-use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::lane::Lane;
+use cybernetic_wasm_core::live::LiveGuest;
 use cybernetic_wasm_core::mail::Command;
 use cybernetic_wasm_core::value::{HostRef, Value};
 use proptest::prelude::*;
@@ -48,7 +48,7 @@ const FUNCTIONS: &str = r#"(module
   (func (export "same") (param funcref) (result funcref) local.get 0)
   (func (export "call") (param (ref null $number)) (result i32) local.get 0 call_ref $number))"#;
 
-fn live(source: &str) -> Arc<Instance> {
+fn live(source: &str) -> Arc<LiveGuest> {
     instantiate(&load(shared(), source), limits()).unwrap()
 }
 

@@ -22,6 +22,7 @@ use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::limits::Limits;
 use cybernetic_wasm_core::linker::Source;
+use cybernetic_wasm_core::live::LiveGuest;
 use cybernetic_wasm_core::mail::Command;
 use cybernetic_wasm_core::member::MemberId;
 use cybernetic_wasm_core::runtime::Runtime;
@@ -247,20 +248,20 @@ fn run(name: &str, args: &[Value], grants: Grants) -> Result<Vec<Value>, Error> 
     Driver::default().values(&mut begin(name, args, grants))
 }
 
-fn live(grants: Grants) -> Arc<Instance> {
+fn live(grants: Grants) -> Arc<LiveGuest> {
     live_on(shared(), grants)
 }
 
-fn live_on(runtime: &Arc<Runtime>, grants: Grants) -> Arc<Instance> {
+fn live_on(runtime: &Arc<Runtime>, grants: Grants) -> Arc<LiveGuest> {
     let module = load(runtime, GUEST);
     let mut making = Execution::instantiate(&module.module, false, setup(&module, grants, limits()));
     match Driver::default().drive(&mut making).unwrap() {
-        Product::Instance(instance) => instance,
+        Product::Guest(instance) => instance,
         other => panic!("an instantiation made {other:?}"),
     }
 }
 
-fn on(instance: &Arc<Instance>, name: &str, args: &[Value]) -> i64 {
+fn on(instance: &Arc<LiveGuest>, name: &str, args: &[Value]) -> i64 {
     number(crate::support::call_on(instance, name, args))
 }
 

@@ -33,7 +33,7 @@ pub(super) fn values(function: &Function, arguments: Terms<'_>) -> Result<Vec<va
 
 /// Whether a call may not start on the normal scheduler that asks. Arguments are decoded after this question, where the
 /// guest then runs: a reference may be a term of any size.
-pub(super) fn belongs_on_dirty(scheduling: Atom, function: &Function, instance: Option<&Instance>) -> bool {
+pub(super) fn belongs_on_dirty(scheduling: Atom, function: &Function, instance: Option<Instance<'_>>) -> bool {
     let proven = || match instance {
         None => function.may_run_inline(),
         Some(instance) => instance.may_run_inline(function),

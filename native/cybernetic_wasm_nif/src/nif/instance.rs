@@ -3,7 +3,7 @@
 use super::execution::{belongs_on_dirty, find, started, values};
 use super::runtime::runtime;
 use crate::atoms;
-use crate::resources::{HostResource, InstanceResource, ModuleResource};
+use crate::resources::{GuestResource, HostResource, ModuleResource};
 use crate::terms::kept::KeptTerm;
 use crate::terms::options::CallOptions;
 use crate::terms::step::encode_answer;
@@ -20,6 +20,10 @@ use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::value::HostRef;
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, ResourceArc, Term};
 use std::sync::Arc;
+
+fn of(guest: &GuestResource, member: u32) -> Instance<'_> {
+    Instance { guest: &guest.0, member: MemberId(member) }
+}
 
 // Making and ending
 
@@ -54,7 +58,7 @@ fn instance_new_dirty<'a>(
 
 /// `:dirty` where the guest's memory takes time to unmap.
 #[rustler::nif]
-fn instance_reset<'a>(env: Env<'a>, instance: &'a InstanceResource, options: CallOptions) -> Term<'a> {
+fn instance_reset<'a>(env: Env<'a>, instance: &'a GuestResource, options: CallOptions) -> Term<'a> {
     match instance.0.is_small() {
         true => started(env, Execution::reset(&instance.0, options.limits.clone()), &options, Lane::Inline),
         false => atoms::dirty().encode(env),
@@ -62,12 +66,12 @@ fn instance_reset<'a>(env: Env<'a>, instance: &'a InstanceResource, options: Cal
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn instance_reset_dirty<'a>(env: Env<'a>, instance: &'a InstanceResource, options: CallOptions) -> Term<'a> {
+fn instance_reset_dirty<'a>(env: Env<'a>, instance: &'a GuestResource, options: CallOptions) -> Term<'a> {
     started(env, Execution::reset(&instance.0, options.limits.clone()), &options, Lane::Dirty)
 }
 
 #[rustler::nif]
-fn instance_close<'a>(env: Env<'a>, instance: &'a InstanceResource) -> Term<'a> {
+fn instance_close<'a>(env: Env<'a>, instance: &'a GuestResource) -> Term<'a> {
     match instance.0.close() {
         Ok(()) => atoms::ok().encode(env),
         Err(failure) => error::refused(env, failure),
@@ -76,12 +80,12 @@ fn instance_close<'a>(env: Env<'a>, instance: &'a InstanceResource) -> Term<'a> 
 
 /// `:idle`, `:busy`, `:poisoned` or `:closed`.
 #[rustler::nif]
-fn instance_state<'a>(env: Env<'a>, instance: &'a InstanceResource) -> Term<'a> {
+fn instance_state<'a>(env: Env<'a>, instance: &'a GuestResource) -> Term<'a> {
     atom(env, instance.0.state())
 }
 
 #[rustler::nif]
-fn instance_survive_traps(instance: &InstanceResource) -> Atom {
+fn instance_survive_traps(instance: &GuestResource) -> Atom {
     instance.0.survive_traps();
     atoms::ok()
 }
@@ -90,15 +94,15 @@ fn instance_survive_traps(instance: &InstanceResource) -> Atom {
 
 /// Keeps a place for a module that will be linked.
 #[rustler::nif]
-fn instance_reserve(instance: &InstanceResource) -> u32 {
+fn instance_reserve(instance: &GuestResource) -> u32 {
     instance.0.reserve().0
 }
 
 /// Tells what answers a member's host calls: the term, for as long as somebody holds the reference that this gives.
 #[rustler::nif]
-fn instance_set_host<'a>(env: Env<'a>, instance: &'a InstanceResource, member: u32, term: Term<'a>) -> Term<'a> {
+fn instance_set_host<'a>(env: Env<'a>, instance: &'a GuestResource, member: u32, term: Term<'a>) -> Term<'a> {
     let host: HostRef = Arc::new(KeptTerm::new(term));
-    match instance.0.set_host(MemberId(member), &host) {
+    match of(instance, member).set_host(&host) {
         Ok(()) => ResourceArc::new(HostResource(host)).encode(env),
         Err(failure) => error::refused(env, failure),
     }
@@ -109,7 +113,7 @@ fn instance_set_host<'a>(env: Env<'a>, instance: &'a InstanceResource, member: u
 #[rustler::nif(schedule = "DirtyCpu")]
 fn instance_link<'a>(
     env: Env<'a>,
-    instance: &'a InstanceResource,
+    instance: &'a GuestResource,
     member: u32,
     module: &'a ModuleResource,
     sources: Vec<Term<'a>>,
@@ -137,35 +141,37 @@ fn source(term: Term<'_>) -> NifResult<Source> {
 // Calls
 
 fn call(
-    instance: &Arc<Instance>,
-    (member, function): (MemberId, &Arc<Function>),
+    instance: Instance<'_>,
+    function: &Arc<Function>,
     args: Terms<'_>,
     options: &CallOptions,
 ) -> Result<Execution, Error> {
-    Execution::call_member(instance, (member, function), values(function, args)?, options.limits.clone())
+    Execution::call_on(instance, function, values(function, args)?, options.limits.clone())
 }
 
-fn find_on(instance: &Instance, member: u32, name: &[u8], given: usize) -> Result<Arc<Function>, Error> {
-    match MemberId(member) {
-        MemberId::FIRST => find(instance.module().code(), name, given),
-        member => find(&*instance.member(member)?, name, given),
+fn find_on(instance: Instance<'_>, name: &[u8], given: usize) -> Result<Arc<Function>, Error> {
+    match instance.member {
+        MemberId::FIRST => find(instance.guest.module().code(), name, given),
+        _ => find(&*instance.code()?, name, given),
     }
 }
 
 #[rustler::nif]
 fn instance_call<'a>(
     env: Env<'a>,
-    instance: &'a InstanceResource,
+    instance: &'a GuestResource,
     member: u32,
     name: Binary<'a>,
     arguments: Terms<'a>,
     options: CallOptions,
     scheduling: Atom,
 ) -> Term<'a> {
-    match find_on(&instance.0, member, &name, arguments.len()) {
-        Ok(function) if belongs_on_dirty(scheduling, &function, Some(&instance.0)) => atoms::dirty().encode(env),
+    match find_on(of(instance, member), &name, arguments.len()) {
+        Ok(function) if belongs_on_dirty(scheduling, &function, Some(of(instance, member))) => {
+            atoms::dirty().encode(env)
+        }
         Ok(function) => {
-            let execution = call(&instance.0, (MemberId(member), &function), arguments, &options);
+            let execution = call(of(instance, member), &function, arguments, &options);
             started(env, execution, &options, Lane::Inline)
         }
         Err(failure) => error::refused(env, failure),
@@ -175,28 +181,22 @@ fn instance_call<'a>(
 #[rustler::nif(schedule = "DirtyCpu")]
 fn instance_call_dirty<'a>(
     env: Env<'a>,
-    instance: &'a InstanceResource,
+    instance: &'a GuestResource,
     member: u32,
     name: Binary<'a>,
     arguments: Terms<'a>,
     options: CallOptions,
 ) -> Term<'a> {
-    let function = find_on(&instance.0, member, &name, arguments.len());
-    let execution = function.and_then(|function| call(&instance.0, (MemberId(member), &function), arguments, &options));
+    let function = find_on(of(instance, member), &name, arguments.len());
+    let execution = function.and_then(|function| call(of(instance, member), &function, arguments, &options));
     started(env, execution, &options, Lane::Dirty)
 }
 
 // Looking at an idle guest
 
-fn read<'a>(
-    env: Env<'a>,
-    (instance, member): (&Arc<Instance>, u32),
-    memory: Option<Binary<'a>>,
-    range: (u64, u64),
-) -> Term<'a> {
+fn read<'a>(env: Env<'a>, instance: Instance<'_>, memory: Option<Binary<'a>>, range: (u64, u64)) -> Term<'a> {
     let bytes = access::memory_name(memory).and_then(|memory| {
-        let memory = (MemberId(member), memory.as_deref());
-        instance.read(memory, range, |bytes| Term::from(NewBinary::from_slice(env, bytes)))
+        instance.read(memory.as_deref(), range, |bytes| Term::from(NewBinary::from_slice(env, bytes)))
     });
     bytes.unwrap_or_else(|failure| error::refused(env, failure))
 }
@@ -204,72 +204,71 @@ fn read<'a>(
 #[rustler::nif]
 fn instance_read<'a>(
     env: Env<'a>,
-    instance: &'a InstanceResource,
+    instance: &'a GuestResource,
     member: u32,
     memory: Option<Binary<'a>>,
     offset: u64,
     length: u64,
 ) -> Term<'a> {
-    read(env, (&instance.0, member), memory, (offset, length))
+    read(env, of(instance, member), memory, (offset, length))
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn instance_read_dirty<'a>(
     env: Env<'a>,
-    instance: &'a InstanceResource,
+    instance: &'a GuestResource,
     member: u32,
     memory: Option<Binary<'a>>,
     offset: u64,
     length: u64,
 ) -> Term<'a> {
-    read(env, (&instance.0, member), memory, (offset, length))
+    read(env, of(instance, member), memory, (offset, length))
 }
 
 fn write<'a>(
     env: Env<'a>,
-    (instance, member): (&Arc<Instance>, u32),
+    instance: Instance<'_>,
     memory: Option<Binary<'a>>,
     (offset, bytes): (u64, Binary<'a>),
 ) -> Term<'a> {
-    let written = access::memory_name(memory)
-        .and_then(|memory| instance.write((MemberId(member), memory.as_deref()), offset, &bytes));
+    let written = access::memory_name(memory).and_then(|memory| instance.write(memory.as_deref(), offset, &bytes));
     written.map_or_else(|failure| error::refused(env, failure), |()| atoms::ok().encode(env))
 }
 
 #[rustler::nif]
 fn instance_write<'a>(
     env: Env<'a>,
-    instance: &'a InstanceResource,
+    instance: &'a GuestResource,
     member: u32,
     memory: Option<Binary<'a>>,
     offset: u64,
     bytes: Binary<'a>,
 ) -> Term<'a> {
-    write(env, (&instance.0, member), memory, (offset, bytes))
+    write(env, of(instance, member), memory, (offset, bytes))
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn instance_write_dirty<'a>(
     env: Env<'a>,
-    instance: &'a InstanceResource,
+    instance: &'a GuestResource,
     member: u32,
     memory: Option<Binary<'a>>,
     offset: u64,
     bytes: Binary<'a>,
 ) -> Term<'a> {
-    write(env, (&instance.0, member), memory, (offset, bytes))
+    write(env, of(instance, member), memory, (offset, bytes))
 }
 
 /// Any other access: its answer, or the first step of an execution where it may take time.
 #[rustler::nif]
 fn instance_access<'a>(
     env: Env<'a>,
-    instance: &'a InstanceResource,
+    instance: &'a GuestResource,
     member: u32,
     term: Term<'a>,
     options: CallOptions,
 ) -> NifResult<Term<'a>> {
-    let module = match instance.0.member(MemberId(member)) {
+    let module = match of(instance, member).code() {
         Ok(module) => module,
         Err(failure) => return Ok(error::refused(env, failure)),
     };
@@ -278,11 +277,11 @@ fn instance_access<'a>(
         Ok(access) => access,
         Err(failure) => return Ok(error::refused(env, failure)),
     };
-    Ok(match instance.0.access(MemberId(member), access) {
+    Ok(match of(instance, member).access(access) {
         Ok(Ok(answer)) => (atoms::answer(), encode_answer(env, &answer)).encode(env),
         Ok(Err(failure)) => error::refused(env, failure),
         Err(access) => {
-            let execution = Execution::access(&instance.0, MemberId(member), access, options.limits.clone());
+            let execution = Execution::access(of(instance, member), access, options.limits.clone());
             started(env, execution, &options, Lane::Inline)
         }
     })
@@ -292,19 +291,19 @@ fn instance_access<'a>(
 
 /// The instance's state as a module in the binary format, and a number that [`instance_keep_fork`] takes.
 #[rustler::nif]
-fn instance_snapshot<'a>(env: Env<'a>, instance: &'a InstanceResource, options: CallOptions) -> Term<'a> {
+fn instance_snapshot<'a>(env: Env<'a>, instance: &'a GuestResource, options: CallOptions) -> Term<'a> {
     started(env, Execution::snapshot(runtime(), &instance.0, options.limits.clone()), &options, Lane::Inline)
 }
 
 /// The module of the last snapshot, if it is still what the instance's state is; else `nil`.
 #[rustler::nif]
-fn instance_fork<'a>(env: Env<'a>, instance: &'a InstanceResource) -> Term<'a> {
+fn instance_fork<'a>(env: Env<'a>, instance: &'a GuestResource) -> Term<'a> {
     let module = instance.0.fork().map(|module| ResourceArc::new(ModuleResource(module)));
     module.encode(env)
 }
 
 #[rustler::nif]
-fn instance_keep_fork(instance: &InstanceResource, uses: u64, module: &ModuleResource) -> Atom {
+fn instance_keep_fork(instance: &GuestResource, uses: u64, module: &ModuleResource) -> Atom {
     instance.0.keep_fork(uses, &module.0);
     atoms::ok()
 }

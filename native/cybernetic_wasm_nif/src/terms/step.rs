@@ -3,7 +3,7 @@
 use super::value::Terms;
 use super::{access, binary, error, value, wasi};
 use crate::atoms;
-use crate::resources::{ExecutionResource, InstanceResource, Known, ModuleResource};
+use crate::resources::{ExecutionResource, GuestResource, Known, ModuleResource};
 use cybernetic_wasm_core::code::Code;
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::{Execution, Product, Step, Tally};
@@ -88,7 +88,7 @@ fn encode_ended<'a>(env: Env<'a>, execution: &Execution, step: &Step, report: bo
 fn encode_product<'a>(env: Env<'a>, product: &Product) -> Term<'a> {
     match product {
         Product::Values(values) => value::encode_results(env, values),
-        Product::Instance(instance) => ResourceArc::new(InstanceResource(instance.clone())).encode(env),
+        Product::Guest(guest) => ResourceArc::new(GuestResource(guest.clone())).encode(env),
         Product::Module(module) => ResourceArc::new(ModuleResource(module.clone())).encode(env),
         Product::Member(member) => member.0.encode(env),
         Product::Answer(answer) => encode_answer(env, answer),

@@ -130,7 +130,7 @@ impl<'a> Script<'a> {
         let Ok(Product::Module(spectest)) = spectest else { panic!("spectest does not load: {spectest:?}") };
         let spectest = Loaded { module: spectest, runtime: Arc::clone(runtime) };
         let guest = drive(&mut report, Execution::instantiate(&spectest.module, false, spectest.setup(limits())));
-        let Ok(Product::Instance(guest)) = guest else { panic!("spectest does not start: {guest:?}") };
+        let Ok(Product::Guest(guest)) = guest else { panic!("spectest does not start: {guest:?}") };
         guest.survive_traps();
         let guest = Guest::from(guest);
         guest.register("spectest", MemberId::FIRST);
@@ -266,11 +266,11 @@ impl<'a> Script<'a> {
 
     fn invoke(&mut self, invoke: &WastInvoke<'_>) -> Outcome {
         let member = self.find(invoke.module)?;
-        let module = self.guest.member(member).map_err(|error| error.to_string())?;
+        let module = self.guest.instance(member).code().map_err(|error| error.to_string())?;
         let function = module.function(invoke.name).map_err(|error| error.to_string())?;
         let args: Option<Vec<_>> = invoke.args.iter().map(pattern::argument).collect();
         let args = args.ok_or("an argument that is no core value")?;
-        let call = Execution::call_member(&self.guest, (member, &function), args, limits());
+        let call = Execution::call_on(self.guest.instance(member), &function, args, limits());
         match drive(&mut self.report, call.map_err(|error| error.to_string())?) {
             Ok(Product::Values(values)) => Ok(Ok(values)),
             Ok(other) => Err(format!("a call made {other:?}")),

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn call_here(instance: &Arc<Instance>, name: &str, args: &[Value], stdin: &[u8]) -> (i64, String) {
+fn call_here(instance: &Arc<LiveGuest>, name: &str, args: &[Value], stdin: &[u8]) -> (i64, String) {
     let mut execution = crate::support::start_on(instance, name, args, limits()).unwrap();
     execution.set_stdin(Stdin::Bytes(stdin.to_vec()));
     let result = number(Driver::default().values(&mut execution));
@@ -38,7 +38,7 @@ fn an_exit_poisons_a_live_guest_and_a_reset_makes_its_system_anew() {
     assert_eq!(instance.state(), "poisoned");
 }
 
-fn join(instance: &Arc<Instance>, module: &Loaded, grants: Grants) -> Result<MemberId, Error> {
+fn join(instance: &Arc<LiveGuest>, module: &Loaded, grants: Grants) -> Result<MemberId, Error> {
     let sources = module.imports().iter().map(|_| Source::Wasi).collect();
     let mut link =
         Execution::link(instance, instance.reserve(), (&module.module, sources), setup(module, grants, limits()))?;
@@ -48,10 +48,12 @@ fn join(instance: &Arc<Instance>, module: &Loaded, grants: Grants) -> Result<Mem
     }
 }
 
-fn on_member(instance: &Arc<Instance>, member: MemberId, name: &str) -> i64 {
-    let function = instance.member(member).unwrap().function(name).unwrap();
+fn on_member(instance: &Arc<LiveGuest>, member: MemberId, name: &str) -> i64 {
+    let function = Instance { guest: instance, member }.code().unwrap().function(name).unwrap();
     number(
-        Driver::default().values(&mut Execution::call_member(instance, (member, &function), vec![], limits()).unwrap()),
+        Driver::default().values(
+            &mut Execution::call_on(Instance { guest: instance, member }, &function, vec![], limits()).unwrap(),
+        ),
     )
 }
 
@@ -99,7 +101,7 @@ fn what_a_reactor_wants_called_first_is_called_once() {
     let fresh = |name| Driver::default().values(&mut start(&module, (name, &[]), grants(), limits()));
     assert_eq!(number(fresh("first")), expected, "in a fresh instance");
     let mut making = Execution::instantiate(&module.module, false, setup(&module, grants(), limits()));
-    let Ok(Product::Instance(instance)) = Driver::default().drive(&mut making) else { panic!("no instance") };
+    let Ok(Product::Guest(instance)) = Driver::default().drive(&mut making) else { panic!("no instance") };
     for _ in 0..3 {
         assert_eq!(on(&instance, "first", &[]), expected, "in a live one, and not again");
     }

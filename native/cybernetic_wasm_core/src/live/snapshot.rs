@@ -1,4 +1,4 @@
-//! Snapshots: the state of a live instance as a module. `wasmtime-wizer` writes a module whose initial state is what it finds
+//! Snapshots: the state of a live guest as a module. `wasmtime-wizer` writes a module whose initial state is what it finds
 //! in an instance that exports all of its own (`code/instrument.rs`).
 
 use super::Lease;

@@ -1,6 +1,6 @@
 //! The instances that join a guest's store after its first, and what answers their host calls.
 
-use super::Instance;
+use super::LiveGuest;
 use crate::code::Code;
 use crate::engine::{EngineConfig, Metering, PoolFull};
 use crate::error::{CallError, Error, LimitError};
@@ -52,9 +52,9 @@ impl Members {
     }
 }
 
-impl Instance {
+impl LiveGuest {
     /// The code that `member` is an instance of.
-    pub fn member(&self, member: MemberId) -> Result<Arc<Code>, CallError> {
+    pub(crate) fn member(&self, member: MemberId) -> Result<Arc<Code>, CallError> {
         if member == MemberId::FIRST {
             return Ok(Arc::clone(self.module.code()));
         }
@@ -70,9 +70,8 @@ impl Instance {
         MemberId(members.joined.len() as u32)
     }
 
-    /// Tells what of the embedder's answers a member's host calls. The embedder owns it: were it the guest's, one that
-    /// holds on to the guest would keep it alive for ever.
-    pub fn set_host(&self, member: MemberId, host: &HostRef) -> Result<(), CallError> {
+    /// Tells what of the embedder's answers a member's host calls: see [`crate::instance::Instance::set_host`].
+    pub(crate) fn set_host(&self, member: MemberId, host: &HostRef) -> Result<(), CallError> {
         let mut members = self.members.write();
         let host = Some(Arc::downgrade(host));
         if member == MemberId::FIRST {

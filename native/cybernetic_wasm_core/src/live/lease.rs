@@ -1,6 +1,6 @@
 //! Whose turn it is on a guest instance: leases, and the queue of those who wait for one.
 
-use super::Instance;
+use super::LiveGuest;
 use crate::error::{CallError, Error, Limit};
 use crate::guest::Guest;
 use crate::invocation::Invocation;
@@ -25,7 +25,7 @@ enum State {
     Closed,
 }
 
-impl Instance {
+impl LiveGuest {
     /// Takes the guest for one call.
     pub(crate) fn lease(self: &Arc<Self>) -> Result<Lease, CallError> {
         let mut slot = self.slot.lock();
@@ -37,7 +37,7 @@ impl Instance {
 
     fn lend(self: &Arc<Self>, slot: &mut Slot, guest: Option<Box<Guest>>) -> Lease {
         slot.lease += 1;
-        Lease { instance: Arc::clone(self), number: slot.lease, guest, used: false }
+        Lease { owner: Arc::clone(self), number: slot.lease, guest, used: false }
     }
 
     /// The same, after all who have asked before.
@@ -166,9 +166,9 @@ fn lease_over() -> Error {
     Error::Internal("the lease is over".into())
 }
 
-/// The guest while a call has it. Dropped in mid-call, it leaves the instance poisoned.
+/// The guest while a call has it. Dropped in mid-call, it leaves it poisoned.
 pub(crate) struct Lease {
-    instance: Arc<Instance>,
+    owner: Arc<LiveGuest>,
     number: u64,
     guest: Option<Box<Guest>>,
     used: bool,
@@ -180,17 +180,17 @@ impl Lease {
         self.guest.is_none()
     }
 
-    /// Tells it from the instance's other leases.
+    /// Tells it from the guest's other leases.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
     /// To run the guest, which may change anything in it.
-    pub(crate) fn use_guest(&mut self) -> Result<(&Instance, &mut Guest), Error> {
+    pub(crate) fn use_guest(&mut self) -> Result<(&LiveGuest, &mut Guest), Error> {
         self.used = true;
-        self.instance.uses.fetch_add(1, Relaxed);
+        self.owner.uses.fetch_add(1, Relaxed);
         let guest = self.guest.as_deref_mut().ok_or_else(lease_over)?;
-        Ok((&self.instance, guest))
+        Ok((&self.owner, guest))
     }
 
     /// To look at the guest, which stays as it is.
@@ -209,22 +209,22 @@ impl Lease {
     pub(crate) fn settle<T>(&mut self, invocation: &Invocation, result: &Result<T, Error>) {
         let error = result.as_ref().err();
         let sound = error.is_none_or(is_harmless) && !invocation.tainted();
-        let survived = self.instance.survives_traps.load(Relaxed) && error.is_none_or(is_trap);
+        let survived = self.owner.survives_traps.load(Relaxed) && error.is_none_or(is_trap);
         self.give_back(sound || survived);
     }
 
     /// Ends the call: the next may have the guest if it is still `sound`.
     pub(crate) fn give_back(&mut self, sound: bool) {
         let Some(guest) = self.guest.take_if(|_| sound) else { return };
-        self.instance.memory.store(guest.store.data().memory(), Relaxed);
-        self.instance.hand_on(self.number, guest);
+        self.owner.memory.store(guest.store.data().memory(), Relaxed);
+        self.owner.hand_on(self.number, guest);
         self.number = 0;
     }
 
     /// Drops the guest here and now, so that its place is free for the one that replaces it.
     pub(crate) fn clear(&mut self) {
         self.used = true;
-        self.instance.uses.fetch_add(1, Relaxed);
+        self.owner.uses.fetch_add(1, Relaxed);
         self.guest = None;
     }
 
@@ -256,7 +256,7 @@ impl Drop for Lease {
         self.give_back(!self.used);
         if self.number != 0 {
             reap(self.guest.take());
-            self.instance.poison(self.number);
+            self.owner.poison(self.number);
         }
     }
 }
