@@ -37,22 +37,7 @@ defmodule Cybernetic.WASM.Config do
   | `:max_open_files` | files | half of what the process may open, from 16 to 100,000 | and directories that guests have open on this node |
   """
 
-  alias Cybernetic.WASM.{Limits, Options}
-
-  @features [
-    :simd,
-    :relaxed_simd,
-    :bulk_memory,
-    :multi_value,
-    :reference_types,
-    :function_references,
-    :gc,
-    :tail_call,
-    :multi_memory,
-    :memory64,
-    :extended_const,
-    :exceptions
-  ]
+  alias Cybernetic.WASM.{Features, Limits, Options}
 
   defstruct limits: nil,
             runtime: :wasmtime,
@@ -75,7 +60,7 @@ defmodule Cybernetic.WASM.Config do
 
   @doc "The WebAssembly features that `features:` can switch off. Threads are always off."
   @spec features() :: [atom]
-  def features, do: @features
+  defdelegate features, to: Features, as: :names
 
   @doc "Reads and checks the application environment."
   @spec load!() :: t

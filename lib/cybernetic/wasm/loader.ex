@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Loader do
   # itself are the runtime's in Rust, which a load drives as an execution: a caller that dies leaves a compilation that others
   # may use.
 
-  alias Cybernetic.WASM.{Config, Error, Execution, LoadError, Module, Native, Options}
+  alias Cybernetic.WASM.{Config, Error, Execution, Features, LoadError, Module, Native, Options}
   alias Cybernetic.WASM.Execution.Plan
   alias Cybernetic.WASM.Sandbox.Manifest
 
@@ -66,12 +66,10 @@ defmodule Cybernetic.WASM.Loader do
   # With the stack that the manifest asks for, or every call would compile the module again.
   defp engine(opts, config, manifest) do
     stack = if manifest, do: manifest.limits[:max_stack]
-    features = Keyword.merge(config.features, Map.get(opts, :features, []))
-    off = for {name, false} <- features, do: name
+    off = config.features |> Keyword.merge(Map.get(opts, :features, [])) |> Features.off()
 
     {Map.get(opts, :metering, config.metering),
-     Map.get(opts, :deterministic, config.deterministic), off |> Enum.uniq() |> Enum.sort(),
-     stack || config.limits.max_stack}
+     Map.get(opts, :deterministic, config.deterministic), off, stack || config.limits.max_stack}
   end
 
   defp fetch({:bytes, bytes}, most) when is_binary(bytes),

@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.Options do
   # The one table of option types: what a key takes, in words and as a check. Options are checked once, at the door; an
   # unknown key or a wrong value raises an ArgumentError that names it.
 
-  alias Cybernetic.WASM.Limits
+  alias Cybernetic.WASM.{Features, Limits}
   alias Cybernetic.WASM.Sandbox.Manifest
 
   @longest_wait 4_294_967_295
@@ -157,11 +157,7 @@ defmodule Cybernetic.WASM.Options do
        &(is_integer(&1) and &1 in 16_384..67_108_864)}
 
   defp type(:features) do
-    names = Cybernetic.WASM.Config.features()
-
-    {"a keyword list of booleans with the keys #{list(names)}",
-     &(Keyword.keyword?(&1) and
-         Enum.all?(&1, fn {name, on} -> name in names and is_boolean(on) end))}
+    {"a keyword list of booleans with the keys #{list(Features.names())}", &Features.switches?/1}
   end
 
   defp type(:imports) do

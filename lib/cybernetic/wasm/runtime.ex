@@ -1,4 +1,6 @@
 defmodule Cybernetic.WASM.Runtime do
+  alias Cybernetic.WASM.Features
+
   @moduledoc """
   Loads modules, and tells what the node uses.
 
@@ -15,9 +17,8 @@ defmodule Cybernetic.WASM.Runtime do
     * `:metering` - `:fuel` (default) or `:epoch`. Epochs cost up to as much as fuel, often less, but such a guest is bounded
       by its deadline alone and its use of fuel is not known.
     * `:deterministic` - `true`: NaNs are canonical and relaxed SIMD gives the same bits on every machine. Default: `false`.
-    * `:features` - WebAssembly features to switch off: `[simd: false]`. All are on by default but threads, which are
-      always off: `:simd`, `:relaxed_simd`, `:bulk_memory`, `:multi_value`, `:reference_types`, `:function_references`,
-      `:gc`, `:tail_call`, `:multi_memory`, `:memory64`, `:extended_const`, `:exceptions`.
+    * `:features` - WebAssembly features to switch off: `[simd: false]`. All are on by default: #{Features.in_words()}. Threads
+      are always off.
     * `:manifest` - what the module's calls are held to: `true` for `module.toml` in the same directory, a path, or a
       `Cybernetic.WASM.Sandbox.Manifest`; or options of its `load/2`, such as `[require_limits: true, offer: [:stdio]]`, with the
       path as `:file` where it is not `module.toml`. Default: `false`.
