@@ -47,7 +47,7 @@ defmodule Cybernetic.WASM.CallError do
   @typedoc "The caller's mistake."
   @type t :: %__MODULE__{reason: atom, blame: :caller}
 
-  alias Cybernetic.WASM.Error
+  alias Cybernetic.WASM.Shown
 
   @most_named 20
 
@@ -58,11 +58,11 @@ defmodule Cybernetic.WASM.CallError do
 
   def message(%__MODULE__{reason: :no_such_export} = error) do
     kind = error.expected || "function"
-    "no #{kind} is exported as #{inspect(error.export)}#{known(error.known, kind)}"
+    "no #{kind} is exported as #{Shown.quoted(error.export)}#{known(error.known, kind)}"
   end
 
   def message(%__MODULE__{reason: :wrong_export_kind} = error) do
-    "the export #{inspect(error.export)} is a #{error.given}, not a #{error.expected}"
+    "the export #{Shown.quoted(error.export)} is a #{error.given}, not a #{error.expected}"
   end
 
   def message(%__MODULE__{reason: :no_command} = error) do
@@ -82,7 +82,7 @@ defmodule Cybernetic.WASM.CallError do
   end
 
   def message(%__MODULE__{reason: :no_memory} = error),
-    do: "no memory is exported as #{inspect(error.export)}"
+    do: "no memory is exported as #{Shown.quoted(error.export)}"
 
   def message(%__MODULE__{reason: :busy}), do: "busy: another call is running"
 
@@ -106,7 +106,7 @@ defmodule Cybernetic.WASM.CallError do
     do: "the memory cannot grow by #{error.given} pages: it may have #{error.size}"
 
   def message(%__MODULE__{reason: :no_such_element} = error) do
-    "the table #{inspect(error.export)} has #{error.size} elements, and none at #{error.index}"
+    "the table #{Shown.quoted(error.export)} has #{error.size} elements, and none at #{error.index}"
   end
 
   def message(%__MODULE__{reason: :unterminated} = error) do
@@ -143,6 +143,6 @@ defmodule Cybernetic.WASM.CallError do
   defp known(names, _kind) do
     {named, others} = Enum.split(names, @most_named)
     more = if others == [], do: "", else: ", and more"
-    "; exported are: #{Enum.map_join(named, ", ", &Error.visible/1)}#{more}"
+    "; exported are: #{Enum.map_join(named, ", ", &Shown.name/1)}#{more}"
   end
 end

@@ -7,6 +7,8 @@ defmodule Cybernetic.WASM.CancelledError do
     * `run` - a `Cybernetic.WASM.Run` of what the guest had put out by then, and what it was refused
   """
 
+  alias Cybernetic.WASM.Shown
+
   defexception [:reason, :usage, :run, blame: :caller]
 
   @typedoc "A cancelled call."
@@ -19,5 +21,5 @@ defmodule Cybernetic.WASM.CancelledError do
 
   @impl true
   def message(%__MODULE__{reason: reason}),
-    do: "the call was cancelled: #{inspect(reason, limit: 5, printable_limit: 80)}"
+    do: "the call was cancelled: #{Shown.term(reason)}"
 end

@@ -9,7 +9,7 @@ defmodule Cybernetic.WASM.DeniedError do
     * `grant` - what to add, a text
   """
 
-  alias Cybernetic.WASM.Error
+  alias Cybernetic.WASM.Shown
 
   defexception [:capability, :denied, :grant, blame: :caller]
 
@@ -30,7 +30,7 @@ defmodule Cybernetic.WASM.DeniedError do
 
   def message(%__MODULE__{capability: capability, denied: denied, grant: grant}) do
     {named, others} = Enum.split(denied, @most_named)
-    lines = Enum.map(named, &"\n  * #{Error.visible(&1.module)} #{Error.visible(&1.name)}")
+    lines = Enum.map(named, &"\n  * #{Shown.name(&1.module)} #{Shown.name(&1.name)}")
 
     "the sandbox does not grant #{capability}, which #{length(denied)} import(s) need; " <>
       "#{grant}#{lines}#{more(length(others))}"

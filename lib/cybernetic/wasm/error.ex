@@ -62,8 +62,4 @@ defmodule Cybernetic.WASM.Error do
     do: :erlang.raise(kind, error.reason, error.stacktrace)
 
   def raise!(error), do: raise(error)
-
-  @doc "A guest's name as a message may show it: a stranger chose it, and it may hold a terminal's control sequences."
-  @spec visible(String.t()) :: String.t()
-  def visible(name), do: if(name =~ ~r/\A[\x21-\x7e]+\z/, do: name, else: inspect(name))
 end

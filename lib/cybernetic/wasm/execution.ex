@@ -19,6 +19,7 @@ defmodule Cybernetic.WASM.Execution do
     Limits,
     Native,
     Run,
+    Shown,
     Usage
   }
 
@@ -318,8 +319,7 @@ defmodule Cybernetic.WASM.Execution do
 
   defp await(other, _context) do
     raise ArgumentError,
-          "an async host function returns a Task of its own or {:await, reference}, got: " <>
-            inspect(other, limit: 5, printable_limit: 80)
+          "an async host function returns a Task of its own or {:await, reference}, got: #{Shown.term(other)}"
   end
 
   # A `receive` waits no longer.
@@ -382,7 +382,7 @@ defmodule Cybernetic.WASM.Execution do
     do:
       raise(
         ArgumentError,
-        "a list of #{several} results expected, got: #{inspect(value, limit: 5, printable_limit: 80)}"
+        "a list of #{several} results expected, got: #{Shown.term(value)}"
       )
 
   defp reply(context, {:raise, error} = how, plan) do

@@ -72,7 +72,7 @@ defmodule Cybernetic.WASM.Host do
       %RuntimeError{message: "no"}
   """
 
-  alias Cybernetic.WASM.{CallError, Error, Execution, Memory, Value}
+  alias Cybernetic.WASM.{CallError, Error, Execution, Memory, Shown, Value}
   alias Cybernetic.WASM.Host.{Context, Function}
 
   @typedoc "The context of one host call."
@@ -260,8 +260,7 @@ defmodule Cybernetic.WASM.Host do
 
   def call(_ctx, function, args) do
     raise ArgumentError,
-          "a function's name and a proper list of arguments are needed, got: " <>
-            inspect({function, args}, limit: 5, printable_limit: 80)
+          "a function's name and a proper list of arguments are needed, got: #{Shown.term({function, args})}"
   end
 
   @doc """

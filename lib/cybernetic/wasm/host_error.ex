@@ -11,6 +11,8 @@ defmodule Cybernetic.WASM.HostError do
   `Cybernetic.WASM.Executor.call!/4` raises the original with its own stack instead.
   """
 
+  alias Cybernetic.WASM.Shown
+
   defexception [:kind, :reason, :import, :usage, :run, stacktrace: [], blame: :host]
 
   @typedoc "What a host function did."
@@ -33,7 +35,7 @@ defmodule Cybernetic.WASM.HostError do
     do: "standard input (option :stdin) failed: #{banner(error)}"
 
   def message(%__MODULE__{import: {module, name}} = error) do
-    "the host function #{inspect(module)} #{inspect(name)} failed: #{banner(error)}"
+    "the host function #{Shown.quoted(module)} #{Shown.quoted(name)} failed: #{banner(error)}"
   end
 
   defp banner(%{kind: :trap, reason: reason}), do: "it trapped the guest with #{inspect(reason)}"

@@ -122,6 +122,7 @@ defmodule Cybernetic.WASM.Instance do
     Native,
     Options,
     Run,
+    Shown,
     Value
   }
 
@@ -172,11 +173,7 @@ defmodule Cybernetic.WASM.Instance do
          do: {:ok, on_trap(instance, Map.get(own, :on_trap, :poison))}
   end
 
-  def new(other, _opts) do
-    raise ArgumentError,
-          "a %Cybernetic.WASM.Module{} is needed: load it first with Cybernetic.WASM.Runtime.load_module/2, got: " <>
-            inspect(other, limit: 5, printable_limit: 80)
-  end
+  def new(other, _opts), do: Module.needed!(other)
 
   defp new(module, %{sources: nil} = plan, {nil, snapshottable, _opts}) do
     with {:ok, instance, _usage} <-
@@ -256,8 +253,7 @@ defmodule Cybernetic.WASM.Instance do
 
   def call(%__MODULE__{}, function, args, _opts) do
     raise ArgumentError,
-          "a function's name and a proper list of arguments are needed, got: " <>
-            inspect({function, args}, limit: 5, printable_limit: 80)
+          "a function's name and a proper list of arguments are needed, got: #{Shown.term({function, args})}"
   end
 
   def call(server, function, args, opts),
@@ -364,14 +360,14 @@ defmodule Cybernetic.WASM.Instance do
 
   def table_get(_target, _name, index) do
     raise ArgumentError,
-          "an index is an integer from 0, got: #{inspect(index, limit: 5, printable_limit: 80)}"
+          "an index is an integer from 0, got: #{Shown.term(index)}"
   end
 
   defp name!(name) when is_binary(name), do: name
 
   defp name!(other) do
     raise ArgumentError,
-          "an export's name is a string, got: #{inspect(other, limit: 5, printable_limit: 80)}"
+          "an export's name is a string, got: #{Shown.term(other)}"
   end
 
   @doc false

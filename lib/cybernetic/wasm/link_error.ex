@@ -4,6 +4,8 @@ defmodule Cybernetic.WASM.LinkError do
   module imports, in the text format's words) and `reason` (a text).
   """
 
+  alias Cybernetic.WASM.Shown
+
   defexception problems: [], blame: :caller
 
   @typedoc "One import that cannot be satisfied."
@@ -20,7 +22,7 @@ defmodule Cybernetic.WASM.LinkError do
 
     lines =
       Enum.map(named, fn problem ->
-        "\n  * #{inspect(problem.module)} #{inspect(problem.name)}, #{problem.wanted}: #{problem.reason}"
+        "\n  * #{Shown.quoted(problem.module)} #{Shown.quoted(problem.name)}, #{problem.wanted}: #{problem.reason}"
       end)
 
     "#{length(problems)} import(s) cannot be satisfied (option :imports)#{lines}#{more(length(others))}"

@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.Linker do
   #
   # That is all that most calls need. `Cybernetic.WASM.Linker.Guest` makes one guest of several modules.
 
-  alias Cybernetic.WASM.{DeniedError, Instance, LinkError, Module, Sandbox}
+  alias Cybernetic.WASM.{DeniedError, Instance, LinkError, Module, Sandbox, Shown}
   alias Cybernetic.WASM.Host.Function
   alias Cybernetic.WASM.Sandbox.Check
 
@@ -328,7 +328,7 @@ defmodule Cybernetic.WASM.Linker do
         {:export, from, export}
 
       %{^module => %{^name => other}} ->
-        problem.("an instance or a module that exports one is needed, got: #{shown(other)}")
+        problem.("an instance or a module that exports one is needed, got: #{Shown.term(other)}")
 
       %{} ->
         problem.(@missing)
@@ -352,7 +352,7 @@ defmodule Cybernetic.WASM.Linker do
         "for this module: #{names(functions)}"
 
       %{^module => from} ->
-        "for this module: #{shown(from)}"
+        "for this module: #{Shown.term(from)}"
 
       %{} ->
         "modules: #{names(given)}"
@@ -364,7 +364,7 @@ defmodule Cybernetic.WASM.Linker do
   defp names(given) do
     {named, others} = given |> Map.keys() |> Enum.split(@most_named)
     more = if others == [], do: "", else: ", …"
-    Enum.map_join(named, ", ", &shown/1) <> more
+    Enum.map_join(named, ", ", &Shown.term/1) <> more
   end
 
   defp wrong(function, arity) when is_function(function) do
@@ -373,7 +373,5 @@ defmodule Cybernetic.WASM.Linker do
     "a function of #{arity + 1} arguments (context, then #{arity}) is needed, one of #{given} was given"
   end
 
-  defp wrong(other, _arity), do: "a function is needed, got: #{shown(other)}"
-
-  defp shown(term), do: inspect(term, limit: 5, printable_limit: 80)
+  defp wrong(other, _arity), do: "a function is needed, got: #{Shown.term(other)}"
 end

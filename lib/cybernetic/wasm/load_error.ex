@@ -16,6 +16,8 @@ defmodule Cybernetic.WASM.LoadError do
   `source` is the path, or `:bytes`.
   """
 
+  alias Cybernetic.WASM.Shown
+
   defexception [
     :reason,
     :source,
@@ -42,14 +44,8 @@ defmodule Cybernetic.WASM.LoadError do
   @impl true
   def message(%__MODULE__{} = error), do: "cannot load #{source(error.source)}: #{why(error)}"
 
-  defp source(path) when is_binary(path) and byte_size(path) <= 1_000 do
-    if String.printable?(path), do: path, else: quoted(path)
-  end
-
-  defp source(path) when is_binary(path), do: quoted(path)
+  defp source(path) when is_binary(path), do: Shown.path(path)
   defp source(_bytes), do: "the module"
-
-  defp quoted(path), do: inspect(path, binaries: :as_strings, printable_limit: 80)
 
   # The first mistake of many: `load_module(File.read!(path))`.
   defp why(%{reason: :not_found, source: <<0, "asm", _::binary>>}), do: @bytes_as_path

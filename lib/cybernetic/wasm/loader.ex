@@ -4,7 +4,18 @@ defmodule Cybernetic.WASM.Loader do
   # itself are the runtime's in Rust, which a load drives as an execution: a caller that dies leaves a compilation that others
   # may use.
 
-  alias Cybernetic.WASM.{Config, Error, Execution, Features, LoadError, Module, Native, Options}
+  alias Cybernetic.WASM.{
+    Config,
+    Error,
+    Execution,
+    Features,
+    LoadError,
+    Module,
+    Native,
+    Options,
+    Shown
+  }
+
   alias Cybernetic.WASM.Execution.Plan
   alias Cybernetic.WASM.Sandbox.Manifest
 
@@ -76,7 +87,7 @@ defmodule Cybernetic.WASM.Loader do
     do: measure(bytes, byte_size(bytes), most)
 
   defp fetch({:bytes, other}, _most),
-    do: raise(ArgumentError, "{:bytes, binary} expected, got: #{inspect(other, limit: 5)}")
+    do: raise(ArgumentError, "{:bytes, binary} expected, got: #{Shown.term(other)}")
 
   defp fetch(path, most) when is_binary(path) do
     with :ok <- no_nul(path),
@@ -104,7 +115,7 @@ defmodule Cybernetic.WASM.Loader do
 
   defp fetch(other, _most) do
     raise ArgumentError,
-          "a module is loaded from a path or {:bytes, binary}, got: #{inspect(other, limit: 5)}"
+          "a module is loaded from a path or {:bytes, binary}, got: #{Shown.term(other)}"
   end
 
   defp no_nul(path), do: if(String.contains?(path, <<0>>), do: {:error, :enoent}, else: :ok)

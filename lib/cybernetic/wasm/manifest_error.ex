@@ -14,6 +14,8 @@ defmodule Cybernetic.WASM.ManifestError do
   `file` is the path, or `nil`. `key` has its tables before it: `"capabilities.filesystem[0].mode"`.
   """
 
+  alias Cybernetic.WASM.Shown
+
   defexception [
     :reason,
     :file,
@@ -55,11 +57,7 @@ defmodule Cybernetic.WASM.ManifestError do
 
   defp file(nil), do: "manifest"
 
-  defp file(path) do
-    if String.printable?(path),
-      do: path,
-      else: inspect(path, binaries: :as_strings, printable_limit: 80)
-  end
+  defp file(path), do: Shown.path(path)
 
   defp what(%{reason: :unreadable} = error), do: "the manifest cannot be read (#{error.got})"
   defp what(%{reason: :syntax} = error), do: error.got

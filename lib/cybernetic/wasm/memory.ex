@@ -32,7 +32,7 @@ defmodule Cybernetic.WASM.Memory do
   a limit is a `Cybernetic.WASM.LimitError`.
   """
 
-  alias Cybernetic.WASM.{CallError, Error, Instance, Value}
+  alias Cybernetic.WASM.{CallError, Error, Instance, Shown, Value}
   alias Cybernetic.WASM.Host.Context
 
   @typedoc "Whose memory: a live instance, its server, or a host function's context."
@@ -94,7 +94,7 @@ defmodule Cybernetic.WASM.Memory do
 
   def write_value(_target, _offset, {type, count}, values, _opts) do
     raise ArgumentError,
-          "a list of #{count} values of #{inspect(type)} is needed, got: #{inspect(values, limit: 5)}"
+          "a list of #{count} values of #{inspect(type)} is needed, got: #{Shown.term(values)}"
   end
 
   def write_value(target, offset, type, value, opts),
@@ -180,8 +180,7 @@ defmodule Cybernetic.WASM.Memory do
 
   defp memory(opts) do
     raise ArgumentError,
-          "the one option is :memory, an export's name as a string, got: " <>
-            inspect(opts, limit: 5, printable_limit: 80)
+          "the one option is :memory, an export's name as a string, got: #{Shown.term(opts)}"
   end
 
   # A guest's pointers come as signed integers.
@@ -190,7 +189,6 @@ defmodule Cybernetic.WASM.Memory do
 
   defp unsigned(value) do
     raise ArgumentError,
-          "offset and length must be integers from 0, or signed 32-bit ones as a guest gives them, got: " <>
-            inspect(value, limit: 5, printable_limit: 80)
+          "offset and length must be integers from 0, or signed 32-bit ones as a guest gives them, got: #{Shown.term(value)}"
   end
 end

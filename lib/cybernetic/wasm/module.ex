@@ -14,7 +14,7 @@ defmodule Cybernetic.WASM.Module do
       [%{name: "answer", type: {:function, [], ["i32"]}}]
   """
 
-  alias Cybernetic.WASM.Native
+  alias Cybernetic.WASM.{Native, Shown}
 
   @enforce_keys [:ref, :digest, :size, :engine]
   # `plan` is that of a call without options, where the module can be called without any; `sandbox` what the manifest grants.
@@ -62,6 +62,14 @@ defmodule Cybernetic.WASM.Module do
       [ref: ref, digest: digest, imports: imports, unlinkable: unlinkable, command: command] ++
         facts
     )
+  end
+
+  @doc false
+  # Raises for what stands in the place of a module: the first mistake of many is to call a path.
+  @spec needed!(term, String.t()) :: no_return
+  def needed!(given, what \\ "a %Cybernetic.WASM.Module{} is needed") do
+    raise ArgumentError,
+          "#{what}: load it first with Cybernetic.WASM.Runtime.load_module/2, got: #{Shown.term(given)}"
   end
 
   defp handle(ref) do

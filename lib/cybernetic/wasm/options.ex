@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.Options do
   # The one table of option types: what a key takes, in words and as a check. Options are checked once, at the door; an
   # unknown key or a wrong value raises an ArgumentError that names it.
 
-  alias Cybernetic.WASM.{Features, Limits}
+  alias Cybernetic.WASM.{Features, Limits, Shown}
   alias Cybernetic.WASM.Sandbox.Manifest
 
   @longest_wait 4_294_967_295
@@ -30,7 +30,7 @@ defmodule Cybernetic.WASM.Options do
   # What is given for these may be an environment's values, and what is no list of options may be anything.
   defp shown(key, list) when key in [:sandbox, :env] and is_list(list), do: "a list"
   defp shown(key, map) when key in [:sandbox, :env] and is_map(map), do: "a map"
-  defp shown(_key, value), do: inspect(value, limit: 5, printable_limit: 80)
+  defp shown(_key, value), do: Shown.term(value)
 
   @grants [:filesystem, :network, :clocks, :random, :stdio, :host_functions, :wasi]
 

@@ -284,7 +284,7 @@ defmodule Cybernetic.WASM.Sandbox do
 
   defp env(env, given) do
     with {:refused, names} <- Env.values(env, given) do
-      names = Enum.map_join(names, ", ", &Cybernetic.WASM.Error.visible/1)
+      names = Enum.map_join(names, ", ", &Cybernetic.WASM.Shown.name/1)
       denied(:env, "the call gives #{names}", "add the names, or env: :any")
     end
   end

@@ -35,7 +35,7 @@ defmodule Cybernetic.WASM.TrapError do
           blame: :guest
         }
 
-  alias Cybernetic.WASM.Error
+  alias Cybernetic.WASM.Shown
 
   @most_frames 10
   @most_said 300
@@ -61,7 +61,7 @@ defmodule Cybernetic.WASM.TrapError do
   defp line(frame), do: "\n  in #{name(frame)}#{at(frame.offset)}"
 
   defp name(%{name: nil, function: index}), do: "function #{index}"
-  defp name(%{name: name}), do: Error.visible(name)
+  defp name(%{name: name}), do: Shown.name(name)
 
   defp at(nil), do: ""
   defp at(offset), do: " at offset #{offset}"

@@ -28,6 +28,8 @@ defmodule Cybernetic.WASM.Value do
       {:type, 0, ~s("9")}
   """
 
+  alias Cybernetic.WASM.Shown
+
   @typedoc "One value, by the table above."
   @type t ::
           integer
@@ -154,6 +156,6 @@ defmodule Cybernetic.WASM.Value do
   @spec refuse(memory_type, term) :: no_return
   defp refuse(type, value) do
     raise ArgumentError,
-          "#{inspect(type)} does not hold #{inspect(value, limit: 5, printable_limit: 80)}"
+          "#{inspect(type)} does not hold #{Shown.term(value)}"
   end
 end

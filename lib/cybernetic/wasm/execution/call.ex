@@ -3,7 +3,18 @@ defmodule Cybernetic.WASM.Execution.Call do
   # A call that has not begun: what is called, with which arguments, by which plan. It can be sent to the process that is to
   # drive it.
 
-  alias Cybernetic.WASM.{CallError, Error, Execution, Instance, Linker, Module, Options, Run}
+  alias Cybernetic.WASM.{
+    CallError,
+    Error,
+    Execution,
+    Instance,
+    Linker,
+    Module,
+    Options,
+    Run,
+    Shown
+  }
+
   alias Cybernetic.WASM.Execution.Plan
 
   # Its options hold an environment's values.
@@ -48,18 +59,14 @@ defmodule Cybernetic.WASM.Execution.Call do
 
   def new(%kind{}, name, _args, _opts) when kind in [Module, Instance] and not is_binary(name) do
     raise ArgumentError,
-          "the function's name must be a string, or :start for a command, got: #{inspect(name, limit: 5)}"
+          "the function's name must be a string, or :start for a command, got: #{Shown.term(name)}"
   end
 
   def new(%kind{}, _name, args, _opts) when kind in [Module, Instance] do
-    raise ArgumentError, "arguments must be a proper list, got: #{inspect(args, limit: 5)}"
+    raise ArgumentError, "arguments must be a proper list, got: #{Shown.term(args)}"
   end
 
-  def new(other, _name, _args, _opts) do
-    raise ArgumentError,
-          "a %Cybernetic.WASM.Module{} is needed: load it first with Cybernetic.WASM.Runtime.load_module/2, got: " <>
-            inspect(other, limit: 5, printable_limit: 80)
-  end
+  def new(other, _name, _args, _opts), do: Module.needed!(other)
 
   defp command(%Module{command: true}), do: :ok
 
@@ -80,8 +87,7 @@ defmodule Cybernetic.WASM.Execution.Call do
   def arguments(:start, args, opts) do
     unless Keyword.keyword?(args) and Keyword.keyword?(opts) do
       raise ArgumentError,
-            "a command takes its arguments as an option: run(module, :start, args: [...]), got: " <>
-              inspect(args, limit: 5, printable_limit: 80)
+            "a command takes its arguments as an option: run(module, :start, args: [...]), got: #{Shown.term(args)}"
     end
 
     {[], args ++ opts}

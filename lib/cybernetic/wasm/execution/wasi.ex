@@ -6,7 +6,7 @@ defmodule Cybernetic.WASM.Execution.Wasi do
   # Input that is pulled, and output to the VM's streams, pass through the process that drives the guest. Between two pulls
   # the rest of an enumerable is in that process's dictionary, since a host function's own calls may pull as well.
 
-  alias Cybernetic.WASM.{DeniedError, HostError, Module, Native, Sandbox}
+  alias Cybernetic.WASM.{DeniedError, HostError, Module, Native, Sandbox, Shown}
   alias Cybernetic.WASM.Execution.Devices
 
   # `grants` is what a fresh guest is made with, `stdin` `nil`, bytes or `:pull`, `source` what is pulled, under `key`.
@@ -186,8 +186,7 @@ defmodule Cybernetic.WASM.Execution.Wasi do
       close(wasi)
       Process.put(wasi.key, :ended)
 
-      text =
-        "standard input is made of iodata, got: #{inspect(piece, limit: 5, printable_limit: 80)}"
+      text = "standard input is made of iodata, got: #{Shown.term(piece)}"
 
       {:error, failed(:error, %ArgumentError{message: text}, __STACKTRACE__, @read)}
   end

@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.Executor.Async do
   A call that runs in a process of its own: see `Cybernetic.WASM.Executor.async/4`. `pid` is the process to monitor.
   """
 
-  alias Cybernetic.WASM.{Error, HostError, Native}
+  alias Cybernetic.WASM.{Error, HostError, Native, Shown}
   alias Cybernetic.WASM.Execution.{Call, Plan}
   alias Cybernetic.WASM.Executor.{Output, Warden}
 
@@ -138,7 +138,7 @@ defmodule Cybernetic.WASM.Executor.Async do
   # The caller's mistake, for which no task need crash.
   defp with_args(_call, other) do
     raise ArgumentError,
-          "each element must be a proper list of arguments, got: #{inspect(other, limit: 5, printable_limit: 80)}"
+          "each element must be a proper list of arguments, got: #{Shown.term(other)}"
   end
 
   defimpl Inspect do

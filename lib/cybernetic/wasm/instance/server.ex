@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.Instance.Server do
 
   use GenServer
 
-  alias Cybernetic.WASM.{CallError, Instance, Native, Options}
+  alias Cybernetic.WASM.{CallError, Instance, Module, Native, Options, Shown}
 
   @own_options [:module, :name, :on_poison]
   @in_line [:wait, :timeout, :max_execution_time]
@@ -21,11 +21,8 @@ defmodule Cybernetic.WASM.Instance.Server do
     known = @own_options ++ Instance.option_names()
     checked = Options.check!(opts, known, "option of an instance's server")
 
-    unless is_struct(checked[:module], Cybernetic.WASM.Module) do
-      raise ArgumentError,
-            "option :module must be a %Cybernetic.WASM.Module{}: load it first with " <>
-              "Cybernetic.WASM.Runtime.load_module/2, got: #{inspect(checked[:module], limit: 5)}"
-    end
+    unless is_struct(checked[:module], Module),
+      do: Module.needed!(checked[:module], "option :module must be a %Cybernetic.WASM.Module{}")
 
     {own, instance} = Keyword.split(opts, @own_options)
     name = if own[:name], do: [name: own[:name]], else: []
@@ -71,8 +68,7 @@ defmodule Cybernetic.WASM.Instance.Server do
 
   defp known!(other) do
     raise ArgumentError,
-          "a live instance is needed, from Cybernetic.WASM.Instance.new/2, or the pid or name of an instance's server, got: " <>
-            inspect(other, limit: 5, printable_limit: 80)
+          "a live instance is needed, from Cybernetic.WASM.Instance.new/2, or the pid or name of an instance's server, got: #{Shown.term(other)}"
   end
 
   @impl true

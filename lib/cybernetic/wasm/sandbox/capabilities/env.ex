@@ -205,7 +205,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
     Enum.join(vars ++ any, ", ")
   end
 
-  defp shown(name), do: Cybernetic.WASM.Error.visible(name)
+  defp shown(name), do: Cybernetic.WASM.Shown.name(name)
   defp words({:value, _value}), do: "a value"
   defp words(:vm), do: "the VM's"
   defp words(:secret), do: "the VM's, a secret"
