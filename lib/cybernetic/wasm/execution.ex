@@ -15,15 +15,12 @@ defmodule Cybernetic.WASM.Execution do
     CancelledError,
     Error,
     HostError,
-    LimitError,
-    Limits,
     Native,
     Run,
-    Shown,
-    Usage
+    Shown
   }
 
-  alias Cybernetic.WASM.Execution.{Plan, Wasi}
+  alias Cybernetic.WASM.Execution.{Plan, Tally, Wasi}
   alias Cybernetic.WASM.Host.Context
 
   @typedoc "What runs: a fresh instance of a module, or a live instance's member."
@@ -32,10 +29,7 @@ defmodule Cybernetic.WASM.Execution do
   # Copying this much takes some 0.1 ms.
   @large 262_144
 
-  @type outcome :: {:ok, term, tuple} | {:error, Error.t()}
-
-  @typedoc "What a host function put out, or what the guest wrote itself."
-  @type piece :: binary | {:stdout | :stderr, binary}
+  @type outcome :: {:ok, term, Tally.t() | nil} | {:error, Error.t()}
 
   @typedoc "A call that is suspended in a host call, and how that is to return; or after a write of the guest's own."
   @type suspended ::
@@ -64,7 +58,7 @@ defmodule Cybernetic.WASM.Execution do
   @doc "Drives a step of something that calls no host functions to its end."
   @spec finish(term) :: {:ok, term} | {:error, Error.t()}
   def finish(step) do
-    with {:ok, product, _usage} <- drive(step, %Plan{}), do: {:ok, product}
+    with {:ok, product, _tally} <- drive(step, %Plan{}), do: {:ok, product}
   end
 
   @doc "Drives a step to the end."
@@ -88,7 +82,7 @@ defmodule Cybernetic.WASM.Execution do
   Drives a step to the next output, or to the end. After output the guest is suspended in the host call that made it:
   `go_on/1` lets it return, `abandon/1` unwinds it.
   """
-  @spec drive_to_output(term, Plan.t()) :: {:output, [piece], suspended} | outcome
+  @spec drive_to_output(term, Plan.t()) :: {:output, [Tally.piece()], suspended} | outcome
   def drive_to_output(step, %Plan{stream: true} = plan) do
     step |> loop(plan, nil) |> streamed(plan)
   end
@@ -96,8 +90,8 @@ defmodule Cybernetic.WASM.Execution do
   defp streamed({:output, _pieces, _suspended} = output, _plan), do: output
 
   # A host function that had put something out was left because the call was over: that comes before the error, in one piece.
-  defp streamed({:failed, _error, usage} = ended, plan) when usage != nil do
-    case usage |> output() |> Run.pieces() do
+  defp streamed({:failed, _error, %Tally{} = tally} = ended, plan) do
+    case Tally.pieces(tally) do
       [] -> ended(ended, plan)
       pieces -> {:output, pieces, {:ended, ended, plan}}
     end
@@ -108,7 +102,7 @@ defmodule Cybernetic.WASM.Execution do
   defp ended(ended, plan), do: ended |> outcome(plan) |> close_input(plan)
 
   @doc "From the output on to the next one, or to the end."
-  @spec go_on(suspended) :: {:output, [piece], suspended} | outcome
+  @spec go_on(suspended) :: {:output, [Tally.piece()], suspended} | outcome
   def go_on({:ended, ended, plan}), do: ended(ended, plan)
 
   def go_on({:written, execution, plan}),
@@ -133,11 +127,11 @@ defmodule Cybernetic.WASM.Execution do
   end
 
   # A command that returns has ended well.
-  defp outcome({:finished, nil, usage}, %Plan{command: true}), do: {:ok, 0, usage}
-  defp outcome({:finished, result, usage}, _plan), do: {:ok, result, usage}
+  defp outcome({:finished, nil, tally}, %Plan{command: true}), do: {:ok, 0, tally}
+  defp outcome({:finished, result, tally}, _plan), do: {:ok, result, tally}
 
-  defp outcome({:failed, error, usage}, plan),
-    do: {:error, put_usage(error, Wasi.flush_inherited(plan.wasi, usage))}
+  defp outcome({:failed, error, tally}, plan),
+    do: {:error, Run.attach(error, Wasi.flush_inherited(plan.wasi, tally))}
 
   defp outcome({:refused, error}, _plan), do: {:error, error}
 
@@ -191,21 +185,24 @@ defmodule Cybernetic.WASM.Execution do
     end
   end
 
-  defp loop({:failed, {:exit, %{exit_code: code}}, usage}, %Plan{command: true}, _raised),
-    do: {:finished, code, usage}
+  defp loop({:finished, result, usage}, _plan, _raised),
+    do: {:finished, result, Tally.from_native(usage)}
 
-  defp loop({:failed, {:cancelled, _}, usage}, %Plan{cancel: {cancel, _}}, _raised) do
-    {:failed, %CancelledError{reason: Native.cancel_reason(cancel)}, usage}
-  end
-
-  defp loop({:failed, {:host, _}, usage}, _plan, raised), do: {:failed, raised, usage}
-
-  defp loop({:failed, error, usage}, _plan, _raised),
-    do: {:failed, Error.from_native(error), usage}
+  defp loop({:failed, error, usage}, plan, raised),
+    do: failed(error, Tally.from_native(usage), plan, raised)
 
   defp loop({:refused, {:host, _}}, _plan, raised), do: {:refused, raised}
   defp loop({:refused, error}, _plan, _raised), do: {:refused, Error.from_native(error)}
   defp loop(ended, _plan, _raised), do: ended
+
+  defp failed({:exit, %{exit_code: code}}, tally, %Plan{command: true}, _raised),
+    do: {:finished, code, tally}
+
+  defp failed({:cancelled, _}, tally, %Plan{cancel: {cancel, _}}, _raised),
+    do: {:failed, %CancelledError{reason: Native.cancel_reason(cancel)}, tally}
+
+  defp failed({:host, _}, tally, _plan, raised), do: {:failed, raised, tally}
+  defp failed(error, tally, _plan, _raised), do: {:failed, Error.from_native(error), tally}
 
   defp step(execution, %Plan{scheduling: :inline}), do: Native.execution_step(execution)
   defp step(execution, _plan), do: Native.execution_step_dirty(execution)
@@ -216,7 +213,7 @@ defmodule Cybernetic.WASM.Execution do
 
     case Native.execution_usage(execution) do
       {:refused, _busy} -> {:failed, error, nil}
-      usage -> {:failed, error, usage}
+      usage -> {:failed, error, Tally.from_native(usage)}
     end
   end
 
@@ -294,7 +291,7 @@ defmodule Cybernetic.WASM.Execution do
       {:ended, ended}
 
     # The context of another call, which is over: that is no end of this one.
-    :throw, {__MODULE__, :ended, _other, {_how, error, _usage}} ->
+    :throw, {__MODULE__, :ended, _other, {_how, error, _tally}} ->
       {:raise, host_error(context, :error, error, __STACKTRACE__)}
 
     :throw, {__MODULE__, :ending, error} ->
@@ -444,7 +441,7 @@ defmodule Cybernetic.WASM.Execution do
   defp leave(%Context{process: process} = context, ended) when process == self(),
     do: throw({__MODULE__, :ended, context.execution, ended})
 
-  defp leave(_context, {:failed, error, _usage}), do: {:error, error}
+  defp leave(_context, {:failed, error, _tally}), do: {:error, error}
 
   # Short commands and replies run on the normal scheduler, whose step is bounded and moves on to a dirty one. Rust answers
   # `:dirty` for a guest that does not belong there.
@@ -509,88 +506,4 @@ defmodule Cybernetic.WASM.Execution do
     with {:refused, error} <- Native.execution_time_left(execution),
          do: raise(Error.from_native(error))
   end
-
-  # Usage
-
-  @doc "The struct of a usage from Rust."
-  @spec usage(tuple) :: Usage.t()
-  def usage({fuel, peak_memory, wall_time, slice_time, slices, host_calls, _output}) do
-    %Usage{
-      fuel: fuel,
-      peak_memory: peak_memory,
-      wall_time: wall_time,
-      slice_time: slice_time,
-      slices: slices,
-      host_calls: host_calls
-    }
-  end
-
-  @doc "The outcome of a call's last part, told as that of the whole call with these limits, whose other parts used this much."
-  @spec whole(outcome, [tuple], Limits.t()) :: outcome
-  def whole({:ok, result, usage}, [_ | _] = used, _limits) when usage != nil,
-    do: {:ok, result, Enum.reduce(used, usage, &add/2)}
-
-  def whole({:error, error}, [_ | _] = used, limits) do
-    before = Enum.reduce(used, &add/2)
-    {:error, error |> with_usage(usage(before)) |> with_run(before) |> with_limit(before, limits)}
-  end
-
-  def whole(outcome, _used, _limits), do: outcome
-
-  defp add({fuel, peak, wall, slice, slices, host_calls, output}, later) do
-    {later_fuel, later_peak, later_wall, later_slice, later_slices, later_calls, later_output} =
-      later
-
-    {fuel && later_fuel && fuel + later_fuel, max(peak, later_peak), wall + later_wall,
-     slice + later_slice, slices + later_slices, host_calls + later_calls,
-     Run.join(output, later_output)}
-  end
-
-  defp with_usage(%{usage: %Usage{} = usage} = error, before) do
-    sum = fn key ->
-      Map.fetch!(before, key) && Map.fetch!(usage, key) &&
-        Map.fetch!(before, key) + Map.fetch!(usage, key)
-    end
-
-    summed = Map.new([:fuel, :wall_time, :slice_time, :slices, :host_calls], &{&1, sum.(&1)})
-    peak = max(before.peak_memory, usage.peak_memory)
-    %{error | usage: struct!(%{usage | peak_memory: peak}, summed)}
-  end
-
-  defp with_usage(error, _before), do: error
-
-  defp with_run(%{run: %Run{} = run, usage: usage} = error, before),
-    do: %{error | run: %{Run.continue(Run.new(nil, before), run) | usage: usage}}
-
-  defp with_run(error, _before), do: error
-
-  # What was allowed is what the caller allowed, not what was left of it.
-  defp with_limit(%LimitError{limit: limit} = error, {fuel, _, wall, _, _, calls, output}, limits) do
-    case limit do
-      :fuel -> allowed(error, limits.fuel, fuel || 0)
-      :timeout -> allowed(error, limits.timeout, div(trunc(wall), 1_000))
-      :host_calls -> allowed(error, limits.max_host_calls, calls)
-      :output -> allowed(error, limits.max_output, Run.output_size(output))
-      _not_of_the_whole -> error
-    end
-  end
-
-  defp with_limit(error, _before, _limits), do: error
-
-  defp allowed(error, allowed, before),
-    do: %{error | allowed: allowed, used: error.used + before}
-
-  @doc "What a call put out, of its usage from Rust."
-  @spec output(tuple) :: Run.native()
-  def output(usage), do: elem(usage, tuple_size(usage) - 1)
-
-  # What a command has written by then, its last words to standard error above all, is told with what ended it.
-  defp put_usage(error, nil), do: error
-
-  defp put_usage(%{usage: _, run: _} = error, usage) do
-    run = Run.new(nil, usage)
-    %{error | usage: run.usage, run: run}
-  end
-
-  defp put_usage(error, _usage), do: error
 end

@@ -78,7 +78,7 @@ defmodule Cybernetic.WASM.Executor do
           {:ok, Value.result()} | {:error, Error.t()}
   def call(module, function, args \\ [], opts \\ []) do
     with {:ok, call} <- fresh(module, function, args, opts),
-         {:ok, result, _usage} <- Call.run(call),
+         {:ok, result, _tally} <- Call.run(call),
          do: {:ok, result}
   end
 
@@ -94,8 +94,8 @@ defmodule Cybernetic.WASM.Executor do
           {:ok, Run.t()} | {:error, Error.t()}
   def run(module, function, args \\ [], opts \\ []) do
     with {:ok, call} <- fresh(module, function, args, opts),
-         {:ok, result, usage} <- Call.run(%{call | plan: Plan.reporting(call.plan)}),
-         do: {:ok, Call.finished(call, result, usage)}
+         {:ok, result, tally} <- Call.run(%{call | plan: Plan.reporting(call.plan)}),
+         do: {:ok, Call.finished(call, result, tally)}
   end
 
   defp fresh(%Instance{}, _function, _args, _opts) do

@@ -126,7 +126,7 @@ defmodule Cybernetic.WASM.Instance do
     Value
   }
 
-  alias Cybernetic.WASM.Execution.Plan
+  alias Cybernetic.WASM.Execution.{Plan, Tally}
   alias Cybernetic.WASM.Instance.Server
 
   @enforce_keys [:ref, :module]
@@ -176,7 +176,7 @@ defmodule Cybernetic.WASM.Instance do
   def new(other, _opts), do: Module.needed!(other)
 
   defp new(module, %{sources: nil} = plan, {nil, snapshottable, _opts}) do
-    with {:ok, instance, _usage} <-
+    with {:ok, instance, _tally} <-
            module |> make(plan, snapshottable) |> Execution.close_input(plan),
          do: {:ok, instance}
   end
@@ -208,13 +208,13 @@ defmodule Cybernetic.WASM.Instance do
 
   @doc false
   # The first instance of a guest.
-  @spec make(Module.t(), Plan.t(), boolean) :: {:ok, t, tuple | nil} | {:error, Error.t()}
+  @spec make(Module.t(), Plan.t(), boolean) :: {:ok, t, Tally.t() | nil} | {:error, Error.t()}
   def make(module, plan, snapshottable) do
     step =
       with :dirty <- Native.instance_new(module.ref, snapshottable, plan.native, plan.scheduling),
            do: Native.instance_new_dirty(module.ref, snapshottable, plan.native)
 
-    with {:ok, ref, usage} <- Execution.drive_part(step, plan) do
+    with {:ok, ref, tally} <- Execution.drive_part(step, plan) do
       instance = %__MODULE__{
         ref: ref,
         module: module,
@@ -224,7 +224,7 @@ defmodule Cybernetic.WASM.Instance do
         snapshottable: snapshottable
       }
 
-      {:ok, instance, usage}
+      {:ok, instance, tally}
     end
   end
 
@@ -242,7 +242,7 @@ defmodule Cybernetic.WASM.Instance do
     Options.refuse_as_arguments!(Plan.options(), args, opts)
 
     with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
-         {:ok, result, _usage} <- Execution.call(target(instance), function, args, plan),
+         {:ok, result, _tally} <- Execution.call(target(instance), function, args, plan),
          do: {:ok, result}
   end
 
@@ -268,9 +268,9 @@ defmodule Cybernetic.WASM.Instance do
     Options.refuse_as_arguments!(Plan.options(), args, opts)
 
     with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
-         {:ok, result, usage} <-
+         {:ok, result, tally} <-
            Execution.call(target(instance), function, args, Plan.reporting(plan)),
-         do: {:ok, Run.new(result, usage)}
+         do: {:ok, Run.new(result, tally)}
   end
 
   def run(%__MODULE__{} = instance, function, args, opts),
@@ -310,7 +310,7 @@ defmodule Cybernetic.WASM.Instance do
   def reset(%__MODULE__{ref: ref} = instance, opts) do
     with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
          step = reset_step(ref, plan.native),
-         {:ok, :ok, _usage} <- Execution.drive(step, plan),
+         {:ok, :ok, _tally} <- Execution.drive(step, plan),
          do: :ok
   end
 
@@ -390,7 +390,7 @@ defmodule Cybernetic.WASM.Instance do
         {:ok, answer}
 
       step ->
-        with {:ok, answer, _usage} <- Execution.drive(step, plan), do: {:ok, answer}
+        with {:ok, answer, _tally} <- Execution.drive(step, plan), do: {:ok, answer}
     end
   end
 
@@ -416,7 +416,7 @@ defmodule Cybernetic.WASM.Instance do
 
   defp take_snapshot(%{ref: ref, plan: plan, module: module}, opts) do
     with {:ok, plan} <- Plan.narrow(plan, module, opts),
-         {:ok, snapshot, _usage} <-
+         {:ok, snapshot, _tally} <-
            ref |> Native.instance_snapshot(plan.native) |> Execution.drive(plan),
          do: {:ok, snapshot}
   end
@@ -432,7 +432,7 @@ defmodule Cybernetic.WASM.Instance do
 
   def fork(%__MODULE__{snapshottable: true} = instance, opts) do
     with {:ok, module} <- fork_module(instance, opts),
-         {:ok, fork, _usage} <- make(module, Plan.again(instance.plan, instance.wasi), true),
+         {:ok, fork, _tally} <- make(module, Plan.again(instance.plan, instance.wasi), true),
          do: {:ok, on_trap(fork, instance.on_trap)}
   end
 

@@ -13,7 +13,8 @@ defmodule Cybernetic.WASM.Run do
   An error of a call that ended otherwise has one as its `run`, with what there was by then.
   """
 
-  alias Cybernetic.WASM.{Denial, Execution}
+  alias Cybernetic.WASM.{Denial, Error}
+  alias Cybernetic.WASM.Execution.Tally
 
   defstruct [:result, :exit_code, :usage, output: "", stdout: "", stderr: "", denials: []]
 
@@ -28,81 +29,40 @@ defmodule Cybernetic.WASM.Run do
           usage: Cybernetic.WASM.Usage.t()
         }
 
-  @typedoc false
-  # What a guest put out, as Rust tells it.
-  @type native :: binary | {binary, binary, binary, [map]}
-
   @doc false
-  # Of a result and a usage as Rust gives it.
-  @spec new(term, tuple) :: t
-  def new(result, usage) do
-    {output, stdout, stderr, denials} = usage |> Execution.output() |> whole()
-
+  # Of a function's result.
+  @spec new(term, Tally.t()) :: t
+  def new(result, tally) do
     %__MODULE__{
       result: result,
-      output: output,
-      stdout: stdout,
-      stderr: stderr,
-      denials: Enum.map(denials, &struct!(Denial, &1)),
-      usage: Execution.usage(usage)
+      output: tally.output,
+      stdout: tally.stdout,
+      stderr: tally.stderr,
+      denials: tally.denials,
+      usage: Tally.usage(tally)
     }
   end
 
   @doc false
   # Of a command.
-  @spec exited(non_neg_integer, tuple) :: t
-  def exited(code, usage), do: %{new(nil, usage) | exit_code: code}
-
-  defp whole({_output, _stdout, _stderr, _denials} = native), do: native
-  defp whole(output), do: {output, "", "", []}
+  @spec exited(non_neg_integer, Tally.t()) :: t
+  def exited(code, tally), do: %{new(nil, tally) | exit_code: code}
 
   @doc false
-  @spec output_size(native) :: non_neg_integer
-  def output_size({output, stdout, stderr, _denials}),
-    do: byte_size(output) + byte_size(stdout) + byte_size(stderr)
-
-  def output_size(output), do: byte_size(output)
-
-  @doc false
-  # What two parts of a call put out.
-  @spec join(native, native) :: native
-  def join(one, other) when is_binary(one) and is_binary(other), do: one <> other
-
-  def join(one, other) do
-    {{output, stdout, stderr, denials}, {more, more_stdout, more_stderr, more_denials}} =
-      {whole(one), whole(other)}
-
-    {output <> more, stdout <> more_stdout, stderr <> more_stderr, denials ++ more_denials}
+  # What it was made of.
+  @spec tally(t) :: Tally.t()
+  def tally(%__MODULE__{usage: usage} = run) do
+    output = Map.take(run, [:output, :stdout, :stderr, :denials])
+    struct!(Tally, Map.merge(output, Map.from_struct(usage)))
   end
 
   @doc false
-  # What a part of a call put out, and then its last.
-  @spec continue(t, t) :: t
-  def continue(before, last) do
-    joined =
-      Map.new([:output, :stdout, :stderr], &{&1, Map.fetch!(before, &1) <> Map.fetch!(last, &1)})
-
-    struct!(%{last | denials: before.denials ++ last.denials}, joined)
+  # An error with what there was by then: the last words of a command to standard error, above all.
+  @spec attach(Error.t(), Tally.t() | nil) :: Error.t()
+  def attach(%{usage: _, run: _} = error, %Tally{} = tally) do
+    run = new(nil, tally)
+    %{error | usage: run.usage, run: run}
   end
 
-  @doc false
-  # What is left of it once its bytes were handed over.
-  @spec told(native) :: native
-  def told({_output, _stdout, _stderr, denials}), do: {"", "", "", denials}
-  def told(_output), do: ""
-
-  @doc false
-  # As the elements of a stream.
-  @spec pieces(native) :: [binary | {:stdout | :stderr, binary}]
-  def pieces(native) do
-    {output, stdout, stderr, _denials} = whole(native)
-
-    for {piece, bytes} <- [
-          {output, output},
-          {{:stdout, stdout}, stdout},
-          {{:stderr, stderr}, stderr}
-        ],
-        bytes != "",
-        do: piece
-  end
+  def attach(error, _tally), do: error
 end

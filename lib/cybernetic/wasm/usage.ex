@@ -7,7 +7,7 @@ defmodule Cybernetic.WASM.Usage do
     * `peak_memory` - the most bytes that the guest's memories and tables had together
     * `wall_time` - microseconds from start to end, waiting and host functions included
     * `slice_time` - microseconds on a scheduler
-    * `slices` - how often the guest was on one
+    * `slices` - time slices used; at least 1
     * `host_calls` - calls of imported functions, those of WASI included
   """
 

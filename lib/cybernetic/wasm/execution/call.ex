@@ -15,7 +15,7 @@ defmodule Cybernetic.WASM.Execution.Call do
     Shown
   }
 
-  alias Cybernetic.WASM.Execution.Plan
+  alias Cybernetic.WASM.Execution.{Parts, Plan, Tally}
 
   # Its options hold an environment's values.
   @derive {Inspect, only: [:target, :name, :args]}
@@ -103,9 +103,9 @@ defmodule Cybernetic.WASM.Execution.Call do
   def with_args(call, args), do: {:ok, %{call | args: args}}
 
   @doc "What a call that has ended well comes to."
-  @spec finished(t, term, tuple) :: Run.t()
-  def finished(%__MODULE__{plan: %Plan{command: true}}, code, usage), do: Run.exited(code, usage)
-  def finished(_call, result, usage), do: Run.new(result, usage)
+  @spec finished(t, term, Tally.t()) :: Run.t()
+  def finished(%__MODULE__{plan: %Plan{command: true}}, code, tally), do: Run.exited(code, tally)
+  def finished(_call, result, tally), do: Run.new(result, tally)
 
   @doc "Drives the call to its end."
   @spec run(t) :: Execution.outcome()
@@ -113,7 +113,7 @@ defmodule Cybernetic.WASM.Execution.Call do
     with {:ok, target, plan, used} <- open(call) do
       outcome = Execution.call(target, call.name, call.args, plan)
       close(call, target)
-      Execution.whole(outcome, used, call.plan.limits)
+      Parts.whole(outcome, used, call.plan.limits)
     end
   end
 
@@ -121,7 +121,7 @@ defmodule Cybernetic.WASM.Execution.Call do
   What Rust is to call, and by which plan. A module that imports from others is linked with them first: what that used is
   told, and is no longer in the plan.
   """
-  @spec open(t) :: {:ok, Execution.target(), Plan.t(), [tuple]} | {:error, Error.t()}
+  @spec open(t) :: {:ok, Execution.target(), Plan.t(), [Tally.t()]} | {:error, Error.t()}
   def open(%__MODULE__{target: %Instance{} = instance, plan: plan}),
     do: {:ok, Instance.target(instance), Plan.begin(plan), []}
 

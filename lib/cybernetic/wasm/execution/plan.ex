@@ -12,11 +12,10 @@ defmodule Cybernetic.WASM.Execution.Plan do
     Module,
     Native,
     Options,
-    Run,
     Sandbox
   }
 
-  alias Cybernetic.WASM.Execution.Wasi
+  alias Cybernetic.WASM.Execution.{Parts, Tally, Wasi}
 
   # A plan holds an environment's values.
   @derive {Inspect, only: [:limits, :engine, :scheduling, :command]}
@@ -195,23 +194,9 @@ defmodule Cybernetic.WASM.Execution.Plan do
   def within(plan, limits), do: pack(%{plan | limits: Limits.narrow(plan.limits, limits)})
 
   @doc "What is left of the limits after parts of the call that used this much."
-  @spec spend(t, [tuple]) :: t
+  @spec spend(t, [Tally.t()]) :: t
   def spend(plan, []), do: plan
-
-  def spend(plan, used) do
-    limits =
-      Enum.reduce(used, plan.limits, fn {fuel, _, wall, _, _, host_calls, output}, limits ->
-        %{
-          limits
-          | fuel: max(limits.fuel - (fuel || 0), 1),
-            timeout: max(limits.timeout - div(trunc(wall), 1_000), 1),
-            max_host_calls: max(limits.max_host_calls - host_calls, 0),
-            max_output: max(limits.max_output - Run.output_size(output), 0)
-        }
-      end)
-
-    pack(%{plan | limits: limits})
-  end
+  def spend(plan, used), do: pack(%{plan | limits: Parts.left(plan.limits, used)})
 
   @doc "What answers the host calls of a member, as the guest finds it for callers who only know another."
   @spec host(t) :: term

@@ -7,7 +7,7 @@ defmodule Cybernetic.WASM.Execution.Wasi do
   # the rest of an enumerable is in that process's dictionary, since a host function's own calls may pull as well.
 
   alias Cybernetic.WASM.{DeniedError, HostError, Module, Native, Sandbox, Shown}
-  alias Cybernetic.WASM.Execution.Devices
+  alias Cybernetic.WASM.Execution.{Devices, Tally}
 
   # `grants` is what a fresh guest is made with, `stdin` `nil`, bytes or `:pull`, `source` what is pulled, under `key`.
   @derive {Inspect, only: [:hand_over, :inherited]}
@@ -236,27 +236,17 @@ defmodule Cybernetic.WASM.Execution.Wasi do
     end
   end
 
-  @doc "The usage of a call that was cut off in a write, whose first part belongs on the VM's streams."
-  @spec flush_inherited(t | nil, tuple | nil) :: tuple | nil
-  def flush_inherited(%__MODULE__{inherited: [_ | _] = streams} = wasi, usage)
-      when usage != nil do
-    last = tuple_size(usage) - 1
-
-    case elem(usage, last) do
-      {output, stdout, stderr, denials} ->
-        [stdout, stderr] =
-          for {stream, bytes} <- [stdout: stdout, stderr: stderr] do
-            if stream in streams, do: write(stream, bytes, &keep({wasi.key, &1}, &2)), else: bytes
-          end
-
-        put_elem(usage, last, {output, stdout, stderr, denials})
-
-      _output ->
-        usage
-    end
+  @doc "The tally of a call that was cut off in a write, whose first part belongs on the VM's streams."
+  @spec flush_inherited(t | nil, Tally.t() | nil) :: Tally.t() | nil
+  def flush_inherited(%__MODULE__{inherited: [_ | _] = streams, key: key}, %Tally{} = tally) do
+    Enum.reduce(streams, tally, fn stream, tally ->
+      Map.update!(tally, stream, fn bytes ->
+        write(stream, bytes, &keep({key, &1}, &2))
+      end)
+    end)
   end
 
-  def flush_inherited(_none, usage), do: usage
+  def flush_inherited(_none, tally), do: tally
 
   # What ended the call is what is told, not that its last words could not be written either.
   defp write(stream, bytes, write) do
@@ -267,7 +257,7 @@ defmodule Cybernetic.WASM.Execution.Wasi do
   end
 
   @doc "What the guest has put out to these streams since the last time, in pieces."
-  @spec take_output(reference, [atom]) :: [binary | {:stdout | :stderr, binary}]
+  @spec take_output(reference, [atom]) :: [Tally.piece()]
   def take_output(execution, streams) do
     with :dirty <- Native.execution_take_output(execution, streams),
          do: Native.execution_take_output_dirty(execution, streams)

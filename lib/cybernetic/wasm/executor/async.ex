@@ -37,12 +37,12 @@ defmodule Cybernetic.WASM.Executor.Async do
   end
 
   defp drive(call, false) do
-    with {:ok, result, _usage} <- Call.run(call), do: {:ok, result}
+    with {:ok, result, _tally} <- Call.run(call), do: {:ok, result}
   end
 
   defp drive(call, true) do
-    with {:ok, result, usage} <- Call.run(%{call | plan: Plan.reporting(call.plan)}),
-         do: {:ok, Call.finished(call, result, usage)}
+    with {:ok, result, tally} <- Call.run(%{call | plan: Plan.reporting(call.plan)}),
+         do: {:ok, Call.finished(call, result, tally)}
   end
 
   @doc false

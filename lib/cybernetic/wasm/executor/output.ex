@@ -3,8 +3,8 @@ defmodule Cybernetic.WASM.Executor.Output do
   # What a guest puts out while it runs: as a lazy stream in the process that reads it, or sent to another process as fast as
   # that one asks for it. Either way the guest is suspended in the host call that made the output until more is wanted.
 
-  alias Cybernetic.WASM.{Error, Execution, Run}
-  alias Cybernetic.WASM.Execution.{Call, Plan}
+  alias Cybernetic.WASM.{Error, Execution}
+  alias Cybernetic.WASM.Execution.{Call, Parts, Plan, Tally}
   alias Cybernetic.WASM.Executor.Warden
 
   @doc "The lazy stream. Nothing runs before its first element is asked for."
@@ -54,7 +54,7 @@ defmodule Cybernetic.WASM.Executor.Output do
 
   # Start functions of the modules that it was linked with may have put something out already.
   defp begun({_call, _target, used} = opened, plan) do
-    case Enum.flat_map(Enum.reverse(used), &Run.pieces(Execution.output(&1))) do
+    case Enum.flat_map(Enum.reverse(used), &Tally.pieces/1) do
       [] -> start(opened, plan)
       pieces -> {:output, pieces, {:begun, opened, plan}}
     end
@@ -72,10 +72,10 @@ defmodule Cybernetic.WASM.Executor.Output do
 
   defp advanced(ended, {call, target, used}) do
     :ok = Call.close(call, target)
-    used = Enum.map(used, &put_elem(&1, tuple_size(&1) - 1, Run.told(Execution.output(&1))))
+    used = Enum.map(used, &Tally.without_output/1)
 
-    case Execution.whole(ended, used, call.plan.limits) do
-      {:ok, result, usage} -> {:done, Call.finished(call, result, usage)}
+    case Parts.whole(ended, used, call.plan.limits) do
+      {:ok, result, tally} -> {:done, Call.finished(call, result, tally)}
       {:error, error} -> {:failed, error}
     end
   end

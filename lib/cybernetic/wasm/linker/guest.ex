@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Linker.Guest do
   # instance that any of them imports from.
 
   alias Cybernetic.WASM.{Error, Execution, Instance, Linker, LinkError, Module, Native}
-  alias Cybernetic.WASM.Execution.Plan
+  alias Cybernetic.WASM.Execution.{Parts, Plan, Tally}
 
   @doc """
   Makes an instance of `module` beside the instances that it imports from, and of the modules that it imports from,
@@ -12,7 +12,7 @@ defmodule Cybernetic.WASM.Linker.Guest do
   them are to share. All of it has the limits of `plan` together; what it used is told.
   """
   @spec link(Module.t(), Plan.t(), Instance.t() | nil, map) ::
-          {:ok, Instance.t(), [tuple]} | {:error, Error.t()}
+          {:ok, Instance.t(), [Tally.t()]} | {:error, Error.t()}
   def link(%Module{} = module, %Plan{} = plan, store, opts) do
     # A start function that exits is no command's end.
     plan = %{plan | command: false}
@@ -51,7 +51,7 @@ defmodule Cybernetic.WASM.Linker.Guest do
       {:error, error, %{own: own, used: used}} ->
         # Nobody has a handle of what was made so far, so nobody could close it.
         if own, do: Native.instance_close(own)
-        Execution.whole({:error, error}, used, plan.limits)
+        Parts.whole({:error, error}, used, plan.limits)
     end
   end
 
@@ -84,10 +84,10 @@ defmodule Cybernetic.WASM.Linker.Guest do
 
   defp place(module, plan, state) do
     with {:ok, plan, state} <- place_sources(plan, state),
-         {{:ok, instance, usage}, _state} <- {instantiate(module, plan, state), state} do
+         {{:ok, instance, tally}, _state} <- {instantiate(module, plan, state), state} do
       made = Map.put(state.made, module.ref, instance)
       own = if state.guest, do: state.own, else: instance.ref
-      state = %{state | guest: instance.ref, own: own, made: made, used: [usage | state.used]}
+      state = %{state | guest: instance.ref, own: own, made: made, used: [tally | state.used]}
       {:ok, instance, %{state | hosts: instance.plan.hosts}}
     else
       {{:error, error}, state} -> {:error, error, state}
@@ -154,8 +154,8 @@ defmodule Cybernetic.WASM.Linker.Guest do
     if Enum.any?(plan.sources || [], &match?({:nothing, _}, &1)) do
       {:error, %LinkError{problems: Linker.problems(module, plan.sources, plan.given)}}
     else
-      with {:ok, instance, usage} <- Instance.make(module, step_plan, false),
-           do: {:ok, %{instance | plan: Plan.settle(%{plan | hosts: instance.plan.hosts})}, usage}
+      with {:ok, instance, tally} <- Instance.make(module, step_plan, false),
+           do: {:ok, %{instance | plan: Plan.settle(%{plan | hosts: instance.plan.hosts})}, tally}
     end
   end
 
@@ -166,9 +166,9 @@ defmodule Cybernetic.WASM.Linker.Guest do
     step = Native.instance_link(guest, member, module.ref, sources, step_plan.native)
 
     case Execution.drive_part(step, %{step_plan | member: member}) do
-      {:ok, ^member, usage} ->
+      {:ok, ^member, tally} ->
         {:ok, %Instance{ref: guest, module: module, member: member, plan: Plan.settle(plan)},
-         usage}
+         tally}
 
       {:error, %LinkError{} = error} ->
         {:error, %{error | problems: Enum.map(error.problems, &Linker.told(&1, plan.given))}}
