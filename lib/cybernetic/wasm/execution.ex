@@ -175,7 +175,8 @@ defmodule Cybernetic.WASM.Execution do
       import: import,
       serial: serial,
       plan: own || plan,
-      process: self()
+      process: self(),
+      sandbox: plan.sandbox
     }
 
     case own && run_host_function(context, args) do

@@ -292,7 +292,7 @@ defmodule Cybernetic.WASM.Host do
   `Cybernetic.WASM.Sandbox.Capabilities.Network` for one that connects.
   """
   @spec sandbox(ctx) :: Cybernetic.WASM.Sandbox.t()
-  def sandbox(%Context{plan: plan}), do: Execution.root(plan).sandbox
+  def sandbox(%Context{sandbox: sandbox}), do: sandbox
 
   @doc "What the caller gave as `data:`."
   @spec data(ctx) :: term

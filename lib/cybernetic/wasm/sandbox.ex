@@ -245,9 +245,9 @@ defmodule Cybernetic.WASM.Sandbox do
   def check(%Module{} = module, sandbox), do: Check.denied(module, named(sandbox))
 
   @doc false
-  # Of whatever stands for one: a context is a host function's.
-  @spec of(given | Cybernetic.WASM.Host.ctx()) :: t
-  def of(%Cybernetic.WASM.Host.Context{} = context), do: Cybernetic.WASM.Host.sandbox(context)
+  # Of whatever stands for one: a host function's context has one.
+  @spec of(given | %{:sandbox => t, optional(atom) => term}) :: t
+  def of(%{sandbox: %__MODULE__{} = sandbox}), do: sandbox
   def of(given), do: named(given)
 
   @doc false

@@ -1,10 +1,10 @@
 defmodule Cybernetic.WASM.Host.Context do
   @moduledoc false
   # Names one open host call: the execution that is suspended in it, the import's index and the call's serial number, and the
-  # process that the host function runs in.
+  # process that the host function runs in. `sandbox` is that of the whole call.
 
-  @enforce_keys [:execution, :import, :serial, :plan, :process]
-  defstruct [:execution, :import, :serial, :plan, :process]
+  @enforce_keys [:execution, :import, :serial, :plan, :process, :sandbox]
+  defstruct [:execution, :import, :serial, :plan, :process, :sandbox]
 
   @type t :: %__MODULE__{}
 
