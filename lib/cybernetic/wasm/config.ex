@@ -39,21 +39,26 @@ defmodule Cybernetic.WASM.Config do
 
   alias Cybernetic.WASM.{Features, Limits, Options}
 
-  defstruct limits: nil,
-            runtime: :wasmtime,
-            metering: :fuel,
-            deterministic: false,
-            features: [],
-            scheduling: :adaptive,
-            allocation: :pooling,
-            max_module_size: 10_000_000,
-            cache_compiled_modules: true,
-            cache_size: 268_435_456,
-            parallel_execution: true,
-            max_live_instances: nil,
-            max_total_memory: 8_589_934_592,
-            max_code_memory: 1_073_741_824,
-            max_open_files: nil
+  # What each key takes, and its default.
+  @keys [
+    runtime: {{:one_of, [:wasmtime]}, :wasmtime},
+    metering: {{:one_of, [:fuel, :epoch]}, :fuel},
+    deterministic: {:boolean, false},
+    features: {Features.kind(), []},
+    scheduling: {{:one_of, [:adaptive, :dirty, :inline]}, :adaptive},
+    allocation: {{:one_of, [:pooling, :on_demand]}, :pooling},
+    max_module_size: {:positive, 10_000_000},
+    cache_compiled_modules: {:boolean, true},
+    cache_size: {:count, 268_435_456},
+    parallel_execution: {:boolean, true},
+    max_live_instances: {:positive, nil},
+    max_total_memory: {:positive, 8_589_934_592},
+    max_code_memory: {:positive, 1_073_741_824},
+    max_open_files: {:positive, nil}
+  ]
+  @options for {key, {kind, _default}} <- @keys, do: {key, kind}
+
+  defstruct [limits: nil] ++ for({key, {_kind, default}} <- @keys, do: {key, default})
 
   @typedoc "The node's configuration."
   @type t :: %__MODULE__{}
@@ -70,19 +75,21 @@ defmodule Cybernetic.WASM.Config do
     new!(own, documented)
   end
 
+  @known Limits.options() ++ Enum.sort(@options)
+
   @doc "A configuration from options, each list over the one before."
   @spec new!(keyword, keyword) :: t
   def new!(own, documented \\ []) do
-    under = Options.check!(own, known(), "configuration key")
-    over = Options.check!(documented, known(), "configuration key")
+    under = Options.check!(own, @known, "configuration key")
+    over = Options.check!(documented, @known, "configuration key")
     {limits, others} = under |> Map.merge(over) |> Map.split(Limits.keys())
     struct!(%__MODULE__{limits: struct!(Limits, limits)}, others)
   end
 
-  defp known do
-    own = %__MODULE__{} |> Map.from_struct() |> Map.delete(:limits) |> Map.keys()
-    Limits.option_names() ++ own
-  end
+  @doc false
+  # Those of its keys that are options elsewhere, too: of a call, or of a load.
+  @spec options([atom]) :: Options.keys()
+  def options(keys), do: for(key <- keys, do: {key, Keyword.fetch!(@options, key)})
 
   @doc false
   @spec put(t) :: t

@@ -73,6 +73,12 @@ defmodule Cybernetic.WASM.Executor do
   @typedoc "An exported function's name, or `:start` for a command, whose arguments are in the options."
   @type entry :: String.t() | :start
 
+  # Options beside those of a call.
+  @async [run: :boolean]
+  @async_stream [max_concurrency: :positive, ordered: :boolean] ++ @async
+  @stream [tagged: :boolean, into: {"a pid", &is_pid/1}, credit: :positive]
+  @cancel [grace: {:milliseconds, 0}]
+
   @doc "Calls `function` and gives what it returns; of a command, its exit code."
   @spec call(Module.t(), entry, [Value.t()] | keyword, keyword) ::
           {:ok, Value.result()} | {:error, Error.t()}
@@ -144,13 +150,15 @@ defmodule Cybernetic.WASM.Executor do
 
   defp start(target, function, args, opts, link) do
     {args, opts} = Call.arguments(function, args, opts)
-    {own, opts} = own(opts, [:run])
+    {own, opts} = own(opts, @async)
     Async.start(Call.new(target, function, args, opts), Keyword.get(own, :run, false), link)
   end
 
-  defp own(opts, keys) do
-    {own, opts} = if Keyword.keyword?(opts), do: Keyword.split(opts, keys), else: {[], opts}
-    Options.check!(own, keys, "option")
+  defp own(opts, known) do
+    {own, opts} =
+      if Keyword.keyword?(opts), do: Keyword.split(opts, Keyword.keys(known)), else: {[], opts}
+
+    Options.check!(own, known, "option")
     {own, opts}
   end
 
@@ -179,7 +187,7 @@ defmodule Cybernetic.WASM.Executor do
           {:ok, Value.result() | Run.t()} | {:error, Error.t()} | :ok
   def cancel(async, reason \\ :cancelled, opts \\ []) do
     %{grace: grace} =
-      Map.merge(%{grace: 1_000}, Options.check!(opts, [:grace], "option of cancel/3"))
+      Map.merge(%{grace: 1_000}, Options.check!(opts, @cancel, "option of cancel/3"))
 
     Async.cancel(async, reason, grace)
   end
@@ -199,7 +207,7 @@ defmodule Cybernetic.WASM.Executor do
   """
   @spec async_stream(Module.t(), entry, Enumerable.t(), keyword) :: Enumerable.t()
   def async_stream(module, function, enumerable, opts \\ []) do
-    {own, opts} = own(opts, [:max_concurrency, :ordered, :run])
+    {own, opts} = own(opts, @async_stream)
     {run, own} = Keyword.pop(own, :run, false)
     # What is wrong with the options is said here and now, not for each element.
     Async.stream(enumerable, Call.new(module, function, [], opts), {run, own})
@@ -244,7 +252,7 @@ defmodule Cybernetic.WASM.Executor do
           Enumerable.t() | {:ok, Async.t()} | {:error, Error.t()}
   def stream(target, function, args \\ [], opts \\ []) do
     {args, opts} = Call.arguments(function, args, opts)
-    {own, opts} = own(opts, [:tagged, :into, :credit])
+    {own, opts} = own(opts, @stream)
     if own[:credit] && !own[:into], do: raise(ArgumentError, "option :credit needs :into")
 
     case {Call.new(target, function, args, opts), own[:into]} do

@@ -3,6 +3,8 @@ defmodule Cybernetic.WASM.Features do
   # The WebAssembly features that can be switched off: the one list of their names on this side, of which options,
   # configuration and documentation are made. Rust knows them by the same names (engine.rs).
 
+  alias Cybernetic.WASM.Options
+
   @names [
     :simd,
     :relaxed_simd,
@@ -18,6 +20,8 @@ defmodule Cybernetic.WASM.Features do
     :exceptions
   ]
 
+  @words "a keyword list of booleans with the keys #{Enum.map_join(@names, ", ", &inspect/1)}"
+
   @doc "The names."
   @spec names() :: [atom]
   def names, do: @names
@@ -26,7 +30,11 @@ defmodule Cybernetic.WASM.Features do
   @spec in_words() :: String.t()
   def in_words, do: Enum.map_join(@names, ", ", &"`#{inspect(&1)}`")
 
-  @doc "Whether it is a list of switches, such as `[simd: false]`."
+  @doc "What an option takes: a list of switches, such as `[simd: false]`."
+  @spec kind() :: Options.kind()
+  def kind, do: {@words, &__MODULE__.switches?/1}
+
+  @doc "Whether it is such a list."
   @spec switches?(term) :: boolean
   def switches?(switches) do
     Keyword.keyword?(switches) and

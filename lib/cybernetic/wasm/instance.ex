@@ -149,11 +149,15 @@ defmodule Cybernetic.WASM.Instance do
   @typedoc "A live instance, or the pid or name of its server."
   @type target :: t | GenServer.server()
 
-  @own_options [:on_trap, :snapshottable, :store]
+  @options [
+    on_trap: {:one_of, [:poison, :keep]},
+    snapshottable: :boolean,
+    store: {:struct, __MODULE__}
+  ]
 
   @doc false
-  @spec option_names() :: [atom]
-  def option_names, do: @own_options ++ Plan.options()
+  @spec options() :: Options.keys()
+  def options, do: @options ++ Plan.options()
 
   @doc """
   Makes an instance of `module`. Its start function runs within the limits.
@@ -164,8 +168,8 @@ defmodule Cybernetic.WASM.Instance do
   def new(module, opts \\ [])
 
   def new(%Module{} = module, opts) do
-    opts = Options.check!(opts, option_names(), "instance option")
-    {own, call} = Map.split(opts, @own_options)
+    opts = Options.check!(opts, options(), "instance option")
+    {own, call} = Map.split(opts, Keyword.keys(@options))
     snapshottable = Map.get(own, :snapshottable, false)
 
     with {:ok, plan} <- Plan.checked(module, call),
@@ -239,7 +243,7 @@ defmodule Cybernetic.WASM.Instance do
 
   def call(%__MODULE__{} = instance, function, args, opts)
       when is_binary(function) and length(args) >= 0 do
-    Options.refuse_as_arguments!(Plan.options(), args, opts)
+    Plan.refuse_as_arguments!(args, opts)
 
     with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
          {:ok, result, _tally} <- Execution.call(target(instance), function, args, plan),
@@ -265,7 +269,7 @@ defmodule Cybernetic.WASM.Instance do
 
   def run(%__MODULE__{} = instance, function, args, opts)
       when is_binary(function) and length(args) >= 0 do
-    Options.refuse_as_arguments!(Plan.options(), args, opts)
+    Plan.refuse_as_arguments!(args, opts)
 
     with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
          {:ok, result, tally} <-
@@ -282,7 +286,7 @@ defmodule Cybernetic.WASM.Instance do
   # Those of a call's options that say how long it may stand in line.
   defp in_line(opts) do
     if Keyword.keyword?(opts),
-      do: Keyword.take(opts, [:wait, :timeout, :max_execution_time]),
+      do: Keyword.take(opts, Keyword.keys(Plan.in_line())),
       else: opts
   end
 

@@ -23,18 +23,24 @@ defmodule Cybernetic.WASM.Limits do
   module once more, the first time.
   """
 
-  @fields [
-    fuel: 1_000_000_000,
-    max_memory: 100_000_000,
-    max_table_elements: 100_000,
-    max_instances: 64,
-    max_stack: 1_000_000,
-    timeout: 5_000,
-    max_output: 10_000_000,
-    max_host_calls: 1_000_000
-  ]
+  alias Cybernetic.WASM.Options
 
-  defstruct @fields
+  # What each takes as an option, and its default.
+  @fields [
+    fuel: {:positive, 1_000_000_000},
+    max_memory: {:positive, 100_000_000},
+    max_table_elements: {:count, 100_000},
+    max_instances: {:count, 64},
+    max_stack: {{:bytes, 16_384..67_108_864}, 1_000_000},
+    timeout: {{:milliseconds, 1}, 5_000},
+    max_output: {:count, 10_000_000},
+    max_host_calls: {:count, 1_000_000}
+  ]
+  @keys Keyword.keys(@fields)
+  @options [{:max_execution_time, {:also, :timeout}}] ++
+             for({key, {kind, _default}} <- @fields, do: {key, kind})
+
+  defstruct for {key, {_kind, default}} <- @fields, do: {key, default}
 
   @typedoc "Limits of one call, in the units of the table above."
   @type t :: %__MODULE__{
@@ -50,11 +56,28 @@ defmodule Cybernetic.WASM.Limits do
 
   @doc false
   @spec keys() :: [atom]
-  def keys, do: Keyword.keys(@fields)
+  def keys, do: @keys
 
   @doc false
-  @spec option_names() :: [atom]
-  def option_names, do: [:max_execution_time | keys()]
+  @spec options() :: Options.keys()
+  def options, do: @options
+
+  @doc false
+  @spec canonical(atom) :: atom
+  def canonical(key), do: Options.canonical(key, @options)
+
+  @doc false
+  # What a limit takes, in words.
+  @spec expected(atom) :: String.t()
+  def expected(key), do: @options |> Keyword.fetch!(canonical(key)) |> Options.expected()
+
+  @doc false
+  # Whether there is such a limit, and it takes the value.
+  @spec valid?(atom, term) :: boolean
+  def valid?(key, value) do
+    kind = @options[canonical(key)]
+    kind != nil and Options.valid?(kind, value)
+  end
 
   @doc """
   The smaller of each limit.

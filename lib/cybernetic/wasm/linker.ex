@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.Linker do
   #
   # That is all that most calls need. `Cybernetic.WASM.Linker.Guest` makes one guest of several modules.
 
-  alias Cybernetic.WASM.{DeniedError, Instance, LinkError, Module, Sandbox, Shown}
+  alias Cybernetic.WASM.{DeniedError, Instance, LinkError, Module, Options, Sandbox, Shown}
   alias Cybernetic.WASM.Host.Function
   alias Cybernetic.WASM.Sandbox.Check
 
@@ -33,6 +33,21 @@ defmodule Cybernetic.WASM.Linker do
   @wasi Check.wasi()
   @missing "missing"
   @most_named 10
+
+  @doc "What the option takes."
+  @spec kind() :: Options.kind()
+  def kind do
+    {~S|a map of maps with strings as keys, such as %{"env" => %{"log" => fn ctx, … end}}, | <>
+       "a module with `use Cybernetic.WASM.Host`, or a list of these", &__MODULE__.given?/1}
+  end
+
+  @doc "Whether it can be `imports:`."
+  @spec given?(term) :: boolean
+  def given?(given) when is_list(given),
+    do: not List.improper?(given) and Enum.all?(given, &given?/1)
+
+  def given?(given) when is_atom(given), do: given not in [nil, true, false]
+  def given?(given), do: is_map(given) and not is_struct(given)
 
   @doc "`imports:` as one map: of a map, a module with `use Cybernetic.WASM.Host`, or a list of these."
   @spec given(term) :: given

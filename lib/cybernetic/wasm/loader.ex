@@ -22,7 +22,9 @@ defmodule Cybernetic.WASM.Loader do
   # The digest of a larger source takes more time than a normal scheduler gives.
   @inline_bytes 65_536
 
-  @options [:metering, :deterministic, :features, :max_module_size, :manifest]
+  @manifest_words "true, false, a path, a %Cybernetic.WASM.Sandbox.Manifest{}, or options of its load/2"
+  @options Config.options([:metering, :deterministic, :features, :max_module_size]) ++
+             [manifest: {@manifest_words, &__MODULE__.manifest?/1}]
 
   # What a manifest is called beside its module.
   @manifest "module.toml"
@@ -45,6 +47,12 @@ defmodule Cybernetic.WASM.Loader do
       {:error, %LoadError{} = error} -> {:error, %{error | source: describe(source)}}
       error -> error
     end
+  end
+
+  @doc false
+  @spec manifest?(term) :: boolean
+  def manifest?(given) do
+    is_boolean(given) or is_binary(given) or is_struct(given, Manifest) or Keyword.keyword?(given)
   end
 
   defp manifest(false, _source), do: {:ok, nil}

@@ -131,7 +131,7 @@ defmodule Cybernetic.WASM.Sandbox do
       do: raise(ArgumentError, "sandbox options must be a keyword list")
 
     opts
-    |> Options.check!(option_names(), "sandbox option")
+    |> Options.check!(options(), "sandbox option")
     |> from_options()
   end
 
@@ -140,13 +140,25 @@ defmodule Cybernetic.WASM.Sandbox do
   def presets, do: Map.keys(@presets)
 
   @doc false
-  @spec option_names() :: [atom]
-  def option_names, do: [:deterministic | capability_names() ++ Limits.option_names()]
+  # Each capability checks its own grant, and shows nothing of the environment's.
+  @spec options() :: Options.keys()
+  def options do
+    [deterministic: :boolean, wasi: :boolean, threading: :boolean] ++
+      Enum.map(@names, &{&1, :any}) ++ Limits.options()
+  end
 
   @doc false
-  # The options that grant something.
-  @spec capability_names() :: [atom]
-  def capability_names, do: [:wasi, :threading | @names]
+  # What the option `sandbox:` takes.
+  @spec kind() :: Options.kind()
+  def kind do
+    {:unshown,
+     {"a %Cybernetic.WASM.Sandbox{} or a preset's name, such as Sandbox.new(stdio: :captured) or :command",
+      &__MODULE__.given?/1}}
+  end
+
+  @doc false
+  @spec given?(term) :: boolean
+  def given?(given), do: is_struct(given, __MODULE__) or is_atom(given)
 
   @doc """
   What both allow: of each limit and each capability the lesser grant, deterministic if either is.

@@ -10,7 +10,6 @@ defmodule Cybernetic.WASM.Execution.Call do
     Instance,
     Linker,
     Module,
-    Options,
     Run,
     Shown
   }
@@ -43,15 +42,15 @@ defmodule Cybernetic.WASM.Execution.Call do
   end
 
   def new(%Module{} = module, name, args, opts) when is_binary(name) and length(args) >= 0 do
-    Options.refuse_as_arguments!(Plan.options(), args, opts)
-    opts = if opts == [], do: %{}, else: Options.check!(opts, Plan.options(), "call option")
+    Plan.refuse_as_arguments!(args, opts)
+    opts = Plan.check!(opts)
 
     with {:ok, plan} <- Plan.checked(module, opts),
          do: {:ok, %__MODULE__{target: module, name: name, args: args, plan: plan, opts: opts}}
   end
 
   def new(%Instance{} = instance, name, args, opts) when is_binary(name) and length(args) >= 0 do
-    Options.refuse_as_arguments!(Plan.options(), args, opts)
+    Plan.refuse_as_arguments!(args, opts)
 
     with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
          do: {:ok, %__MODULE__{target: instance, name: name, args: args, plan: plan}}

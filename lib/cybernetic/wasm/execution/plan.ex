@@ -56,15 +56,61 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   @type t :: %__MODULE__{}
 
-  @options [:imports, :sandbox, :scheduling, :metering, :deterministic, :wait, :data] ++
-             Wasi.keys() ++ Limits.option_names()
+  @options [imports: Linker.kind(), sandbox: Sandbox.kind()] ++
+             Config.options([:scheduling, :metering, :deterministic]) ++
+             [wait: {:milliseconds, 0}, data: :any] ++ Wasi.options() ++ Limits.options()
 
   # What an engine or a guest was made with cannot be changed for one call on a live instance.
-  @narrowing @options -- [:metering, :deterministic, :max_stack, :sandbox, :args, :env]
+  @narrowing Keyword.drop(@options, [
+               :metering,
+               :deterministic,
+               :max_stack,
+               :sandbox,
+               :args,
+               :env
+             ])
 
-  @doc "The keys of a call's options."
-  @spec options() :: [atom]
+  @in_line for key <- [:wait, :timeout, :max_execution_time], do: {key, @options[key]}
+
+  # They are a sandbox's, and no call's.
+  @grants [:filesystem, :network, :clocks, :random, :stdio, :host_functions, :wasi]
+
+  @doc "The options of a call."
+  @spec options() :: Options.keys()
   def options, do: @options
+
+  @doc "Those that say how long a call may stand in line."
+  @spec in_line() :: Options.keys()
+  def in_line, do: @in_line
+
+  @doc "The options of a call on a module, checked."
+  @spec check!(keyword) :: map
+  def check!([]), do: %{}
+  def check!(opts), do: Options.check!(opts, @options, "call option", &misplaced/1)
+
+  defp misplaced(key) when key in @grants do
+    "a grant belongs into the sandbox, sandbox: Sandbox.new(#{key}: …); " <>
+      "options of a call are: #{@options |> Keyword.keys() |> Options.list()}"
+  end
+
+  defp misplaced(_key), do: nil
+
+  @doc "Refuses options that stand where a function's arguments belong."
+  @spec refuse_as_arguments!(list, keyword) :: :ok
+  def refuse_as_arguments!([_ | _] = args, []) do
+    if Keyword.keyword?(args) and
+         Enum.all?(args, fn {key, _} -> Keyword.has_key?(@options, key) end) do
+      keys = Keyword.keys(args)
+
+      raise ArgumentError,
+            "options come after the list of arguments, as in call(module, \"function\", [], " <>
+              "#{hd(keys)}: …); in the place of arguments stand: #{Options.list(keys)}"
+    end
+
+    :ok
+  end
+
+  def refuse_as_arguments!(_args, _opts), do: :ok
 
   @doc "The plan of a call on `module` with these options, which have been checked."
   @spec checked(Module.t(), map) :: {:ok, t} | {:error, LinkError.t() | DeniedError.t()}

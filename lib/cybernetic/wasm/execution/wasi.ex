@@ -6,7 +6,7 @@ defmodule Cybernetic.WASM.Execution.Wasi do
   # Input that is pulled, and output to the VM's streams, pass through the process that drives the guest. Between two pulls
   # the rest of an enumerable is in that process's dictionary, since a host function's own calls may pull as well.
 
-  alias Cybernetic.WASM.{DeniedError, HostError, Module, Native, Sandbox, Shown}
+  alias Cybernetic.WASM.{DeniedError, HostError, Module, Native, Options, Sandbox, Shown}
   alias Cybernetic.WASM.Execution.{Devices, Tally}
 
   # `grants` is what a fresh guest is made with, `stdin` `nil`, bytes or `:pull`, `source` what is pulled, under `key`.
@@ -21,13 +21,48 @@ defmodule Cybernetic.WASM.Execution.Wasi do
 
   @type t :: %__MODULE__{}
 
-  @keys [:args, :env, :stdin]
+  # What Linux allows a command line is two megabytes; a guest asks for all of it at once.
+  @most_text 131_072
+  @args "a list of UTF-8 strings without NUL, of at most #{@most_text} bytes together"
+  # The sandbox checks variables.
+  @options [
+    args: {@args, &__MODULE__.args?/1},
+    env: :any,
+    stdin: {"iodata, an Enumerable of it, or nil", &__MODULE__.input?/1}
+  ]
+  @keys Keyword.keys(@options)
   @read {Sandbox.Check.wasi(), "fd_read"}
   @write {Sandbox.Check.wasi(), "fd_write"}
 
-  @doc "The keys of the options that are a call's own data for WASI."
-  @spec keys() :: [atom]
-  def keys, do: @keys
+  @doc "The options that are a call's own data for WASI."
+  @spec options() :: Options.keys()
+  def options, do: @options
+
+  @doc "Whether they can be a program's arguments."
+  @spec args?(term) :: boolean
+  def args?(args) when is_list(args) do
+    not List.improper?(args) and Enum.all?(args, &text?/1) and
+      args |> Enum.map(&(byte_size(&1) + 1)) |> Enum.sum() <= @most_text
+  end
+
+  def args?(_other), do: false
+
+  defp text?(text),
+    do: is_binary(text) and String.valid?(text) and not String.contains?(text, <<0>>)
+
+  @doc "Whether it can be read as standard input."
+  @spec input?(term) :: boolean
+  def input?(bytes) when is_binary(bytes) or is_nil(bytes), do: true
+
+  def input?(list) when is_list(list) do
+    is_binary(IO.iodata_to_binary(list))
+  rescue
+    ArgumentError -> false
+  end
+
+  def input?(function) when is_function(function), do: is_function(function, 2)
+  def input?(map) when is_map(map) and not is_struct(map), do: false
+  def input?(other), do: Enumerable.impl_for(other) != nil
 
   @doc """
   What a call with these options gives; `nil` for a module that wants none of it. One that is linked to others may have it

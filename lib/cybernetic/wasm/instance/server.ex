@@ -7,8 +7,9 @@ defmodule Cybernetic.WASM.Instance.Server do
 
   alias Cybernetic.WASM.{CallError, Instance, Module, Native, Options, Shown}
 
-  @own_options [:module, :name, :on_poison]
-  @in_line [:wait, :timeout, :max_execution_time]
+  @options [module: {:struct, Module}, name: :any, on_poison: {:one_of, [:reset, :stop]}]
+  alias Cybernetic.WASM.Execution.Plan
+
   @wait 5_000
 
   # How long a killed caller's guest may take to be let go: the end of a slice, and of the process.
@@ -18,13 +19,13 @@ defmodule Cybernetic.WASM.Instance.Server do
 
   @doc "See `Cybernetic.WASM.Instance.start_link/1`."
   def start_link(opts) do
-    known = @own_options ++ Instance.option_names()
+    known = @options ++ Instance.options()
     checked = Options.check!(opts, known, "option of an instance's server")
 
     unless is_struct(checked[:module], Module),
       do: Module.needed!(checked[:module], "option :module must be a %Cybernetic.WASM.Module{}")
 
-    {own, instance} = Keyword.split(opts, @own_options)
+    {own, instance} = Keyword.split(opts, Keyword.keys(@options))
     name = if own[:name], do: [name: own[:name]], else: []
     on_poison = Keyword.get(own, :on_poison, :reset)
     GenServer.start_link(__MODULE__, {own[:module], instance, on_poison}, name)
@@ -35,7 +36,7 @@ defmodule Cybernetic.WASM.Instance.Server do
     ticket = make_ref()
 
     # Checked here: what the server cannot use would end it, and everybody else's instance with it.
-    wait = opts |> Options.check!(@in_line, "option of a turn on an instance") |> wait()
+    wait = opts |> Options.check!(Plan.in_line(), "option of a turn on an instance") |> wait()
 
     case GenServer.call(known!(server), {:check_out, ticket, wait}, :infinity) do
       {:ok, instance} ->

@@ -72,6 +72,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
   alias Cybernetic.WASM.{
     DeniedError,
     Error,
+    Limits,
     ManifestError,
     Module,
     Native,
@@ -82,7 +83,6 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
   alias Cybernetic.WASM.Sandbox.Manifest.Reader
 
   @offered [:wasi, :filesystem, :env, :network, :clocks, :random, :stdio, :host_functions]
-  @options [:require_limits, :offer, :base, :allow_absolute, :file]
   @required [:max_memory, :fuel, :timeout]
 
   # As much as the parser takes, and one byte, so that it says when there is more.
@@ -117,10 +117,6 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
           limits: keyword
         }
 
-  @doc false
-  @spec offered() :: [atom]
-  def offered, do: @offered
-
   @doc "Reads a manifest from a file."
   @spec load(String.t(), keyword) :: {:ok, t} | {:error, ManifestError.t() | DeniedError.t()}
   def load(path, opts \\ []) when is_binary(path) do
@@ -135,13 +131,33 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
   @doc "Reads a manifest's text."
   @spec parse(binary, keyword) :: {:ok, t} | {:error, ManifestError.t() | DeniedError.t()}
   def parse(text, opts \\ []) when is_binary(text) do
-    opts = Options.check!(opts, @options, "manifest option")
+    opts = Options.check!(opts, options(), "manifest option")
 
     with {:ok, tree} <- tree(text, opts[:file]),
          {:ok, manifest} <- Reader.read(tree, opts),
          :ok <- require_limits(manifest, Map.get(opts, :require_limits, false)),
          do: offer(manifest, Map.get(opts, :offer, @offered))
   end
+
+  defp options do
+    [
+      require_limits:
+        {"true, false, or a keyword list of ranges such as [max_memory: 524_288..4_194_304]",
+         &(is_boolean(&1) or (Keyword.keyword?(&1) and Enum.all?(&1, fn pair -> range?(pair) end)))},
+      offer: {"a list of #{Options.list(@offered)}", &offer?/1},
+      base: :path,
+      allow_absolute: :boolean,
+      file: :path
+    ]
+  end
+
+  defp offer?(offer),
+    do: is_list(offer) and not List.improper?(offer) and offer -- @offered == []
+
+  defp range?({key, %Range{first: first, last: last, step: 1}}),
+    do: first <= last and Limits.valid?(key, first) and Limits.valid?(key, last)
+
+  defp range?(_pair), do: false
 
   @doc "The sandbox that it grants. The configuration has the limits that it does not state."
   @spec to_sandbox(t) :: Sandbox.t()
@@ -193,7 +209,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
   defp require_limits(manifest, true), do: require_limits(manifest, [])
 
   defp require_limits(manifest, ranges) do
-    ranges = for {key, range} <- ranges, do: {Options.canonical(key), range}
+    ranges = for {key, range} <- ranges, do: {Limits.canonical(key), range}
 
     (@required ++ Keyword.keys(ranges))
     |> Enum.uniq()
@@ -218,7 +234,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
       do: {:error, mistake(manifest, key, :value, within(key, range), to_string(value))}
   end
 
-  defp within(key, nil), do: Options.expected(key)
+  defp within(key, nil), do: Limits.expected(key)
   defp within(_key, range), do: "an integer from #{range.first} to #{range.last}"
 
   defp offer(manifest, offered) do

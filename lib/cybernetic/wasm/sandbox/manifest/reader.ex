@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Reader do
 
   import Cybernetic.WASM.Sandbox.Manifest.Tree
 
-  alias Cybernetic.WASM.{DeniedError, ManifestError, Options}
+  alias Cybernetic.WASM.{DeniedError, Limits, ManifestError}
   alias Cybernetic.WASM.Sandbox.Manifest
   alias Cybernetic.WASM.Sandbox.Manifest.Grants
 
@@ -107,7 +107,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Reader do
   defp read(:capabilities, key, node, at), do: Grants.read(key, node, at)
 
   defp read(:limits, limit, {_kind, _line, value} = node, at) do
-    if Options.valid?(limit, value), do: value, else: refuse(node, at, Options.expected(limit))
+    if Limits.valid?(limit, value), do: value, else: refuse(node, at, Limits.expected(limit))
   end
 
   defp read(:module, :version, node, at) do
