@@ -116,7 +116,9 @@ defmodule Cybernetic.WASM.LinkerTest do
       assert Memory.size(one) == {:ok, 131_072}
       assert Memory.grow(one, 1) == {:ok, 2}
       assert Memory.size(other, memory: "base memory") == {:ok, 196_608}
-      assert {:error, %CallError{reason: :cannot_grow, size: 4}} = Memory.grow(other, 2)
+
+      assert {:error, %CallError{reason: :cannot_grow, pages: 2, maximum: 4}} =
+               Memory.grow(other, 2)
     end
 
     test "is shared: tables, and functions in them" do
@@ -511,8 +513,10 @@ defmodule Cybernetic.WASM.LinkerTest do
         assert {:error, %CallError{reason: :other_engine} = error} =
                  make.(imports: %{"lib" => lib})
 
-        assert Exception.message(error) =~ ~r/epoch/i
-        assert Exception.message(error) =~ ~r/fuel/i
+        assert error.module_options =~ ~r/fuel/i
+        assert error.instance_options =~ ~r/epoch/i
+        assert Exception.message(error) =~ error.module_options
+        assert Exception.message(error) =~ error.instance_options
       end
     end
 

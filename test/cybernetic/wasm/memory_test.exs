@@ -228,7 +228,7 @@ defmodule Cybernetic.WASM.MemoryTest do
       with_each(fn target ->
         for pages <- [100, 65_536, 1 <<< 32, 1 <<< 48, @last, -1] do
           error = error(Memory.grow(target, pages))
-          assert {error.reason, error.size} == {:cannot_grow, 100}
+          assert {error.reason, error.maximum} == {:cannot_grow, 100}
           assert Exception.message(error) =~ ~r/cannot grow by \d+ pages: it may have 100\z/
         end
 
@@ -762,7 +762,7 @@ defmodule Cybernetic.WASM.MemoryTest do
 
       assert Memory.grow(instance, 1, memory: "second") == {:ok, 2}
 
-      assert %CallError{reason: :cannot_grow, size: 3} =
+      assert %CallError{reason: :cannot_grow, pages: 1, maximum: 3} =
                error(Memory.grow(instance, 1, memory: "zweite"))
 
       assert Memory.size(instance, memory: "first") == {:ok, @page}

@@ -12,20 +12,22 @@ defmodule Cybernetic.WASM.CallError do
     * `:out_of_bounds` - `offset` and `length` leave a memory of `size` bytes
     * `:no_memory` - the module exports no memory named `export`
     * `:no_such_element` - the table `export` has `size` elements, and none at `index`
-    * `:cannot_grow` - the memory cannot have `given` pages more: `size` is its own maximum in pages, or `nil`
+    * `:cannot_grow` - the memory cannot have `pages` more; `maximum` is its own maximum in pages, or `nil`
     * `:unterminated` - no zero byte ends the string at `offset` within `length` bytes
     * `:busy` - another call runs on the instance, or another process drives the execution
-    * `:poisoned` - an earlier call on the instance did not end well; `Cybernetic.WASM.Instance.reset/2` makes it anew
+    * `:poisoned` - an earlier call on the instance did not end well; `Cybernetic.WASM.Instance.reset/2` makes it usable again
     * `:closed` - the instance was closed
+    * `:no_such_member` - the guest has no instance with the number `member`
     * `:host_gone` - the guest called a host function of a linked instance whose handle nobody holds any more
     * `:no_snapshot` - no snapshot can be made of the instance; `detail` says why
-    * `:not_for_pool` - a module that needs more than the pooling allocator's slots hold (4 memories or tables, of 4 GiB or
-      100,000 elements) cannot join an instance that lives in one; an instance that was made with a `max_memory` of more
-      than 4 GiB does not
-    * `:other_engine` - a module that was loaded with `given` options cannot join an instance with `expected` ones
-    * `:no_directory` - the directory `expected`, granted as `export`, cannot be opened; `detail` is the system's reason
-    * `:other_grants` - linked modules have one system interface between them, and this one's sandbox grants other things
-      than that of the instance that it is to join
+    * `:not_for_pool` - the module does not fit the pooling allocator that the target instance was made in: a slot has 4
+      memories and 4 tables, of 4 GiB and of 100,000 elements. An instance with a `max_memory` of more than 4 GiB is made
+      outside of it.
+    * `:other_engine` - the module was loaded with other options than the instance that it is to join: `module_options` and
+      `instance_options` say which
+    * `:no_directory` - the directory `host_path`, granted as `guest_path`, cannot be opened; `detail` is the system's reason
+    * `:other_grants` - linked modules share one system interface, and this one's sandbox grants other things than that of
+      the instance that it is to join
     * `:stale_context` - a host function's context was used after its call was over
   """
 
@@ -40,6 +42,13 @@ defmodule Cybernetic.WASM.CallError do
     :offset,
     :length,
     :size,
+    :pages,
+    :maximum,
+    :member,
+    :module_options,
+    :instance_options,
+    :host_path,
+    :guest_path,
     :detail,
     blame: :caller
   ]
@@ -92,6 +101,9 @@ defmodule Cybernetic.WASM.CallError do
 
   def message(%__MODULE__{reason: :closed}), do: "the instance is closed"
 
+  def message(%__MODULE__{reason: :no_such_member} = error),
+    do: "the guest has no instance with the number #{error.member}"
+
   def message(%__MODULE__{reason: :host_gone}) do
     "the guest called a host function of a linked instance that is gone: hold on to its handle"
   end
@@ -99,11 +111,11 @@ defmodule Cybernetic.WASM.CallError do
   def message(%__MODULE__{reason: :no_snapshot} = error),
     do: "no snapshot can be made: #{error.detail}"
 
-  def message(%__MODULE__{reason: :cannot_grow, size: nil} = error),
-    do: "the memory cannot grow by #{error.given} pages"
+  def message(%__MODULE__{reason: :cannot_grow, maximum: nil} = error),
+    do: "the memory cannot grow by #{error.pages} pages"
 
   def message(%__MODULE__{reason: :cannot_grow} = error),
-    do: "the memory cannot grow by #{error.given} pages: it may have #{error.size}"
+    do: "the memory cannot grow by #{error.pages} pages: it may have #{error.maximum}"
 
   def message(%__MODULE__{reason: :no_such_element} = error) do
     "the table #{Shown.quoted(error.export)} has #{error.size} elements, and none at #{error.index}"
@@ -114,17 +126,17 @@ defmodule Cybernetic.WASM.CallError do
   end
 
   def message(%__MODULE__{reason: :not_for_pool}) do
-    "the module needs more than the pool's slots hold in which the instance lives that it is to join: " <>
+    "the module does not fit the pooling allocator that the target instance was made in: " <>
       "make that one with max_memory above 4 GiB, or configure allocation: :on_demand"
   end
 
   def message(%__MODULE__{reason: :other_engine} = error) do
-    "a module joins an instance that was loaded with the same options; this one has #{error.given}, " <>
-      "the instance #{error.expected}"
+    "a module joins an instance that was loaded with the same options; this one has " <>
+      "#{error.module_options}, the instance #{error.instance_options}"
   end
 
   def message(%__MODULE__{reason: :no_directory} = error) do
-    "the directory #{error.expected}, granted as #{error.export}, cannot be opened: #{error.detail}"
+    "the directory #{error.host_path}, granted as #{error.guest_path}, cannot be opened: #{error.detail}"
   end
 
   def message(%__MODULE__{reason: :other_grants}) do
