@@ -284,7 +284,7 @@ defmodule Cybernetic.WASM.Execution do
   defp hand_over(context, how, plan), do: reply(context, how, plan)
 
   defp run_host_function(%Context{execution: own, plan: plan, import: import} = context, args) do
-    {function, results, kind} = elem(plan.functions, import)
+    {function, results, kind} = elem(plan.bindings.functions, import)
     value = apply(function, [context | args])
     {:return, values(results, if(kind == :async, do: await(value, context), else: value))}
   catch
@@ -423,7 +423,7 @@ defmodule Cybernetic.WASM.Execution do
       kind: kind,
       reason: reason,
       stacktrace: stacktrace,
-      import: elem(plan.names, import)
+      import: elem(plan.bindings.names, import)
     }
   end
 

@@ -179,7 +179,7 @@ defmodule Cybernetic.WASM.Instance do
 
   def new(other, _opts), do: Module.needed!(other)
 
-  defp new(module, %{sources: nil} = plan, {nil, snapshottable, _opts}) do
+  defp new(module, %{bindings: %{sources: nil}} = plan, {nil, snapshottable, _opts}) do
     with {:ok, instance, _tally} <-
            module |> make(plan, snapshottable) |> Execution.close_input(plan),
          do: {:ok, instance}

@@ -9,6 +9,7 @@ defmodule Cybernetic.WASM.Execution.Call do
     Execution,
     Instance,
     Linker,
+    Imports,
     Module,
     Run,
     Shown
@@ -124,7 +125,7 @@ defmodule Cybernetic.WASM.Execution.Call do
   def open(%__MODULE__{target: %Instance{} = instance, plan: plan}),
     do: {:ok, Instance.target(instance), Plan.begin(plan), []}
 
-  def open(%__MODULE__{target: module, plan: %{sources: nil} = plan}),
+  def open(%__MODULE__{target: module, plan: %{bindings: %{sources: nil}} = plan}),
     do: {:ok, {:fresh, module.ref}, Plan.begin(plan), []}
 
   def open(%__MODULE__{target: module, plan: plan, opts: opts}) do
@@ -145,8 +146,11 @@ defmodule Cybernetic.WASM.Execution.Call do
   Ends what `open/1` made. Where the call was cut off there is nothing left to end, and a guest that was there before goes on.
   """
   @spec close(t, Execution.target()) :: :ok
-  def close(%__MODULE__{target: %Module{}, plan: %{sources: [_ | _]} = plan}, {:live, ref, _}) do
-    unless Linker.from?(plan.given, ref), do: Cybernetic.WASM.Native.instance_close(ref)
+  def close(
+        %__MODULE__{target: %Module{}, plan: %{bindings: %{sources: [_ | _]} = bindings}},
+        {:live, ref, _}
+      ) do
+    unless Imports.from?(bindings.given, ref), do: Cybernetic.WASM.Native.instance_close(ref)
     :ok
   end
 

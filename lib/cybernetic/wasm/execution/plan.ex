@@ -6,8 +6,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
   alias Cybernetic.WASM.{
     Config,
     DeniedError,
+    Imports,
     Limits,
-    Linker,
     LinkError,
     Module,
     Native,
@@ -15,6 +15,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
     Sandbox
   }
 
+  alias Cybernetic.WASM.Imports.Bindings
   alias Cybernetic.WASM.Execution.{Parts, Tally, Wasi}
 
   # A plan holds an environment's values.
@@ -28,15 +29,9 @@ defmodule Cybernetic.WASM.Execution.Plan do
             engine: nil,
             metering: :fuel,
             scheduling: :adaptive,
-            functions: {},
-            names: {},
             data: nil,
-            # Where anything but functions of the host is imported: what each import is bound to.
-            sources: nil,
-            # Those of WASI's functions, by their index, that the host answers.
-            answered: [],
-            # What was given as `imports:`, for the words of a later error.
-            given: %{},
+            # What the imports are bound to.
+            bindings: %Bindings{},
             # Which of a guest's members the functions are for.
             member: 0,
             # The plan of the call, where this one is another member's for the time of a host call.
@@ -56,7 +51,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   @type t :: %__MODULE__{}
 
-  @options [imports: Linker.kind(), sandbox: Sandbox.kind()] ++
+  @options [imports: Imports.kind(), sandbox: Sandbox.kind()] ++
              Config.options([:scheduling, :metering, :deterministic]) ++
              [wait: {:milliseconds, 0}, data: :any] ++ Wasi.options() ++ Limits.options()
 
@@ -120,10 +115,10 @@ defmodule Cybernetic.WASM.Execution.Plan do
     sandbox = Sandbox.resolve(opts, module.sandbox)
     engine = engine(module.engine, opts, sandbox)
     refuse_fuel_without_metering!(elem(engine, 0), opts)
-    given = Linker.given(Map.get(opts, :imports, %{}))
+    given = Imports.given(Map.get(opts, :imports, %{}))
 
-    with {:ok, bound} <- Linker.bind(module, given, sandbox),
-         {:ok, wasi} <- Wasi.new(sandbox, module, bound, opts) do
+    with {:ok, bindings} <- Bindings.bind(module, given, sandbox),
+         {:ok, wasi} <- Wasi.new(sandbox, module, bindings, opts) do
       {:ok,
        pack(%__MODULE__{
          limits: sandbox.limits,
@@ -131,11 +126,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
          engine: unless(engine == module.engine, do: engine),
          metering: elem(engine, 0),
          scheduling: Map.get_lazy(opts, :scheduling, fn -> Config.get().scheduling end),
-         functions: bound.functions,
-         names: bound.names,
-         sources: bound.sources,
-         answered: bound.answered,
-         given: given,
+         bindings: bindings,
          data: Map.get(opts, :data),
          wasi: wasi,
          sandbox: sandbox
@@ -168,8 +159,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   # Functions for this call alone, in the place of those that the instance was made with.
   defp rebind(plan, module, %{imports: imports}) do
-    with {:ok, bound} <- Linker.rebind(module, Linker.given([plan.given, imports]), plan),
-         do: {:ok, %{plan | functions: bound.functions, names: bound.names}}
+    with {:ok, bindings} <- Bindings.rebind(plan.bindings, module, imports, plan.sandbox),
+         do: {:ok, %{plan | bindings: bindings}}
   end
 
   defp rebind(plan, _module, _opts), do: {:ok, plan}
@@ -246,11 +237,13 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   @doc "What answers the host calls of a member, as the guest finds it for callers who only know another."
   @spec host(t) :: term
-  def host(plan), do: {plan.functions, plan.names, plan.data}
+  def host(%__MODULE__{bindings: bindings} = plan),
+    do: {bindings.functions, bindings.names, plan.data}
 
   @doc "The same, with its own host functions to be found by the guest `ref`, and those of the members it was linked with."
   @spec hosted(t, reference, [reference]) :: t
-  def hosted(%__MODULE__{functions: {}} = plan, _ref, others), do: %{plan | hosts: others}
+  def hosted(%__MODULE__{bindings: %{functions: {}}} = plan, _ref, others),
+    do: %{plan | hosts: others}
 
   def hosted(plan, ref, others),
     do: %{plan | hosts: [Native.instance_set_host(ref, plan.member, host(plan)) | others]}
@@ -259,7 +252,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
   @spec for_member(t, non_neg_integer, term) :: t
   def for_member(plan, member, {functions, names, data}) do
     root = plan.root || plan
-    %{plan | functions: functions, names: names, data: data, member: member, root: root}
+    bindings = %{plan.bindings | functions: functions, names: names}
+    %{plan | bindings: bindings, data: data, member: member, root: root}
   end
 
   defp engine({metering, deterministic, off, _stack}, opts, sandbox) do

@@ -3,8 +3,9 @@ defmodule Cybernetic.WASM.Linker.Guest do
   # One guest of several modules: makes those first that others import from, and joins them in one store, which is that of an
   # instance that any of them imports from.
 
-  alias Cybernetic.WASM.{Error, Execution, Instance, Linker, LinkError, Module, Native}
+  alias Cybernetic.WASM.{Error, Execution, Imports, Instance, LinkError, Module, Native}
   alias Cybernetic.WASM.Execution.{Parts, Plan, Tally}
+  alias Cybernetic.WASM.Imports.{Bindings, Words}
 
   @doc """
   Makes an instance of `module` beside the instances that it imports from, and of the modules that it imports from,
@@ -19,7 +20,7 @@ defmodule Cybernetic.WASM.Linker.Guest do
 
     # A module that is only linked need not import all that host modules declare. What cancels the call cancels making it,
     # whose start function may run for ever.
-    opts = Map.put(opts, :imports, Linker.lenient(plan.given))
+    opts = Map.put(opts, :imports, Imports.lenient(plan.bindings.given))
 
     make =
       &with {:ok, made} <- Plan.checked(&1, opts),
@@ -61,10 +62,10 @@ defmodule Cybernetic.WASM.Linker.Guest do
 
   # An instance that any of the modules imports from: all of them have to join it, also those that come before.
   # With it the plans of the modules that were looked at.
-  defp store_of(%Plan{sources: nil}, _make, plans), do: {nil, plans}
+  defp store_of(%Plan{bindings: %{sources: nil}}, _make, plans), do: {nil, plans}
 
   defp store_of(plan, make, plans) do
-    Enum.reduce_while(plan.sources, {nil, plans}, fn
+    Enum.reduce_while(plan.bindings.sources, {nil, plans}, fn
       {:export, %Instance{} = instance, _name}, {nil, plans} ->
         {:halt, {instance, plans}}
 
@@ -95,14 +96,16 @@ defmodule Cybernetic.WASM.Linker.Guest do
     end
   end
 
-  defp place_sources(%Plan{sources: nil} = plan, state), do: {:ok, plan, state}
+  defp place_sources(%Plan{bindings: %{sources: nil}} = plan, state), do: {:ok, plan, state}
 
   defp place_sources(plan, state) do
     {sources, state} =
-      Enum.map_reduce(plan.sources, state, fn source, state -> place_source(source, state) end)
+      Enum.map_reduce(plan.bindings.sources, state, fn source, state ->
+        place_source(source, state)
+      end)
 
     case Enum.find(sources, &match?({:error, _}, &1)) do
-      nil -> {:ok, %{plan | sources: sources}, state}
+      nil -> {:ok, put_in(plan.bindings.sources, sources), state}
       {:error, error} -> {:error, error, state}
     end
   end
@@ -151,8 +154,8 @@ defmodule Cybernetic.WASM.Linker.Guest do
 
   # The first of a guest: it can only import functions of the host.
   defp instantiate(module, plan, step_plan, %{guest: nil}) do
-    if Enum.any?(plan.sources || [], &match?({:nothing, _}, &1)) do
-      {:error, %LinkError{problems: Linker.problems(module, plan.sources, plan.given)}}
+    if Enum.any?(plan.bindings.sources || [], &match?({:nothing, _}, &1)) do
+      {:error, %LinkError{problems: Bindings.problems(plan.bindings, module)}}
     else
       with {:ok, instance, tally} <- Instance.make(module, step_plan, false),
            do: {:ok, %{instance | plan: Plan.settle(%{plan | hosts: instance.plan.hosts})}, tally}
@@ -162,7 +165,7 @@ defmodule Cybernetic.WASM.Linker.Guest do
   defp instantiate(module, plan, step_plan, %{guest: guest, hosts: hosts}) do
     member = Native.instance_reserve(guest)
     plan = Plan.hosted(%{plan | member: member}, guest, hosts)
-    sources = plan.sources || Linker.own_sources(plan)
+    sources = Bindings.sources(plan.bindings)
     step = Native.instance_link(guest, member, module.ref, sources, step_plan.native)
 
     case Execution.drive_part(step, %{step_plan | member: member}) do
@@ -171,7 +174,8 @@ defmodule Cybernetic.WASM.Linker.Guest do
          tally}
 
       {:error, %LinkError{} = error} ->
-        {:error, %{error | problems: Enum.map(error.problems, &Linker.told(&1, plan.given))}}
+        {:error,
+         %{error | problems: Enum.map(error.problems, &Words.beside(&1, plan.bindings.given))}}
 
       error ->
         error

@@ -1,0 +1,185 @@
+defmodule Cybernetic.WASM.Imports.Bindings do
+  @moduledoc false
+  # What each import of a module is bound to. A function of the host is found by the index of its import, at a host call. What
+  # another module or instance exports is a source, which the core binds: see `Cybernetic.WASM.Instance.Link`.
+
+  alias Cybernetic.WASM.{DeniedError, Imports, LinkError, Module, Sandbox}
+  alias Cybernetic.WASM.Imports.Words
+  alias Cybernetic.WASM.Sandbox.Check
+
+  # `functions` and `names` are by the index of the function's import; in the place of a function is `:wasi` where WASI has it, and
+  # `nil` where another guest has it. `sources` are those of all imports in order, or `nil` where there is nothing but functions of
+  # the host and of WASI. `answered` are the functions of WASI that the host answers itself, by index, and `given` is kept for a
+  # later call, and for the words of a later error.
+  defstruct functions: {}, names: {}, sources: nil, answered: [], given: %{}
+
+  @type t :: %__MODULE__{
+          functions: tuple,
+          names: tuple,
+          sources: [source] | nil,
+          answered: [non_neg_integer],
+          given: Imports.given()
+        }
+
+  @typedoc "Where an import comes from. An instance is a member, by its number, once the guest is there that it lives in."
+  @type source ::
+          :host
+          | :wasi
+          | {:export, struct | non_neg_integer, String.t()}
+          | {:nothing, String.t()}
+
+  @wasi Check.wasi()
+
+  @doc "Binds the imports of `module` within what `sandbox` grants, or names every one that cannot be bound."
+  @spec bind(Module.t(), Imports.given(), Sandbox.t()) ::
+          {:ok, t} | {:error, LinkError.t() | DeniedError.t()}
+  def bind(%{imports: [], unlinkable: []}, given, _sandbox) when given == %{},
+    do: {:ok, %__MODULE__{}}
+
+  def bind(%{imports: imports} = module, given, sandbox) do
+    found = Enum.map(imports, &Imports.find(&1, given))
+
+    with :ok <- granted(imports, found, sandbox) do
+      bindings = %__MODULE__{
+        functions: found |> Enum.map(&own/1) |> List.to_tuple(),
+        names: imports |> Enum.map(&{elem(&1, 0), elem(&1, 1)}) |> List.to_tuple(),
+        answered: answered(imports, found),
+        given: given
+      }
+
+      if module.unlinkable != [] or Enum.any?(found, &match?({:export, _, _}, &1)),
+        do: with_sources(bindings, module, found),
+        else: without_sources(bindings, module, found)
+    end
+  end
+
+  # An export of another guest is no host function, and one of WASI's that the host gives itself is.
+  defp granted(_imports, _found, %Sandbox{wasi: true, host_functions: :all}), do: :ok
+
+  defp granted(imports, found, sandbox) do
+    asked =
+      for {import, item} <- Enum.zip(imports, found), item == :wasi or host?(item) do
+        %{module: elem(import, 0), name: elem(import, 1), host: host?(item)}
+      end
+
+    {hosted, wasi} = Enum.split_with(asked, & &1.host)
+    denied = Check.denied_of(wasi, sandbox) ++ Check.unlisted(hosted, sandbox)
+    with nil <- Check.to_error(denied), do: :ok, else: (error -> {:error, error})
+  end
+
+  defp host?({function, _results, _kind}) when is_function(function), do: true
+  defp host?(_found), do: false
+
+  # What answers a guest's host calls must not hold on to a guest: they could keep each other alive for ever.
+  defp own({:export, _from, _name}), do: nil
+  defp own(found), do: found
+
+  defp answered(imports, found) do
+    for {{{@wasi, _, _, _, _}, item}, index} <- imports |> Enum.zip(found) |> Enum.with_index(),
+        item != :wasi,
+        do: index
+  end
+
+  # Nothing but functions of the host and of WASI.
+  defp without_sources(bindings, module, found) do
+    problems =
+      for {{from, name, _, _, signature}, {:nothing, reason}} <- Enum.zip(module.imports, found),
+          do: %{module: from, name: name, wanted: signature, reason: reason}
+
+    case extra(module, bindings.given) ++ in_words(problems, bindings.given) do
+      [] -> {:ok, bindings}
+      problems -> {:error, %LinkError{problems: problems}}
+    end
+  end
+
+  # Other imports than functions, or from other guests: the core checks the types of what those export. It also says what is
+  # missing, since it knows of wrong types as well; unless it is not asked.
+  defp with_sources(bindings, module, found) do
+    {sources, []} =
+      Enum.map_reduce(Module.imports(module), found, fn
+        %{type: {:function, _, _}}, [found | others] -> {source(found), others}
+        import, others -> {import |> Imports.find_other(bindings.given) |> source(), others}
+      end)
+
+    bindings = %{bindings | sources: sources}
+
+    case extra(module, bindings.given) do
+      [] -> {:ok, bindings}
+      extra -> {:error, %LinkError{problems: extra ++ problems(bindings, module)}}
+    end
+  end
+
+  defp source({function, _results, _kind}) when is_function(function), do: :host
+  defp source(found), do: found
+
+  # What host modules declare and this module does not import.
+  defp extra(module, given) do
+    with [_ | _] = declared <- Imports.declared(given) do
+      imported = MapSet.new(module.imports, &{elem(&1, 0), elem(&1, 1)})
+
+      for {from, name, function} <- declared, not MapSet.member?(imported, {from, name}) do
+        wanted = function.signature
+        %{module: from, name: name, wanted: wanted, reason: Words.not_imported(function)}
+      end
+    end
+  end
+
+  @doc "The imports that nothing is given for, with their reasons."
+  @spec problems(t, Module.t()) :: [LinkError.problem()]
+  def problems(%__MODULE__{sources: sources, given: given}, module) do
+    signatures = Map.new(module.imports, &{{elem(&1, 0), elem(&1, 1)}, elem(&1, 4)})
+    others = Map.new(module.unlinkable, &{{&1.module, &1.name}, &1.wanted})
+    wanted = Map.merge(signatures, others)
+
+    problems =
+      for {%{module: from, name: name}, {:nothing, reason}} <-
+            Enum.zip(Module.imports(module), sources),
+          do: %{module: from, name: name, wanted: wanted[{from, name}], reason: reason}
+
+    in_words(problems, given)
+  end
+
+  defp in_words(problems, given),
+    do: problems |> Enum.uniq() |> Enum.map(&Words.beside(&1, given))
+
+  @doc "The bindings for one call that brings `imports:` of its own: what is linked to another guest stays as it is."
+  @spec rebind(t, Module.t(), term, Sandbox.t()) ::
+          {:ok, t} | {:error, LinkError.t() | DeniedError.t()}
+  def rebind(%__MODULE__{} = bindings, module, imports, sandbox) do
+    given = Imports.given([bindings.given, imports])
+
+    with {:ok, bound} <- bind(module, given, sandbox) do
+      case exported_late(bound, bindings, module) ++ answered_late(bound, bindings, module) do
+        [] -> {:ok, %{bindings | functions: bound.functions, names: bound.names}}
+        problems -> {:error, %LinkError{problems: problems}}
+      end
+    end
+  end
+
+  defp exported_late(%{sources: nil}, _linked, _module), do: []
+
+  defp exported_late(%{sources: sources}, linked, module) do
+    linked = linked.sources || List.duplicate(:host, length(sources))
+
+    for {import, {:export, _, _}, :host} <- Enum.zip([Module.imports(module), sources, linked]),
+        do: module |> function(import) |> late("another guest's export")
+  end
+
+  defp function(module, %{module: from, name: name}),
+    do: Enum.find(module.imports, &match?({^from, ^name, _, _, _}, &1))
+
+  defp answered_late(bound, linked, module) do
+    for index <- bound.answered -- linked.answered,
+        do: module.imports |> Enum.at(index) |> late("what answers a function of WASI")
+  end
+
+  defp late({from, name, _, _, signature}, what),
+    do: %{module: from, name: name, wanted: signature, reason: Words.late(what)}
+
+  @doc "The sources of all imports, in order."
+  @spec sources(t) :: [source]
+  def sources(%__MODULE__{sources: nil, functions: functions}),
+    do: functions |> Tuple.to_list() |> Enum.map(&source/1)
+
+  def sources(%__MODULE__{sources: sources}), do: sources
+end

@@ -1,0 +1,89 @@
+defmodule Cybernetic.WASM.Imports.Words do
+  @moduledoc false
+  # Why an import is bound to nothing: the `reason` of a problem in a `Cybernetic.WASM.LinkError`.
+
+  alias Cybernetic.WASM.{LinkError, Shown}
+  alias Cybernetic.WASM.Host.Function
+
+  @missing "missing"
+  @most_named 10
+
+  @doc "Nothing is given."
+  @spec missing() :: String.t()
+  def missing, do: @missing
+
+  @doc "Nothing is given for an import of this module: it may be a version of the system interface that is not served."
+  @spec missing(String.t()) :: String.t()
+  def missing("wasi_unstable"),
+    do: "this is WASI before preview 1, which is not served: compile for wasm32-wasip1"
+
+  def missing("wasi:" <> _),
+    do: "this is WASI preview 2, for components: compile for wasm32-wasip1"
+
+  def missing("wasi"), do: "threads are not served"
+  def missing(_module), do: @missing
+
+  @doc "What is given for the whole module is neither functions nor a guest."
+  @spec no_map() :: String.t()
+  def no_map, do: "the imports of this module are not a map"
+
+  @doc "What is given is no function of the import's arity."
+  @spec wrong(term, non_neg_integer) :: String.t()
+  def wrong(function, arity) when is_function(function) do
+    {:arity, given} = Elixir.Function.info(function, :arity)
+
+    "a function of #{arity + 1} arguments (context, then #{arity}) is needed, one of #{given} was given"
+  end
+
+  def wrong(other, _arity), do: "a function is needed, got: #{Shown.term(other)}"
+
+  @doc "A host module declares another type."
+  @spec declared_as(Function.t()) :: String.t()
+  def declared_as(function),
+    do: "#{inspect(function.declared_by)} declares it as #{function.signature}"
+
+  @doc "A host module declares it, and nothing imports it."
+  @spec not_imported(Function.t()) :: String.t()
+  def not_imported(function),
+    do: "declared by #{inspect(function.declared_by)}, but the module does not import it"
+
+  @doc "What is given for a memory, table, global or tag exports none."
+  @spec no_guest(term) :: String.t()
+  def no_guest(other),
+    do: "an instance or a module that exports one is needed, got: #{Shown.term(other)}"
+
+  @doc "What comes with one call cannot be bound any more."
+  @spec late(String.t()) :: String.t()
+  def late(what), do: "#{what} is linked when the instance is made, not for one call"
+
+  @doc """
+  An import problem, with what was given beside it where the name is missing there: a misspelt name, and an atom where a string
+  is wanted, are seen then.
+  """
+  @spec beside(LinkError.problem(), map) :: LinkError.problem()
+  def beside(%{reason: @missing} = problem, given) when given != %{},
+    do: %{problem | reason: "#{@missing}; given #{where(problem.module, given)}"}
+
+  def beside(problem, _given), do: problem
+
+  defp where(module, given) do
+    case given do
+      %{^module => %{} = functions} when not is_struct(functions) ->
+        "for this module: #{names(functions)}"
+
+      %{^module => from} ->
+        "for this module: #{Shown.term(from)}"
+
+      %{} ->
+        "modules: #{names(given)}"
+    end
+  end
+
+  defp names(given) when given == %{}, do: "none"
+
+  defp names(given) do
+    {named, others} = given |> Map.keys() |> Enum.split(@most_named)
+    more = if others == [], do: "", else: ", …"
+    Enum.map_join(named, ", ", &Shown.term/1) <> more
+  end
+end
