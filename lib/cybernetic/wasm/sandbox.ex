@@ -59,7 +59,7 @@ defmodule Cybernetic.WASM.Sandbox do
   """
 
   alias Cybernetic.WASM.{Config, DeniedError, Limits, Module, Options}
-  alias Cybernetic.WASM.Sandbox.{Capabilities, Check}
+  alias Cybernetic.WASM.Sandbox.{Capabilities, Capability, Check}
   alias Cybernetic.WASM.Sandbox.Capabilities.{Env, Filesystem, Network, Stdio}
 
   @capabilities [
@@ -368,7 +368,7 @@ defmodule Cybernetic.WASM.Sandbox do
     grants =
       for {name, capability} <- @capabilities,
           Map.has_key?(opts, name),
-          do: {name, capability.grant!(Map.fetch!(opts, name))}
+          do: {name, Capability.grant!(capability, Map.fetch!(opts, name))}
 
     sandbox = opts |> replace() |> struct!(grants)
     refuse_contradiction!(opts, sandbox)

@@ -9,8 +9,11 @@ defmodule Cybernetic.WASM.Sandbox.Capability do
   @typedoc "What is granted of one capability."
   @type grant :: term
 
-  @doc "The grant that an option asks for; an ArgumentError shows no value of the environment."
-  @callback grant!(option :: term) :: grant
+  @typedoc "Why an option is no grant, in words, and what was given, where that may be shown."
+  @type refusal :: {why :: String.t(), given :: String.t() | nil}
+
+  @doc "The grant that an option asks for; a refusal shows no value of the environment."
+  @callback grant(option :: term) :: {:ok, grant} | {:error, refusal}
 
   @doc "What both grant."
   @callback narrow(grant, grant) :: grant
@@ -20,4 +23,39 @@ defmodule Cybernetic.WASM.Sandbox.Capability do
 
   @doc "What it grants, in words for a person; asked only where it grants something."
   @callback explain(grant) :: String.t()
+
+  @doc "The grant that an option asks for; a refusal is raised as an `ArgumentError`."
+  @spec grant!(module, term) :: grant
+  def grant!(capability, option), do: option |> capability.grant() |> unwrap!()
+
+  @doc "The value of a check; a refusal is raised as an `ArgumentError`."
+  @spec unwrap!({:ok, value} | {:error, refusal}) :: value when value: term
+  def unwrap!({:ok, value}), do: value
+  def unwrap!({:error, {why, nil}}), do: raise(ArgumentError, why)
+  def unwrap!({:error, {why, given}}), do: raise(ArgumentError, "#{why}, got: #{given}")
+
+  @doc "A refusal that does not show what was given."
+  @spec refused(String.t()) :: {:error, refusal}
+  def refused(why), do: {:error, {why, nil}}
+
+  @doc "A refusal of `given`."
+  @spec refused(String.t(), term) :: {:error, refusal}
+  def refused(why, given),
+    do: {:error, {why, inspect(given, limit: 5, printable_limit: 80)}}
+
+  @doc "Checks each of a list, up to the first refusal."
+  @spec each(list, (term -> {:ok, value} | {:error, refusal})) ::
+          {:ok, [value]} | {:error, refusal}
+        when value: term
+  def each(list, check) do
+    checked =
+      Enum.reduce_while(list, [], fn item, checked ->
+        case check.(item) do
+          {:ok, value} -> {:cont, [value | checked]}
+          {:error, refusal} -> {:halt, {:error, refusal}}
+        end
+      end)
+
+    if is_list(checked), do: {:ok, Enum.reverse(checked)}, else: checked
+  end
 end

@@ -14,6 +14,8 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Clocks do
 
   @behaviour Cybernetic.WASM.Sandbox.Capability
 
+  import Cybernetic.WASM.Sandbox.Capability
+
   @typedoc "What clocks a guest may look at."
   @type t ::
           :none
@@ -25,18 +27,19 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Clocks do
   @latest 0x7FFF_FFFF_FFFF_FFFF
 
   @impl true
-  def grant!(none) when none in [:none, false], do: :none
-  def grant!(:real), do: :real
-  def grant!({:fixed, time} = fixed) when time in 0..@latest, do: fixed
+  def grant(none) when none in [:none, false], do: {:ok, :none}
+  def grant(:real), do: {:ok, :real}
+  def grant({:fixed, time} = fixed) when time in 0..@latest, do: {:ok, fixed}
 
-  def grant!({:stepped, time, step} = stepped) when time in 0..@latest and step in 1..@latest,
-    do: stepped
+  def grant({:stepped, time, step} = stepped) when time in 0..@latest and step in 1..@latest,
+    do: {:ok, stepped}
 
-  def grant!(other) do
-    raise ArgumentError,
-          "option :clocks must be :none, :real, {:fixed, unix_nanoseconds} or " <>
-            "{:stepped, unix_nanoseconds, step} with integers to #{@latest}, got: " <>
-            inspect(other, limit: 5, printable_limit: 80)
+  def grant(other) do
+    refused(
+      "option :clocks must be :none, :real, {:fixed, unix_nanoseconds} or " <>
+        "{:stepped, unix_nanoseconds, step} with integers to #{@latest}",
+      other
+    )
   end
 
   @impl true

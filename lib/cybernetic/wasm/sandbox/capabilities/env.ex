@@ -33,6 +33,8 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
 
   @behaviour Cybernetic.WASM.Sandbox.Capability
 
+  import Cybernetic.WASM.Sandbox.Capability
+
   # `vars` by name: `{:value, text}`, or `:vm` and `:secret` for what the VM has.
   defstruct vars: %{}, explicit: false
 
@@ -68,123 +70,114 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
   defp secret_name?(name), do: String.contains?(name, @names)
 
   @impl true
-  def grant!(false), do: %__MODULE__{}
-  def grant!(:any), do: %__MODULE__{explicit: true}
+  def grant(false), do: {:ok, %__MODULE__{}}
+  def grant(:any), do: {:ok, %__MODULE__{explicit: true}}
 
-  def grant!(list) when is_list(list) do
-    if List.improper?(list), do: wrong!()
+  def grant(list) when is_list(list) and length(list) >= 0 do
     {any, vars} = Enum.split_with(list, &(&1 == :any))
-    bounded!(%__MODULE__{vars: vars |> Enum.map(&variable!/1) |> once!(), explicit: any != []})
+
+    with {:ok, vars} <- each(vars, &variable/1), do: together(vars, any != [])
   end
 
-  def grant!(map) when is_map(map) and not is_struct(map),
-    do: bounded!(%__MODULE__{vars: explicit!(map)})
+  def grant(map) when is_map(map) and not is_struct(map) do
+    with {:ok, vars} <- explicit(map), do: together(vars, false)
+  end
 
-  def grant!(_other), do: wrong!()
+  def grant(_other), do: wrong()
 
   # No message here shows what was given but for a name: a secret may be in the wrong place.
-  @spec wrong!() :: no_return
-  defp wrong! do
-    raise ArgumentError,
-          "option :env must be false, :any, a map of names and values, or a list of names, " <>
-            "{name, value} and {:secret, name} (what was given is not shown: it may be a secret)"
+  defp wrong do
+    refused(
+      "option :env must be false, :any, a map of names and values, or a list of names, " <>
+        "{name, value} and {:secret, name} (what was given is not shown: it may be a secret)"
+    )
   end
 
-  defp variable!({:secret, name}) when is_binary(name) do
-    listed!(name)
-    {name, if(secret?(name), do: :secret, else: :vm)}
+  defp variable({:secret, name}) when is_binary(name) do
+    with {:ok, name} <- listed(name), do: {:ok, {name, if(secret?(name), do: :secret, else: :vm)}}
   end
 
-  defp variable!({name, value}), do: {name!(name), {:value, value!(name, value)}}
-
-  defp variable!(name) when is_binary(name) do
-    listed!(name)
-    if secret?(name), do: refuse_secret!(name)
-    {name, :vm}
-  end
-
-  defp variable!(_other), do: wrong!()
-
-  defp listed!(name) do
-    name!(name)
-
-    if String.contains?(name, ["*", "?"]) do
-      raise ArgumentError, "option :env takes no patterns; give each name by itself"
+  defp variable(name) when is_binary(name) do
+    with {:ok, name} <- listed(name) do
+      if secret?(name), do: unnamed_secret(name), else: {:ok, {name, :vm}}
     end
   end
 
-  @spec refuse_secret!(String.t()) :: no_return
-  defp refuse_secret!(name) do
-    raise ArgumentError,
-          "option :env: #{name} looks like a secret's name; to grant it all the same, give " <>
-            "{:secret, #{inspect(name)}}"
+  defp variable(other), do: with_value(other)
+
+  defp listed(name) do
+    with {:ok, name} <- name(name) do
+      if String.contains?(name, ["*", "?"]),
+        do: refused("option :env takes no patterns; give each name by itself"),
+        else: {:ok, name}
+    end
   end
 
-  defp name!(name) when is_atom(name) and name not in [nil, true, false],
-    do: name |> Atom.to_string() |> name!()
+  defp unnamed_secret(name) do
+    refused(
+      "option :env: #{name} looks like a secret's name; to grant it all the same, give " <>
+        "{:secret, #{inspect(name)}}"
+    )
+  end
 
-  defp name!(name) do
+  defp explicit(vars) when is_map(vars) and not is_struct(vars),
+    do: vars |> Map.to_list() |> explicit()
+
+  defp explicit(vars) when is_list(vars) and length(vars) >= 0, do: each(vars, &with_value/1)
+  defp explicit(_other), do: wrong()
+
+  defp with_value({name, value}) do
+    with {:ok, name} <- name(name), {:ok, value} <- value(name, value) do
+      {:ok, {name, {:value, value}}}
+    end
+  end
+
+  defp with_value(_other), do: wrong()
+
+  defp name(name) when is_atom(name) and name not in [nil, true, false],
+    do: name |> Atom.to_string() |> name()
+
+  defp name(name) do
     cond do
-      not is_binary(name) or not String.valid?(name) -> wrong!()
-      name == "" -> raise ArgumentError, "option :env: a name must not be empty"
+      not is_binary(name) or not String.valid?(name) -> wrong()
+      name == "" -> refused("option :env: a name must not be empty")
       # What stands behind the = is a value.
-      name =~ ~r/[=\0]/ -> raise ArgumentError, "option :env: a name must not hold = or NUL"
-      true -> name
+      name =~ ~r/[=\0]/ -> refused("option :env: a name must not hold = or NUL")
+      true -> {:ok, name}
     end
   end
 
-  defp value!(name, value) do
-    unless is_binary(value) and String.valid?(value) and not String.contains?(value, "\0") do
-      raise ArgumentError, "option :env: the value of #{name} must be UTF-8 text without NUL"
-    end
-
-    value
+  defp value(name, value) do
+    if is_binary(value) and String.valid?(value) and not String.contains?(value, "\0"),
+      do: {:ok, value},
+      else: refused("option :env: the value of #{name} must be UTF-8 text without NUL")
   end
 
-  defp once!(vars) do
+  defp together(vars, explicit) do
+    with {:ok, vars} <- once(vars),
+         {:ok, _values} <- bounded(for {name, source} <- vars, do: {name, known(source)}),
+         do: {:ok, %__MODULE__{vars: vars, explicit: explicit}}
+  end
+
+  defp once(vars) do
     map = Map.new(vars)
-    names = Enum.map(vars, &elem(&1, 0))
 
-    with [name | _] <- names -- Map.keys(map) do
-      raise ArgumentError, "option :env names #{name} twice"
+    case Enum.map(vars, &elem(&1, 0)) -- Map.keys(map) do
+      [] -> {:ok, map}
+      [name | _] -> refused("option :env names #{name} twice")
     end
-
-    map
-  end
-
-  defp explicit!(vars) when is_map(vars) and not is_struct(vars),
-    do: vars |> Map.to_list() |> explicit!()
-
-  defp explicit!(vars) when is_list(vars) do
-    if List.improper?(vars), do: wrong!()
-    vars |> Enum.map(&with_value!/1) |> once!()
-  end
-
-  defp explicit!(_other), do: wrong!()
-
-  defp with_value!({name, value}), do: {name!(name), {:value, value!(name, value)}}
-  defp with_value!(_other), do: wrong!()
-
-  # A name and a value with the = between them and the NUL behind, as a guest's memory holds them.
-  defp bounded!(%{vars: vars} = env) do
-    vars |> Enum.map(fn {name, source} -> {name, known(source)} end) |> within!()
-    env
   end
 
   defp known({:value, value}), do: value
   defp known(_source), do: ""
 
-  defp within!(values) do
-    size =
-      Enum.reduce(values, 0, fn {name, value}, size ->
-        size + byte_size(name) + byte_size(value) + 2
-      end)
+  # A name and a value with the = between them and the NUL behind, as a guest's memory holds them.
+  defp bounded(values) do
+    size = Enum.sum(for {name, value} <- values, do: byte_size(name) + byte_size(value) + 2)
 
-    if size > @most do
-      raise ArgumentError, "option :env takes #{size} bytes, at most #{@most} are allowed"
-    end
-
-    values
+    if size > @most,
+      do: refused("option :env takes #{size} bytes, at most #{@most} are allowed"),
+      else: {:ok, values}
   end
 
   @impl true
@@ -214,11 +207,17 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
   # The environment of one call that gives `given` itself, or its names that are not granted.
   @spec values(t, map | keyword | nil) :: {:ok, [{String.t(), binary}]} | {:refused, [String.t()]}
   def values(%__MODULE__{} = env, given) do
-    given = explicit!(given || %{})
+    given = unwrap!(with({:ok, vars} <- explicit(given || %{}), do: once(vars)))
 
     case for {name, source} <- given, not gives?(env, name, source), do: name do
       [] ->
-        {:ok, env.vars |> Map.merge(given) |> Enum.sort() |> Enum.flat_map(&value/1) |> within!()}
+        {:ok,
+         env.vars
+         |> Map.merge(given)
+         |> Enum.sort()
+         |> Enum.flat_map(&value/1)
+         |> bounded()
+         |> unwrap!()}
 
       refused ->
         {:refused, Enum.sort(refused)}

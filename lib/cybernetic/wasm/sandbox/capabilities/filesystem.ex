@@ -24,6 +24,10 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem do
 
   @behaviour Cybernetic.WASM.Sandbox.Capability
 
+  import Cybernetic.WASM.Sandbox.Capability
+
+  alias Cybernetic.WASM.Sandbox.Capabilities.Filesystem.Paths
+
   defstruct dirs: [], scratch: nil, quota: 100_000_000, max_open: 64
 
   @typedoc "A directory of the host, where the guest finds it, and what it may do there."
@@ -38,102 +42,63 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem do
         }
 
   @keys [:dirs, :scratch, :quota, :max_open]
-  # As Linux has it.
-  @most_links 40
   @most 0xFFFF_FFFF_FFFF
 
   @impl true
-  def grant!(none) when none in [false, []], do: %__MODULE__{}
+  def grant(none) when none in [false, []], do: {:ok, %__MODULE__{}}
 
-  def grant!(list) when is_list(list) do
-    if Keyword.keyword?(list), do: from_keyword!(list), else: from_keyword!(dirs: list)
+  def grant(list) when is_list(list) do
+    if Keyword.keyword?(list), do: from_keyword(list), else: from_keyword(dirs: list)
   end
 
-  def grant!(other), do: wrong!("false, a list of directories or a keyword list", other)
+  def grant(other), do: wrong("false, a list of directories or a keyword list", other)
 
-  defp from_keyword!(opts) do
-    for {key, _value} <- opts, key not in @keys do
-      known = Enum.map_join(@keys, ", ", &inspect/1)
-
-      raise ArgumentError,
-            "unknown key #{inspect(key)} of option :filesystem; known are: #{known}"
-    end
-
-    filesystem =
-      struct!(__MODULE__, Enum.map(opts, fn {key, value} -> {key, part!(key, value)} end))
-
-    refuse_doubles!(filesystem)
-    filesystem
+  defp from_keyword(opts) do
+    with {:ok, parts} <- each(opts, &part/1), do: __MODULE__ |> struct!(parts) |> once()
   end
 
-  defp part!(:dirs, dirs) when is_list(dirs),
-    do: dirs |> Enum.map(&dir!/1) |> Enum.sort_by(&elem(&1, 1))
-
-  defp part!(:dirs, other), do: wrong!("a list of directories as dirs:", other)
-  defp part!(:scratch, false), do: nil
-  defp part!(:scratch, guest), do: guest!(guest)
-  defp part!(_bound, bound) when is_integer(bound) and bound in 0..@most, do: bound
-  defp part!(bound, other), do: wrong!("an integer from 0 to #{@most} as #{bound}:", other)
-
-  defp dir!({host, guest}), do: dir!({host, guest, :ro})
-
-  defp dir!({host, guest, mode}) when mode in [:ro, :rw] do
-    unless path?(host), do: wrong!("a path on the host", host)
-    {host |> Path.expand() |> real(), guest!(guest), mode}
+  defp part({:dirs, dirs}) when is_list(dirs) and length(dirs) >= 0 do
+    with {:ok, dirs} <- each(dirs, &dir/1), do: {:ok, {:dirs, Enum.sort_by(dirs, &elem(&1, 1))}}
   end
 
-  defp dir!(other), do: wrong!("directories as {host, guest, :ro or :rw}", other)
+  defp part({:dirs, other}), do: wrong("a list of directories as dirs:", other)
+  defp part({:scratch, false}), do: {:ok, {:scratch, nil}}
+  defp part({:scratch, path}), do: with({:ok, path} <- guest(path), do: {:ok, {:scratch, path}})
 
-  # The path without links, of what is there now. When a guest is made no link is followed any more: one that has been put there
-  # since may be another guest's.
-  defp real(path), do: path |> Path.split() |> real("/", @most_links)
-
-  defp real([], real, _links), do: real
-  defp real(["/" | rest], _real, links), do: real(rest, "/", links)
-  defp real(["." | rest], real, links), do: real(rest, real, links)
-  defp real([".." | rest], real, links), do: real(rest, Path.dirname(real), links)
-
-  defp real([name | rest], real, links) do
-    path = Path.join(real, name)
-
-    case :file.read_link_all(path) do
-      {:ok, target} when links > 0 ->
-        target = IO.chardata_to_string(target)
-        real(Path.split(target) ++ rest, real, links - 1)
-
-      _no_link ->
-        real(rest, path, links)
-    end
+  defp part({bound, value}) when bound in @keys do
+    if is_integer(value) and value in 0..@most,
+      do: {:ok, {bound, value}},
+      else: wrong("an integer from 0 to #{@most} as #{bound}:", value)
   end
 
-  # One spelling for one path, so that narrowing compares paths.
-  defp guest!(guest) do
-    unless path?(guest) and String.starts_with?(guest, "/"),
-      do: wrong!("an absolute path as the guest's", guest)
-
-    parts = guest |> String.split("/", trim: true) |> Enum.reject(&(&1 == "."))
-    if ".." in parts, do: wrong!("a guest's path without ..", guest)
-    "/" <> Enum.join(parts, "/")
+  defp part({key, _value}) do
+    known = Enum.map_join(@keys, ", ", &inspect/1)
+    refused("unknown key #{inspect(key)} of option :filesystem; known are: #{known}")
   end
 
-  # A NUL would end the path where the operating system reads it.
-  defp path?(path),
-    do: is_binary(path) and path != "" and String.valid?(path) and path =~ ~r/\A[^\0]+\z/
+  defp dir({host, guest}), do: dir({host, guest, :ro})
 
-  defp refuse_doubles!(%{dirs: dirs, scratch: scratch}) do
+  defp dir({host, guest, mode}) when mode in [:ro, :rw] do
+    if Paths.path?(host),
+      do: with({:ok, guest} <- guest(guest), do: {:ok, {Paths.host(host), guest, mode}}),
+      else: wrong("a path on the host", host)
+  end
+
+  defp dir(other), do: wrong("directories as {host, guest, :ro or :rw}", other)
+
+  defp guest(path),
+    do: with({:expected, expected} <- Paths.guest(path), do: wrong(expected, path))
+
+  defp once(%{dirs: dirs, scratch: scratch} = filesystem) do
     guests = Enum.map(dirs, &elem(&1, 1)) ++ List.wrap(scratch)
 
-    with [guest | _] <- guests -- Enum.uniq(guests) do
-      raise ArgumentError, "option :filesystem has two directories at #{inspect(guest)}"
+    case guests -- Enum.uniq(guests) do
+      [] -> {:ok, filesystem}
+      [guest | _] -> refused("option :filesystem has two directories at #{inspect(guest)}")
     end
   end
 
-  @spec wrong!(String.t(), term) :: no_return
-  defp wrong!(expected, given) do
-    raise ArgumentError,
-          "option :filesystem takes #{expected}, got: " <>
-            inspect(given, limit: 5, printable_limit: 80)
-  end
+  defp wrong(expected, given), do: refused("option :filesystem takes #{expected}", given)
 
   @impl true
   def narrow(%__MODULE__{} = filesystem, %__MODULE__{} = other) do

@@ -13,40 +13,46 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.HostFunctions do
 
   @behaviour Cybernetic.WASM.Sandbox.Capability
 
+  import Cybernetic.WASM.Sandbox.Capability
+
   @typedoc "What is listed, as `{module, name}`; the name `\"*\"` is every name."
   @type t :: :all | [{String.t(), String.t()}]
 
   @impl true
-  def grant!(:all), do: :all
-  def grant!(false), do: []
-  def grant!(list) when is_list(list), do: list |> Enum.map(&pattern!/1) |> canonical()
-  def grant!(other), do: wrong!(other)
+  def grant(:all), do: {:ok, :all}
+  def grant(false), do: {:ok, []}
 
-  defp pattern!({module, name}) when is_binary(module) and is_binary(name), do: {module, name}
+  def grant(list) when is_list(list) and length(list) >= 0 do
+    with {:ok, patterns} <- each(list, &pattern/1), do: {:ok, canonical(patterns)}
+  end
 
-  defp pattern!(text) when is_binary(text) do
+  def grant(other), do: wrong(other)
+
+  defp pattern({module, name}) when is_binary(module) and is_binary(name),
+    do: {:ok, {module, name}}
+
+  defp pattern(text) when is_binary(text) do
     case {String.split(text, "."), String.ends_with?(text, ".*")} do
-      {[_ | [_ | _]], true} -> {binary_part(text, 0, byte_size(text) - 2), "*"}
-      {[module, name], false} -> {module, name}
-      {[_, _ | _], false} -> ambiguous!(text)
-      _no_dot -> wrong!(text)
+      {[_ | [_ | _]], true} -> {:ok, {binary_part(text, 0, byte_size(text) - 2), "*"}}
+      {[module, name], false} -> {:ok, {module, name}}
+      {[_, _ | _], false} -> ambiguous(text)
+      _no_dot -> wrong(text)
     end
   end
 
-  defp pattern!(other), do: wrong!(other)
+  defp pattern(other), do: wrong(other)
 
   # A guest that imports "a" "b.c" must not be taken for one that imports "a.b" "c".
-  @spec ambiguous!(String.t()) :: no_return
-  defp ambiguous!(text) do
-    raise ArgumentError,
-          "option :host_functions: #{inspect(text)} has more than one dot; give {module, name}"
+  defp ambiguous(text) do
+    refused("option :host_functions: #{inspect(text)} has more than one dot; give {module, name}")
   end
 
-  @spec wrong!(term) :: no_return
-  defp wrong!(given) do
-    raise ArgumentError,
-          ~s|option :host_functions must be :all, false, or a list of "module.name", | <>
-            "\"module.*\" or {module, name}, got: #{inspect(given, limit: 5, printable_limit: 80)}"
+  defp wrong(given) do
+    refused(
+      ~s|option :host_functions must be :all, false, or a list of "module.name", | <>
+        ~s|"module.*" or {module, name}|,
+      given
+    )
   end
 
   # Sorted, and without what a wildcard says already: one value for one grant.

@@ -76,6 +76,8 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
 
   @behaviour Cybernetic.WASM.Sandbox.Capability
 
+  import Cybernetic.WASM.Sandbox.Capability
+
   alias Cybernetic.WASM.{DeniedError, Native, Sandbox}
 
   # No list grants nothing; of several, each has to allow a peer.
@@ -95,52 +97,55 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
   @longest 1_000
 
   @impl true
-  def grant!(false), do: %__MODULE__{}
+  def grant(false), do: {:ok, %__MODULE__{}}
 
-  def grant!(list) when is_list(list) do
-    if list != [] and Keyword.keyword?(list), do: from_keyword!(list), else: rules!(list, false)
+  def grant(list) when is_list(list) do
+    if list != [] and Keyword.keyword?(list), do: from_keyword(list), else: rules(list, false)
   end
 
-  def grant!(other), do: wrong!(other)
+  def grant(other), do: wrong(other)
 
-  defp from_keyword!(opts) do
-    for {key, _value} <- opts, key not in [:allow, :dns] do
-      raise ArgumentError,
-            "unknown key #{inspect(key)} of option :network; known are: :allow, :dns"
+  defp from_keyword(opts) do
+    case Enum.find(Keyword.keys(opts), &(&1 not in [:allow, :dns])) do
+      nil -> rules(Keyword.get(opts, :allow, []), Keyword.get(opts, :dns, false))
+      key -> refused("unknown key #{inspect(key)} of option :network; known are: :allow, :dns")
     end
-
-    rules!(Keyword.get(opts, :allow, []), Keyword.get(opts, :dns, false))
   end
 
   # Without a rule there is nobody to talk to, and looking names up would only be a way to tell.
-  defp rules!([], dns) when is_boolean(dns), do: %__MODULE__{}
+  defp rules([], dns) when is_boolean(dns), do: {:ok, %__MODULE__{}}
 
-  defp rules!(rules, dns) when is_list(rules) and is_boolean(dns) do
-    unless Enum.all?(rules, &(is_binary(&1) and String.valid?(&1))), do: wrong!(rules)
+  defp rules(rules, dns) when is_list(rules) and length(rules) >= 0 and is_boolean(dns) do
+    cond do
+      not Enum.all?(rules, &(is_binary(&1) and String.valid?(&1))) ->
+        wrong(rules)
 
-    if length(rules) > @most_rules do
-      raise ArgumentError,
-            "option :network takes at most #{@most_rules} rules, got #{length(rules)}"
-    end
+      length(rules) > @most_rules ->
+        refused("option :network takes at most #{@most_rules} rules, got #{length(rules)}")
 
-    case Native.network_rules(rules) do
-      :ok ->
-        %__MODULE__{lists: [rules |> Enum.uniq() |> Enum.sort()], dns: dns}
-
-      {:invalid, rule, reason} ->
-        raise ArgumentError,
-              "option :network: the rule #{inspect(rule)} cannot be taken: #{reason}"
+      true ->
+        understood(rules, dns)
     end
   end
 
-  defp rules!(rules, dns), do: wrong!(allow: rules, dns: dns)
+  defp rules(rules, dns), do: wrong(allow: rules, dns: dns)
 
-  @spec wrong!(term) :: no_return
-  defp wrong!(given) do
-    raise ArgumentError,
-          ~s|option :network must be false, a list of rules such as "api.example.com:443", or | <>
-            "[allow: rules, dns: true or false], got: " <>
-            inspect(given, limit: 5, printable_limit: 80)
+  defp understood(rules, dns) do
+    case Native.network_rules(rules) do
+      :ok ->
+        {:ok, %__MODULE__{lists: [rules |> Enum.uniq() |> Enum.sort()], dns: dns}}
+
+      {:invalid, rule, reason} ->
+        refused("option :network: the rule #{inspect(rule)} cannot be taken: #{reason}")
+    end
+  end
+
+  defp wrong(given) do
+    refused(
+      ~s|option :network must be false, a list of rules such as "api.example.com:443", or | <>
+        "[allow: rules, dns: true or false]",
+      given
+    )
   end
 
   @impl true

@@ -13,21 +13,22 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Random do
 
   @behaviour Cybernetic.WASM.Sandbox.Capability
 
+  import Cybernetic.WASM.Sandbox.Capability
+
   @typedoc "Where a guest's random bytes are from."
   @type t :: :none | :system | {:seeded, non_neg_integer}
 
   @most 0xFFFF_FFFF_FFFF_FFFF
 
   @impl true
-  def grant!(none) when none in [:none, false], do: :none
-  def grant!(:system), do: :system
-  def grant!({:seeded, seed} = seeded) when seed in 0..@most, do: seeded
+  def grant(none) when none in [:none, false], do: {:ok, :none}
+  def grant(:system), do: {:ok, :system}
+  def grant({:seeded, seed} = seeded) when seed in 0..@most, do: {:ok, seeded}
 
   # A seed is not shown: what was meant to be one may be in use elsewhere.
-  def grant!(_other) do
-    raise ArgumentError,
-          "option :random must be :none, :system or {:seeded, an integer from 0 to #{@most}}"
-  end
+  def grant(_other),
+    do:
+      refused("option :random must be :none, :system or {:seeded, an integer from 0 to #{@most}}")
 
   @impl true
   def narrow(same, same), do: same

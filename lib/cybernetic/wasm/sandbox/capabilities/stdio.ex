@@ -15,6 +15,8 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
 
   @behaviour Cybernetic.WASM.Sandbox.Capability
 
+  import Cybernetic.WASM.Sandbox.Capability
+
   @streams [:stdin, :stdout, :stderr]
   # From the least to the greatest.
   @grants [:none, :captured, :inherited]
@@ -28,29 +30,29 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
   @type t :: %__MODULE__{stdin: grant, stdout: grant, stderr: grant}
 
   @impl true
-  def grant!(streams) when is_list(streams) do
-    unless Keyword.keyword?(streams) and Enum.all?(Keyword.keys(streams), &(&1 in @streams)),
-      do: wrong!(streams)
-
-    struct!(__MODULE__, Enum.map(streams, fn {name, grant} -> {name, stream!(grant)} end))
+  def grant(streams) when is_list(streams) do
+    if Keyword.keyword?(streams) and Enum.all?(Keyword.keys(streams), &(&1 in @streams)),
+      do: some(streams),
+      else: wrong(streams)
   end
 
-  def grant!(all) do
-    grant = stream!(all)
-    %__MODULE__{stdin: grant, stdout: grant, stderr: grant}
+  def grant(all), do: some(for stream <- @streams, do: {stream, all})
+
+  defp some(streams) do
+    with {:ok, streams} <- each(streams, &stream/1), do: {:ok, struct!(__MODULE__, streams)}
   end
 
-  defp stream!(false), do: :none
-  defp stream!(:streamed), do: :captured
-  defp stream!(grant) when grant in @grants, do: grant
-  defp stream!(other), do: wrong!(other)
+  defp stream({name, false}), do: {:ok, {name, :none}}
+  defp stream({name, :streamed}), do: {:ok, {name, :captured}}
+  defp stream({name, grant}) when grant in @grants, do: {:ok, {name, grant}}
+  defp stream({_name, other}), do: wrong(other)
 
-  @spec wrong!(term) :: no_return
-  defp wrong!(given) do
-    raise ArgumentError,
-          "option :stdio must be :none, :captured, :streamed or :inherited, or a keyword list " <>
-            "of these with the keys :stdin, :stdout and :stderr, got: " <>
-            inspect(given, limit: 5, printable_limit: 80)
+  defp wrong(given) do
+    refused(
+      "option :stdio must be :none, :captured, :streamed or :inherited, or a keyword list " <>
+        "of these with the keys :stdin, :stdout and :stderr",
+      given
+    )
   end
 
   @impl true

@@ -5,7 +5,18 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Grants do
 
   import Cybernetic.WASM.Sandbox.Manifest.Tree
 
-  alias Cybernetic.WASM.{DeniedError, Sandbox}
+  alias Cybernetic.WASM.DeniedError
+  alias Cybernetic.WASM.Sandbox.Capabilities
+
+  @options %{
+    filesystem: Capabilities.Filesystem,
+    env: Capabilities.Env,
+    network: Capabilities.Network,
+    clocks: Capabilities.Clocks,
+    random: Capabilities.Random,
+    stdio: Capabilities.Stdio,
+    host_functions: Capabilities.HostFunctions
+  }
 
   @directory [{"host", :host}, {"guest", :guest}, {"mode", :mode}]
   @network [{"allow", :allow}, {"dns", :dns}]
@@ -312,12 +323,9 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Grants do
     value
   end
 
-  # The sandbox's words are for whoever gives an option, and say more than ours.
-  defp try_out(opts, node, at, expected) do
-    Sandbox.new(opts)
-  rescue
-    error in ArgumentError ->
-      [why | _given] = error |> Exception.message() |> String.split(", got: ")
-      mistake(at, expected, shown(node), why)
+  # The option's own words say more than ours.
+  defp try_out([{name, value}], node, at, expected) do
+    with {:error, {why, _given}} <- @options[name].grant(value),
+         do: mistake(at, expected, shown(node), why)
   end
 end
