@@ -60,20 +60,7 @@ defmodule Cybernetic.WASM.Sandbox do
 
   alias Cybernetic.WASM.{Config, DeniedError, Limits, Module, Options}
   alias Cybernetic.WASM.Sandbox.{Capabilities, Capability, Check}
-  alias Cybernetic.WASM.Sandbox.Capabilities.{Env, Filesystem, Network, Stdio}
-
-  @capabilities [
-    filesystem: Capabilities.Filesystem,
-    env: Capabilities.Env,
-    network: Capabilities.Network,
-    clocks: Capabilities.Clocks,
-    random: Capabilities.Random,
-    stdio: Capabilities.Stdio,
-    host_functions: Capabilities.HostFunctions
-  ]
-  @names Keyword.keys(@capabilities)
-  # Those that WASI preview 1 serves.
-  @served [:filesystem, :env, :clocks, :random, :stdio]
+  alias Cybernetic.WASM.Sandbox.Capabilities.Env
 
   @presets %{
     none: [],
@@ -81,29 +68,20 @@ defmodule Cybernetic.WASM.Sandbox do
     command: [clocks: :real, random: :system, stdio: :captured, env: :any]
   }
 
-  defstruct limits: %Limits{},
-            deterministic: false,
-            wasi: false,
-            filesystem: %Filesystem{},
-            env: %Env{},
-            network: %Network{},
-            clocks: :none,
-            random: :none,
-            stdio: %Stdio{},
-            host_functions: :all,
-            threading: false
+  defstruct [limits: %Limits{}, deterministic: false, wasi: false, threading: false] ++
+              Capabilities.defaults()
 
   @typedoc "What a guest may use."
   @type t :: %__MODULE__{
           limits: Limits.t(),
           deterministic: boolean,
           wasi: boolean,
-          filesystem: Filesystem.t(),
-          env: Env.t(),
-          network: Network.t(),
+          filesystem: Capabilities.Filesystem.t(),
+          env: Capabilities.Env.t(),
+          network: Capabilities.Network.t(),
           clocks: Capabilities.Clocks.t(),
           random: Capabilities.Random.t(),
-          stdio: Stdio.t(),
+          stdio: Capabilities.Stdio.t(),
           host_functions: Capabilities.HostFunctions.t(),
           threading: false
         }
@@ -144,7 +122,7 @@ defmodule Cybernetic.WASM.Sandbox do
   @spec options() :: Options.keys()
   def options do
     [deterministic: :boolean, wasi: :boolean, threading: :boolean] ++
-      Enum.map(@names, &{&1, :any}) ++ Limits.options()
+      Enum.map(Capabilities.names(), &{&1, :any}) ++ Limits.options()
   end
 
   @doc false
@@ -173,13 +151,12 @@ defmodule Cybernetic.WASM.Sandbox do
   def narrow(sandbox, other) do
     {sandbox, other} = {named(sandbox), named(other)}
 
-    narrowed =
-      Enum.reduce(@capabilities, sandbox, fn {name, capability}, narrowed ->
-        Map.update!(narrowed, name, &capability.narrow(&1, Map.fetch!(other, name)))
-      end)
+    grants =
+      for {name, capability, grant} <- Capabilities.grants(sandbox),
+          do: {name, capability.narrow(grant, Map.fetch!(other, name))}
 
     settle(%__MODULE__{
-      narrowed
+      struct!(sandbox, grants)
       | limits: Limits.narrow(sandbox.limits, other.limits),
         deterministic: sandbox.deterministic or other.deterministic,
         wasi: sandbox.wasi and other.wasi
@@ -188,11 +165,12 @@ defmodule Cybernetic.WASM.Sandbox do
 
   # What is deterministic never had these; what becomes so loses them.
   defp settle(%__MODULE__{deterministic: true} = sandbox) do
-    %__MODULE__{
-      sandbox
-      | clocks: if(sandbox.clocks == :real, do: :none, else: sandbox.clocks),
-        random: if(sandbox.random == :system, do: :none, else: sandbox.random)
-    }
+    lesser =
+      for {name, capability, grant} <- Capabilities.grants(sandbox),
+          {lesser, _why} <- [capability.deterministic(grant)],
+          do: {name, lesser}
+
+    struct!(sandbox, lesser)
   end
 
   defp settle(sandbox), do: sandbox
@@ -221,7 +199,7 @@ defmodule Cybernetic.WASM.Sandbox do
       "deterministic: #{if sandbox.deterministic, do: "yes", else: "no"}",
       "wasi: #{if sandbox.wasi, do: "granted", else: "refused"}"
     ]
-    |> Enum.concat(Enum.map(@capabilities, &line(&1, sandbox)))
+    |> Enum.concat(Enum.map(Capabilities.grants(sandbox), &line(&1, sandbox)))
     |> Enum.concat(["threading: refused"])
     |> Enum.join("\n")
   end
@@ -229,12 +207,10 @@ defmodule Cybernetic.WASM.Sandbox do
   defp limits_in_words(limits),
     do: limits |> Enum.sort() |> Enum.map_join(", ", fn {name, value} -> "#{name} #{value}" end)
 
-  defp line({name, capability}, sandbox) do
-    grant = Map.fetch!(sandbox, name)
-
+  defp line({name, capability, grant}, sandbox) do
     cond do
       not capability.granted?(grant) -> "#{name}: refused"
-      name in @served and not sandbox.wasi -> "#{name}: refused, without wasi"
+      capability.served?() and not sandbox.wasi -> "#{name}: refused, without wasi"
       true -> "#{name}: granted: #{capability.explain(grant)}"
     end
   end
@@ -270,7 +246,7 @@ defmodule Cybernetic.WASM.Sandbox do
   def native(%__MODULE__{wasi: false}, data) do
     case for key <- [:args, :env, :stdin], data[key] not in [nil, [], %{}], do: "#{key}:" do
       [] -> nil
-      given -> denied(:wasi, "the call gives #{Enum.join(given, ", ")}", Check.grant(:wasi))
+      given -> denied(:wasi, "the call gives #{Enum.join(given, ", ")}", Check.hint())
     end
   end
 
@@ -289,7 +265,7 @@ defmodule Cybernetic.WASM.Sandbox do
         stdin: stdin,
         stdout: stdio.stdout != :none,
         stderr: stdio.stderr != :none,
-        streamed: data[:streamed] || false or Stdio.inherited?(stdio)
+        streamed: data[:streamed] || false or Capabilities.Stdio.inherited?(stdio)
       }
     end
   end
@@ -302,7 +278,10 @@ defmodule Cybernetic.WASM.Sandbox do
   end
 
   defp stdin(:none, nil), do: {:ok, nil}
-  defp stdin(:none, _given), do: denied(:stdio, "the call gives stdin:", Check.grant(:stdio))
+
+  defp stdin(:none, _given),
+    do: denied(:stdio, "the call gives stdin:", Capabilities.Stdio.hint())
+
   defp stdin(:captured, nil), do: {:ok, ""}
   defp stdin(:inherited, nil), do: {:ok, :pull}
   defp stdin(_granted, given), do: {:ok, given}
@@ -366,7 +345,7 @@ defmodule Cybernetic.WASM.Sandbox do
       do: raise(ArgumentError, "option :threading must be false: guests have no threads")
 
     grants =
-      for {name, capability} <- @capabilities,
+      for {name, capability} <- Capabilities.all(),
           Map.has_key?(opts, name),
           do: {name, Capability.grant!(capability, Map.fetch!(opts, name))}
 
@@ -377,18 +356,17 @@ defmodule Cybernetic.WASM.Sandbox do
 
   # Of the options alone: the configuration's determinism takes these grants away without a word.
   defp refuse_contradiction!(%{deterministic: true}, sandbox) do
-    if sandbox.clocks == :real,
-      do:
-        raise(ArgumentError, "clocks: :real is not deterministic: give a fixed or stepped clock")
-
-    if sandbox.random == :system,
-      do: raise(ArgumentError, "random: :system is not deterministic: give {:seeded, n}")
+    for {_name, capability, grant} <- Capabilities.grants(sandbox),
+        {_lesser, why} <- [capability.deterministic(grant)],
+        do: raise(ArgumentError, why)
   end
 
   defp refuse_contradiction!(_opts, _sandbox), do: :ok
 
   defp serves?(sandbox) do
-    Enum.any?(@served, &Keyword.fetch!(@capabilities, &1).granted?(Map.fetch!(sandbox, &1)))
+    Enum.any?(Capabilities.grants(sandbox), fn {_name, capability, grant} ->
+      capability.served?() and capability.granted?(grant)
+    end)
   end
 
   defimpl Inspect do

@@ -1,6 +1,6 @@
 defmodule Cybernetic.WASM.Sandbox.Capability do
   @moduledoc false
-  # What the capabilities of a sandbox have in common. A grant is a value: what an option asks for
+  # What the capabilities of a sandbox have in common: all that is known of one is in its module. A grant is a value: what an option asks for
   # once it is checked, the same value for the same grant.
   #
   # `narrow/2` is a meet: commutative, associative, idempotent, and what it gives grants nothing
@@ -23,6 +23,46 @@ defmodule Cybernetic.WASM.Sandbox.Capability do
 
   @doc "What it grants, in words for a person; asked only where it grants something."
   @callback explain(grant) :: String.t()
+
+  @doc "The grant of a sandbox that is made without the option."
+  @callback default() :: grant
+
+  @doc """
+  `:ok`, or else the grant without what makes a run differ from the last one, and what to tell whoever asked for that and for
+  determinism.
+  """
+  @callback deterministic(grant) :: :ok | {grant, why :: String.t()}
+
+  @doc "The functions of WASI preview 1 that it is needed for. Where several capabilities name one, any of them is enough."
+  @callback functions() :: [String.t()]
+
+  @doc "What to grant for these functions, in words."
+  @callback hint() :: String.t()
+
+  @doc "What such a function does without the grant: see `t:Cybernetic.WASM.Sandbox.denied/0`."
+  @callback effect() :: :errno | :empty
+
+  @doc "Whether its grant is one of WASI preview 1, so that WASI links where it is granted."
+  @callback served?() :: boolean
+
+  @doc "Makes a module a capability, of WASI and deterministic unless it says otherwise."
+  defmacro __using__(_opts) do
+    quote do
+      @behaviour Cybernetic.WASM.Sandbox.Capability
+      import Cybernetic.WASM.Sandbox.Capability
+
+      @impl true
+      def deterministic(_grant), do: :ok
+
+      @impl true
+      def effect, do: :errno
+
+      @impl true
+      def served?, do: true
+
+      defoverridable deterministic: 1, effect: 0, served?: 0
+    end
+  end
 
   @doc "The grant that an option asks for; a refusal is raised as an `ArgumentError`."
   @spec grant!(module, term) :: grant

@@ -12,9 +12,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Clocks do
   common and give `:none`.
   """
 
-  @behaviour Cybernetic.WASM.Sandbox.Capability
-
-  import Cybernetic.WASM.Sandbox.Capability
+  use Cybernetic.WASM.Sandbox.Capability
 
   @typedoc "What clocks a guest may look at."
   @type t ::
@@ -25,6 +23,9 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Clocks do
 
   # What WASI's 64-bit nanoseconds hold with a bit to spare: the year 2262.
   @latest 0x7FFF_FFFF_FFFF_FFFF
+
+  @impl true
+  def default, do: :none
 
   @impl true
   def grant(none) when none in [:none, false], do: {:ok, :none}
@@ -57,4 +58,16 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Clocks do
 
   def explain({:stepped, time, step}),
     do: "from #{time} ns since 1970 in steps of #{step} ns"
+
+  @impl true
+  def deterministic(:real),
+    do: {:none, "clocks: :real is not deterministic: give a fixed or stepped clock"}
+
+  def deterministic(_clocks), do: :ok
+
+  @impl true
+  def functions, do: ~w(clock_res_get clock_time_get poll_oneoff)
+
+  @impl true
+  def hint, do: "add clocks: :real, or a fixed or stepped clock"
 end

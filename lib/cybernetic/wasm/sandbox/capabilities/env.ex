@@ -31,9 +31,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
   an error. Narrowing keeps a variable that both grant with the same value, or both from the VM.
   """
 
-  @behaviour Cybernetic.WASM.Sandbox.Capability
-
-  import Cybernetic.WASM.Sandbox.Capability
+  use Cybernetic.WASM.Sandbox.Capability
 
   # `vars` by name: `{:value, text}`, or `:vm` and `:secret` for what the VM has.
   defstruct vars: %{}, explicit: false
@@ -68,6 +66,9 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
   end
 
   defp secret_name?(name), do: String.contains?(name, @names)
+
+  @impl true
+  def default, do: %__MODULE__{}
 
   @impl true
   def grant(false), do: {:ok, %__MODULE__{}}
@@ -202,6 +203,16 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
   defp words({:value, _value}), do: "a value"
   defp words(:vm), do: "the VM's"
   defp words(:secret), do: "the VM's, a secret"
+
+  @impl true
+  def functions, do: ~w(environ_get environ_sizes_get)
+
+  @impl true
+  def hint, do: ~s|add env: ["NAME"], or env: :any for what the call gives|
+
+  # A guest that is refused its environment ends itself; one without variables goes on.
+  @impl true
+  def effect, do: :empty
 
   @doc false
   # The environment of one call that gives `given` itself, or its names that are not granted.

@@ -22,9 +22,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem do
   numbers.
   """
 
-  @behaviour Cybernetic.WASM.Sandbox.Capability
-
-  import Cybernetic.WASM.Sandbox.Capability
+  use Cybernetic.WASM.Sandbox.Capability
 
   alias Cybernetic.WASM.Sandbox.Capabilities.Filesystem.Paths
 
@@ -43,6 +41,9 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem do
 
   @keys [:dirs, :scratch, :quota, :max_open]
   @most 0xFFFF_FFFF_FFFF
+
+  @impl true
+  def default, do: %__MODULE__{}
 
   @impl true
   def grant(none) when none in [false, []], do: {:ok, %__MODULE__{}}
@@ -131,4 +132,15 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem do
 
   defp words(:ro), do: "to read"
   defp words(:rw), do: "to read and write"
+
+  @impl true
+  def functions do
+    ~w(fd_advise fd_allocate fd_datasync fd_filestat_set_size fd_filestat_set_times fd_pread
+       fd_prestat_get fd_prestat_dir_name fd_pwrite fd_read fd_readdir fd_sync fd_write
+       path_create_directory path_filestat_get path_filestat_set_times path_link path_open
+       path_readlink path_remove_directory path_rename path_symlink path_unlink_file)
+  end
+
+  @impl true
+  def hint, do: ~s|add filesystem: [{"/host/dir", "/guest/dir"}]|
 end

@@ -11,12 +11,13 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.HostFunctions do
   `Cybernetic.WASM.DeniedError`. Narrowing gives what both list.
   """
 
-  @behaviour Cybernetic.WASM.Sandbox.Capability
-
-  import Cybernetic.WASM.Sandbox.Capability
+  use Cybernetic.WASM.Sandbox.Capability
 
   @typedoc "What is listed, as `{module, name}`; the name `\"*\"` is every name."
   @type t :: :all | [{String.t(), String.t()}]
+
+  @impl true
+  def default, do: :all
 
   @impl true
   def grant(:all), do: {:ok, :all}
@@ -79,6 +80,23 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.HostFunctions do
   @impl true
   def explain(:all), do: "all that a call gives"
   def explain(list), do: Enum.map_join(list, ", ", fn {module, name} -> "#{module}.#{name}" end)
+
+  @impl true
+  def served?, do: false
+
+  @impl true
+  def functions, do: []
+
+  @impl true
+  def hint, do: ~s|add the imports to host_functions: as "module.name"|
+
+  @doc "What to grant for the import `name` of `module`, in words."
+  @spec hint(String.t(), String.t()) :: String.t()
+  def hint(module, name) do
+    dots? = String.contains?(module <> name, ".")
+    listed = if dots?, do: inspect({module, name}), else: inspect("#{module}.#{name}")
+    "add #{listed} to host_functions:"
+  end
 
   @doc "Whether the import `name` of `module` may be a host function."
   @spec allows?(t, String.t(), String.t()) :: boolean

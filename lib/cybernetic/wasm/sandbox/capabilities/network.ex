@@ -74,9 +74,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
       "169.254.169.254 is link-local (169.254.0.0/16), and no rule names it or a range within"
   """
 
-  @behaviour Cybernetic.WASM.Sandbox.Capability
-
-  import Cybernetic.WASM.Sandbox.Capability
+  use Cybernetic.WASM.Sandbox.Capability
 
   alias Cybernetic.WASM.{DeniedError, Native, Sandbox}
 
@@ -95,6 +93,9 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
   # They are read at each question, on a normal scheduler.
   @most_rules 1_000
   @longest 1_000
+
+  @impl true
+  def default, do: %__MODULE__{}
 
   @impl true
   def grant(false), do: {:ok, %__MODULE__{}}
@@ -165,6 +166,16 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
     lists = Enum.map_join(network.lists, "; and of these: ", &Enum.join(&1, ", "))
     lists <> if(network.dns, do: "; lookups of any name", else: "")
   end
+
+  # Its rules are for host functions: no function of WASI preview 1 opens a socket.
+  @impl true
+  def served?, do: false
+
+  @impl true
+  def functions, do: ~w(sock_accept sock_recv sock_send sock_shutdown)
+
+  @impl true
+  def hint, do: "nothing grants it: WASI preview 1 has no way to open a socket"
 
   @doc """
   Whether a guest with this sandbox may reach a peer. A target that makes no sense, which may be a

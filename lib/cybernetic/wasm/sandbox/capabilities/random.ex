@@ -11,14 +11,15 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Random do
   `:none`.
   """
 
-  @behaviour Cybernetic.WASM.Sandbox.Capability
-
-  import Cybernetic.WASM.Sandbox.Capability
+  use Cybernetic.WASM.Sandbox.Capability
 
   @typedoc "Where a guest's random bytes are from."
   @type t :: :none | :system | {:seeded, non_neg_integer}
 
   @most 0xFFFF_FFFF_FFFF_FFFF
+
+  @impl true
+  def default, do: :none
 
   @impl true
   def grant(none) when none in [:none, false], do: {:ok, :none}
@@ -42,4 +43,16 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Random do
   @impl true
   def explain(:system), do: "the system's"
   def explain({:seeded, _seed}), do: "seeded"
+
+  @impl true
+  def deterministic(:system),
+    do: {:none, "random: :system is not deterministic: give {:seeded, n}"}
+
+  def deterministic(_random), do: :ok
+
+  @impl true
+  def functions, do: ~w(random_get)
+
+  @impl true
+  def hint, do: "add random: :system, or {:seeded, n}"
 end

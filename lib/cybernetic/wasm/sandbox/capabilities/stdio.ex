@@ -13,9 +13,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
   that it leaves out is not granted. Narrowing gives the lesser grant of each stream.
   """
 
-  @behaviour Cybernetic.WASM.Sandbox.Capability
-
-  import Cybernetic.WASM.Sandbox.Capability
+  use Cybernetic.WASM.Sandbox.Capability
 
   @streams [:stdin, :stdout, :stderr]
   # From the least to the greatest.
@@ -28,6 +26,9 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
 
   @typedoc "What each stream is."
   @type t :: %__MODULE__{stdin: grant, stdout: grant, stderr: grant}
+
+  @impl true
+  def default, do: %__MODULE__{}
 
   @impl true
   def grant(streams) when is_list(streams) do
@@ -73,6 +74,12 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
     |> Enum.reject(&match?({_stream, :none}, &1))
     |> Enum.map_join(", ", fn {stream, grant} -> "#{stream} #{grant}" end)
   end
+
+  @impl true
+  def functions, do: ~w(fd_read fd_write)
+
+  @impl true
+  def hint, do: "add stdio: :captured"
 
   @doc false
   @spec inherited?(t) :: boolean

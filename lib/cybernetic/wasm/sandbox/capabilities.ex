@@ -1,0 +1,64 @@
+defmodule Cybernetic.WASM.Sandbox.Capabilities do
+  @moduledoc false
+  # The capabilities that there are. No other place knows them all: what is done with each of them goes over this list. A new
+  # one is a module in the folder beside, a line here, and a field in the type of `Cybernetic.WASM.Sandbox`.
+
+  alias Cybernetic.WASM.Sandbox.Capabilities.{
+    Clocks,
+    Env,
+    Filesystem,
+    HostFunctions,
+    Network,
+    Random,
+    Stdio
+  }
+
+  alias Cybernetic.WASM.Sandbox.Capability
+
+  # In the order in which they are explained.
+  @all [
+    filesystem: Filesystem,
+    env: Env,
+    network: Network,
+    clocks: Clocks,
+    random: Random,
+    stdio: Stdio,
+    host_functions: HostFunctions
+  ]
+
+  @doc "Each capability's module, by the name of its option."
+  @spec all() :: [{atom, module}]
+  def all, do: @all
+
+  @doc "The names of their options."
+  @spec names() :: [atom]
+  def names, do: Keyword.keys(@all)
+
+  @doc "What each grants where its option is not given."
+  @spec defaults() :: [{atom, Capability.grant()}]
+  def defaults, do: for({name, capability} <- @all, do: {name, capability.default()})
+
+  @doc "What a sandbox grants of each."
+  @spec grants(map) :: [{atom, module, Capability.grant()}]
+  def grants(sandbox),
+    do: for({name, capability} <- @all, do: {name, capability, Map.fetch!(sandbox, name)})
+
+  @doc """
+  The functions of WASI preview 1 that need a grant, and the capabilities of which one is enough. The first of these is the
+  least of them, the one that the fewest functions come with.
+  """
+  @spec functions() :: %{String.t() => [{atom, module}]}
+  def functions do
+    by_size = Enum.sort_by(@all, fn {_name, capability} -> length(capability.functions()) end)
+
+    Enum.group_by(
+      for(
+        {_, module} = capability <- by_size,
+        name <- module.functions(),
+        do: {name, capability}
+      ),
+      &elem(&1, 0),
+      &elem(&1, 1)
+    )
+  end
+end
