@@ -38,6 +38,11 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities do
   @spec defaults() :: [{atom, Capability.grant()}]
   def defaults, do: for({name, capability} <- @all, do: {name, capability.default()})
 
+  @doc "The keys of a manifest that are theirs, each with its capability."
+  @spec keys() :: [{key :: atom, {atom, module}}]
+  def keys,
+    do: for({_name, module} = capability <- @all, key <- module.keys(), do: {key, capability})
+
   @doc "What a sandbox grants of each."
   @spec grants(map) :: [{atom, module, Capability.grant()}]
   def grants(sandbox),

@@ -6,6 +6,8 @@ defmodule Cybernetic.WASM.Sandbox.Capability do
   # `narrow/2` is a meet: commutative, associative, idempotent, and what it gives grants nothing
   # that either of its arguments does not. `test/security/narrowing_test.exs` holds all to it.
 
+  alias Cybernetic.WASM.Sandbox.Manifest.Tree
+
   @typedoc "What is granted of one capability."
   @type grant :: term
 
@@ -14,6 +16,15 @@ defmodule Cybernetic.WASM.Sandbox.Capability do
 
   @doc "The grant that an option asks for; a refusal shows no value of the environment."
   @callback grant(option :: term) :: {:ok, grant} | {:error, refusal}
+
+  @doc "The keys of a manifest that are its own."
+  @callback keys() :: [atom]
+
+  @doc """
+  The option that a manifest's nodes under these keys come to, `nil` where they grant nothing and withhold nothing. A mistake
+  is thrown: see `Cybernetic.WASM.Sandbox.Manifest.Tree`.
+  """
+  @callback manifest([{key :: atom, Tree.tree(), Tree.at()}, ...]) :: option :: term
 
   @doc "What both grant."
   @callback narrow(grant, grant) :: grant

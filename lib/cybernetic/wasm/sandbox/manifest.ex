@@ -80,9 +80,10 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
     Sandbox
   }
 
+  alias Cybernetic.WASM.Sandbox.Capabilities
   alias Cybernetic.WASM.Sandbox.Manifest.Reader
 
-  @offered [:wasi, :filesystem, :env, :network, :clocks, :random, :stdio, :host_functions]
+  @offered [:wasi | Capabilities.names()]
   @required [:max_memory, :fuel, :timeout]
 
   # As much as the parser takes, and one byte, so that it says when there is more.
@@ -134,7 +135,8 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
     opts = Options.check!(opts, options(), "manifest option")
 
     with {:ok, tree} <- tree(text, opts[:file]),
-         {:ok, manifest} <- Reader.read(tree, opts),
+         {:ok, fields} <- Reader.read(tree, opts),
+         manifest = struct!(__MODULE__, fields),
          :ok <- require_limits(manifest, Map.get(opts, :require_limits, false)),
          do: offer(manifest, Map.get(opts, :offer, @offered))
   end
@@ -316,9 +318,10 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
     with {_key, line} <- manifest.places[field], do: line
   end
 
-  # A scratch directory is a grant of files under a key of its own.
-  defp place(manifest, field) do
-    {key, line} = manifest.places[field] || Map.fetch!(manifest.places, :scratch)
+  # A grant may stand under another key than its capability's own name: the first that is there.
+  defp place(manifest, capability) do
+    keys = for {key, {^capability, _module}} <- Capabilities.keys(), do: key
+    {key, line} = Enum.find_value(keys ++ [capability], &manifest.places[&1])
     "#{manifest.file || "manifest"}:#{line}: #{key}"
   end
 end

@@ -13,6 +13,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Clocks do
   """
 
   use Cybernetic.WASM.Sandbox.Capability
+  import Cybernetic.WASM.Sandbox.Manifest.Tree
 
   @typedoc "What clocks a guest may look at."
   @type t ::
@@ -23,6 +24,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Clocks do
 
   # What WASI's 64-bit nanoseconds hold with a bit to spare: the year 2262.
   @latest 0x7FFF_FFFF_FFFF_FFFF
+  @times [{"fixed", :fixed}, {"start", :start}, {"step", :step}]
 
   @impl true
   def default, do: :none
@@ -41,6 +43,34 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Clocks do
         "{:stepped, unix_nanoseconds, step} with integers to #{@latest}",
       other
     )
+  end
+
+  @impl true
+  def keys, do: [:clocks]
+
+  @impl true
+  def manifest([{:clocks, {:table, _line, _entries} = node, at}]) do
+    expected = "{ fixed = … } or { start = …, step = … }, in nanoseconds"
+
+    times =
+      for {time, node, at} <- table(node, at, @times),
+          do: {time, integer(node, at, "an integer of nanoseconds")}
+
+    case Enum.sort(times) do
+      [fixed: time] ->
+        option({:fixed, time}, &grant/1, {node, at}, expected)
+
+      [start: start, step: step] ->
+        option({:stepped, start, step}, &grant/1, {node, at}, expected)
+
+      _ ->
+        refuse(node, at, expected)
+    end
+  end
+
+  def manifest([{:clocks, node, at}]) do
+    expected = ~S|"none", "real", { fixed = … } or { start = …, step = … }|
+    choice(node, at, [{"none", :none}, {"real", :real}], expected)
   end
 
   @impl true

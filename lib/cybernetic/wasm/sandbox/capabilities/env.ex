@@ -32,40 +32,21 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
   """
 
   use Cybernetic.WASM.Sandbox.Capability
+  import Cybernetic.WASM.Sandbox.Manifest.Tree
 
-  # `vars` by name: `{:value, text}`, or `:vm` and `:secret` for what the VM has.
+  alias Cybernetic.WASM.Sandbox.Capabilities.Env.{Secrets, Variables}
+
   defstruct vars: %{}, explicit: false
 
   @typedoc "What of an environment a guest may see. Its fields are private: they hold the values."
-  @type t :: %__MODULE__{vars: %{String.t() => source}, explicit: boolean}
+  @type t :: %__MODULE__{vars: Variables.t(), explicit: boolean}
 
-  @typep source :: {:value, String.t()} | :vm | :secret
-
-  @words ~w(AUTH AUTHORIZATION BEARER COOKIE COOKIES CREDS DSN JWT PAT PRIVATE PWD SALT SESSION)
-  @endings for word <- ~w(CREDENTIAL KEY PASS PASSPHRASE PASSWD PASSWORD SECRET TOKEN),
-               plural <- ["", "S"],
-               do: word <> plural
-  @names ~w(AMQP_URL DATABASE_URI DATABASE_URL DB_URI DB_URL ELIXIR_ERL_OPTIONS ERL_FLAGS HTTPS_PROXY
-            HTTP_PROXY MONGODB_URI MONGODB_URL MONGO_URI MONGO_URL MYSQL_URL PGPASSFILE POSTGRESQL_URL
-            POSTGRES_URL RABBITMQ_URL REDISCLOUD_URL REDIS_URL WEBHOOK_URL)
-  @harmless ~w(PWD OLDPWD)
-  @most 131_072
+  @variable [{"name", :name}, {"value", :value}, {"secret", :secret}]
+  @variable_name "a variable's name, one that looks like a secret's as { name = …, secret = true }"
 
   @doc "Whether a variable of this name is taken for a secret."
   @spec secret?(String.t()) :: boolean
-  def secret?(name) do
-    name = String.upcase(name)
-    name not in @harmless and (secret_words?(name) or secret_name?(name))
-  end
-
-  defp secret_words?(name) do
-    name
-    |> String.split(~r/[^A-Z0-9]+/)
-    |> Enum.map(&String.replace(&1, ~r/[0-9]+$/, ""))
-    |> Enum.any?(&(&1 in @words or String.ends_with?(&1, @endings)))
-  end
-
-  defp secret_name?(name), do: String.contains?(name, @names)
+  defdelegate secret?(name), to: Secrets, as: :name?
 
   @impl true
   def default, do: %__MODULE__{}
@@ -76,110 +57,86 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
 
   def grant(list) when is_list(list) and length(list) >= 0 do
     {any, vars} = Enum.split_with(list, &(&1 == :any))
-
-    with {:ok, vars} <- each(vars, &variable/1), do: together(vars, any != [])
+    with {:ok, vars} <- Variables.listed(vars), do: together(vars, any != [])
   end
 
   def grant(map) when is_map(map) and not is_struct(map) do
-    with {:ok, vars} <- explicit(map), do: together(vars, false)
+    with {:ok, vars} <- Variables.given(map), do: together(vars, false)
   end
 
-  def grant(_other), do: wrong()
-
-  # No message here shows what was given but for a name: a secret may be in the wrong place.
-  defp wrong do
-    refused(
-      "option :env must be false, :any, a map of names and values, or a list of names, " <>
-        "{name, value} and {:secret, name} (what was given is not shown: it may be a secret)"
-    )
-  end
-
-  defp variable({:secret, name}) when is_binary(name) do
-    with {:ok, name} <- listed(name), do: {:ok, {name, if(secret?(name), do: :secret, else: :vm)}}
-  end
-
-  defp variable(name) when is_binary(name) do
-    with {:ok, name} <- listed(name) do
-      if secret?(name), do: unnamed_secret(name), else: {:ok, {name, :vm}}
-    end
-  end
-
-  defp variable(other), do: with_value(other)
-
-  defp listed(name) do
-    with {:ok, name} <- name(name) do
-      if String.contains?(name, ["*", "?"]),
-        do: refused("option :env takes no patterns; give each name by itself"),
-        else: {:ok, name}
-    end
-  end
-
-  defp unnamed_secret(name) do
-    refused(
-      "option :env: #{name} looks like a secret's name; to grant it all the same, give " <>
-        "{:secret, #{inspect(name)}}"
-    )
-  end
-
-  defp explicit(vars) when is_map(vars) and not is_struct(vars),
-    do: vars |> Map.to_list() |> explicit()
-
-  defp explicit(vars) when is_list(vars) and length(vars) >= 0, do: each(vars, &with_value/1)
-  defp explicit(_other), do: wrong()
-
-  defp with_value({name, value}) do
-    with {:ok, name} <- name(name), {:ok, value} <- value(name, value) do
-      {:ok, {name, {:value, value}}}
-    end
-  end
-
-  defp with_value(_other), do: wrong()
-
-  defp name(name) when is_atom(name) and name not in [nil, true, false],
-    do: name |> Atom.to_string() |> name()
-
-  defp name(name) do
-    cond do
-      not is_binary(name) or not String.valid?(name) -> wrong()
-      name == "" -> refused("option :env: a name must not be empty")
-      # What stands behind the = is a value.
-      name =~ ~r/[=\0]/ -> refused("option :env: a name must not hold = or NUL")
-      true -> {:ok, name}
-    end
-  end
-
-  defp value(name, value) do
-    if is_binary(value) and String.valid?(value) and not String.contains?(value, "\0"),
-      do: {:ok, value},
-      else: refused("option :env: the value of #{name} must be UTF-8 text without NUL")
-  end
+  def grant(_other), do: Variables.wrong()
 
   defp together(vars, explicit) do
-    with {:ok, vars} <- once(vars),
-         {:ok, _values} <- bounded(for {name, source} <- vars, do: {name, known(source)}),
+    with {:ok, _values} <-
+           Variables.bounded(for {name, source} <- vars, do: {name, known(source)}),
          do: {:ok, %__MODULE__{vars: vars, explicit: explicit}}
-  end
-
-  defp once(vars) do
-    map = Map.new(vars)
-
-    case Enum.map(vars, &elem(&1, 0)) -- Map.keys(map) do
-      [] -> {:ok, map}
-      [name | _] -> refused("option :env names #{name} twice")
-    end
   end
 
   defp known({:value, value}), do: value
   defp known(_source), do: ""
 
-  # A name and a value with the = between them and the NUL behind, as a guest's memory holds them.
-  defp bounded(values) do
-    size = Enum.sum(for {name, value} <- values, do: byte_size(name) + byte_size(value) + 2)
+  @impl true
+  def keys, do: [:env]
 
-    if size > @most,
-      do: refused("option :env takes #{size} bytes, at most #{@most} are allowed"),
-      else: {:ok, values}
+  # Values may be secrets: no mistake shows one.
+  @impl true
+  def manifest([{:env, {:boolean, _line, false}, _at}]), do: false
+  def manifest([{:env, {:string, _line, "any"}, _at}]), do: :any
+
+  def manifest([{:env, {:array, _line, _items} = node, at}]),
+    do: fitting(for({node, at} <- items(node, at), do: stated(node, at)), at)
+
+  def manifest([{:env, {:table, _line, entries}, at}]) do
+    fitting(
+      for({name, line, node} <- entries, do: stated_value(name, node, inside(at, name, line))),
+      at
+    )
   end
+
+  def manifest([{:env, node, at}]),
+    do: refuse(node, at, ~S|false, "any" or a list such as ["LANG"]|)
+
+  defp fitting(variables, at),
+    do: option(variables, &grant/1, {{:array, at.line, []}, at}, "variables that fit together")
+
+  defp stated({:string, _line, name} = node, at), do: stated_name(name, node, at)
+
+  defp stated({:table, _line, _entries} = node, at) do
+    %{name: {name_node, name_at}} = parts = parts(node, at, @variable, [:name])
+    name = text(name_node, name_at, @variable_name)
+
+    case parts do
+      %{value: _, secret: _} ->
+        refuse(node, at, "either a value or secret = true")
+
+      %{value: {value, at}} ->
+        stated_value(name, value, at)
+
+      %{secret: {secret, at}} ->
+        stated_name(secret(name, boolean(secret, at)), name_node, name_at)
+
+      _ ->
+        stated_name(name, name_node, name_at)
+    end
+  end
+
+  defp stated(node, at), do: mistake(at, @variable_name, kind(node))
+
+  defp secret(name, true), do: {:secret, name}
+  defp secret(name, false), do: name
+
+  defp stated_name(variable, {:string, _line, name}, at),
+    do: option(variable, &Variables.variable/1, {before_value(name, at), at}, @variable_name)
+
+  defp stated_value(name, {:string, _line, value}, at) do
+    expected = "a variable's name and value without zero bytes, the name without ="
+    option({name, value}, &Variables.variable/1, {before_value(name, at), at}, expected)
+  end
+
+  defp stated_value(_name, node, at), do: mistake(at, "a variable's value, a text", kind(node))
+
+  # What stands behind an = is a value in the wrong place.
+  defp before_value(name, at), do: {:string, at.line, name |> String.split("=") |> hd()}
 
   @impl true
   def narrow(%__MODULE__{} = env, %__MODULE__{} = other) do
@@ -194,12 +151,12 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
 
   @impl true
   def explain(env) do
-    vars = for {name, source} <- Enum.sort(env.vars), do: "#{shown(name)} (#{words(source)})"
+    vars = for {name, source} <- Enum.sort(env.vars), do: "#{visible(name)} (#{words(source)})"
     any = if env.explicit, do: ["what the call gives"], else: []
     Enum.join(vars ++ any, ", ")
   end
 
-  defp shown(name), do: Cybernetic.WASM.Shown.name(name)
+  defp visible(name), do: Cybernetic.WASM.Shown.name(name)
   defp words({:value, _value}), do: "a value"
   defp words(:vm), do: "the VM's"
   defp words(:secret), do: "the VM's, a secret"
@@ -218,22 +175,15 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
   # The environment of one call that gives `given` itself, or its names that are not granted.
   @spec values(t, map | keyword | nil) :: {:ok, [{String.t(), binary}]} | {:refused, [String.t()]}
   def values(%__MODULE__{} = env, given) do
-    given = unwrap!(with({:ok, vars} <- explicit(given || %{}), do: once(vars)))
+    given = unwrap!(Variables.given(given || %{}))
 
     case for {name, source} <- given, not gives?(env, name, source), do: name do
-      [] ->
-        {:ok,
-         env.vars
-         |> Map.merge(given)
-         |> Enum.sort()
-         |> Enum.flat_map(&value/1)
-         |> bounded()
-         |> unwrap!()}
-
-      refused ->
-        {:refused, Enum.sort(refused)}
+      [] -> {:ok, env.vars |> Map.merge(given) |> values() |> Variables.bounded() |> unwrap!()}
+      refused -> {:refused, Enum.sort(refused)}
     end
   end
+
+  defp values(vars), do: vars |> Enum.sort() |> Enum.flat_map(&value/1)
 
   defp gives?(%{explicit: true}, _name, _source), do: true
   defp gives?(env, name, source), do: Map.get(env.vars, name) in [:vm, :secret, source]

@@ -23,6 +23,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem do
   """
 
   use Cybernetic.WASM.Sandbox.Capability
+  import Cybernetic.WASM.Sandbox.Manifest.Tree
 
   alias Cybernetic.WASM.Sandbox.Capabilities.Filesystem.Paths
 
@@ -41,6 +42,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem do
 
   @keys [:dirs, :scratch, :quota, :max_open]
   @most 0xFFFF_FFFF_FFFF
+  @directory [{"host", :host}, {"guest", :guest}, {"mode", :mode}]
 
   @impl true
   def default, do: %__MODULE__{}
@@ -100,6 +102,89 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem do
   end
 
   defp wrong(expected, given), do: refused("option :filesystem takes #{expected}", given)
+
+  @impl true
+  def keys, do: [:filesystem, :scratch, :quota, :max_open]
+
+  # Each key is checked by itself, and then whether they fit together.
+  @impl true
+  def manifest(nodes) do
+    parts = for {key, node, at} <- nodes, do: stated(key, node, at)
+    {dirs, scratch} = {Keyword.get(parts, :dirs, []), Keyword.get(parts, :scratch, false)}
+
+    unless dirs == [] and scratch == false do
+      {_key, _node, at} = List.keyfind(nodes, :scratch, 0) || List.keyfind(nodes, :filesystem, 0)
+
+      option(
+        [dirs: dirs, scratch: scratch] ++ Keyword.take(parts, [:quota, :max_open]),
+        &grant/1,
+        {{:array, at.line, []}, at},
+        "directories that fit together"
+      )
+    end
+  end
+
+  defp stated(:filesystem, {:boolean, _line, false}, _at), do: {:dirs, []}
+
+  defp stated(:filesystem, {:array, _line, _items} = node, at),
+    do: {:dirs, for({node, at} <- items(node, at), do: stated_dir(node, at))}
+
+  defp stated(:filesystem, node, at) do
+    refuse(
+      node,
+      at,
+      ~S|false or a list such as [{ host = "data", guest = "/data", mode = "ro" }]|
+    )
+  end
+
+  defp stated(:scratch, {:boolean, _line, false}, _at), do: {:scratch, false}
+
+  defp stated(:scratch, node, at) do
+    expected = "false or an absolute path in the guest"
+    path = text(node, at, expected)
+    {:scratch, option(path, &part({:scratch, &1}), {node, at}, expected)}
+  end
+
+  defp stated(bound, node, at) do
+    expected = if bound == :quota, do: "a number of bytes", else: "a number of files"
+    number = integer(node, at, expected)
+    {bound, option(number, &part({bound, &1}), {node, at}, expected)}
+  end
+
+  defp stated_dir({:table, _line, _entries} = node, at) do
+    %{host: {host, host_at}, guest: {guest, guest_at}} =
+      parts = parts(node, at, @directory, [:host, :guest])
+
+    expected = "an absolute path in the guest"
+    path = stated_host(host, host_at)
+    dir = {path, text(guest, guest_at, expected), stated_mode(parts)}
+    option(dir, &dir/1, parts.guest, expected)
+  end
+
+  defp stated_dir(node, at),
+    do: refuse(node, at, ~S|a table such as { host = "data", guest = "/data", mode = "ro" }|)
+
+  defp stated_mode(%{mode: {node, at}}),
+    do: choice(node, at, [{"ro", :ro}, {"rw", :rw}], ~S|"ro" or "rw"|)
+
+  defp stated_mode(_read_only), do: :ro
+
+  # Whoever sends a bundle may put links into it.
+  defp stated_host(node, at) do
+    path = text(node, at, "a directory's path")
+    if String.contains?(path, <<0>>), do: refuse(node, at, "a path without zero bytes")
+    absolute = Path.expand(path, at.base)
+
+    unless at.allow_absolute or
+             (Path.type(path) == :relative and Paths.inside?(absolute, at.base)) do
+      expected =
+        "a path in the manifest's directory, without links (option allow_absolute: true lifts this)"
+
+      refuse(node, at, expected)
+    end
+
+    absolute
+  end
 
   @impl true
   def narrow(%__MODULE__{} = filesystem, %__MODULE__{} = other) do

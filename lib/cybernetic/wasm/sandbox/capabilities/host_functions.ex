@@ -12,6 +12,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.HostFunctions do
   """
 
   use Cybernetic.WASM.Sandbox.Capability
+  import Cybernetic.WASM.Sandbox.Manifest.Tree
 
   @typedoc "What is listed, as `{module, name}`; the name `\"*\"` is every name."
   @type t :: :all | [{String.t(), String.t()}]
@@ -63,6 +64,33 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.HostFunctions do
     |> Enum.uniq()
     |> Enum.sort()
   end
+
+  @impl true
+  def keys, do: [:host_functions]
+
+  @impl true
+  def manifest([{:host_functions, {:boolean, _line, false}, _at}]), do: false
+
+  def manifest([{:host_functions, {:array, _line, _items} = node, at}]),
+    do: for({node, at} <- items(node, at), do: stated(node, at))
+
+  def manifest([{:host_functions, node, at}]),
+    do: refuse(node, at, ~S|false or a list of functions such as "env.log"|)
+
+  defp stated({:table, _line, _entries} = node, at) do
+    keys = [{"module", :module}, {"name", :name}]
+    parts = parts(node, at, keys, [:module, :name])
+    {name(parts.module), name(parts.name)}
+  end
+
+  defp stated(node, at) do
+    expected = ~S|a function such as "env.log", "env.*" or { module = "a.b", name = "log" }|
+    node |> text(at, expected) |> option(&grant([&1]), {node, at}, expected)
+  end
+
+  # WebAssembly has empty names too.
+  defp name({{:string, _line, text}, _at}), do: text
+  defp name({node, at}), do: refuse(node, at, "a text")
 
   @impl true
   def narrow(:all, other), do: other

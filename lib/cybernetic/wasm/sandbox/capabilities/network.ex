@@ -75,6 +75,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
   """
 
   use Cybernetic.WASM.Sandbox.Capability
+  import Cybernetic.WASM.Sandbox.Manifest.Tree
 
   alias Cybernetic.WASM.{DeniedError, Native, Sandbox}
 
@@ -147,6 +148,30 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
         "[allow: rules, dns: true or false]",
       given
     )
+  end
+
+  @impl true
+  def keys, do: [:network]
+
+  @impl true
+  def manifest([{:network, {:boolean, _line, false}, _at}]), do: false
+  def manifest([{:network, {:array, _line, _items} = node, at}]), do: stated_rules(node, at)
+
+  def manifest([{:network, {:table, _line, _entries} = node, at}]) do
+    Enum.map(table(node, at, [{"allow", :allow}, {"dns", :dns}]), fn
+      {:allow, node, at} -> {:allow, stated_rules(node, at)}
+      {:dns, node, at} -> {:dns, boolean(node, at)}
+    end)
+  end
+
+  def manifest([{:network, node, at}]),
+    do: refuse(node, at, ~S|false or a list of rules such as "api.example.com:443"|)
+
+  defp stated_rules(node, at) do
+    expected = ~S|a rule such as "api.example.com:443", "*.example.com:443" or "10.1.0.0/16:5432"|
+
+    for {node, at} <- items(node, at),
+        do: node |> text(at, expected) |> option(&grant([&1]), {node, at}, expected)
   end
 
   @impl true

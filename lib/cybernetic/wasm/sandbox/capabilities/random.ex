@@ -12,6 +12,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Random do
   """
 
   use Cybernetic.WASM.Sandbox.Capability
+  import Cybernetic.WASM.Sandbox.Manifest.Tree
 
   @typedoc "Where a guest's random bytes are from."
   @type t :: :none | :system | {:seeded, non_neg_integer}
@@ -30,6 +31,27 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Random do
   def grant(_other),
     do:
       refused("option :random must be :none, :system or {:seeded, an integer from 0 to #{@most}}")
+
+  @impl true
+  def keys, do: [:random]
+
+  @impl true
+  def manifest([{:random, {:table, _line, _entries} = node, at}]) do
+    expected = "an integer from 0 to 9223372036854775807"
+
+    case table(node, at, [{"seed", :seed}]) do
+      [] ->
+        refuse(node, at, "{ seed = … }")
+
+      [{:seed, node, at}] ->
+        option({:seeded, integer(node, at, expected)}, &grant/1, {node, at}, expected)
+    end
+  end
+
+  def manifest([{:random, node, at}]) do
+    expected = ~S|"none", "system" or { seed = 42 }|
+    choice(node, at, [{"none", :none}, {"system", :system}], expected)
+  end
 
   @impl true
   def narrow(same, same), do: same

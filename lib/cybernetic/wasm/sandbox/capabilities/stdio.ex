@@ -14,10 +14,14 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
   """
 
   use Cybernetic.WASM.Sandbox.Capability
+  import Cybernetic.WASM.Sandbox.Manifest.Tree
 
   @streams [:stdin, :stdout, :stderr]
   # From the least to the greatest.
   @grants [:none, :captured, :inherited]
+
+  @keys for stream <- @streams, do: {Atom.to_string(stream), stream}
+  @words for word <- [:none, :captured, :streamed, :inherited], do: {Atom.to_string(word), word}
 
   defstruct stdin: :none, stdout: :none, stderr: :none
 
@@ -55,6 +59,20 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
       given
     )
   end
+
+  @impl true
+  def keys, do: [:stdio]
+
+  @impl true
+  def manifest([{:stdio, {:table, _line, _entries} = node, at}]) do
+    streams = for {stream, node, at} <- table(node, at, @keys), do: {stream, word(node, at)}
+    if streams == [], do: :none, else: streams
+  end
+
+  def manifest([{:stdio, node, at}]), do: word(node, at)
+
+  defp word(node, at),
+    do: choice(node, at, @words, ~S|"none", "captured", "streamed" or "inherited"|)
 
   @impl true
   def narrow(%__MODULE__{} = stdio, %__MODULE__{} = other) do

@@ -1,62 +1,52 @@
 defmodule Cybernetic.WASM.Sandbox.Manifest.Reader do
   @moduledoc false
-  # From the tree of a manifest's text to its fields. Which keys there are stands here; `Grants` reads the capabilities.
+  # From the tree of a manifest's text to its fields. The capabilities read their own keys.
 
   import Cybernetic.WASM.Sandbox.Manifest.Tree
 
   alias Cybernetic.WASM.{DeniedError, Limits, ManifestError}
-  alias Cybernetic.WASM.Sandbox.Manifest
-  alias Cybernetic.WASM.Sandbox.Manifest.Grants
+  alias Cybernetic.WASM.Sandbox.Capabilities
+
+  @capabilities Capabilities.keys()
 
   # In the order in which an error lists them. A key becomes a field of the name of an option where it is one.
   @tables [{"module", :module}, {"capabilities", :capabilities}, {"limits", :limits}]
 
-  @module [{"name", :name}, {"version", :version}, {"entry", :entry}, {"digest", :digest}]
+  @keys %{
+    module: [{"name", :name}, {"version", :version}, {"entry", :entry}, {"digest", :digest}],
+    capabilities:
+      for(
+        key <- [:memory, :threading, :wasi | Keyword.keys(@capabilities)],
+        do: {Atom.to_string(key), key}
+      ),
+    limits: [
+      {"memory", :max_memory},
+      {"stack", :max_stack},
+      {"fuel", :fuel},
+      {"time_ms", :timeout},
+      {"output", :max_output},
+      {"host_calls", :max_host_calls},
+      {"table_elements", :max_table_elements},
+      {"instances", :max_instances}
+    ]
+  }
 
-  @capabilities [
-    {"memory", :memory},
-    {"threading", :threading},
-    {"wasi", :wasi},
-    {"filesystem", :filesystem},
-    {"scratch", :scratch},
-    {"quota", :quota},
-    {"max_open", :max_open},
-    {"network", :network},
-    {"env", :env},
-    {"clocks", :clocks},
-    {"random", :random},
-    {"stdio", :stdio},
-    {"host_functions", :host_functions}
-  ]
-
-  @limits [
-    {"memory", :max_memory},
-    {"stack", :max_stack},
-    {"fuel", :fuel},
-    {"time_ms", :timeout},
-    {"output", :max_output},
-    {"host_calls", :max_host_calls},
-    {"table_elements", :max_table_elements},
-    {"instances", :max_instances}
-  ]
-
-  @keys %{module: @module, capabilities: @capabilities, limits: @limits}
-  @options [:wasi, :network, :env, :clocks, :random, :stdio, :host_functions]
-  @limit_options for {_key, option} <- @limits, do: option
+  @typedoc "The fields of a `Cybernetic.WASM.Sandbox.Manifest`."
+  @type fields :: %{atom => term}
 
   @doc "All keys, by their table."
   @spec keys() :: %{atom => [String.t()]}
   def keys, do: Map.new(@keys, fn {table, keys} -> {table, for({key, _} <- keys, do: key)} end)
 
-  @doc "What a limit is called in a manifest."
+  @doc "The key of a limit."
   @spec limit_key(atom) :: String.t()
   def limit_key(limit) do
-    {key, _option} = List.keyfind!(@limits, limit, 1)
+    {key, _option} = List.keyfind!(@keys.limits, limit, 1)
     key
   end
 
-  @doc "The manifest of a tree."
-  @spec read(tuple, map) :: {:ok, Manifest.t()} | {:error, ManifestError.t() | DeniedError.t()}
+  @doc "The fields of a manifest that has this tree."
+  @spec read(tuple, map) :: {:ok, fields} | {:error, ManifestError.t() | DeniedError.t()}
   def read(tree, opts) do
     at = %{
       file: Map.get(opts, :file),
@@ -66,45 +56,60 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Reader do
       allow_absolute: Map.get(opts, :allow_absolute, false)
     }
 
-    {:ok, manifest(tree, at)}
+    {:ok, fields(tree, at)}
   catch
     {:mistake, error} -> {:error, error}
   end
 
-  defp manifest(tree, at) do
+  defp fields(tree, at) do
     tables = table(tree, at, @tables)
 
-    fields =
-      for {table, node, at} <- tables,
-          {field, node, at} <- table(node, at, @keys[table]),
-          do: {field, read(table, field, node, at), at}
+    read =
+      for {table, node, at} <- tables do
+        nodes = table(node, at, @keys[table])
+        {table, nodes, values(table, nodes)}
+      end
 
-    values = for {field, value, _at} <- fields, do: {field, value}
-    places = for {field, _, at} <- tables ++ fields, into: %{}, do: {field, at}
+    values = for {table, _nodes, values} <- read, into: %{}, do: {table, values}
+    nodes = Enum.flat_map(read, fn {_table, nodes, _values} -> nodes end)
+    capabilities = Map.get(values, :capabilities, [])
 
-    %Manifest{
-      name: values[:name],
-      version: values[:version],
-      entry: values[:entry],
-      digest: values[:digest],
-      memory: values[:memory],
+    Map.merge(Map.new(Map.get(values, :module, [])), %{
       file: at.file,
-      capabilities: capabilities(values, places),
-      limits: Keyword.take(values, @limit_options),
-      places: for({field, at} <- places, into: %{}, do: {field, {at.key, at.line}})
+      memory: capabilities[:memory],
+      capabilities: Keyword.drop(capabilities, [:memory, :threading]),
+      limits: Map.get(values, :limits, []),
+      places: for({key, _node, at} <- tables ++ nodes, into: %{}, do: {key, {at.key, at.line}})
+    })
+  end
+
+  # A capability reads all of its keys at once, where the first of them stands.
+  defp values(:capabilities, nodes) do
+    for {name, _module} = owner <- nodes |> Enum.map(&owner/1) |> Enum.uniq(),
+        value <- [granted(owner, Enum.filter(nodes, &(owner(&1) == owner)))],
+        value != nil,
+        do: {name, value}
+  end
+
+  defp values(table, nodes),
+    do: for({key, node, at} <- nodes, do: {key, read(table, key, node, at)})
+
+  defp owner({key, _node, _at}), do: Keyword.get(@capabilities, key, {key, nil})
+
+  defp granted({:threading, nil}, [{_key, node, at}]) do
+    if boolean(node, at), do: throw({:mistake, threads(at)}), else: false
+  end
+
+  defp granted({_flag, nil}, [{_key, node, at}]), do: boolean(node, at)
+  defp granted({_name, capability}, nodes), do: capability.manifest(nodes)
+
+  defp threads(at) do
+    %DeniedError{
+      capability: :threading,
+      denied: "#{at.file || "manifest"}:#{at.line}: #{at.key}",
+      grant: "threads are never offered: write threading = false"
     }
   end
-
-  defp capabilities(values, places) do
-    at = places[:scratch] || places[:filesystem]
-
-    case at && Grants.files(values, at) do
-      files when files in [nil, false] -> Keyword.take(values, @options)
-      files -> [filesystem: files] ++ Keyword.take(values, @options)
-    end
-  end
-
-  defp read(:capabilities, key, node, at), do: Grants.read(key, node, at)
 
   defp read(:limits, limit, {_kind, _line, value} = node, at) do
     if Limits.valid?(limit, value), do: value, else: refuse(node, at, Limits.expected(limit))

@@ -82,6 +82,22 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Tree do
     end
   end
 
+  @doc "The option, if `check` takes it; else the node is refused, for the reason that `check` gives."
+  @spec option(
+          option,
+          (option -> {:ok, term} | {:error, {String.t(), term}}),
+          {tree, at},
+          String.t()
+        ) ::
+          option
+        when option: term
+  def option(option, check, {node, at}, expected) do
+    case check.(option) do
+      {:ok, _grant} -> option
+      {:error, {why, _given}} -> mistake(at, expected, shown(node), why)
+    end
+  end
+
   @doc "The place of `key` in the table at `at`."
   @spec inside(at, String.t(), pos_integer) :: at
   def inside(at, key, line) do
