@@ -59,14 +59,8 @@ defmodule Cybernetic.WASM.Sandbox do
   """
 
   alias Cybernetic.WASM.{Config, DeniedError, Limits, Module, Options}
-  alias Cybernetic.WASM.Sandbox.{Capabilities, Capability, Check}
+  alias Cybernetic.WASM.Sandbox.{Capabilities, Capability, Check, Presets}
   alias Cybernetic.WASM.Sandbox.Capabilities.Env
-
-  @presets %{
-    none: [],
-    pure: [deterministic: true],
-    command: [clocks: :real, random: :system, stdio: :captured, env: :any]
-  }
 
   defstruct [limits: %Limits{}, deterministic: false, wasi: false, threading: false] ++
               Capabilities.defaults()
@@ -115,7 +109,7 @@ defmodule Cybernetic.WASM.Sandbox do
 
   @doc "The names of the presets."
   @spec presets() :: [atom]
-  def presets, do: Map.keys(@presets)
+  defdelegate presets(), to: Presets, as: :names
 
   @doc false
   # Each capability checks its own grant, and shows nothing of the environment's.
@@ -233,12 +227,6 @@ defmodule Cybernetic.WASM.Sandbox do
   def check(%Module{} = module, sandbox), do: Check.denied(module, named(sandbox))
 
   @doc false
-  # Of whatever stands for one: a host function's context has one.
-  @spec of(given | %{:sandbox => t, optional(atom) => term}) :: t
-  def of(%{sandbox: %__MODULE__{} = sandbox}), do: sandbox
-  def of(given), do: named(given)
-
-  @doc false
   # What Rust takes for WASI, `nil` where it is not granted. `data` is what the call gives itself:
   # `args`, `env`, `stdin` (`nil`, a binary, or `:pull` for what is asked for piece by piece),
   # `streamed`.
@@ -314,22 +302,7 @@ defmodule Cybernetic.WASM.Sandbox do
 
   defp named(%__MODULE__{} = sandbox), do: sandbox
 
-  defp named(name) when not is_atom(name) do
-    raise ArgumentError,
-          "a %Cybernetic.WASM.Sandbox{} or a preset's name is needed: make one with " <>
-            "Cybernetic.WASM.Sandbox.new/1"
-  end
-
-  defp named(name) do
-    case @presets do
-      %{^name => opts} ->
-        new(opts)
-
-      _ ->
-        known = Enum.map_join(presets(), ", ", &inspect/1)
-        raise ArgumentError, "unknown sandbox preset #{inspect(name)}; known are: #{known}"
-    end
-  end
+  defp named(name), do: name |> Presets.options!() |> new()
 
   defp replace(opts) do
     config = Config.get()

@@ -77,7 +77,9 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
   use Cybernetic.WASM.Sandbox.Capability
   import Cybernetic.WASM.Sandbox.Manifest.Tree
 
-  alias Cybernetic.WASM.{DeniedError, Native, Sandbox}
+  alias Cybernetic.WASM.{DeniedError, Host, Native, Sandbox}
+  alias Cybernetic.WASM.Sandbox.Capabilities.Network.Peer
+  alias Cybernetic.WASM.Sandbox.Presets
 
   # No list grants nothing; of several, each has to allow a peer.
   defstruct lists: [], dns: false
@@ -88,12 +90,14 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
   """
   @type t :: %__MODULE__{lists: [[String.t()]], dns: boolean}
 
+  @typedoc "What grants: a sandbox, or the name of a preset; the grant alone; or the context of a host function, for its sandbox."
+  @type granted :: Sandbox.given() | t | Host.ctx()
+
   @typedoc "A peer: `\"host:port\"`, host and port, or a `URI`."
   @type target :: String.t() | {String.t() | :inet.ip_address(), :inet.port_number()} | URI.t()
 
   # They are read at each question, on a normal scheduler.
   @most_rules 1_000
-  @longest 1_000
 
   @impl true
   def default, do: %__MODULE__{}
@@ -212,26 +216,24 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
     * `:address` - what the target's name resolved to, a tuple or a text: see the module's
       documentation
   """
-  @spec allowed?(Sandbox.t() | t, target, keyword) :: boolean
+  @spec allowed?(granted, target, keyword) :: boolean
   def allowed?(granted, target, opts \\ []), do: check(granted, target, opts) == :ok
 
   @doc "The same as `allowed?/3`, with the reason where it may not."
-  @spec check(Sandbox.t() | t, target, keyword) :: :ok | {:error, DeniedError.t()}
+  @spec check(granted, target, keyword) :: :ok | {:error, DeniedError.t()}
   def check(granted, target, opts \\ []) do
     {protocol, address} = options!(opts)
 
-    with {:ok, name, ip, port} <- peer(target),
-         {:ok, name, ip} <- at(name, ip, address) do
-      judge(granted, {protocol, name, ip, port})
-    else
+    case Peer.new(target, address) do
+      {:ok, peer} -> granted |> of() |> judge(protocol, peer)
       {:refused, reason} -> denied(reason)
     end
   end
 
   @doc "Whether a guest with this sandbox may look up a name."
-  @spec lookup?(Sandbox.t() | t, String.t()) :: boolean
+  @spec lookup?(granted, String.t()) :: boolean
   def lookup?(granted, name) when is_binary(name),
-    do: name?(name) and judge(granted, {:tcp, name, nil, nil}) == :ok
+    do: Peer.name?(name) and granted |> of() |> judge(:tcp, {name, nil, nil}) == :ok
 
   defp options!(opts) do
     opts = Keyword.validate!(opts, protocol: :tcp, address: nil)
@@ -244,65 +246,19 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
     {opts[:protocol], opts[:address]}
   end
 
-  defp judge(%__MODULE__{lists: lists, dns: dns}, {protocol, name, ip, port}) do
-    case Native.network_check(lists, dns, protocol, name, ip, port) do
-      :ok -> :ok
-      {:refused, reason} -> denied(reason)
-    end
-  end
+  # A grant, whatever has one as its `network`, a host function's context, or a preset's name.
+  defp of(%__MODULE__{} = network), do: network
+  defp of(%{network: %__MODULE__{} = network}), do: network
+  defp of(%{sandbox: %{network: %__MODULE__{} = network}}), do: network
+  defp of(preset), do: grant!(__MODULE__, Keyword.get(Presets.options!(preset), :network, false))
 
-  defp judge(given, question), do: judge(Sandbox.of(given).network, question)
+  defp judge(%{lists: lists, dns: dns}, protocol, {name, ip, port}) do
+    with {:refused, reason} <- Native.network_check(lists, dns, protocol, name, ip, port),
+         do: denied(reason)
+  end
 
   defp denied(reason) do
     grant = ~s|add a rule such as network: ["api.example.com:443"]|
     {:error, %DeniedError{capability: :network, denied: reason, grant: grant}}
-  end
-
-  defp peer(%URI{host: host, port: port}), do: peer({host, port})
-
-  defp peer(text) when is_binary(text) do
-    with [_, host, port] <- Regex.run(~r/\A(\[[^\]]*\]|[^:]*):(\d{1,5})\z/, text),
-         do: peer({host, String.to_integer(port)}),
-         else: (_ -> {:refused, "the target is not host:port"})
-  end
-
-  defp peer({host, port}) when port in 1..65_535 do
-    cond do
-      is_tuple(host) -> with {:ok, ip} <- ip(host), do: {:ok, nil, ip, port}
-      name?(host) -> {:ok, host, nil, port}
-      true -> {:refused, "the target's host is not a name"}
-    end
-  end
-
-  defp peer(_other), do: {:refused, "the target has no port from 1 to 65535"}
-
-  defp name?(name),
-    do: is_binary(name) and byte_size(name) <= @longest and String.valid?(name)
-
-  defp at(name, ip, nil), do: {:ok, name, ip}
-
-  defp at(nil, ip, address) do
-    case ip(address) do
-      {:ok, ^ip} -> {:ok, nil, ip}
-      _other -> {:refused, "the target is another address than :address"}
-    end
-  end
-
-  defp at(name, nil, address) do
-    with {:ok, ip} <- ip(address), do: {:ok, name, ip}
-  end
-
-  defp ip(text) when is_binary(text) do
-    with true <- name?(text),
-         {:ok, ip} <- :inet.parse_strict_address(String.to_charlist(text)),
-         do: ip(ip),
-         else: (_ -> {:refused, "the address is not an IP address"})
-  end
-
-  defp ip(tuple) do
-    case :inet.ntoa(tuple) do
-      {:error, _} -> {:refused, "the address is not an IP address"}
-      text -> {:ok, to_string(text)}
-    end
   end
 end

@@ -124,6 +124,22 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.NetworkTest do
     end
   end
 
+  test "who asks has the grant, a sandbox with it, what has such a sandbox, or a preset's name" do
+    sandbox = Sandbox.new(network: ["a.example:1"])
+
+    for granted <- [sandbox.network, sandbox, %{sandbox: sandbox}] do
+      assert Network.allowed?(granted, "a.example:1")
+      assert Network.lookup?(granted, "a.example")
+      refute Network.allowed?(granted, "b.example:1")
+    end
+
+    for preset <- Sandbox.presets(), do: refute(Network.allowed?(preset, "a.example:1"))
+
+    assert_raise ArgumentError, ~r/unknown sandbox preset :shell/, fn ->
+      Network.allowed?(:shell, "a.example:1")
+    end
+  end
+
   test "options are checked" do
     assert_raise ArgumentError, fn -> allowed?([], "a.example:1", ip: "1.1.1.1") end
 
