@@ -59,8 +59,7 @@ defmodule Cybernetic.WASM.Sandbox do
   """
 
   alias Cybernetic.WASM.{Config, DeniedError, Limits, Module, Options}
-  alias Cybernetic.WASM.Sandbox.{Capabilities, Capability, Check, Presets}
-  alias Cybernetic.WASM.Sandbox.Capabilities.Env
+  alias Cybernetic.WASM.Sandbox.{Capabilities, Capability, Check, Grants, Presets}
 
   defstruct [limits: %Limits{}, deterministic: false, wasi: false, threading: false] ++
               Capabilities.defaults()
@@ -227,55 +226,17 @@ defmodule Cybernetic.WASM.Sandbox do
   def check(%Module{} = module, sandbox), do: Check.denied(module, named(sandbox))
 
   @doc false
-  # What Rust takes for WASI, `nil` where it is not granted. `data` is what the call gives itself:
-  # `args`, `env`, `stdin` (`nil`, a binary, or `:pull` for what is asked for piece by piece),
-  # `streamed`.
-  @spec native(t, map) :: map | nil | {:error, DeniedError.t()}
-  def native(%__MODULE__{wasi: false}, data) do
-    case for key <- [:args, :env, :stdin], data[key] not in [nil, [], %{}], do: "#{key}:" do
-      [] -> nil
-      given -> denied(:wasi, "the call gives #{Enum.join(given, ", ")}", Check.hint())
-    end
-  end
+  # What Rust takes for WASI, and the call's standard input: `{:ok, {grants, stdin}}`, `{:ok, nil}` where WASI is not granted.
+  # `data` is what the call gives itself.
+  @spec native(t, Grants.data()) ::
+          {:ok, {Grants.t(), Capabilities.Stdio.input()} | nil} | {:error, DeniedError.t()}
+  defdelegate native(sandbox, data), to: Grants, as: :new
 
-  def native(%__MODULE__{filesystem: filesystem, stdio: stdio} = sandbox, data) do
-    with {:ok, env} <- env(sandbox.env, data[:env]),
-         {:ok, stdin} <- stdin(stdio.stdin, data[:stdin]) do
-      %{
-        args: data[:args] || [],
-        env: env,
-        dirs: for({host, guest, mode} <- filesystem.dirs, do: {host, guest, mode == :rw}),
-        scratch: filesystem.scratch,
-        quota: filesystem.quota,
-        max_open: filesystem.max_open,
-        clocks: sandbox.clocks,
-        random: sandbox.random,
-        stdin: stdin,
-        stdout: stdio.stdout != :none,
-        stderr: stdio.stderr != :none,
-        streamed: data[:streamed] || false or Capabilities.Stdio.inherited?(stdio)
-      }
-    end
-  end
-
-  defp env(env, given) do
-    with {:refused, names} <- Env.values(env, given) do
-      names = Enum.map_join(names, ", ", &Cybernetic.WASM.Shown.name/1)
-      denied(:env, "the call gives #{names}", "add the names, or env: :any")
-    end
-  end
-
-  defp stdin(:none, nil), do: {:ok, nil}
-
-  defp stdin(:none, _given),
-    do: denied(:stdio, "the call gives stdin:", Capabilities.Stdio.hint())
-
-  defp stdin(:captured, nil), do: {:ok, ""}
-  defp stdin(:inherited, nil), do: {:ok, :pull}
-  defp stdin(_granted, given), do: {:ok, given}
-
-  defp denied(capability, denied, grant),
-    do: {:error, %DeniedError{capability: capability, denied: denied, grant: grant}}
+  @doc false
+  # Standard input of a later call on a live guest.
+  @spec stdin(t, Capabilities.Stdio.input()) ::
+          {:ok, Capabilities.Stdio.input()} | {:error, DeniedError.t()}
+  defdelegate stdin(sandbox, given), to: Grants
 
   @doc false
   # The sandbox of a call: `opts` are checked already.

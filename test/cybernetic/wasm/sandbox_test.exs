@@ -264,8 +264,8 @@ defmodule Cybernetic.WASM.SandboxTest do
 
   describe "what Rust takes" do
     test "is nothing without WASI, and then a call cannot give anything to it" do
-      assert Sandbox.native(Sandbox.new(), %{args: [], env: nil, stdin: nil, streamed: true}) ==
-               nil
+      assert Sandbox.native(Sandbox.new(), %{args: [], env: nil, stdin: nil, program: "p"}) ==
+               {:ok, nil}
 
       assert {:error, %DeniedError{capability: :wasi} = error} =
                Sandbox.native(Sandbox.new(), %{args: ["a"], env: %{"A" => "b"}})
@@ -287,8 +287,11 @@ defmodule Cybernetic.WASM.SandboxTest do
           stdio: [stdin: :captured, stdout: :captured]
         )
 
-      assert Sandbox.native(sandbox, %{args: ["a"], env: %{"MODE" => "x"}, stdin: "in"}) == %{
-               args: ["a"],
+      data = %{program: "p", args: ["a"], env: %{"MODE" => "x"}, stdin: "in", answered: [3]}
+      assert {:ok, {grants, "in"}} = Sandbox.native(sandbox, data)
+
+      assert grants == %{
+               args: ["p", "a"],
                env: [{"MODE", "x"}],
                dirs: [{"/srv", "/data", false}, {"/out", "/out", true}],
                scratch: "/tmp",
@@ -296,20 +299,43 @@ defmodule Cybernetic.WASM.SandboxTest do
                max_open: 64,
                clocks: {:fixed, 5},
                random: :system,
-               stdin: "in",
-               stdout: true,
-               stderr: false,
-               streamed: false
+               stdio: {true, true, false},
+               terminals: {false, false, false},
+               answered: [3]
              }
     end
 
     test "has the input that the call gives, as far as it is granted" do
-      stdin = fn stdio, data -> Sandbox.native(Sandbox.new(wasi: true, stdio: stdio), data) end
-      assert %{stdin: nil, stdout: false} = stdin.(:none, %{})
-      assert %{stdin: "", streamed: false} = stdin.(:captured, %{})
-      assert %{stdin: :pull, streamed: true} = stdin.(:captured, %{stdin: :pull, streamed: true})
-      assert %{stdin: :pull, streamed: true} = stdin.(:inherited, %{})
-      assert {:error, %DeniedError{capability: :stdio}} = stdin.(:none, %{stdin: ""})
+      stdin = fn stdio, given ->
+        sandbox = Sandbox.new(wasi: true, stdio: stdio)
+
+        # A later call on the guest has the same.
+        with {:ok, {_grants, stdin}} <- Sandbox.native(sandbox, %{stdin: given}) do
+          assert Sandbox.stdin(sandbox, given) == {:ok, stdin}
+          stdin
+        end
+      end
+
+      assert stdin.(:none, nil) == nil
+      assert stdin.(:captured, nil) == ""
+      assert stdin.(:captured, :pull) == :pull
+      assert stdin.(:inherited, nil) == :pull
+      assert stdin.(:inherited, "in") == "in"
+      assert {:error, %DeniedError{capability: :stdio}} = stdin.(:none, "")
+      assert Sandbox.stdin(Sandbox.new(), nil) == {:ok, nil}
+      assert {:error, %DeniedError{capability: :wasi}} = Sandbox.stdin(Sandbox.new(), "")
+    end
+
+    test "says which of the VM's own streams are a terminal's" do
+      terminals = fn stdio, terminals ->
+        data = %{terminals: fn -> terminals end}
+        {:ok, {grants, _}} = Sandbox.native(Sandbox.new(wasi: true, stdio: stdio), data)
+        grants.terminals
+      end
+
+      assert terminals.(:inherited, {true, false, true}) == {true, false, true}
+      assert terminals.([stdout: :inherited], {true, true, true}) == {false, true, false}
+      assert terminals.(:captured, :not_asked) == {false, false, false}
     end
 
     test "has no variable that the sandbox does not grant" do
@@ -318,7 +344,7 @@ defmodule Cybernetic.WASM.SandboxTest do
 
       assert Exception.message(error) =~ "PATH"
 
-      assert %{env: [{"PATH", "/bin"}]} =
+      assert {:ok, {%{env: [{"PATH", "/bin"}]}, nil}} =
                Sandbox.native(Sandbox.new(env: :any), %{env: %{"PATH" => "/bin"}})
     end
   end

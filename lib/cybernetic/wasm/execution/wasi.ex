@@ -81,38 +81,30 @@ defmodule Cybernetic.WASM.Execution.Wasi do
     do: Enum.any?(imports, &(elem(&1, 0) == Sandbox.Check.wasi()))
 
   defp grant(sandbox, module, answered, data) do
-    args = [module.name || "main.wasm" | Map.get(data, :args, [])]
+    given = data[:stdin]
 
-    case Sandbox.native(sandbox, Map.put(data, :stdin, stdin(data[:stdin]))) do
-      nil ->
-        {:ok, nil}
+    data =
+      Map.merge(data, %{
+        program: module.name || "main.wasm",
+        stdin: stdin(given),
+        answered: answered,
+        terminals: &Devices.terminals/0
+      })
 
-      {:error, error} ->
-        {:error, error}
-
-      native ->
-        {:ok, of_native(native, %{args: args, answered: answered}, {sandbox.stdio, data[:stdin]})}
-    end
+    with {:ok, {grants, stdin}} <- Sandbox.native(sandbox, data),
+         do: {:ok, grants |> granted(sandbox.stdio) |> with_input(stdin, given)}
   end
 
-  defp of_native(native, more, {stdio, given}) do
-    {console, grants} = Map.split(native, [:stdin, :stdout, :stderr, :streamed])
-    granted = {console.stdin != nil, console.stdout, console.stderr}
-
+  defp granted(grants, stdio) do
     inherited =
       for stream <- [:stdout, :stderr], Map.fetch!(stdio, stream) == :inherited, do: stream
 
-    with_input(
-      %__MODULE__{
-        grants:
-          grants |> Map.merge(more) |> Map.merge(%{stdio: granted, terminals: terminals(stdio)}),
-        inherited: inherited,
-        inherits_input: stdio.stdin == :inherited,
-        hand_over: inherited != []
-      },
-      console.stdin,
-      given
-    )
+    %__MODULE__{
+      grants: grants,
+      inherited: inherited,
+      inherits_input: stdio.stdin == :inherited,
+      hand_over: inherited != []
+    }
   end
 
   defp with_input(wasi, :pull, given),
@@ -121,20 +113,6 @@ defmodule Cybernetic.WASM.Execution.Wasi do
   # Output to the VM's streams is kept under a key, too.
   defp with_input(%{inherited: inherited} = wasi, bytes, _given),
     do: %{wasi | stdin: bytes, source: nil, key: if(inherited != [], do: make_ref())}
-
-  # What goes to the caller is no terminal.
-  defp terminals(stdio) do
-    inherited =
-      for stream <- [:stdin, :stdout, :stderr], do: Map.fetch!(stdio, stream) == :inherited
-
-    if true in inherited do
-      [inherited, Tuple.to_list(Devices.terminals())]
-      |> Enum.zip_with(fn [inherited, terminal] -> inherited and terminal end)
-      |> List.to_tuple()
-    else
-      {false, false, false}
-    end
-  end
 
   # What is there already goes as it is; what has to be asked for is pulled.
   defp stdin(nil), do: nil
@@ -145,10 +123,8 @@ defmodule Cybernetic.WASM.Execution.Wasi do
   @doc "The same for one call on a live guest, whose grants are its own already."
   @spec for_call(t | nil, Sandbox.t(), map) :: {:ok, t | nil} | {:error, DeniedError.t()}
   def for_call(wasi, sandbox, %{stdin: given}) do
-    case Sandbox.native(sandbox, %{stdin: stdin(given)}) do
-      {:error, error} -> {:error, error}
-      native -> {:ok, wasi && with_input(wasi, native.stdin, given)}
-    end
+    with {:ok, stdin} <- Sandbox.stdin(sandbox, stdin(given)),
+         do: {:ok, wasi && with_input(wasi, stdin, given)}
   end
 
   def for_call(wasi, _sandbox, _opts), do: {:ok, wasi}

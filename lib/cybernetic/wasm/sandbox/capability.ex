@@ -6,6 +6,7 @@ defmodule Cybernetic.WASM.Sandbox.Capability do
   # `narrow/2` is a meet: commutative, associative, idempotent, and what it gives grants nothing
   # that either of its arguments does not. `test/security/narrowing_test.exs` holds all to it.
 
+  alias Cybernetic.WASM.DeniedError
   alias Cybernetic.WASM.Sandbox.Manifest.Tree
 
   @typedoc "What is granted of one capability."
@@ -53,6 +54,12 @@ defmodule Cybernetic.WASM.Sandbox.Capability do
   @doc "What such a function does without the grant: see `t:Cybernetic.WASM.Sandbox.denied/0`."
   @callback effect() :: :errno | :empty
 
+  @doc """
+  Its part of what Rust takes, with what the call itself gives: see `Cybernetic.WASM.Sandbox.Grants`. Asked only where WASI is
+  granted.
+  """
+  @callback native(grant, data :: map) :: {:ok, map} | {:error, DeniedError.t()}
+
   @doc "Whether its grant is one of WASI preview 1, so that WASI links where it is granted."
   @callback served?() :: boolean
 
@@ -66,12 +73,15 @@ defmodule Cybernetic.WASM.Sandbox.Capability do
       def deterministic(_grant), do: :ok
 
       @impl true
+      def native(_grant, _data), do: {:ok, %{}}
+
+      @impl true
       def effect, do: :errno
 
       @impl true
       def served?, do: true
 
-      defoverridable deterministic: 1, effect: 0, served?: 0
+      defoverridable deterministic: 1, native: 2, effect: 0, served?: 0
     end
   end
 

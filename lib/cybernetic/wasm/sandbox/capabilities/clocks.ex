@@ -96,6 +96,9 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Clocks do
   def deterministic(_clocks), do: :ok
 
   @impl true
+  def native(clocks, _data), do: {:ok, %{clocks: clocks}}
+
+  @impl true
   def functions, do: ~w(clock_res_get clock_time_get poll_oneoff)
 
   @impl true

@@ -34,6 +34,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
   use Cybernetic.WASM.Sandbox.Capability
   import Cybernetic.WASM.Sandbox.Manifest.Tree
 
+  alias Cybernetic.WASM.DeniedError
   alias Cybernetic.WASM.Sandbox.Capabilities.Env.{Secrets, Variables}
 
   defstruct vars: %{}, explicit: false
@@ -160,6 +161,22 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
   defp words({:value, _value}), do: "a value"
   defp words(:vm), do: "the VM's"
   defp words(:secret), do: "the VM's, a secret"
+
+  @impl true
+  def native(env, data) do
+    case values(env, data[:env]) do
+      {:ok, values} -> {:ok, %{env: values}}
+      {:refused, names} -> {:error, ungranted(names)}
+    end
+  end
+
+  defp ungranted(names) do
+    %DeniedError{
+      capability: :env,
+      denied: "the call gives #{Enum.map_join(names, ", ", &visible/1)}",
+      grant: "add the names, or env: :any"
+    }
+  end
 
   @impl true
   def functions, do: ~w(environ_get environ_sizes_get)

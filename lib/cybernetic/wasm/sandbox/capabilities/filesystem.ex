@@ -219,6 +219,12 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem do
   defp words(:rw), do: "to read and write"
 
   @impl true
+  def native(filesystem, _data) do
+    dirs = for {host, guest, mode} <- filesystem.dirs, do: {host, guest, mode == :rw}
+    {:ok, filesystem |> Map.take([:scratch, :quota, :max_open]) |> Map.put(:dirs, dirs)}
+  end
+
+  @impl true
   def functions do
     ~w(fd_advise fd_allocate fd_datasync fd_filestat_set_size fd_filestat_set_times fd_pread
        fd_prestat_get fd_prestat_dir_name fd_pwrite fd_read fd_readdir fd_sync fd_write

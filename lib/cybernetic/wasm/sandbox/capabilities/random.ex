@@ -73,6 +73,9 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Random do
   def deterministic(_random), do: :ok
 
   @impl true
+  def native(random, _data), do: {:ok, %{random: random}}
+
+  @impl true
   def functions, do: ~w(random_get)
 
   @impl true

@@ -16,6 +16,8 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
   use Cybernetic.WASM.Sandbox.Capability
   import Cybernetic.WASM.Sandbox.Manifest.Tree
 
+  alias Cybernetic.WASM.DeniedError
+
   @streams [:stdin, :stdout, :stderr]
   # From the least to the greatest.
   @grants [:none, :captured, :inherited]
@@ -27,6 +29,9 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
 
   @typedoc "What one stream is."
   @type grant :: :none | :captured | :inherited
+
+  @typedoc "Input as far as it is there already; `:pull` is asked for piece by piece, `nil` is none."
+  @type input :: binary | :pull | nil
 
   @typedoc "What each stream is."
   @type t :: %__MODULE__{stdin: grant, stdout: grant, stderr: grant}
@@ -94,12 +99,49 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
   end
 
   @impl true
+  def native(stdio, data) do
+    with {:ok, stdin} <- input(stdio, data[:stdin]) do
+      {:ok,
+       %{
+         stdin: stdin,
+         stdio: each_stream(stdio, &(&1 != :none)),
+         terminals: terminals(stdio, data)
+       }}
+    end
+  end
+
+  # What goes to the caller is no terminal.
+  defp terminals(stdio, data) do
+    case each_stream(stdio, &(&1 == :inherited)) do
+      {false, false, false} = none ->
+        none
+
+      {stdin, stdout, stderr} ->
+        {in_is_one, out_is_one, err_is_one} =
+          Map.get(data, :terminals, fn -> {false, false, false} end).()
+
+        {stdin and in_is_one, stdout and out_is_one, stderr and err_is_one}
+    end
+  end
+
+  defp each_stream(stdio, ask),
+    do: {ask.(stdio.stdin), ask.(stdio.stdout), ask.(stdio.stderr)}
+
+  @doc false
+  # Standard input of a call that gives `given`.
+  @spec input(t, input) :: {:ok, input} | {:error, DeniedError.t()}
+  def input(%__MODULE__{stdin: :none}, nil), do: {:ok, nil}
+
+  def input(%__MODULE__{stdin: :none}, _given),
+    do: {:error, %DeniedError{capability: :stdio, denied: "the call gives stdin:", grant: hint()}}
+
+  def input(%__MODULE__{stdin: :captured}, nil), do: {:ok, ""}
+  def input(%__MODULE__{stdin: :inherited}, nil), do: {:ok, :pull}
+  def input(_granted, given), do: {:ok, given}
+
+  @impl true
   def functions, do: ~w(fd_read fd_write)
 
   @impl true
   def hint, do: "add stdio: :captured"
-
-  @doc false
-  @spec inherited?(t) :: boolean
-  def inherited?(stdio), do: Enum.any?(@streams, &(Map.fetch!(stdio, &1) == :inherited))
 end

@@ -1,0 +1,76 @@
+defmodule Cybernetic.WASM.Sandbox.Grants do
+  @moduledoc false
+  # What a sandbox grants of WASI, and what the call gives itself, as Rust takes them: `GrantsMap` of the NIF crate has these
+  # very keys. Standard input is apart: it is the call's, where all else is the guest's for as long as it lives.
+
+  alias Cybernetic.WASM.{DeniedError, Sandbox}
+  alias Cybernetic.WASM.Sandbox.{Capabilities, Check}
+  alias Cybernetic.WASM.Sandbox.Capabilities.Stdio
+
+  @typedoc "The grants of a guest; a triple is of standard input, output and error."
+  @type t :: %{
+          args: [String.t()],
+          env: [{String.t(), String.t()}],
+          dirs: [{host :: String.t(), guest :: String.t(), writable :: boolean}],
+          scratch: String.t() | nil,
+          quota: non_neg_integer,
+          max_open: non_neg_integer,
+          clocks: Capabilities.Clocks.t(),
+          random: Capabilities.Random.t(),
+          stdio: {boolean, boolean, boolean},
+          terminals: {boolean, boolean, boolean},
+          answered: [non_neg_integer]
+        }
+
+  @typedoc """
+  What a call gives: its arguments, with the program's name to go before them, variables, and input as far as it is there
+  already; which of WASI's imports the host answers, by index; and who says which of the VM's streams are a terminal's.
+  """
+  @type data :: %{
+          optional(:args) => [String.t()],
+          optional(:program) => String.t(),
+          optional(:env) => map | keyword | nil,
+          optional(:stdin) => Stdio.input(),
+          optional(:answered) => [non_neg_integer],
+          optional(:terminals) => (() -> {boolean, boolean, boolean})
+        }
+
+  @given [:args, :env, :stdin]
+
+  @doc "The grants and the input of a guest; `nil` without WASI, where the call cannot give anything to it either."
+  @spec new(Sandbox.t(), data) :: {:ok, {t, Stdio.input()} | nil} | {:error, DeniedError.t()}
+  def new(%{wasi: false}, data) do
+    case for key <- @given, data[key] not in [nil, [], %{}], do: "#{key}:" do
+      [] -> {:ok, nil}
+      given -> denied("the call gives #{Enum.join(given, ", ")}")
+    end
+  end
+
+  def new(sandbox, data) do
+    own = %{
+      args: List.wrap(data[:program]) ++ Map.get(data, :args, []),
+      answered: Map.get(data, :answered, [])
+    }
+
+    with {:ok, all} <- add(Capabilities.grants(sandbox), own, data) do
+      {stdin, grants} = Map.pop!(all, :stdin)
+      {:ok, {grants, stdin}}
+    end
+  end
+
+  defp add([], grants, _data), do: {:ok, grants}
+
+  defp add([{_name, capability, grant} | rest], grants, data) do
+    with {:ok, part} <- capability.native(grant, data),
+         do: add(rest, Map.merge(grants, part), data)
+  end
+
+  @doc "The input of a later call on a live guest, of which nothing else is the call's."
+  @spec stdin(Sandbox.t(), Stdio.input()) :: {:ok, Stdio.input()} | {:error, DeniedError.t()}
+  def stdin(%{wasi: false}, nil), do: {:ok, nil}
+  def stdin(%{wasi: false}, _given), do: denied("the call gives stdin:")
+  def stdin(%{stdio: stdio}, given), do: Stdio.input(stdio, given)
+
+  defp denied(denied),
+    do: {:error, %DeniedError{capability: :wasi, denied: denied, grant: Check.hint()}}
+end
