@@ -59,7 +59,7 @@ defmodule Cybernetic.WASM.Sandbox do
   """
 
   alias Cybernetic.WASM.{Config, DeniedError, Limits, Module, Options}
-  alias Cybernetic.WASM.Sandbox.{Capabilities, Capability, Check, Grants, Presets}
+  alias Cybernetic.WASM.Sandbox.{Capabilities, Capability, Check, Explain, Grants, Presets}
 
   defstruct [limits: %Limits{}, deterministic: false, wasi: false, threading: false] ++
               Capabilities.defaults()
@@ -184,29 +184,7 @@ defmodule Cybernetic.WASM.Sandbox do
        "threading: refused"]
   """
   @spec explain(given) :: String.t()
-  def explain(given) do
-    sandbox = named(given)
-
-    [
-      "limits: " <> limits_in_words(Map.from_struct(sandbox.limits)),
-      "deterministic: #{if sandbox.deterministic, do: "yes", else: "no"}",
-      "wasi: #{if sandbox.wasi, do: "granted", else: "refused"}"
-    ]
-    |> Enum.concat(Enum.map(Capabilities.grants(sandbox), &line(&1, sandbox)))
-    |> Enum.concat(["threading: refused"])
-    |> Enum.join("\n")
-  end
-
-  defp limits_in_words(limits),
-    do: limits |> Enum.sort() |> Enum.map_join(", ", fn {name, value} -> "#{name} #{value}" end)
-
-  defp line({name, capability, grant}, sandbox) do
-    cond do
-      not capability.granted?(grant) -> "#{name}: refused"
-      capability.served?() and not sandbox.wasi -> "#{name}: refused, without wasi"
-      true -> "#{name}: granted: #{capability.explain(grant)}"
-    end
-  end
+  def explain(given), do: given |> named() |> Explain.lines() |> Enum.join("\n")
 
   @doc """
   The imports of a module that a sandbox denies, in order; `[]` if there is none. What a guest is
@@ -304,27 +282,7 @@ defmodule Cybernetic.WASM.Sandbox do
   end
 
   defimpl Inspect do
-    alias Cybernetic.WASM.{Limits, Sandbox}
-
-    # The grants alone, as `explain/1` has them: no values of the environment.
-    def inspect(sandbox, _opts) do
-      words = limits(sandbox) ++ flags(sandbox) ++ grants(sandbox)
-      "#Cybernetic.WASM.Sandbox<#{Enum.join(words, ", ")}>"
-    end
-
-    defp limits(%{limits: limits}) do
-      for {name, value} <- limits |> Map.from_struct() |> Enum.sort(),
-          value != Map.fetch!(%Limits{}, name),
-          do: "#{name}: #{value}"
-    end
-
-    defp flags(sandbox),
-      do: for(flag <- [:deterministic, :wasi], Map.fetch!(sandbox, flag), do: "#{flag}")
-
-    defp grants(sandbox) do
-      for line <- String.split(Sandbox.explain(sandbox), "\n"),
-          [name, words] <- [String.split(line, ": granted: ", parts: 2)],
-          do: "#{name}: #{words}"
-    end
+    def inspect(sandbox, _opts),
+      do: "#Cybernetic.WASM.Sandbox<#{Cybernetic.WASM.Sandbox.Explain.summary(sandbox)}>"
   end
 end

@@ -4,7 +4,7 @@ defmodule Mix.Tasks.Wasm.GrantOptions do
 
   alias Cybernetic.WASM.Sandbox
   alias Cybernetic.WASM.Sandbox.Capabilities.Env
-  alias Cybernetic.WASM.Sandbox.Manifest
+  alias Cybernetic.WASM.Sandbox.{Explain, Manifest}
   alias Mix.Tasks.Wasm.{CommandLine, TextFormat, UsageError}
 
   # What the preset `:command` grants, but with the shell's own streams.
@@ -192,12 +192,8 @@ defmodule Mix.Tasks.Wasm.GrantOptions do
   defp refused?({capability, grant}, narrowed), do: grant != Map.fetch!(narrowed, capability)
 
   defp not_granted(capability, manifest, granted) do
-    line =
-      granted
-      |> Sandbox.explain()
-      |> String.split("\n")
-      |> Enum.find(&String.starts_with?(&1, "#{capability}: "))
-
-    CommandLine.usage_error("#{manifest.file} does not grant what is asked for, but\n  #{line}")
+    CommandLine.usage_error(
+      "#{manifest.file} does not grant what is asked for, but\n  #{Explain.line(granted, capability)}"
+    )
   end
 end

@@ -19,6 +19,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
   alias Cybernetic.WASM.DeniedError
 
   @streams [:stdin, :stdout, :stderr]
+  @none {false, false, false}
   # From the least to the greatest.
   @grants [:none, :captured, :inherited]
 
@@ -110,19 +111,16 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
     end
   end
 
-  # What goes to the caller is no terminal.
+  # What goes to the caller is no terminal, and where all of it does nobody has to look.
   defp terminals(stdio, data) do
-    case each_stream(stdio, &(&1 == :inherited)) do
-      {false, false, false} = none ->
-        none
+    inherited = each_stream(stdio, &(&1 == :inherited))
+    look = data[:terminals]
 
-      {stdin, stdout, stderr} ->
-        {in_is_one, out_is_one, err_is_one} =
-          Map.get(data, :terminals, fn -> {false, false, false} end).()
-
-        {stdin and in_is_one, stdout and out_is_one, stderr and err_is_one}
-    end
+    if look != nil and inherited != @none, do: both(inherited, look.()), else: @none
   end
+
+  defp both({stdin, stdout, stderr}, {input, output, errors}),
+    do: {stdin and input, stdout and output, stderr and errors}
 
   defp each_stream(stdio, ask),
     do: {ask.(stdio.stdin), ask.(stdio.stdout), ask.(stdio.stderr)}
