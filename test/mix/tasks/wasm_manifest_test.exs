@@ -75,11 +75,11 @@ defmodule Mix.Tasks.Wasm.ManifestTest do
 
     assert manifest.capabilities == [
              wasi: true,
-             stdio: :captured,
-             clocks: :real,
-             random: :system,
              env: :any,
              network: false,
+             clocks: :real,
+             random: :system,
+             stdio: :captured,
              host_functions: false
            ]
 

@@ -27,6 +27,9 @@ defmodule Cybernetic.WASM.Sandbox.Capability do
   """
   @callback manifest([{key :: atom, Tree.tree(), Tree.at()}, ...]) :: option :: term
 
+  @doc "The lines of a starter manifest for a module that imports one of its functions."
+  @callback suggestion() :: String.t()
+
   @doc "What both grant."
   @callback narrow(grant, grant) :: grant
 
@@ -70,6 +73,9 @@ defmodule Cybernetic.WASM.Sandbox.Capability do
       import Cybernetic.WASM.Sandbox.Capability
 
       @impl true
+      def suggestion, do: ""
+
+      @impl true
       def deterministic(_grant), do: :ok
 
       @impl true
@@ -81,7 +87,7 @@ defmodule Cybernetic.WASM.Sandbox.Capability do
       @impl true
       def served?, do: true
 
-      defoverridable deterministic: 1, native: 2, effect: 0, served?: 0
+      defoverridable suggestion: 0, deterministic: 1, native: 2, effect: 0, served?: 0
     end
   end
 

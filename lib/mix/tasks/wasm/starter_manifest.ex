@@ -4,7 +4,7 @@ defmodule Mix.Tasks.Wasm.StarterManifest do
   # stranger's words: they stand in it only as TOML strings, so that none can end a comment or begin a key.
 
   alias Cybernetic.WASM.{Limits, Module, Sandbox}
-  alias Cybernetic.WASM.Sandbox.Check
+  alias Cybernetic.WASM.Sandbox.{Capabilities, Check}
 
   # More are listed by their modules.
   @most_listed 100
@@ -85,63 +85,15 @@ defmodule Mix.Tasks.Wasm.StarterManifest do
   defp wasi(needs) when not is_map_key(needs, :wasi), do: ""
 
   defp wasi(needs) do
+    suggestions =
+      for {name, capability} <- Capabilities.all(),
+          is_map_key(needs, name),
+          do: capability.suggestion()
+
     [
       "# WASI preview 1. What is not granted of it below answers with an error.\nwasi = true\n",
-      for(
-        capability <- [:stdio, :clocks, :random, :env, :filesystem, :network],
-        do: grant(capability, needs)
-      )
+      suggestions
     ]
-  end
-
-  defp grant(capability, needs) do
-    case needs do
-      %{^capability => _imports} -> asked(capability)
-      _ -> ""
-    end
-  end
-
-  defp asked(:stdio) do
-    """
-    # Standard input is what a call gives; output goes to the caller. "inherited" would be the VM's own.
-    stdio = "captured"
-    """
-  end
-
-  defp asked(:clocks) do
-    """
-    # The time of day, and sleeping. { fixed = 0 } would always be the same time.
-    clocks = "real"
-    """
-  end
-
-  defp asked(:random) do
-    """
-    # The operating system's random bytes. { seed = 42 } would be the same ones every time.
-    random = "system"
-    """
-  end
-
-  defp asked(:env) do
-    """
-    # It reads environment variables. ["LANG"] would be the VM's own; "any" are those that a call gives.
-    env = "any"
-    """
-  end
-
-  defp asked(:filesystem) do
-    """
-    # It opens files. This would let it read a directory beside this manifest:
-    # filesystem = [{ host = "data", guest = "/data", mode = "ro" }]
-    filesystem = false
-    """
-  end
-
-  defp asked(:network) do
-    """
-    # It asks for sockets, which WASI preview 1 cannot open.
-    network = false
-    """
   end
 
   defp host_functions(nil), do: "# It imports no host functions.\nhost_functions = false\n"

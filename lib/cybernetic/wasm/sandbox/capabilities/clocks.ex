@@ -74,6 +74,14 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Clocks do
   end
 
   @impl true
+  def suggestion do
+    """
+    # The time of day, and sleeping. { fixed = 0 } would always be the same time.
+    clocks = "real"
+    """
+  end
+
+  @impl true
   def narrow(same, same), do: same
   def narrow(:real, lesser), do: lesser
   def narrow(lesser, :real), do: lesser

@@ -140,6 +140,14 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
   defp before_value(name, at), do: {:string, at.line, name |> String.split("=") |> hd()}
 
   @impl true
+  def suggestion do
+    """
+    # It reads environment variables. ["LANG"] would be the VM's own; "any" are those that a call gives.
+    env = "any"
+    """
+  end
+
+  @impl true
   def narrow(%__MODULE__{} = env, %__MODULE__{} = other) do
     %__MODULE__{
       vars: Map.filter(env.vars, fn {name, source} -> other.vars[name] == source end),

@@ -187,6 +187,15 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem do
   end
 
   @impl true
+  def suggestion do
+    """
+    # It opens files. This would let it read a directory beside this manifest:
+    # filesystem = [{ host = "data", guest = "/data", mode = "ro" }]
+    filesystem = false
+    """
+  end
+
+  @impl true
   def narrow(%__MODULE__{} = filesystem, %__MODULE__{} = other) do
     %__MODULE__{
       dirs: Enum.flat_map(filesystem.dirs, &shared(&1, other.dirs)),

@@ -179,6 +179,14 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
   end
 
   @impl true
+  def suggestion do
+    """
+    # It asks for sockets, which WASI preview 1 cannot open.
+    network = false
+    """
+  end
+
+  @impl true
   def narrow(%__MODULE__{lists: []} = none, _other), do: none
   def narrow(_network, %__MODULE__{lists: []} = none), do: none
 

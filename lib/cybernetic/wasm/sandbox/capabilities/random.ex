@@ -54,6 +54,14 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Random do
   end
 
   @impl true
+  def suggestion do
+    """
+    # The operating system's random bytes. { seed = 42 } would be the same ones every time.
+    random = "system"
+    """
+  end
+
+  @impl true
   def narrow(same, same), do: same
   def narrow(:system, lesser), do: lesser
   def narrow(lesser, :system), do: lesser

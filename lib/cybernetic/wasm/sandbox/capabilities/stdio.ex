@@ -81,6 +81,14 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
     do: choice(node, at, @words, ~S|"none", "captured", "streamed" or "inherited"|)
 
   @impl true
+  def suggestion do
+    """
+    # Standard input is what a call gives; output goes to the caller. "inherited" would be the VM's own.
+    stdio = "captured"
+    """
+  end
+
+  @impl true
   def narrow(%__MODULE__{} = stdio, %__MODULE__{} = other) do
     Enum.reduce(@streams, stdio, fn stream, narrowed ->
       Map.update!(narrowed, stream, &lesser(&1, Map.fetch!(other, stream)))
