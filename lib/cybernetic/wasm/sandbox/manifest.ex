@@ -72,7 +72,6 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
   alias Cybernetic.WASM.{
     DeniedError,
     Error,
-    Limits,
     ManifestError,
     Module,
     Native,
@@ -80,12 +79,9 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
     Sandbox
   }
 
-  alias Cybernetic.WASM.Sandbox.Capabilities
-  alias Cybernetic.WASM.Sandbox.Manifest.Reader
+  alias Cybernetic.WASM.Sandbox.Manifest.{Claims, Demands, Reader}
 
-  @offered [:wasi | Capabilities.names()]
-  @required [:max_memory, :fuel, :timeout]
-
+  @options [base: :path, allow_absolute: :boolean, file: :path]
   # As much as the parser takes, and one byte, so that it says when there is more.
   @most_bytes 65_536 + 1
 
@@ -132,35 +128,14 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
   @doc "Reads a manifest's text."
   @spec parse(binary, keyword) :: {:ok, t} | {:error, ManifestError.t() | DeniedError.t()}
   def parse(text, opts \\ []) when is_binary(text) do
-    opts = Options.check!(opts, options(), "manifest option")
+    opts = Options.check!(opts, Demands.options() ++ @options, "manifest option")
 
     with {:ok, tree} <- tree(text, opts[:file]),
          {:ok, fields} <- Reader.read(tree, opts),
-         manifest = struct!(__MODULE__, fields),
-         :ok <- require_limits(manifest, Map.get(opts, :require_limits, false)),
-         do: offer(manifest, Map.get(opts, :offer, @offered))
+         do: __MODULE__ |> struct!(fields) |> Demands.hold(opts)
   end
 
-  defp options do
-    [
-      require_limits:
-        {"true, false, or a keyword list of ranges such as [max_memory: 524_288..4_194_304]",
-         &(is_boolean(&1) or (Keyword.keyword?(&1) and Enum.all?(&1, fn pair -> range?(pair) end)))},
-      offer: {"a list of #{Options.list(@offered)}", &offer?/1},
-      base: :path,
-      allow_absolute: :boolean,
-      file: :path
-    ]
-  end
-
-  defp offer?(offer),
-    do: is_list(offer) and not List.improper?(offer) and offer -- @offered == []
-
-  defp range?({key, %Range{first: first, last: last, step: 1}}),
-    do: first <= last and Limits.valid?(key, first) and Limits.valid?(key, last)
-
-  defp range?(_pair), do: false
-
+  # The options are checked once more: whoever has a manifest may have changed them.
   @doc "The sandbox that it grants. The configuration has the limits that it does not state."
   @spec to_sandbox(t) :: Sandbox.t()
   def to_sandbox(%__MODULE__{} = manifest),
@@ -168,13 +143,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
 
   @doc "Whether `module` is what the manifest says of it: its digest, its entry, and whether it may have a memory."
   @spec check(t, Module.t()) :: :ok | {:error, ManifestError.t()}
-  def check(%__MODULE__{} = manifest, %Module{} = module) do
-    with :ok <- digest(manifest, module),
-         :ok <- memory(manifest, module),
-         do: entry(manifest, module)
-  end
-
-  # Files
+  def check(%__MODULE__{} = manifest, %Module{} = module), do: Claims.check(manifest, module)
 
   defp read(path) do
     # `:file.open/2` raises for a path with a zero byte.
@@ -203,125 +172,5 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
       {:error,
        %ManifestError{reason: :syntax, file: file, line: line, column: column, got: message}}
     end
-  end
-
-  # What a host insists on
-
-  defp require_limits(_manifest, false), do: :ok
-  defp require_limits(manifest, true), do: require_limits(manifest, [])
-
-  defp require_limits(manifest, ranges) do
-    ranges = for {key, range} <- ranges, do: {Limits.canonical(key), range}
-
-    (@required ++ Keyword.keys(ranges))
-    |> Enum.uniq()
-    |> Enum.find_value(:ok, &refused_limit(manifest, &1, manifest.limits[&1], ranges[&1]))
-  end
-
-  defp refused_limit(manifest, key, nil, range) do
-    {:error,
-     %ManifestError{
-       reason: :missing,
-       file: manifest.file,
-       line: line(manifest, :limits),
-       key: "limits." <> Reader.limit_key(key),
-       expected: within(key, range)
-     }}
-  end
-
-  defp refused_limit(_manifest, _key, _value, nil), do: nil
-
-  defp refused_limit(manifest, key, value, range) do
-    unless value in range,
-      do: {:error, mistake(manifest, key, :value, within(key, range), to_string(value))}
-  end
-
-  defp within(key, nil), do: Limits.expected(key)
-  defp within(_key, range), do: "an integer from #{range.first} to #{range.last}"
-
-  defp offer(manifest, offered) do
-    offered = if offered -- [:host_functions] == [], do: offered, else: [:wasi | offered]
-
-    case Enum.find(asked(manifest), &(&1 not in offered)) do
-      nil -> {:ok, withhold(manifest, offered)}
-      capability -> {:error, denied(manifest, capability)}
-    end
-  end
-
-  defp asked(manifest) do
-    for {key, value} <- manifest.capabilities, value not in [false, :none, []], do: key
-  end
-
-  # A manifest that says nothing of host functions leaves them to the caller.
-  defp withhold(manifest, offered) do
-    if :host_functions in offered,
-      do: manifest,
-      else: put_in(manifest.capabilities[:host_functions], false)
-  end
-
-  defp denied(manifest, capability) do
-    %DeniedError{
-      capability: capability,
-      denied: place(manifest, capability),
-      grant: "this host does not offer it (option offer:, #{inspect(capability)})"
-    }
-  end
-
-  # The module
-
-  defp digest(%{digest: pinned} = manifest, %{digest: digest}) when pinned not in [nil, digest],
-    do: {:error, mistake(manifest, :digest, :module, "a module with this digest", digest)}
-
-  defp digest(_manifest, _module), do: :ok
-
-  defp memory(%{memory: false} = manifest, module) do
-    if Module.memory?(module),
-      do:
-        {:error, mistake(manifest, :memory, :module, "a module without a memory", "one with it")},
-      else: :ok
-  end
-
-  defp memory(_manifest, _module), do: :ok
-
-  defp entry(%{entry: nil}, _module), do: :ok
-
-  defp entry(%{entry: entry} = manifest, module) do
-    if Enum.any?(Module.exports(module), &match?(%{name: ^entry, type: {:function, _, _}}, &1)),
-      do: :ok,
-      else:
-        {:error,
-         mistake(
-           manifest,
-           :entry,
-           :module,
-           "a function that the module exports",
-           inspect(entry, printable_limit: 80)
-         )}
-  end
-
-  # Places
-
-  defp mistake(manifest, field, reason, expected, got) do
-    {key, line} = Map.fetch!(manifest.places, field)
-
-    %ManifestError{
-      reason: reason,
-      file: manifest.file,
-      line: line,
-      key: key,
-      expected: expected,
-      got: got
-    }
-  end
-
-  defp line(manifest, field) do
-    with {_key, line} <- manifest.places[field], do: line
-  end
-
-  # A grant may stand under another key than its capability's own name: the first that is there.
-  defp place(manifest, capability) do
-    keys = for {key, {^capability, _module}} <- Capabilities.keys(), do: key
-    {key, line} = Enum.find_value(keys ++ [capability], &manifest.places[&1])
-    "#{manifest.file || "manifest"}:#{line}: #{key}"
   end
 end

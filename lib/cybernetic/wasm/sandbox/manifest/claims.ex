@@ -1,0 +1,42 @@
+defmodule Cybernetic.WASM.Sandbox.Manifest.Claims do
+  @moduledoc false
+  # What a manifest says of its module: its digest, its entry, and that it has no memory.
+
+  alias Cybernetic.WASM.{ManifestError, Module}
+  alias Cybernetic.WASM.Sandbox.Manifest
+  alias Cybernetic.WASM.Sandbox.Manifest.Place
+
+  @doc "Whether all of it is true of `module`."
+  @spec check(Manifest.t(), Module.t()) :: :ok | {:error, ManifestError.t()}
+  def check(manifest, module) do
+    with :ok <- digest(manifest, module),
+         :ok <- memory(manifest, module),
+         do: entry(manifest, module)
+  end
+
+  defp digest(%{digest: pinned} = manifest, %{digest: digest}) when pinned not in [nil, digest],
+    do: untrue(manifest, :digest, "a module with this digest", digest)
+
+  defp digest(_manifest, _module), do: :ok
+
+  defp memory(%{memory: false} = manifest, module) do
+    if Module.memory?(module),
+      do: untrue(manifest, :memory, "a module without a memory", "one with it"),
+      else: :ok
+  end
+
+  defp memory(_manifest, _module), do: :ok
+
+  defp entry(%{entry: nil}, _module), do: :ok
+
+  defp entry(%{entry: entry} = manifest, module) do
+    if Enum.any?(Module.exports(module), &match?(%{name: ^entry, type: {:function, _, _}}, &1)),
+      do: :ok,
+      else: untrue(manifest, :entry, "a function that the module exports", shown(entry))
+  end
+
+  defp shown(entry), do: inspect(entry, printable_limit: 80)
+
+  defp untrue(manifest, field, expected, got),
+    do: Place.mistake(manifest, field, reason: :module, expected: expected, got: got)
+end
