@@ -1,9 +1,9 @@
 defmodule Cybernetic.WASM.Sandbox do
   @moduledoc """
-  What a guest may use. Nothing is granted by default; limits are always finite.
+  The limits and grants of a guest. Nothing is granted by default. Limits are always finite.
 
-  A sandbox goes into a call as `sandbox:`. Options of the same call then only narrow it, whereas
-  without a sandbox they replace the configured defaults:
+  A call takes a sandbox as `sandbox:`. Options of the same call then only narrow it. Without a
+  sandbox they replace the configured defaults.
 
       iex> module = Cybernetic.WASM.Runtime.load_module!("priv/wasm/compute.wasm")
       iex> sandbox = Cybernetic.WASM.Sandbox.new(fuel: 1_000_000, timeout: 1_000)
@@ -17,15 +17,15 @@ defmodule Cybernetic.WASM.Sandbox do
 
     * every limit of `Cybernetic.WASM.Limits`, with the configured default
     * `:deterministic` - `true`: the same input gives the same bits on every machine. NaNs are
-      canonical, relaxed SIMD is deterministic. Asking for real clocks or the system's random
-      bytes as well is an `ArgumentError`; where the configuration says `deterministic: true`, they
-      are not granted. Default: the configuration's, `false`.
-    * `:wasi` - `true`: a module that imports WASI preview 1 (`wasi_snapshot_preview1`) links, and
-      what is not granted of it answers the guest with an errno. Default: whether `:filesystem`,
-      `:env`, `:clocks`, `:random` or `:stdio` grants anything.
-    * `:threading` - `false` is all that there is
+      canonical, relaxed SIMD is deterministic. A deterministic sandbox has no real clock and no
+      system randomness: asking for them as well is an `ArgumentError`, and where the configuration
+      says `deterministic: true`, they are not granted. Default: the configuration's, `false`.
+    * `:wasi` - `true`: a module that imports WASI preview 1 (`wasi_snapshot_preview1`) links. Its
+      functions that need another grant return an errno without it. Default: `true` if any of
+      `:filesystem`, `:env`, `:clocks`, `:random` and `:stdio` grants something.
+    * `:threading` - only `false`
 
-  and the capabilities, each `false` by default but the last:
+  and the capabilities. All but the last are `false` by default:
 
   | option | grants | for example |
   |---|---|---|
@@ -35,16 +35,16 @@ defmodule Cybernetic.WASM.Sandbox do
   | `:clocks` | the time, and sleeping (`Cybernetic.WASM.Sandbox.Capabilities.Clocks`) | `:real` |
   | `:random` | random bytes (`Cybernetic.WASM.Sandbox.Capabilities.Random`) | `{:seeded, 7}` |
   | `:stdio` | standard input, output, error (`Cybernetic.WASM.Sandbox.Capabilities.Stdio`) | `:captured` |
-  | `:host_functions` | what a call gives as `imports:` (`Cybernetic.WASM.Sandbox.Capabilities.HostFunctions`); default `:all` | `["env.log"]` |
+  | `:host_functions` | functions that a call gives as `imports:` (`Cybernetic.WASM.Sandbox.Capabilities.HostFunctions`); default `:all` | `["env.log"]` |
 
   ## Presets
 
-  By name wherever a sandbox is taken:
+  A preset's name stands for a sandbox wherever one is taken:
 
     * `:none` - the configured defaults
     * `:pure` - deterministic
-    * `:command` - what a command-line program needs: its arguments, the variables that the call
-      gives, captured stdio, real clocks, random bytes; no files, no network
+    * `:command` - for a command-line program: its arguments, the variables that the call gives,
+      captured stdio, real clocks, random bytes. No files, no network.
 
   ## Examples
 
@@ -64,7 +64,7 @@ defmodule Cybernetic.WASM.Sandbox do
   defstruct [limits: %Limits{}, deterministic: false, wasi: false, threading: false] ++
               Capabilities.defaults()
 
-  @typedoc "What a guest may use."
+  @typedoc "The limits and grants of a guest."
   @type t :: %__MODULE__{
           limits: Limits.t(),
           deterministic: boolean,
@@ -80,8 +80,9 @@ defmodule Cybernetic.WASM.Sandbox do
         }
 
   @typedoc """
-  An import that a sandbox denies. Its effect: the module does not link (`:link`), the guest is
-  given an errno when it calls it (`:errno`), or an environment without variables (`:empty`).
+  An import that a sandbox denies, and the effect: the module does not link (`:link`), the function
+  returns an errno (`:errno`), or there are no variables in the environment (`:empty`). `grant` says
+  what to add to the sandbox.
   """
   @type denied :: %{
           module: String.t(),
@@ -94,7 +95,7 @@ defmodule Cybernetic.WASM.Sandbox do
   @typedoc "A sandbox, or a preset's name."
   @type given :: t | :none | :pure | :command
 
-  @doc "A sandbox from options; unknown keys and wrong values raise `ArgumentError`."
+  @doc "Makes a sandbox from options. Unknown keys and wrong values raise an `ArgumentError`."
   @spec new(keyword) :: t
   def new(opts \\ []) do
     # The words of `Options` would show what was given, and there may be a secret in it.
@@ -132,7 +133,8 @@ defmodule Cybernetic.WASM.Sandbox do
   def given?(given), do: is_struct(given, __MODULE__) or is_atom(given)
 
   @doc """
-  What both allow: of each limit and each capability the lesser grant, deterministic if either is.
+  The sandbox that grants what both grant: the lower of each limit, the lesser of each grant. It is
+  deterministic if either is.
 
       iex> alias Cybernetic.WASM.Sandbox
       iex> Sandbox.narrow(Sandbox.new(fuel: 100), Sandbox.new(fuel: 200, deterministic: true)).limits.fuel
@@ -156,7 +158,7 @@ defmodule Cybernetic.WASM.Sandbox do
     })
   end
 
-  # What is deterministic never had these; what becomes so loses them.
+  # A deterministic sandbox has no real clock and no system randomness.
   defp settle(%__MODULE__{deterministic: true} = sandbox) do
     lesser =
       for {name, capability, grant} <- Capabilities.grants(sandbox),
@@ -169,7 +171,7 @@ defmodule Cybernetic.WASM.Sandbox do
   defp settle(sandbox), do: sandbox
 
   @doc """
-  What a sandbox grants and refuses, in words: a line for the limits and one for each capability.
+  The grants and refusals of a sandbox in words: a line for the limits and one for each capability.
 
       iex> Cybernetic.WASM.Sandbox.explain(:command) |> String.split("\\n") |> Enum.drop(1)
       ["deterministic: no",
@@ -187,11 +189,11 @@ defmodule Cybernetic.WASM.Sandbox do
   def explain(given), do: given |> named() |> Explain.lines() |> Enum.join("\n")
 
   @doc """
-  The imports of a module that a sandbox denies, in order; `[]` if there is none. What a guest is
-  refused for its arguments, a path say, only shows when it runs: see `Cybernetic.WASM.Denial`.
+  The imports of a module that a sandbox denies, in order; `[]` if there is none. Refusals that
+  depend on arguments, such as a path, only show when the guest runs: see `Cybernetic.WASM.Denial`.
 
-  Whether the call gives the host functions that are allowed is another question, and so is what
-  another guest exports: that is not a host function.
+  Two things are not checked: whether the call gives the host functions that are allowed, and imports
+  that another guest exports, which are no host functions.
 
       iex> alias Cybernetic.WASM.{Runtime, Sandbox}
       iex> {:ok, module} = Runtime.load_module({:bytes, ~S|(module (import "env" "log" (func)))|})
@@ -266,7 +268,7 @@ defmodule Cybernetic.WASM.Sandbox do
     settle(%__MODULE__{sandbox | wasi: Map.get_lazy(opts, :wasi, fn -> serves?(sandbox) end)})
   end
 
-  # Of the options alone: the configuration's determinism takes these grants away without a word.
+  # Only of the options: determinism that is configured takes these grants away without an error.
   defp refuse_contradiction!(%{deterministic: true}, sandbox) do
     for {_name, capability, grant} <- Capabilities.grants(sandbox),
         {_lesser, why} <- [capability.deterministic(grant)],

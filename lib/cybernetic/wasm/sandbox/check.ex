@@ -22,7 +22,7 @@ defmodule Cybernetic.WASM.Sandbox.Check do
   @spec wasi() :: String.t()
   def wasi, do: @wasi
 
-  @doc "What has to be granted for WASI itself, in words."
+  @doc "What to grant for WASI itself, in words."
   @spec hint() :: String.t()
   def hint, do: @hint
 
@@ -42,7 +42,7 @@ defmodule Cybernetic.WASM.Sandbox.Check do
     denied_of(imports, sandbox)
   end
 
-  @doc "The same of imports as maps with `module` and `name`."
+  @doc "Of imports as maps with `module` and `name`, those that the sandbox denies."
   @spec denied_of([map], Sandbox.t()) :: [Sandbox.denied()]
   def denied_of(imports, sandbox) do
     imports |> Enum.uniq_by(&{&1.module, &1.name}) |> Enum.flat_map(&denial(&1, sandbox))
@@ -59,7 +59,7 @@ defmodule Cybernetic.WASM.Sandbox.Check do
 
   defp denial(import, sandbox), do: unlisted(import, sandbox)
 
-  @doc "Of imports that the host answers, those that it may not."
+  @doc "Host functions that the sandbox does not allow."
   @spec unlisted([map], Sandbox.t()) :: [Sandbox.denied()]
   def unlisted(imports, sandbox) when is_list(imports),
     do: imports |> Enum.uniq_by(&{&1.module, &1.name}) |> Enum.flat_map(&unlisted(&1, sandbox))
@@ -91,7 +91,7 @@ defmodule Cybernetic.WASM.Sandbox.Check do
     ]
   end
 
-  @doc "The error of a call on a module that would not link, if any of these keeps it from that."
+  @doc "The error of a call on a module with these denied imports; `nil` if it links all the same."
   @spec to_error([Sandbox.denied()]) :: DeniedError.t() | nil
   def to_error(denied) do
     case for %{effect: :link} = denial <- denied, do: denial do
@@ -100,7 +100,7 @@ defmodule Cybernetic.WASM.Sandbox.Check do
     end
   end
 
-  # One capability at a time: the imports of the first one.
+  # Of one capability at a time, the first.
   defp error(capability, denied) do
     denied = Enum.filter(denied, &(&1.capability == capability))
     grants = denied |> Enum.map(& &1.grant) |> Enum.uniq() |> Enum.take(3) |> Enum.join("; ")

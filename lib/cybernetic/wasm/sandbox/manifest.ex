@@ -1,6 +1,6 @@
 defmodule Cybernetic.WASM.Sandbox.Manifest do
   @moduledoc """
-  What a module may use, written beside it: a file in [TOML](https://toml.io), usually `module.toml`.
+  The limits and grants of a module, in a [TOML](https://toml.io) file beside it, usually `module.toml`.
 
       iex> alias Cybernetic.WASM.Sandbox.Manifest
       iex> {:ok, manifest} = Manifest.parse(\"""
@@ -17,32 +17,33 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
       iex> Exception.message(error)
       ~S|module.toml:2: capabilities.memory: expected true or false, got "yes"|
 
-  `Cybernetic.WASM.Runtime.load_module/2` takes a manifest with a module: its calls are then held to what the manifest grants,
-  and their options only narrow it: a sandbox beside it must grant whatever is to remain. What it comes to is
-  `Manifest.to_sandbox(module.manifest)`, for `Cybernetic.WASM.Sandbox.explain/1` and `check/2`. A manifest is a grant: read it before you load it, or insist on what it may say by
-  `:offer` and `:require_limits`.
+  `Cybernetic.WASM.Runtime.load_module/2` takes a manifest with a module. The module's calls are then held to the manifest, and
+  their options only narrow it. A sandbox of such a call must itself grant whatever the call needs. For
+  `Cybernetic.WASM.Sandbox.explain/1` and `check/2`, `Manifest.to_sandbox(module.manifest)` gives the manifest's sandbox.
+
+  A manifest is a grant. Read it before you load it, or bound it by `:offer` and `:require_limits`.
 
   ## Keys
 
-  Every key may be left out, and any other is an error. What is not granted is refused, but for `host_functions`, which are
-  always the caller's own to give.
+  Every key may be left out, and an unknown key is an error. A capability that is left out is refused, but for
+  `host_functions`: without that key, the caller may give any.
 
   | `[module]` | |
   |---|---|
   | `name`, `version` | texts; the version is of the form `"1.0.0"` |
-  | `entry` | the function that is meant to be called, `"_start"` of a program. The module has to export it; nothing calls it by itself |
-  | `digest` | `"blake3:…"` with 64 lowercase hexadecimal digits: no other module is taken |
+  | `entry` | the function that is meant to be called, `"_start"` of a program. The module has to export it. It is not called by itself. |
+  | `digest` | `"blake3:…"` with 64 lowercase hexadecimal digits. Any other module is refused. |
 
   | `[capabilities]` | |
   |---|---|
   | `memory` | `false`: the module may not have a memory |
-  | `threading` | `false`; threads are never offered |
-  | `wasi` | `true`: WASI preview 1 is there, also if nothing of it is granted. Any grant below but `host_functions` implies it. |
+  | `threading` | `false`; there are no threads |
+  | `wasi` | `true`: WASI preview 1 links, also if nothing of it is granted. Any grant below but `network` and `host_functions` implies it. |
   | `filesystem` | `false`, or a list of `{ host = "data", guest = "/data", mode = "ro" }`; `mode` is `"ro"` (default) or `"rw"` |
   | `scratch` | `false`, or the guest path of a private directory |
   | `quota`, `max_open` | bytes written, and files open at once |
-  | `network` | `false`, a list of rules such as `"api.example.com:443"`, or `{ allow = […], dns = true }` |
   | `env` | `false`, a list of names such as `"LANG"`, `{ name = "MODE", value = "fast" }` and `{ name = "API_KEY", secret = true }`, a table of values, or `"any"`: the values that a call gives |
+  | `network` | `false`, a list of rules such as `"api.example.com:443"`, or `{ allow = […], dns = true }` |
   | `clocks` | `"none"`, `"real"`, `{ fixed = 0 }` or `{ start = 0, step = 1_000_000 }`, in nanoseconds |
   | `random` | `"none"`, `"system"` or `{ seed = 42 }` |
   | `stdio` | `"none"`, `"captured"`, `"streamed"`, `"inherited"`, or `{ stdin = …, stdout = …, stderr = … }` of these |
@@ -54,19 +55,19 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
   | `fuel`, `host_calls`, `table_elements`, `instances` | |
   | `time_ms` | milliseconds |
 
-  What the grants and limits mean is said in `Cybernetic.WASM.Sandbox` and `Cybernetic.WASM.Limits`.
+  `Cybernetic.WASM.Sandbox` explains the grants, `Cybernetic.WASM.Limits` the limits.
 
   ## Options
 
     * `:require_limits` - `true`: `memory`, `fuel` and `time_ms` must be stated. A keyword list of ranges, such as
-      `[max_memory: 524_288..4_194_304]`: so must each limit that has one, and within it. Default: `false`.
+      `[max_memory: 524_288..4_194_304]`: the limits in it must be stated, too, and be within their range. Default: `false`.
     * `:offer` - the capabilities that this host offers, of `:wasi`, `:filesystem`, `:env`, `:network`, `:clocks`, `:random`,
       `:stdio` and `:host_functions`; a manifest that asks for another is refused with a `Cybernetic.WASM.DeniedError`.
       Any but `:host_functions` offers `:wasi` as well. Default: all.
-    * `:base` - the directory that host paths are relative to, and that they may not leave, also not by a symbolic link that is
-      there when the manifest is read. Default: that of the file; of a text, the current directory.
-    * `:allow_absolute` - `true`: host paths may be absolute, or lead out of it. Default: `false`.
-    * `:file` - what errors call a text that was not read from a file
+    * `:base` - the directory that host paths are relative to. They may not leave it, not even by a symbolic link that is there
+      when the manifest is read. Default: the directory of the file; for a text, the current directory.
+    * `:allow_absolute` - `true`: host paths may be absolute, or lead out of `:base`. Default: `false`.
+    * `:file` - the name that errors give to a text that was not read from a file
   """
 
   alias Cybernetic.WASM.{
@@ -100,8 +101,8 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
   ]
 
   @typedoc """
-  A manifest. `capabilities` and `limits` are the options of `Cybernetic.WASM.Sandbox.new/1` that it comes to; the limits are
-  those that were stated. `memory` is `nil` where it says nothing of it.
+  A manifest. `capabilities` and `limits` are options of `Cybernetic.WASM.Sandbox.new/1` that say the same; `limits` has those
+  that are stated. `memory` is `nil` where that key is left out.
   """
   @type t :: %__MODULE__{
           name: String.t() | nil,
@@ -136,12 +137,12 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
   end
 
   # The options are checked once more: whoever has a manifest may have changed them.
-  @doc "The sandbox that it grants. The configuration has the limits that it does not state."
+  @doc "The sandbox that it grants. Limits that it does not state are the configured ones."
   @spec to_sandbox(t) :: Sandbox.t()
   def to_sandbox(%__MODULE__{} = manifest),
     do: Sandbox.new(manifest.capabilities ++ manifest.limits)
 
-  @doc "Whether `module` is what the manifest says of it: its digest, its entry, and whether it may have a memory."
+  @doc "Checks `module` against the manifest: its digest, its entry, and whether it may have a memory."
   @spec check(t, Module.t()) :: :ok | {:error, ManifestError.t()}
   def check(%__MODULE__{} = manifest, %Module{} = module), do: Claims.check(manifest, module)
 

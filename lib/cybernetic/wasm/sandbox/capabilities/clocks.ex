@@ -2,20 +2,20 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Clocks do
   @moduledoc """
   Clocks and sleeping: option `clocks:` of `Cybernetic.WASM.Sandbox.new/1`.
 
-    * `:none`, or `false` - no clock; the guest is told that it is not capable. The default.
+    * `:none`, or `false` - no clock. The guest gets the errno `notcapable`. The default.
     * `:real` - the machine's clocks
-    * `{:fixed, unix_nanoseconds}` - it is always this time, and sleeping is over at once
-    * `{:stepped, unix_nanoseconds, step}` - it is this time at first, and every look moves the
-      clock on by `step` nanoseconds; sleeping moves it on by the time slept, without waiting
+    * `{:fixed, unix_nanoseconds}` - it is always this time, and sleeping ends at once
+    * `{:stepped, unix_nanoseconds, step}` - the clock begins at this time. Each look at it moves it
+      on by `step` nanoseconds. Sleeping moves it on by the time slept, without waiting.
 
-  Narrowing two grants gives the lesser one; two different clocks below `:real` have nothing in
-  common and give `:none`.
+  Narrowing two grants gives the lesser one. Two different clocks that are not `:real` have nothing
+  in common: they narrow to `:none`.
   """
 
   use Cybernetic.WASM.Sandbox.Capability
   import Cybernetic.WASM.Sandbox.Manifest.Tree
 
-  @typedoc "What clocks a guest may look at."
+  @typedoc "The clock that a guest may look at."
   @type t ::
           :none
           | :real

@@ -3,32 +3,35 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
   Environment variables: option `env:` of `Cybernetic.WASM.Sandbox.new/1`. Default: `false`, none.
 
     * a map, or a keyword list, of names and values: `%{"LANG" => "C"}`
-    * a list of names, `["LANG", "TZ"]`, whose values are the VM's own when the call is made; a
-      name that is not set there is left out
+    * a list of names, `["LANG", "TZ"]`. Their values are the VM's own when the call is made. A
+      name that is not set there is left out.
     * a list of both: `["LANG", {"MODE", "batch"}]`
-    * `:any`, alone or in a list - what the call itself gives as `env:`, whatever the name.
+    * `:any`, alone or in a list - all that the call itself gives as `env:`, whatever the name.
       Nothing of the VM's.
 
-  What a call gives as `env:` must be granted: by `:any`, or by its name, unless the grant has
-  another value with it. All names and values together take at most 131,072 bytes.
+  A variable that a call gives as `env:` must be granted by `:any` or by its name. If the grant has
+  a value for the name, it must be the same value. All names and values together take at most
+  131,072 bytes.
 
   ## Secrets
 
   A name whose value would be the VM's own is refused with an `ArgumentError` if it looks like a
   secret's. `{:secret, "NAME"}` in the list grants it all the same. There are no patterns: each
-  name is granted by itself. A name looks like a secret's if, in capitals and cut at everything
-  but letters and digits, one of its words
+  name is granted by itself.
 
-    * is, but for digits at its end, AUTH, AUTHORIZATION, BEARER, COOKIE, COOKIES, CREDS, DSN, JWT, PAT, PRIVATE, PWD, SALT,
+  A name is read in capitals, cut into words at everything but letters and digits, and digits at
+  the end of a word do not count. It looks like a secret's if one of its words
+
+    * is AUTH, AUTHORIZATION, BEARER, COOKIE, COOKIES, CREDS, DSN, JWT, PAT, PRIVATE, PWD, SALT,
       SESSION
-    * or so ends in CREDENTIAL, KEY, PASS, PASSPHRASE, PASSWD, PASSWORD, SECRET, TOKEN, or in one of these with an S
+    * or ends in CREDENTIAL, KEY, PASS, PASSPHRASE, PASSWD, PASSWORD, SECRET, TOKEN, or in one of these with an S
 
-  or if one of these is in the name: AMQP_URL, DATABASE_URI, DATABASE_URL, DB_URI, DB_URL, ELIXIR_ERL_OPTIONS, ERL_FLAGS,
+  or if the name contains one of AMQP_URL, DATABASE_URI, DATABASE_URL, DB_URI, DB_URL, ELIXIR_ERL_OPTIONS, ERL_FLAGS,
   HTTPS_PROXY, HTTP_PROXY, MONGODB_URI, MONGODB_URL, MONGO_URI, MONGO_URL, MYSQL_URL, PGPASSFILE, POSTGRESQL_URL,
   POSTGRES_URL, RABBITMQ_URL, REDISCLOUD_URL, REDIS_URL, WEBHOOK_URL. The shell's directories, PWD and OLDPWD, do not.
 
   Values are never shown: not by `inspect/1`, not by `Cybernetic.WASM.Sandbox.explain/1`, not in
-  an error. Narrowing keeps a variable that both grant with the same value, or both from the VM.
+  an error. Narrowing keeps the variables that both grant with the same value, or both from the VM.
   """
 
   use Cybernetic.WASM.Sandbox.Capability
@@ -39,7 +42,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
 
   defstruct vars: %{}, explicit: false
 
-  @typedoc "What of an environment a guest may see. Its fields are private: they hold the values."
+  @typedoc "The variables that a guest may see. Its fields are private: they hold the values."
   @type t :: %__MODULE__{vars: Variables.t(), explicit: boolean}
 
   @variable [{"name", :name}, {"value", :value}, {"secret", :secret}]

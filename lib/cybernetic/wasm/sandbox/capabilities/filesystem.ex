@@ -5,21 +5,21 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem do
       filesystem: [{"/srv/data", "/data"}, {"/srv/out", "/out", :rw}]
       filesystem: [dirs: [{"/srv/data", "/data", :ro}], scratch: "/tmp", quota: 10_000_000]
 
-  A plain list is one of directories.
+  A plain list is a list of directories.
 
-    * `:dirs` - `{host, guest, mode}`: a directory of this machine, where the guest finds it, and
-      `:ro` (the default) or `:rw`. The guest's path is absolute; the host's is taken from the
-      current directory if it is not. It must be a directory when the call is made.
-    * `:scratch` - where the guest finds an empty directory of its own, which is removed after it;
-      default `false`, none
+    * `:dirs` - `{host, guest, mode}`: a directory of this machine, the path where the guest finds
+      it, and `:ro` (the default) or `:rw`. The guest's path is absolute. A relative host path
+      begins at the current directory. There must be a directory when the call is made.
+    * `:scratch` - the path where the guest finds an empty directory of its own, which is removed
+      when the guest is gone. Default: `false`, none.
     * `:quota` - bytes that one guest may write to files: a fresh guest in its call, a live
-      instance in all of its life. Every new file, directory or link counts 4,096. Default
+      instance in its whole life. Every new file, directory or link counts 4,096. Default:
       100,000,000.
-    * `:max_open` - files open at once, default 64
+    * `:max_open` - files open at once. Default: 64.
 
   Narrowing keeps a directory that both grant from the same place at the same path, for reading
-  only if either says so; a scratch directory that both grant at the same path; and the smaller
-  numbers.
+  only if either says so. It keeps a scratch directory that both grant at the same path, and the
+  smaller of the numbers.
   """
 
   use Cybernetic.WASM.Sandbox.Capability
@@ -29,10 +29,10 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem do
 
   defstruct dirs: [], scratch: nil, quota: 100_000_000, max_open: 64
 
-  @typedoc "A directory of the host, where the guest finds it, and what it may do there."
+  @typedoc "A directory of the host, the path where the guest finds it, and whether it may write there."
   @type dir :: {host :: String.t(), guest :: String.t(), :ro | :rw}
 
-  @typedoc "What files a guest may reach."
+  @typedoc "The files that a guest may reach."
   @type t :: %__MODULE__{
           dirs: [dir],
           scratch: String.t() | nil,

@@ -2,19 +2,19 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.HostFunctions do
   @moduledoc """
   Host functions by name: option `host_functions:` of `Cybernetic.WASM.Sandbox.new/1`.
 
-    * `:all` - whatever the call gives as `imports:`. The default: to give a function is a grant.
-    * a list of names, `"env.log"`, or `"env.*"` for all of a module's. Where there are more dots,
-      `{"wasi:logging/logging@0.1.0", "log"}` says which of them parts the two.
+    * `:all` - whatever the call gives as `imports:`. The default: giving a function is a grant.
+    * a list of names: `"env.log"`, or `"env.*"` for all functions of a module. A name with more
+      dots is given as a pair, `{"wasi:logging/logging@0.1.0", "log"}`.
     * `false`, or `[]` - none
 
   A module that imports a host function which is not listed is not run: the call fails with a
-  `Cybernetic.WASM.DeniedError`. Narrowing gives what both list.
+  `Cybernetic.WASM.DeniedError`. Narrowing gives the functions that both list.
   """
 
   use Cybernetic.WASM.Sandbox.Capability
   import Cybernetic.WASM.Sandbox.Manifest.Tree
 
-  @typedoc "What is listed, as `{module, name}`; the name `\"*\"` is every name."
+  @typedoc "The functions that are listed, as `{module, name}`. The name `\"*\"` stands for every name."
   @type t :: :all | [{String.t(), String.t()}]
 
   @impl true

@@ -12,24 +12,24 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
       address in brackets; or an address with a prefix length, for a range
     * the port is a number, or `*`
 
-  `dns: true` lets a guest look up names that no rule has (default `false`); rules for addresses
-  decide what it may do with the answer. A rule's own name may always be looked up.
+  A rule's own name may always be looked up. `dns: true` lets a guest look up other names, too
+  (default `false`). Rules for addresses then decide whether it may reach the answer.
 
-  What is not public is refused unless a rule names it: an address that is private, loopback,
-  link-local (where clouds keep their metadata), multicast, of a carrier's network, reserved or
-  for documentation is allowed only by a rule for an address or a range *within* the same special
-  range. `0.0.0.0/0:443` is the public internet. An IPv6 address that carries an IPv4 one (mapped,
-  compatible, NAT64, 6to4, Teredo) is judged as that one.
+  Addresses that are not public are refused unless a rule names them. An address that is private,
+  loopback, link-local (where clouds keep their metadata), multicast, of a carrier's network,
+  reserved or for documentation is allowed only by a rule for an address or a range *within* the
+  same special range. So `0.0.0.0/0:443` is the public internet. An IPv6 address that carries an
+  IPv4 one (mapped, compatible, NAT64, 6to4, Teredo) is judged as the IPv4 address.
 
-  WASI preview 1 opens no sockets, so that this grant is for host functions that reach out in a
-  guest's name: they ask `check/3` or `allowed?/3`.
+  WASI preview 1 opens no sockets. This grant is for host functions that reach out in a guest's
+  name: they ask `check/3` or `allowed?/3`.
 
   ## Names and their addresses
 
-  A name's owner decides what it resolves to, and may say 127.0.0.1, or something else each time
-  (DNS rebinding). A rule for a name covers what it resolves to only where that is public, or a
-  rule names the address as well. So ask for the name, look it up *once*, ask again with the
-  address, and connect to that address; and ask again for each redirect:
+  The owner of a name decides which address it resolves to. It may be 127.0.0.1, or another one each
+  time (DNS rebinding). So a rule for a name covers an address only if the address is public, or if
+  a rule names it as well. Ask for the name, look it up *once*, ask again with the address, and
+  connect to that address. Do the same again for each redirect:
 
       with :ok <- Network.check(sandbox, {host, port}),
            {:ok, ip} <- :inet.getaddr(to_charlist(host), :inet),
@@ -37,14 +37,14 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
         :gen_tcp.connect(ip, port, [:binary, active: false])
       end
 
-  Where `dns: true` lets a name be looked up that no rule has, the first question is `lookup?/2`.
+  For a name that no rule has, and that only `dns: true` allows to be looked up, ask `lookup?/2` first.
 
   Narrowing keeps the rules of both, and a peer has to pass each list.
 
   ## In a host function
 
-  A guest has no sockets: it reaches what a host function reaches for it. `check/3`, `allowed?/3` and `lookup?/2` take the
-  context of one, and ask the sandbox that the call really has, whatever has narrowed it:
+  `check/3`, `allowed?/3` and `lookup?/2` also take the context of a host function. They then ask the sandbox that the call
+  really has, whatever has narrowed it:
 
       "fetch" => fn ctx, ptr, len ->
         {:ok, url} = Host.read(ctx, ptr, len)
@@ -56,7 +56,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
              do: MyApp.get(uri, address)
       end
 
-  Connect to the address that was checked: a name may resolve to another the next time. Check each redirect.
+  Connect to the address that was checked: the name may resolve to another one the next time. Check each redirect.
 
   ## Examples
 
@@ -85,12 +85,12 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
   defstruct lists: [], dns: false
 
   @typedoc """
-  What peers may be reached: rule lists, all of which a peer has to pass, and whether names that
-  no rule has may be looked up.
+  The peers that may be reached: lists of rules, each of which a peer has to pass, and whether
+  names that no rule has may be looked up.
   """
   @type t :: %__MODULE__{lists: [[String.t()]], dns: boolean}
 
-  @typedoc "What grants: a sandbox, or the name of a preset; the grant alone; or the context of a host function, for its sandbox."
+  @typedoc "Who is asked: a sandbox or a preset, the grant alone, or a host function's context."
   @type granted :: Sandbox.given() | t | Host.ctx()
 
   @typedoc "A peer: `\"host:port\"`, host and port, or a `URI`."
@@ -118,7 +118,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
     end
   end
 
-  # Without a rule there is nobody to talk to, and looking names up would only be a way to tell.
+  # Without a rule there is nobody to talk to, and looking names up would only leak data.
   defp rules([], dns) when is_boolean(dns), do: {:ok, %__MODULE__{}}
 
   defp rules(rules, dns) when is_list(rules) and length(rules) >= 0 and is_boolean(dns) do
@@ -215,19 +215,19 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
   def hint, do: "nothing grants it: WASI preview 1 has no way to open a socket"
 
   @doc """
-  Whether a guest with this sandbox may reach a peer. A target that makes no sense, which may be a
-  guest's, may not be reached.
+  Whether a guest with this sandbox may reach a peer. The answer for a target that makes no sense
+  is no, and nothing is raised: targets come from guests.
 
   ## Options
 
     * `:protocol` - `:tcp` (default) or `:udp`
-    * `:address` - what the target's name resolved to, a tuple or a text: see the module's
-      documentation
+    * `:address` - the address that the target's name resolved to, a tuple or a text: see
+      "Names and their addresses"
   """
   @spec allowed?(granted, target, keyword) :: boolean
   def allowed?(granted, target, opts \\ []), do: check(granted, target, opts) == :ok
 
-  @doc "The same as `allowed?/3`, with the reason where it may not."
+  @doc "As `allowed?/3`, with the reason of a refusal."
   @spec check(granted, target, keyword) :: :ok | {:error, DeniedError.t()}
   def check(granted, target, opts \\ []) do
     {protocol, address} = options!(opts)

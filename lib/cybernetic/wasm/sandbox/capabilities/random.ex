@@ -2,19 +2,19 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Random do
   @moduledoc """
   Random bytes: option `random:` of `Cybernetic.WASM.Sandbox.new/1`.
 
-    * `:none`, or `false` - none; the guest is told that it is not capable. The default.
-    * `:system` - the operating system's
+    * `:none`, or `false` - none. The guest gets the errno `notcapable`. The default.
+    * `:system` - those of the operating system
     * `{:seeded, seed}` - the same bytes for the same seed, an integer from 0 to 2^64 - 1. Whoever
-      knows the seed knows the bytes: nothing for keys.
+      knows the seed knows the bytes, so do not make keys of them.
 
-  Narrowing two grants gives the lesser one; two different seeds have nothing in common and give
-  `:none`.
+  Narrowing two grants gives the lesser one. Two different seeds have nothing in common: they narrow
+  to `:none`.
   """
 
   use Cybernetic.WASM.Sandbox.Capability
   import Cybernetic.WASM.Sandbox.Manifest.Tree
 
-  @typedoc "Where a guest's random bytes are from."
+  @typedoc "The source of a guest's random bytes."
   @type t :: :none | :system | {:seeded, non_neg_integer}
 
   @most 0xFFFF_FFFF_FFFF_FFFF

@@ -2,15 +2,15 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
   @moduledoc """
   Standard input, output and error: option `stdio:` of `Cybernetic.WASM.Sandbox.new/1`.
 
-    * `:none`, or `false` - none of them; the guest is told of a bad file descriptor. The default.
-    * `:captured` - input is what the call gives as `stdin:` (nothing, if it gives none), and
+    * `:none`, or `false` - none of them. The guest gets the errno `badf`. The default.
+    * `:captured` - the guest reads the call's `stdin:` (nothing, if the call gives none), and its
       output goes to the caller
-    * `:streamed` - the same grant: whether output is handed over while the guest runs is the
-      caller's choice, `Cybernetic.WASM.Executor.stream/4`
-    * `:inherited` - the VM's own
+    * `:streamed` - the same grant as `:captured`. The caller decides whether to have the output
+      while the guest runs: see `Cybernetic.WASM.Executor.stream/4`.
+    * `:inherited` - the VM's own streams
 
-  or a keyword list of these by stream, such as `[stdout: :captured, stderr: :captured]`; a stream
-  that it leaves out is not granted. Narrowing gives the lesser grant of each stream.
+  A keyword list grants each stream by itself, such as `[stdout: :captured, stderr: :captured]`. A
+  stream that it leaves out is not granted. Narrowing gives the lesser grant of each stream.
   """
 
   use Cybernetic.WASM.Sandbox.Capability
@@ -28,13 +28,13 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
 
   defstruct stdin: :none, stdout: :none, stderr: :none
 
-  @typedoc "What one stream is."
+  @typedoc "The grant of one stream."
   @type grant :: :none | :captured | :inherited
 
-  @typedoc "Input as far as it is there already; `:pull` is asked for piece by piece, `nil` is none."
+  @typedoc "Standard input: all of it, `:pull` to ask for it piece by piece, or `nil` for none."
   @type input :: binary | :pull | nil
 
-  @typedoc "What each stream is."
+  @typedoc "The grant of each stream."
   @type t :: %__MODULE__{stdin: grant, stdout: grant, stderr: grant}
 
   @impl true
