@@ -206,8 +206,8 @@ defmodule Cybernetic.WASM.Sandbox do
   def check(%Module{} = module, sandbox), do: Check.denied(module, named(sandbox))
 
   @doc false
-  # What Rust takes for WASI, and the call's standard input: `{:ok, {grants, stdin}}`, `{:ok, nil}` where WASI is not granted.
-  # `data` is what the call gives itself.
+  # The grants of WASI as Rust takes them, and the call's standard input: `{:ok, {grants, stdin}}`, or `{:ok, nil}` where WASI
+  # is not granted. `data` is the call's own part.
   @spec native(t, Grants.data()) ::
           {:ok, {Grants.t(), Capabilities.Stdio.input()} | nil} | {:error, DeniedError.t()}
   defdelegate native(sandbox, data), to: Grants, as: :new
@@ -219,7 +219,7 @@ defmodule Cybernetic.WASM.Sandbox do
   defdelegate stdin(sandbox, given), to: Grants
 
   @doc false
-  # The sandbox of a call: `opts` are checked already.
+  # The sandbox of a call with these options, which are checked already.
   @spec resolve(map) :: t
   def resolve(%{sandbox: given} = opts) do
     sandbox = named(given)
@@ -234,7 +234,7 @@ defmodule Cybernetic.WASM.Sandbox do
   def resolve(opts), do: replace(opts)
 
   @doc false
-  # The same within what the module's manifest grants, where it has one.
+  # The sandbox of a call, within the one of the module's manifest if there is one.
   @spec resolve(map, t | nil) :: t
   def resolve(opts, nil), do: resolve(opts)
 

@@ -1,7 +1,7 @@
 defmodule Cybernetic.WASM.Sandbox.Capabilities do
   @moduledoc false
-  # The capabilities that there are. No other place knows them all: what is done with each of them goes over this list. A new
-  # one is a module in the folder beside, a line here, and a field in the type of `Cybernetic.WASM.Sandbox`.
+  # The list of all capabilities, and the questions to all of them. A new capability is a module in the folder beside, a line
+  # here, and a field in the type of `Cybernetic.WASM.Sandbox`.
 
   alias Cybernetic.WASM.Sandbox.Capabilities.{
     Clocks,
@@ -34,23 +34,23 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities do
   @spec names() :: [atom]
   def names, do: Keyword.keys(@all)
 
-  @doc "What each grants where its option is not given."
+  @doc "The grant of each where its option is not given."
   @spec defaults() :: [{atom, Capability.grant()}]
   def defaults, do: for({name, capability} <- @all, do: {name, capability.default()})
 
-  @doc "The keys of a manifest that are theirs, each with its capability."
+  @doc "Their keys in a manifest, each with its capability."
   @spec keys() :: [{key :: atom, {atom, module}}]
   def keys,
     do: for({_name, module} = capability <- @all, key <- module.keys(), do: {key, capability})
 
-  @doc "What a sandbox grants of each."
+  @doc "The grants of a sandbox."
   @spec grants(map) :: [{atom, module, Capability.grant()}]
   def grants(sandbox),
     do: for({name, capability} <- @all, do: {name, capability, Map.fetch!(sandbox, name)})
 
   @doc """
-  The functions of WASI preview 1 that need a grant, and the capabilities of which one is enough. The first of these is the
-  least of them, the one that the fewest functions come with.
+  The functions of WASI preview 1 that need a grant, each with the capabilities of which one is enough. The first of these is
+  the smallest: it brings the fewest functions.
   """
   @spec functions() :: %{String.t() => [{atom, module}]}
   def functions do

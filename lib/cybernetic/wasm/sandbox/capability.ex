@@ -1,18 +1,18 @@
 defmodule Cybernetic.WASM.Sandbox.Capability do
   @moduledoc false
-  # One capability of a sandbox: all that is known of it stands in its module, and is asked for through this behaviour.
+  # One capability of a sandbox. All that is known of it is in its module, behind these callbacks.
   #
-  # A grant is a value: what an option asks for once it is checked, the same value for the same grant. `narrow/2` is a meet:
+  # A grant is a value, made of an option: one value for one grant. `narrow/2` is a meet:
   # commutative, associative, idempotent, and what it gives grants nothing that either of its arguments does not.
   # `test/security/narrowing_test.exs` holds all to it.
 
   alias Cybernetic.WASM.DeniedError
   alias Cybernetic.WASM.Sandbox.Manifest.Tree
 
-  @typedoc "What is granted of one capability."
+  @typedoc "The grant of one capability."
   @type grant :: term
 
-  @typedoc "Why an option is no grant, in words, and what was given, where that may be shown."
+  @typedoc "The reason why an option is refused, and the option as a message shows it, if it may."
   @type refusal :: {why :: String.t(), given :: String.t() | nil}
 
   # The grant
@@ -23,7 +23,7 @@ defmodule Cybernetic.WASM.Sandbox.Capability do
   @doc "The grant of a sandbox that is made without the option."
   @callback default() :: grant
 
-  @doc "What both grant."
+  @doc "The grant of what both grant."
   @callback narrow(grant, grant) :: grant
 
   @doc """

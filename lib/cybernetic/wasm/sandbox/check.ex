@@ -8,11 +8,11 @@ defmodule Cybernetic.WASM.Sandbox.Check do
 
   @wasi "wasi_snapshot_preview1"
 
-  # The functions of WASI preview 1 that need no more than its presence.
+  # The functions of WASI preview 1 that need no grant but `wasi`.
   @own ~w(args_get args_sizes_get fd_close fd_fdstat_get fd_fdstat_set_flags fd_fdstat_set_rights
           fd_filestat_get fd_renumber fd_seek fd_tell proc_exit proc_raise sched_yield)
 
-  # All of them, with the capabilities of which one is enough.
+  # All functions, each with the capabilities of which one is enough.
   @functions Map.merge(Map.new(@own, &{&1, []}), Capabilities.functions())
 
   @hint "add sandbox: :command, or wasi: true to the sandbox"

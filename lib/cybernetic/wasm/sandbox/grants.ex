@@ -1,13 +1,13 @@
 defmodule Cybernetic.WASM.Sandbox.Grants do
   @moduledoc false
-  # What a sandbox grants of WASI, and what the call gives itself, as Rust takes them: `GrantsMap` of the NIF crate has these
-  # very keys. Standard input is apart: it is the call's, where all else is the guest's for as long as it lives.
+  # The grants of a guest as Rust takes them, of its sandbox and of the call that makes it: `GrantsMap` of the NIF crate has the
+  # same keys. Standard input is apart: it belongs to the call, all else to the guest for as long as it lives.
 
   alias Cybernetic.WASM.{DeniedError, Sandbox}
   alias Cybernetic.WASM.Sandbox.{Capabilities, Check}
   alias Cybernetic.WASM.Sandbox.Capabilities.Stdio
 
-  @typedoc "The grants of a guest; a triple is of standard input, output and error."
+  @typedoc "The grants of a guest. The triples are for standard input, output and error."
   @type t :: %{
           args: [String.t()],
           env: [{String.t(), String.t()}],
@@ -23,8 +23,8 @@ defmodule Cybernetic.WASM.Sandbox.Grants do
         }
 
   @typedoc """
-  What a call gives: its arguments, with the program's name to go before them, variables, and input as far as it is there
-  already; which of WASI's imports the host answers, by index; and who says which of the VM's streams are a terminal's.
+  The call's own part: its arguments, the program's name to go before them, variables and standard input; the imports of WASI
+  that the host answers, by index; and a function that says which of the VM's streams are a terminal's.
   """
   @type data :: %{
           optional(:args) => [String.t()],
@@ -37,7 +37,7 @@ defmodule Cybernetic.WASM.Sandbox.Grants do
 
   @given [:args, :env, :stdin]
 
-  @doc "The grants and the input of a guest; `nil` without WASI, where the call cannot give anything to it either."
+  @doc "The grants and the input of a guest, or `nil` without WASI: the call cannot give it anything then."
   @spec new(Sandbox.t(), data) :: {:ok, {t, Stdio.input()} | nil} | {:error, DeniedError.t()}
   def new(%{wasi: false}, data) do
     case for key <- @given, data[key] not in [nil, [], %{}], do: "#{key}:" do
@@ -65,7 +65,7 @@ defmodule Cybernetic.WASM.Sandbox.Grants do
          do: add(rest, Map.merge(grants, part), data)
   end
 
-  @doc "The input of a later call on a live guest, of which nothing else is the call's."
+  @doc "The input of a later call on a live guest, whose grants stay."
   @spec stdin(Sandbox.t(), Stdio.input()) :: {:ok, Stdio.input()} | {:error, DeniedError.t()}
   def stdin(%{wasi: false}, nil), do: {:ok, nil}
   def stdin(%{wasi: false}, _given), do: denied("the call gives stdin:")

@@ -83,7 +83,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
   alias Cybernetic.WASM.Sandbox.Manifest.{Claims, Demands, Reader}
 
   @options [base: :path, allow_absolute: :boolean, file: :path]
-  # As much as the parser takes, and one byte, so that it says when there is more.
+  # One byte more than the parser takes, so that it notices a longer text.
   @most_bytes 65_536 + 1
 
   # Values of the environment may be secrets.
@@ -136,11 +136,12 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
          do: __MODULE__ |> struct!(fields) |> Demands.hold(opts)
   end
 
-  # The options are checked once more: whoever has a manifest may have changed them.
   @doc "The sandbox that it grants. Limits that it does not state are the configured ones."
   @spec to_sandbox(t) :: Sandbox.t()
-  def to_sandbox(%__MODULE__{} = manifest),
-    do: Sandbox.new(manifest.capabilities ++ manifest.limits)
+  def to_sandbox(%__MODULE__{} = manifest) do
+    # This checks the options once more: whoever has a manifest may have changed them.
+    Sandbox.new(manifest.capabilities ++ manifest.limits)
+  end
 
   @doc "Checks `module` against the manifest: its digest, its entry, and whether it may have a memory."
   @spec check(t, Module.t()) :: :ok | {:error, ManifestError.t()}

@@ -1,6 +1,6 @@
 defmodule Cybernetic.WASM.Sandbox.Presets do
   @moduledoc false
-  # Sandboxes that go by a name: the options of each.
+  # The presets: sandboxes that have a name, as the options of each.
 
   @presets %{
     none: [],

@@ -22,7 +22,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Clocks do
           | {:fixed, non_neg_integer}
           | {:stepped, non_neg_integer, pos_integer}
 
-  # What WASI's 64-bit nanoseconds hold with a bit to spare: the year 2262.
+  # WASI has 64 bits for nanoseconds. With one of them to spare this is the year 2262.
   @latest 0x7FFF_FFFF_FFFF_FFFF
   @times [{"fixed", :fixed}, {"start", :start}, {"step", :step}]
 

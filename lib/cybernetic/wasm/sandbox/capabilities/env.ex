@@ -139,7 +139,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
 
   defp stated_value(_name, node, at), do: mistake(at, "a variable's value, a text", kind(node))
 
-  # What stands behind an = is a value in the wrong place.
+  # Behind an = there is a value in the wrong place.
   defp before_value(name, at), do: {:string, at.line, name |> String.split("=") |> hd()}
 
   @impl true
@@ -200,7 +200,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
   def effect, do: :empty
 
   @doc false
-  # The environment of one call that gives `given` itself, or its names that are not granted.
+  # The environment of a call that gives `given`, or the names in it that are not granted.
   @spec values(t, map | keyword | nil) :: {:ok, [{String.t(), binary}]} | {:refused, [String.t()]}
   def values(%__MODULE__{} = env, given) do
     given = unwrap!(Variables.given(given || %{}))

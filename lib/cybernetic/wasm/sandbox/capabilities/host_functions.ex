@@ -57,7 +57,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.HostFunctions do
     )
   end
 
-  # Sorted, and without what a wildcard says already: one value for one grant.
+  # Sorted, and without names that a wildcard covers: one value for one grant.
   defp canonical(patterns) do
     patterns
     |> Enum.reject(fn {module, name} -> name != "*" and {module, "*"} in patterns end)

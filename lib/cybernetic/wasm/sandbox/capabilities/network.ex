@@ -81,7 +81,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
   alias Cybernetic.WASM.Sandbox.Capabilities.Network.Peer
   alias Cybernetic.WASM.Sandbox.Presets
 
-  # No list grants nothing; of several, each has to allow a peer.
+  # Without a list nothing is granted. With several, each has to allow a peer.
   defstruct lists: [], dns: false
 
   @typedoc """
@@ -96,7 +96,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
   @typedoc "A peer: `\"host:port\"`, host and port, or a `URI`."
   @type target :: String.t() | {String.t() | :inet.ip_address(), :inet.port_number()} | URI.t()
 
-  # They are read at each question, on a normal scheduler.
+  # All of them are read at each question, on a normal scheduler.
   @most_rules 1_000
 
   @impl true
@@ -254,7 +254,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
     {opts[:protocol], opts[:address]}
   end
 
-  # A grant, whatever has one as its `network`, a host function's context, or a preset's name.
+  # The grant itself, or of a sandbox, of a host function's context, or of a preset.
   defp of(%__MODULE__{} = network), do: network
   defp of(%{network: %__MODULE__{} = network}), do: network
   defp of(%{sandbox: %{network: %__MODULE__{} = network}}), do: network

@@ -27,7 +27,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Random do
   def grant(:system), do: {:ok, :system}
   def grant({:seeded, seed} = seeded) when seed in 0..@most, do: {:ok, seeded}
 
-  # A seed is not shown: what was meant to be one may be in use elsewhere.
+  # A seed is not shown: the same one may be in use elsewhere.
   def grant(_other),
     do:
       refused("option :random must be :none, :system or {:seeded, an integer from 0 to #{@most}}")

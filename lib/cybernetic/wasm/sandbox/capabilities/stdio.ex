@@ -119,7 +119,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
     end
   end
 
-  # What goes to the caller is no terminal, and where all of it does nobody has to look.
+  # A stream that goes to the caller is no terminal. Nobody has to look where all of them do.
   defp terminals(stdio, data) do
     inherited = each_stream(stdio, &(&1 == :inherited))
     look = data[:terminals]

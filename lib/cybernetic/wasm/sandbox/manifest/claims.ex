@@ -1,12 +1,12 @@
 defmodule Cybernetic.WASM.Sandbox.Manifest.Claims do
   @moduledoc false
-  # What a manifest says of its module: its digest, its entry, and that it has no memory.
+  # The claims of a manifest about its module: the digest, the entry, and that there is no memory.
 
   alias Cybernetic.WASM.{ManifestError, Module}
   alias Cybernetic.WASM.Sandbox.Manifest
   alias Cybernetic.WASM.Sandbox.Manifest.Place
 
-  @doc "Whether all of it is true of `module`."
+  @doc "Whether they are true of `module`."
   @spec check(Manifest.t(), Module.t()) :: :ok | {:error, ManifestError.t()}
   def check(manifest, module) do
     with :ok <- digest(manifest, module),

@@ -1,6 +1,6 @@
 defmodule Cybernetic.WASM.Sandbox.Manifest.Demands do
   @moduledoc false
-  # What a host insists on: that limits are stated, and that nothing is asked for which it does not offer.
+  # The demands of a host on a manifest: certain limits have to be stated, and only certain capabilities may be asked for.
 
   alias Cybernetic.WASM.{DeniedError, Limits, ManifestError, Options}
   alias Cybernetic.WASM.Sandbox.{Capabilities, Manifest}
@@ -30,7 +30,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Demands do
   defp offer?(offer),
     do: is_list(offer) and not List.improper?(offer) and offer -- @offered == []
 
-  @doc "The manifest, if it has what the options demand, without what they withhold."
+  @doc "The manifest, if it meets the demands of these options, held to what they offer."
   @spec hold(Manifest.t(), map) ::
           {:ok, Manifest.t()} | {:error, ManifestError.t() | DeniedError.t()}
   def hold(manifest, opts) do

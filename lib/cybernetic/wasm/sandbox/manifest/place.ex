@@ -1,11 +1,11 @@
 defmodule Cybernetic.WASM.Sandbox.Manifest.Place do
   @moduledoc false
-  # Where a manifest says something, for errors that are found once it is read.
+  # The places of a manifest's keys, for errors that are found after it was read.
 
   alias Cybernetic.WASM.ManifestError
   alias Cybernetic.WASM.Sandbox.{Capabilities, Manifest}
 
-  @doc "An error that names the key of `field`, and adds to it these facts."
+  @doc "The error with these facts, at the key of `field`."
   @spec mistake(Manifest.t(), atom, keyword) :: {:error, ManifestError.t()}
   def mistake(manifest, field, facts) do
     {key, line} = Map.fetch!(manifest.places, field)
@@ -18,7 +18,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Place do
     with {_key, line} <- manifest.places[field], do: line
   end
 
-  @doc "File, line and key of a grant, which may stand under another key than the capability's own name."
+  @doc "File, line and key of a capability's grant: the first of its keys that is stated."
   @spec of(Manifest.t(), atom) :: String.t()
   def of(manifest, capability) do
     keys = for {key, {^capability, _module}} <- Capabilities.keys(), do: key

@@ -9,7 +9,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Reader do
 
   @capabilities Capabilities.keys()
 
-  # In the order in which an error lists them. A key becomes a field of the name of an option where it is one.
+  # In the order in which an error lists them: each key, and the name of its field or option.
   @tables [{"module", :module}, {"capabilities", :capabilities}, {"limits", :limits}]
 
   @keys %{
@@ -83,7 +83,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Reader do
     })
   end
 
-  # A capability reads all of its keys at once, where the first of them stands.
+  # A capability reads all of its keys at once, at the place of the first of them.
   defp values(:capabilities, nodes) do
     for {name, _module} = owner <- nodes |> Enum.map(&owner/1) |> Enum.uniq(),
         value <- [granted(owner, Enum.filter(nodes, &(owner(&1) == owner)))],

@@ -1,6 +1,6 @@
 defmodule Cybernetic.WASM.Sandbox.Manifest.Tree do
   @moduledoc false
-  # The nodes of a manifest's text, read as what they should be. An `at` says where in the text a node stands, and under which
+  # The nodes of a manifest's text, each read as the kind that it should be. An `at` is the place of a node: its file, line and
   # key. The first mistake is thrown, as `{:mistake, exception}`.
 
   alias Cybernetic.WASM.ManifestError
@@ -15,7 +15,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Tree do
           allow_absolute: boolean
         }
 
-  # Alike are names with a letter that is wrong, missing or in the wrong place.
+  # So alike are two names if a letter is wrong, missing or in the wrong place.
   @alike 0.8
 
   @shown 80
@@ -33,7 +33,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Tree do
 
   def table(node, at, _known), do: refuse(node, at, "a table")
 
-  @doc "The same as a map of `{node, at}`, which has to have the fields `required`: texts all of them."
+  @doc "The entries of a table as a map of `{node, at}`. The fields `required`, which are texts, must be among them."
   @spec parts(tree, at, [{String.t(), atom}], [atom]) :: %{atom => {tree, at}}
   def parts({_kind, line, _value} = node, at, known, required) do
     parts = for {field, node, at} <- table(node, at, known), into: %{}, do: {field, {node, at}}
@@ -69,7 +69,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Tree do
   def text({:string, _line, text}, _at, _expected) when text != "", do: text
   def text(node, at, expected), do: refuse(node, at, expected)
 
-  @doc "One of the words; what `\"none\"` stands for may be written `false`."
+  @doc "The choice that a word stands for. `false` stands for the same as `\"none\"`."
   @spec choice(tree, at, [{String.t(), atom}], String.t()) :: atom
   def choice({:boolean, _line, false}, at, choices, expected),
     do: choice({:string, at.line, "none"}, at, choices, expected)
@@ -82,7 +82,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Tree do
     end
   end
 
-  @doc "The option, if `check` takes it; else the node is refused, for the reason that `check` gives."
+  @doc "The option, if `check` takes it. If not, the node is refused for the reason that `check` gives."
   @spec option(
           option,
           (option -> {:ok, term} | {:error, {String.t(), term}}),
@@ -106,11 +106,11 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Tree do
     %{at | key: Enum.join(List.wrap(at.key) ++ [key], "."), line: line}
   end
 
-  @doc "Refuses a node where `expected` should stand."
+  @doc "Refuses a node that stands in the place of `expected`."
   @spec refuse(tree, at, String.t()) :: no_return
   def refuse(node, at, expected), do: mistake(at, expected, shown(node))
 
-  @doc "Refuses what stands at `at`."
+  @doc "Refuses the node at `at`, in these words."
   @spec mistake(at, String.t(), String.t()) :: no_return
   @spec mistake(at, String.t(), String.t(), String.t() | nil) :: no_return
   def mistake(at, expected, got, detail \\ nil),
@@ -146,7 +146,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Tree do
 
   def shown(node), do: kind(node)
 
-  @doc "What kind of node it is, where its value may be a secret."
+  @doc "A node as an error shows it where its value may be a secret: only its kind."
   @spec kind(tree) :: String.t()
   def kind({:array, _line, _value}), do: "a list"
   def kind({:integer, _line, _value}), do: "an integer"

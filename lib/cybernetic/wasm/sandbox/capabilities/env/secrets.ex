@@ -1,7 +1,7 @@
 defmodule Cybernetic.WASM.Sandbox.Capabilities.Env.Secrets do
   @moduledoc false
-  # Which names of variables look like those of secrets. The words stand in the documentation of `Env`, and a test holds it to
-  # this list.
+  # Tells whether a variable's name looks like a secret's. The documentation of `Env` has the words, and a test holds it to these
+  # lists.
 
   @words ~w(AUTH AUTHORIZATION BEARER COOKIE COOKIES CREDS DSN JWT PAT PRIVATE PWD SALT SESSION)
   @endings for word <- ~w(CREDENTIAL KEY PASS PASSPHRASE PASSWD PASSWORD SECRET TOKEN),

@@ -1,14 +1,13 @@
 defmodule Cybernetic.WASM.Sandbox.Capabilities.Env.Variables do
   @moduledoc false
-  # Variables as an option or a call gives them, checked. No refusal shows what was given but for a name: a secret may be in the
-  # wrong place.
+  # Checks variables that an option or a call gives. No refusal shows more than a name: a secret may be in the wrong place.
 
   import Cybernetic.WASM.Sandbox.Capability
 
   alias Cybernetic.WASM.Sandbox.Capabilities.Env.Secrets
   alias Cybernetic.WASM.Sandbox.Capability
 
-  @typedoc "Where a variable's value is from: given with the name, or the VM's own."
+  @typedoc "The source of a variable's value: given with the name, or the VM's own."
   @type source :: {:value, String.t()} | :vm | :secret
 
   @typedoc "Variables by name."
@@ -32,7 +31,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env.Variables do
 
   def given(_other), do: wrong()
 
-  @doc "One of a list."
+  @doc "One item of such a list."
   @spec variable(term) :: {:ok, {String.t(), source}} | {:error, Capability.refusal()}
   def variable({:secret, name}) when is_binary(name) do
     with {:ok, name} <- plain(name),
@@ -98,7 +97,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env.Variables do
     end
   end
 
-  @doc "The refusal of what is no environment at all."
+  @doc "The refusal of a term that is no environment at all."
   @spec wrong() :: {:error, Capability.refusal()}
   def wrong do
     refused(

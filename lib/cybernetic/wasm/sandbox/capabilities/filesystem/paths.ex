@@ -2,17 +2,17 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem.Paths do
   @moduledoc false
   # The paths of a grant. A path has one spelling, so that narrowing compares two of them as texts.
 
-  # As Linux has it.
+  # Linux has the same bound.
   @most_links 40
 
-  @doc "Whether the operating system takes it for a path: a NUL would end it there."
+  @doc "Whether it is a path. A NUL would end it where the operating system reads it."
   @spec path?(term) :: boolean
   def path?(path),
     do: is_binary(path) and path != "" and String.valid?(path) and path =~ ~r/\A[^\0]+\z/
 
   @doc """
-  The path of the host without links, as they are now. When a guest is made no link is followed any more: one that has been
-  put there since may be another guest's.
+  The host's path without links, as they are now. When a guest is made no link is followed any more: another guest may have
+  put one there since.
   """
   @spec host(String.t()) :: String.t()
   def host(path), do: path |> Path.expand() |> Path.split() |> real("/", @most_links)
@@ -35,7 +35,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem.Paths do
     end
   end
 
-  @doc "The guest's path, or what would be one."
+  @doc "The guest's path in its one spelling, or the words for what is expected."
   @spec guest(term) :: {:ok, String.t()} | {:expected, String.t()}
   def guest(path) do
     if path?(path) and String.starts_with?(path, "/"),
@@ -49,7 +49,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem.Paths do
       else: {:ok, "/" <> Enum.join(names, "/")}
   end
 
-  @doc "Whether the absolute path `path` is in the directory `base`, and no link leads there."
+  @doc "Whether the absolute path `path` is in the directory `base`, with no link on the way."
   @spec inside?(String.t(), String.t()) :: boolean
   def inside?(path, base) do
     base_names = Path.split(base)

@@ -1,14 +1,14 @@
 defmodule Cybernetic.WASM.Sandbox.Capabilities.Network.Peer do
   @moduledoc false
-  # A peer as somebody asks about it, who may have it from a guest: nothing here raises for what makes no sense.
+  # The peer that somebody asks about. The target may be a guest's word, so nothing here raises.
 
   # Rules are compared with it on a normal scheduler.
   @longest 1_000
 
-  @typedoc "A name or an address, and a port. Both are there where the address is what the name resolved to."
+  @typedoc "A name or an address, or a name and the address that it resolved to; and a port."
   @type t :: {name :: String.t() | nil, ip :: String.t() | nil, :inet.port_number()}
 
-  @doc "The peer of a target, at `address` if that is not `nil`."
+  @doc "The peer of a target whose name resolved to `address`, if that is not `nil`."
   @spec new(term, term) :: {:ok, t} | {:refused, String.t()}
   def new(target, address) do
     with {:ok, peer} <- peer(target), do: at(peer, address)
@@ -32,7 +32,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network.Peer do
 
   defp peer(_other), do: {:refused, "the target has no port from 1 to 65535"}
 
-  @doc "Whether it may be a name: the rules say which."
+  @doc "Whether it can be a name at all."
   @spec name?(term) :: boolean
   def name?(name),
     do: is_binary(name) and byte_size(name) <= @longest and String.valid?(name)
