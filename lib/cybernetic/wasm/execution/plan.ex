@@ -68,7 +68,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
   @in_line for key <- [:wait, :timeout, :max_execution_time], do: {key, @options[key]}
 
   # They are a sandbox's, and no call's.
-  @grants [:filesystem, :network, :clocks, :random, :stdio, :host_functions, :wasi]
+  @grants [:wasi | Sandbox.Capabilities.names()]
 
   @doc "The options of a call."
   @spec options() :: Options.keys()

@@ -6,7 +6,7 @@ defmodule Cybernetic.WASM.Sandbox.Capability do
   # commutative, associative, idempotent, and what it gives grants nothing that either of its arguments does not.
   # `test/security/narrowing_test.exs` holds all to it.
 
-  alias Cybernetic.WASM.DeniedError
+  alias Cybernetic.WASM.{DeniedError, Shown}
   alias Cybernetic.WASM.Sandbox.Manifest.Tree
 
   @typedoc "The grant of one capability."
@@ -115,8 +115,7 @@ defmodule Cybernetic.WASM.Sandbox.Capability do
 
   @doc "A refusal of `given`."
   @spec refused(String.t(), term) :: {:error, refusal}
-  def refused(why, given),
-    do: {:error, {why, inspect(given, limit: 5, printable_limit: 80)}}
+  def refused(why, given), do: {:error, {why, Shown.term(given)}}
 
   @doc "Checks the items of a list, up to the first refusal."
   @spec each(list, (term -> {:ok, value} | {:error, refusal})) ::
