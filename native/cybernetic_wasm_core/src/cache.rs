@@ -83,7 +83,7 @@ impl Cache {
     }
 
     /// Ends a compilation: the result goes to all who wait, a module into the cache.
-    pub(crate) fn land(&self, key: Key, flight: &Flight, result: Result<Arc<Module>, Error>) {
+    pub(crate) fn land(&self, key: Key, flight: Arc<Flight>, result: Result<Arc<Module>, Error>) {
         let evicted = {
             let mut state = self.state.lock();
             state.flights.remove(&key);
@@ -151,12 +151,14 @@ struct FlightState {
 }
 
 impl Flight {
-    pub(crate) fn land(&self, result: Result<Arc<Module>, Error>) {
+    /// Who is woken finds that the flight holds the module for nobody else: one that is dropped at once is unused.
+    pub(crate) fn land(self: Arc<Self>, result: Result<Arc<Module>, Error>) {
         let waiting = {
             let mut state = self.0.lock();
             state.result = Some(result);
             std::mem::take(&mut state.waiting)
         };
+        drop(self);
         waiting.into_iter().for_each(Waker::wake);
     }
 

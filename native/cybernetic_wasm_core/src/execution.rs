@@ -31,6 +31,7 @@ use crate::system::Grants;
 use crate::value::HostRef;
 // The clock is read at every yield and twice a call: this one reads the processor's counter where that is reliable.
 use quanta::Instant;
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ use std::time::Duration;
 /// What a guest is made with.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// The node that it lives on.
+    /// The node that it lives on: the one that its module was loaded on.
     pub runtime: Arc<Runtime>,
     /// What it may use.
     pub limits: Limits,
@@ -126,16 +127,16 @@ impl Execution {
     }
 
     /// What this queues for is a guest that others use.
-    fn wait_for_instance(&mut self) {
+    fn be_patient_for_guest(&mut self) {
         if let Some(patience) = &mut self.patience {
             patience.1 = CallError::Busy.into();
         }
     }
 
     /// The code whose import an open host call is.
-    pub fn importer(&self, call: HostCall) -> Option<Arc<Code>> {
+    pub fn importer(&self, call: HostCall) -> Option<Cow<'_, Arc<Code>>> {
         let linked = if call.member == MemberId::FIRST { None } else { self.invocation.mail.importer(call) };
-        linked.or_else(|| self.module.as_ref().map(|module| Arc::clone(module.code())))
+        linked.map(Cow::Owned).or_else(|| Some(Cow::Borrowed(self.module.as_ref()?.code())))
     }
 
     /// What answers the host calls of a member of the live guest that this runs on: see [`crate::instance::Instance::set_host`].
@@ -341,15 +342,16 @@ impl Execution {
 
     /// What had been used when the last step ended, with what was put out and refused, taken.
     pub fn tally(&self) -> Tally {
-        let (output, denials) = (self.invocation.take_output(), self.invocation.take_denials());
-        Tally { usage: self.usage(), output, denials }
+        Tally { usage: self.usage(), output: self.take_output(), denials: self.invocation.take_denials() }
     }
 
-    /// Lets go of what was put out and refused: nobody wants to know.
+    /// Lets go of what was put out: nobody wants to know, and a live guest keeps its last invocation.
     pub fn forget(&self) {
-        if self.invocation.output_bytes() > 0 {
-            drop(self.invocation.take_output());
-        }
+        drop(self.take_output());
+    }
+
+    fn take_output(&self) -> Output {
+        if self.invocation.output_bytes() == 0 { Output::default() } else { self.invocation.take_output() }
     }
 
     /// What had been used when the last step ended.

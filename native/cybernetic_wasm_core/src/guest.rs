@@ -1,4 +1,4 @@
-//! Guests: a store and what lives in it. Here one is made, started and called; a live one is kept by `instance.rs`.
+//! Guests: a store and what lives in it. Here one is made, started and called; a live one is kept by `live.rs`.
 
 mod access;
 mod callee;
@@ -28,7 +28,7 @@ pub(crate) struct Guest {
 }
 
 /// What a guest is made of.
-pub(crate) struct Made<'a> {
+pub(crate) struct Ingredients<'a> {
     pub(crate) code: &'a Arc<Code>,
     pub(crate) linked: &'a InstancePre<StoreData>,
     /// Its share of the system.
@@ -38,8 +38,8 @@ pub(crate) struct Made<'a> {
 
 impl Guest {
     /// Makes a guest and runs what it starts with, for `invocation`.
-    pub(crate) async fn new(made: Made<'_>, invocation: &Arc<Invocation>) -> wasmtime::Result<Self> {
-        let Made { code, linked, grants, place } = made;
+    pub(crate) async fn new(of: Ingredients<'_>, invocation: &Arc<Invocation>) -> wasmtime::Result<Self> {
+        let Ingredients { code, linked, grants, place } = of;
         let mut store = store::new(code, invocation, place)?;
         store::begin(&mut store, invocation)?;
         if let Some(grants) = grants {
@@ -66,12 +66,12 @@ impl Guest {
         }
     }
 
-    /// As Wasmtime knows the member.
-    pub(crate) fn member(&self, member: MemberId) -> Result<wasmtime::Instance, CallError> {
+    /// The instance that `member` is.
+    pub(crate) fn instance_of(&self, member: MemberId) -> Result<wasmtime::Instance, CallError> {
         if member == MemberId::FIRST {
             return Ok(self.instance);
         }
-        self.store.data().member(member).ok_or(CallError::NoSuchMember(member.0))
+        self.store.data().started_instance(member).ok_or(CallError::NoSuchMember(member.0))
     }
 
     /// Calls a function of one of its members.
@@ -81,7 +81,7 @@ impl Guest {
         function: &Arc<Function>,
         args: Vec<Value>,
     ) -> Result<Vec<Value>, Error> {
-        let instance = self.member(member)?;
+        let instance = self.instance_of(member)?;
         self.store.data_mut().called = function.exported_again.then_some(instance);
         if member == MemberId::FIRST {
             self.keep(function)?;
@@ -114,8 +114,9 @@ async fn start(
     code: &Code,
 ) -> wasmtime::Result<wasmtime::Instance> {
     let instance = linked.instantiate_async(&mut *store).await?;
-    store.data_mut().started(MemberId::FIRST, instance);
+    store.data_mut().instantiated(MemberId::FIRST, instance);
     initialize(store, instance, code).await?;
+    store.data_mut().started(MemberId::FIRST);
     Ok(instance)
 }
 

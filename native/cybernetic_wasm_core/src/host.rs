@@ -65,7 +65,7 @@ async fn call(
     invocation.turn.give_back();
     let values = serve(&mut caller, trampoline, &invocation).await?;
     let importer = trampoline.importer(&caller);
-    // The embedder has been told in friendlier words already, where it came by way of a command that was decoded by type.
+    // Elixir's replies have been checked before, with friendlier words; this guards the guest.
     let arity = importer.imports()[trampoline.import as usize].check_results(values.len());
     arity.inspect_err(|_| invocation.taint()).map_err(Error::from)?;
     invocation.turn.take().await;
@@ -112,7 +112,7 @@ async fn reenter(
 ) -> Result<Vec<Value>, Error> {
     let (func, function) = find_function(caller, trampoline, function)?;
     let _stack = caller.data().code.engine().stack().map_err(LimitError::from)?;
-    let called = caller.data().member(trampoline.member).filter(|_| function.exported_again);
+    let called = caller.data().instance(trampoline.member).filter(|_| function.exported_again);
     let outer = std::mem::replace(&mut caller.data_mut().called, called);
     let result = invoke(&mut *caller, &Callee::Dynamic(func), &function, args).await;
     caller.data_mut().called = outer;
@@ -141,7 +141,7 @@ fn find_function(
 /// imported function that is exported again is called by the embedder, and Wasmtime panics where such a call asks its
 /// caller.
 fn module_export(caller: &mut Caller<'_, StoreData>, trampoline: &Trampoline, export: &ModuleExport) -> Option<Extern> {
-    match caller.data().member(trampoline.member) {
+    match caller.data().instance(trampoline.member) {
         Some(instance) => instance.get_module_export(caller, export),
         None => caller.get_module_export(export),
     }
@@ -151,7 +151,7 @@ fn module_export(caller: &mut Caller<'_, StoreData>, trampoline: &Trampoline, ex
 async fn access(caller: &mut Caller<'_, StoreData>, trampoline: &Trampoline, access: Access) -> Result<Answer, Error> {
     let code = trampoline.importer(caller);
     let name = access.export(&code);
-    let found = match caller.data().member(trampoline.member) {
+    let found = match caller.data().instance(trampoline.member) {
         Some(instance) => instance.get_export(&mut *caller, name),
         None => caller.get_export(name),
     };

@@ -31,7 +31,7 @@ impl<'g> Instance<'g> {
 
     /// What it is an instance of.
     pub fn code(&self) -> Result<Arc<Code>, CallError> {
-        self.guest.member(self.member)
+        self.guest.code_of(self.member)
     }
 
     /// Whether a call of `function` may start on a normal scheduler.
@@ -82,7 +82,7 @@ impl<'g> Instance<'g> {
         })
     }
 
-    /// An access that needs no time of the guest's own; `None` where it might: see [`crate::execution::Execution::access`].
+    /// An access that needs no time of the guest's own. One that might is given back: see [`crate::execution::Execution::access`].
     pub fn access(&self, access: Access) -> Result<Result<Answer, Error>, Access> {
         match access {
             Access::Grow { .. } => return Err(access),
@@ -106,7 +106,7 @@ impl<'g> Instance<'g> {
 
 /// What `member` of a guest exports as `name`.
 fn export(guest: &mut Guest, member: MemberId, name: &str) -> Result<Option<Extern>, CallError> {
-    let instance = guest.member(member)?;
+    let instance = guest.instance_of(member)?;
     Ok(instance.get_export(&mut guest.store, name))
 }
 

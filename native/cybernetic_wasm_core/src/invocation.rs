@@ -48,9 +48,9 @@ pub(crate) struct Invocation {
     output: Emitted,
     stdin: Mutex<Input>,
     denials: Mutex<Denials>,
-    /// Set while the call queues for a place among the live guests.
+    /// Set while the call waits for something that others have: a place among the live guests, or a guest.
     queueing: AtomicBool,
-    /// The number of the lease that the call has on its instance; zero before, and for a guest of its own.
+    /// The number of the lease that the call has on a live guest; zero before, and for a guest of its own.
     lease: AtomicU64,
     /// Set when a re-entrant call was cut off: what it left behind is not to be trusted.
     tainted: AtomicBool,

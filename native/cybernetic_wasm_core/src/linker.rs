@@ -1,7 +1,7 @@
 //! Linking: what each import of a module is bound to.
 //!
 //! A module whose imports are all functions is bound once, when it is compiled, to trampolines that ask the driver
-//! ([`Linkers::prepare`]): one prepared instance then serves all calls, whatever functions they bring. A module that joins a
+//! (`Linkers::prepare`): one prepared instance then serves all calls, whatever functions they bring. A module that joins a
 //! live guest is bound at that time (`linker/joining.rs`), each import to what the embedder names as its [`Source`]: another
 //! member's export, or a trampoline of its own.
 

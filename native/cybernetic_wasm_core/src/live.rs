@@ -1,7 +1,7 @@
 //! Live guests: they stay between calls, on one call at a time. Other modules can join a guest's store as further members,
 //! bound to each other as the embedder says. What the embedder calls an instance is one of these members: `instance.rs`.
 //!
-//! Whoever uses the guest holds its [`Lease`]. The next in the queue gets the guest handed on, so that nobody who comes
+//! Whoever uses the guest holds its lease (`live/lease.rs`). The next in the queue gets the guest handed on, so that nobody who comes
 //! later overtakes; one that was dropped in mid-call leaves it poisoned until it is reset.
 
 mod lease;
@@ -11,7 +11,6 @@ mod snapshot;
 pub(crate) use lease::Lease;
 pub(crate) use snapshot::take as take_snapshot;
 
-use crate::code::Code;
 use crate::error::{CallError, Error};
 use crate::guest::Guest;
 use crate::lane::INLINE_MEMORY;
@@ -26,8 +25,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 /// A guest that stays, between calls or on one.
 pub struct LiveGuest {
     module: Arc<Module>,
-    /// What was loaded, where `module` is that made fit for snapshots.
-    source: Option<Arc<Code>>,
+    /// The module as it was loaded, where the guest runs one that was made fit for snapshots.
+    source: Option<Arc<[u8]>>,
     memory: AtomicU64,
     slot: Mutex<Slot>,
     members: RwLock<Members>,
@@ -48,11 +47,11 @@ impl std::fmt::Debug for LiveGuest {
 }
 
 impl LiveGuest {
-    /// `source` is what was asked for, where the guest runs that made fit for snapshots.
+    /// `source` is the module as it was loaded, where the guest runs one that was made fit for snapshots.
     pub(crate) fn new(
         guest: Guest,
         module: Arc<Module>,
-        source: Option<Arc<Code>>,
+        source: Option<Arc<[u8]>>,
         grants: Option<Arc<Grants>>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -69,7 +68,7 @@ impl LiveGuest {
         })
     }
 
-    /// The module that it is an instance of: the first member's.
+    /// The module of its first member.
     pub fn module(&self) -> &Arc<Module> {
         &self.module
     }
@@ -141,7 +140,7 @@ impl LiveGuest {
     }
 
     /// Why no snapshot of it can be made, other than what its module says.
-    pub(crate) fn check_snapshot(&self) -> Result<&Arc<Code>, CallError> {
+    pub(crate) fn check_snapshot(&self) -> Result<&Arc<[u8]>, CallError> {
         let refused = |why: &str| CallError::NoSnapshot(why.to_owned());
         let source = self.source.as_ref().ok_or_else(|| refused("the instance was not made with `snapshottable`"))?;
         match self.members.read().any() {

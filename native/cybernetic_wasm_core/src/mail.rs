@@ -1,5 +1,5 @@
-//! What a guest that is suspended in a host call and the driver tell each other: the guest's side leaves a [`Notice`], and
-//! the driver answers with a [`Command`].
+//! What a suspended guest and the driver tell each other: the guest's side leaves a notice, of a host call above all, and the
+//! driver answers with a [`Command`].
 
 use crate::access::Access;
 use crate::code::{Code, Function};
@@ -81,12 +81,13 @@ struct State {
     /// The innermost host call waits for a command. Otherwise it carries one out, or the guest runs.
     asking: bool,
     open: Vec<OpenCall>,
+    /// That of the last host call.
     serial: u64,
 }
 
 /// A host call that has not returned yet.
 struct OpenCall {
-    serial: u64,
+    call: HostCall,
     /// The code that imports the function, where it is not the guest's first.
     importer: Option<Arc<Code>>,
 }
@@ -98,8 +99,8 @@ impl State {
         self.asking = true;
     }
 
-    fn is_open(&self, serial: u64) -> bool {
-        self.open.last().is_some_and(|call| call.serial == serial)
+    fn is_open(&self, call: HostCall) -> bool {
+        self.open.last().is_some_and(|open| open.call.serial == call.serial)
     }
 }
 
@@ -116,27 +117,27 @@ impl Mail {
             return Err(LimitError::new(Limit::Reentrance, MAX_REENTRANCE as u64, state.open.len() as u64 + 1));
         }
         state.serial += 1;
-        let serial = state.serial;
-        state.open.push(OpenCall { serial, importer });
-        state.ask(Notice::HostCall { call: HostCall { member, import, serial }, args });
+        let call = HostCall { member, import, serial: state.serial };
+        state.open.push(OpenCall { call, importer });
+        state.ask(Notice::HostCall { call, args });
         Ok(())
     }
 
     /// Whether `call` is the innermost open one.
     pub(crate) fn is_open(&self, call: HostCall) -> bool {
-        self.0.lock().is_open(call.serial)
+        self.0.lock().is_open(call)
     }
 
     /// The code whose import the open `call` is, where that is not the guest's first.
     pub(crate) fn importer(&self, call: HostCall) -> Option<Arc<Code>> {
-        self.0.lock().open.iter().find(|open| open.serial == call.serial)?.importer.clone()
+        self.0.lock().open.iter().find(|open| open.call == call)?.importer.clone()
     }
 
     /// Hands a command to the innermost open host call, which must be `call`. It takes one at a time: a second, from another
     /// process while a re-entrant call goes on, would be answered in the place of the first.
     pub(crate) fn command(&self, call: HostCall, command: Command) -> Result<(), CallError> {
         let mut state = self.0.lock();
-        if !state.is_open(call.serial) {
+        if !state.is_open(call) {
             return Err(CallError::StaleContext);
         }
         if !std::mem::take(&mut state.asking) {

@@ -198,15 +198,15 @@ impl Runtime {
         let job = move || {
             let work = || to_binary(source).map_err(Error::from).and_then(|wasm| runtime.compile_now(key, wasm, false));
             let made = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Error::panic(&*panic)));
-            runtime.land(key, &landing, made.map(Arc::new), cached);
+            runtime.land(key, landing, made.map(Arc::new), cached);
         };
         if let Err(error) = self.compiler.run(job) {
-            self.land(key, &flight, Err(Error::Internal(format!("no compiling thread: {error}"))), cached);
+            self.land(key, Arc::clone(&flight), Err(Error::Internal(format!("no compiling thread: {error}"))), cached);
         }
         flight
     }
 
-    fn land(&self, key: Key, flight: &Flight, result: Result<Arc<Module>, Error>, cached: bool) {
+    fn land(&self, key: Key, flight: Arc<Flight>, result: Result<Arc<Module>, Error>, cached: bool) {
         match cached {
             true => self.cache.land(key, flight, result),
             false => flight.land(result),
@@ -245,14 +245,24 @@ impl Runtime {
 
     // Variants
 
-    /// `module` compiled for `config`: itself where that is what it was made for.
+    /// A guest of another node's module would be counted there, and its epochs ticked there or not at all.
+    fn check_own(&self, code: &Code) -> Result<(), Error> {
+        match Arc::ptr_eq(code.ceilings(), &self.ceilings) {
+            true => Ok(()),
+            false => Err(Error::Internal("the module was loaded on another runtime".into())),
+        }
+    }
+
+    /// `module` compiled for `config`: itself where that is what it was asked to be made for, or is, which is something else
+    /// where the pool is too small for it or there is none.
     pub(crate) async fn variant(
         self: &Arc<Self>,
         module: &Arc<Module>,
         config: EngineConfig,
     ) -> Result<Arc<Module>, Error> {
         let code = module.code();
-        if *code.requested() == config {
+        self.check_own(code)?;
+        if [code.requested(), code.engine().config()].contains(&&config) {
             return Ok(Arc::clone(module));
         }
         if let Some(variant) = module.variant(&config) {
@@ -270,6 +280,7 @@ impl Runtime {
         module: &Arc<Module>,
         config: EngineConfig,
     ) -> Result<Arc<Module>, Error> {
+        self.check_own(module.code())?;
         if let Some(instrumented) = module.instrumented(&config) {
             return Ok(instrumented);
         }

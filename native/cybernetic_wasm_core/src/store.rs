@@ -7,7 +7,7 @@ use crate::invocation::Invocation;
 use crate::limits::Place;
 use crate::member::MemberId;
 use crate::system::System;
-use crate::value::Known;
+use crate::value::StoreId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wasmtime::{ResourceLimiterAsync, Store};
@@ -30,8 +30,8 @@ pub(crate) struct StoreData {
     _stack: Stack,
     /// Those of the members after the first.
     places: Vec<Place>,
-    /// Those that have started.
-    members: Vec<(MemberId, wasmtime::Instance)>,
+    /// Those that have been instantiated, and whether they have done all that they start with.
+    members: Vec<(MemberId, wasmtime::Instance, bool)>,
     /// The instance whose export the embedder calls just now, where that is a function that it imports itself.
     pub(crate) called: Option<wasmtime::Instance>,
 }
@@ -91,7 +91,7 @@ pub(crate) fn end(store: &GuestStore, invocation: &Invocation) {
     }
 }
 
-impl Known for StoreData {
+impl StoreId for StoreData {
     fn id(&self) -> u64 {
         self.id
     }
@@ -102,14 +102,26 @@ impl StoreData {
         self.code.engine().config().metering
     }
 
-    /// Notes an instance that has started.
-    pub(crate) fn started(&mut self, member: MemberId, instance: wasmtime::Instance) {
-        self.members.push((member, instance));
+    /// Notes an instance, which may still have something to start with.
+    pub(crate) fn instantiated(&mut self, member: MemberId, instance: wasmtime::Instance) {
+        self.members.push((member, instance, false));
+    }
+
+    /// Notes that a member has started.
+    pub(crate) fn started(&mut self, member: MemberId) {
+        if let Some(known) = self.members.iter_mut().find(|known| known.0 == member) {
+            known.2 = true;
+        }
+    }
+
+    /// The instance that `member` is, also while it starts, or when that has failed: its functions may be in a table.
+    pub(crate) fn instance(&self, member: MemberId) -> Option<wasmtime::Instance> {
+        self.members.iter().find(|known| known.0 == member).map(|known| known.1)
     }
 
     /// The instance that `member` is, once it has started.
-    pub(crate) fn member(&self, member: MemberId) -> Option<wasmtime::Instance> {
-        self.members.iter().find(|(known, _)| *known == member).map(|(_, instance)| *instance)
+    pub(crate) fn started_instance(&self, member: MemberId) -> Option<wasmtime::Instance> {
+        self.members.iter().find(|known| known.0 == member && known.2).map(|known| known.1)
     }
 
     /// Bytes of the guest's memories and tables.

@@ -48,7 +48,7 @@ pub struct FuncRef {
 }
 
 /// What a store's data must tell, so that a function's reference can be known by its store.
-pub(crate) trait Known {
+pub(crate) trait StoreId {
     /// Tells the store from all others of this process.
     fn id(&self) -> u64;
 }
@@ -76,7 +76,7 @@ impl Value {
     }
 
     /// Takes a value out of its store.
-    pub(crate) fn take(value: &Val, mut store: impl AsContextMut<Data: Known>) -> wasmtime::Result<Value> {
+    pub(crate) fn take(value: &Val, mut store: impl AsContextMut<Data: StoreId>) -> wasmtime::Result<Value> {
         Ok(match value {
             Val::I32(v) => Value::I32(*v),
             Val::I64(v) => Value::I64(*v),
@@ -98,7 +98,7 @@ impl Value {
         self,
         ty: &ValType,
         index: usize,
-        mut store: impl AsContextMut<Data: Known>,
+        mut store: impl AsContextMut<Data: StoreId>,
     ) -> wasmtime::Result<Val> {
         let value = match (&self, ty) {
             (Value::I32(v), ValType::I32) => Val::I32(*v),

@@ -1,5 +1,5 @@
 //! Making a module fit for snapshots: `wasmtime-wizer` has it export all its globals and memories, from which the state of
-//! an instance is then read (`instance/snapshot.rs`).
+//! an instance is then read (`live/snapshot.rs`).
 //!
 //! The two halves of `wasmtime-wizer` share nothing that could be kept, so the second reads the module again.
 

@@ -22,6 +22,7 @@ impl Execution {
         let function = Arc::clone(function);
         let wanted = Wanted { module: Arc::clone(module), form: Form::Loaded, config, grants };
         execution.work = Some(Box::pin(async move {
+            // The module keeps its engine among the node's for as long as its guest runs.
             let (mut guest, _module) = wanted.make(&runtime, &invocation).await?;
             let function = guest.function(wanted.module.code(), &function)?;
             let result = guest.call(MemberId::FIRST, &function, args).await;

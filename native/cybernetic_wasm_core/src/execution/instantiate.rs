@@ -23,7 +23,7 @@ impl Execution {
         execution.work = Some(Box::pin(async move {
             let (guest, module) = wanted.make(&runtime, &invocation).await?;
             store::end(&guest.store, &invocation);
-            let source = snapshottable.then(|| Arc::clone(wanted.module.code()));
+            let source = snapshottable.then(|| Arc::clone(wanted.module.code().wasm()));
             Ok(Product::Guest(LiveGuest::new(guest, module, source, wanted.grants)))
         }));
         execution

@@ -1,6 +1,6 @@
 //! Linking one more module into a live guest.
 
-use super::on_live::{begin, now_or_later, wait_for};
+use super::on_live::{begin, lease_or_queue, now_or_later};
 use super::place::place;
 use super::{Execution, Product, Setup};
 use crate::error::Error;
@@ -15,7 +15,7 @@ use crate::system::{Grants, System};
 use std::sync::Arc;
 
 impl Execution {
-    /// One more instance in a live guest, at the place that [`Instance::reserve`] gave. Each of the module's imports is
+    /// One more instance in a live guest, at the place that [`LiveGuest::reserve`] gave. Each of the module's imports is
     /// bound to its source. Its start function runs under the limits of `setup`.
     pub fn link(
         live: &Arc<LiveGuest>,
@@ -26,18 +26,18 @@ impl Execution {
         let Setup { runtime, limits, engine, grants } = setup;
         let mut execution = Self::on(live, limits);
         let config = live.engine_for(engine)?;
-        execution.wait_for_instance();
+        execution.be_patient_for_guest();
         let invocation = Arc::clone(&execution.invocation);
         let (module, live) = (Arc::clone(module), Arc::clone(live));
         execution.work = Some(Box::pin(async move {
-            let place = place(runtime.ceilings(), module.code().weight(), &invocation).await?;
+            let free = place(runtime.ceilings(), module.code().weight(), &invocation).await?;
             let module = runtime.variant(&module, config).await?;
             let (code, linkers) = (Arc::clone(module.code()), Arc::clone(module.linkers()));
             let joining = Joining { code, linkers, member, sources: sources.into() };
             let lease = now_or_later(live.lease(), &invocation)?;
-            let mut lease = wait_for(lease, &live, &invocation).await?;
+            let mut lease = lease_or_queue(lease, &live, &invocation).await?;
             let (live, guest) = begin(&mut lease, &invocation).await?;
-            let result = join(live, guest, grants, (joining, place)).await;
+            let result = join(live, guest, grants, (joining, free)).await;
             store::end(&guest.store, &invocation);
             lease.settle(&invocation, &result);
             result.map(Product::Member)

@@ -70,7 +70,7 @@ impl Execution {
         let waiting: Work = match now_or_later(live.lease(), &invocation)? {
             Some(lease) => Box::pin(work(lease, invocation)),
             None => {
-                self.wait_for_instance();
+                self.be_patient_for_guest();
                 let live = Arc::clone(live);
                 Box::pin(async move {
                     let lease = invocation.queue(live.queue()).await?;
@@ -107,7 +107,7 @@ pub(super) fn now_or_later(
 }
 
 /// A lease that was not to be had at once is waited for.
-pub(super) async fn wait_for(
+pub(super) async fn lease_or_queue(
     lease: Option<Lease>,
     live: &Arc<LiveGuest>,
     invocation: &Invocation,

@@ -2,7 +2,7 @@
 
 use crate::engine::{Allocation, EngineConfig, POOL_MEMORY, POOL_TABLE_ELEMENTS, PoolFull};
 use crate::error::Error;
-use crate::guest::{Guest, Made, classify};
+use crate::guest::{Guest, Ingredients, classify};
 use crate::invocation::Invocation;
 use crate::limits::{Ceilings, Limits, Place};
 use crate::module::Module;
@@ -58,16 +58,17 @@ impl Wanted {
         let free = place(runtime.ceilings(), weight, invocation).await?;
         invocation.turn.take().await;
         let variant = self.variant(self.config, runtime).await?;
-        match self.make_of(&variant, invocation, free).await {
+        let grants = self.grants.as_deref();
+        let (guest, variant) = match make((&variant, grants), invocation, free).await {
             Err(error) if error.is::<PoolFull>() || error.is::<wasmtime::PoolConcurrencyLimitError>() => {
                 let free = place(runtime.ceilings(), weight, invocation).await?;
                 let sibling = EngineConfig { allocation: Allocation::OnDemand, ..self.config };
                 let variant = self.variant(sibling, runtime).await?;
-                let guest = self.make_of(&variant, invocation, free).await;
-                Ok((guest.map_err(|error| classify(error, invocation, variant.code()))?, variant))
+                (make((&variant, grants), invocation, free).await, variant)
             }
-            guest => Ok((guest.map_err(|error| classify(error, invocation, variant.code()))?, variant)),
-        }
+            guest => (guest, variant),
+        };
+        Ok((guest.map_err(|error| classify(error, invocation, variant.code()))?, variant))
     }
 
     async fn variant(&self, config: EngineConfig, runtime: &Arc<Runtime>) -> Result<Arc<Module>, Error> {
@@ -75,10 +76,6 @@ impl Wanted {
             Form::Loaded => runtime.variant(&self.module, config).await,
             Form::Instrumented => runtime.instrumented(&self.module, config).await,
         }
-    }
-
-    async fn make_of(&self, variant: &Module, invocation: &Arc<Invocation>, place: Place) -> wasmtime::Result<Guest> {
-        make((variant, self.grants.as_deref()), invocation, place).await
     }
 }
 
@@ -89,5 +86,5 @@ pub(super) async fn make(
     place: Place,
 ) -> wasmtime::Result<Guest> {
     let linked = module.linked(grants)?;
-    Guest::new(Made { code: module.code(), linked: &linked, grants, place }, invocation).await
+    Guest::new(Ingredients { code: module.code(), linked: &linked, grants, place }, invocation).await
 }

@@ -1,4 +1,4 @@
-//! Making a live instance anew.
+//! Making a live guest anew.
 
 use super::on_live::now_or_later;
 use super::place::{make, place};
@@ -17,15 +17,15 @@ use std::time::Duration;
 const UNWINDING: Duration = Duration::from_secs(2);
 
 impl Execution {
-    /// Makes a live instance anew, in its module's initial state, and with it the members that had joined. The guest that
+    /// Makes a live guest anew, in its module's initial state, and with it the members that had joined. The guest that
     /// was there gives its place up first.
     pub fn reset(live: &Arc<LiveGuest>, limits: Limits) -> Result<Self, Error> {
         let mut execution = Self::on(live, limits);
         let invocation = Arc::clone(&execution.invocation);
         let lease = now_or_later(live.lease_to_reset(), &invocation)?;
         match lease {
-            Some(_) => execution.wait_for_reaper(live.module().code().ceilings()),
-            None => execution.wait_for_instance(),
+            Some(_) => execution.be_patient_for_reaper(live.module().code().ceilings()),
+            None => execution.be_patient_for_guest(),
         }
         let live = Arc::clone(live);
         execution.work = Some(Box::pin(async move {
@@ -43,7 +43,7 @@ impl Execution {
     }
 
     /// What this queues for is the place of a guest that is being unwound, which takes milliseconds.
-    fn wait_for_reaper(&mut self, ceilings: &Ceilings) {
+    fn be_patient_for_reaper(&mut self, ceilings: &Ceilings) {
         let until = later(self.invocation.started, UNWINDING.max(self.invocation.limits.wait));
         self.patience = Some(Box::new((until, ceilings.full().into())));
     }
@@ -75,8 +75,8 @@ async fn rejoin(live: &LiveGuest, lease: &mut Lease, invocation: &Arc<Invocation
         lease.look()?.store.data_mut().system = Some(system);
     }
     for joining in live.joinings() {
-        let place = place(ceilings, joining.code.weight(), invocation).await?;
-        live.join(lease.use_guest()?.1, joining, place).await?;
+        let free = place(ceilings, joining.code.weight(), invocation).await?;
+        live.join(lease.use_guest()?.1, joining, free).await?;
     }
     Ok(())
 }

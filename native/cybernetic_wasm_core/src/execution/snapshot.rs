@@ -1,6 +1,6 @@
-//! Taking a snapshot of a live live.
+//! Taking a snapshot of a live guest.
 
-use super::on_live::{now_or_later, wait_for};
+use super::on_live::{lease_or_queue, now_or_later};
 use super::{Execution, Product};
 use crate::error::Error;
 use crate::limits::Limits;
@@ -14,11 +14,11 @@ impl Execution {
         let mut execution = Self::on(live, limits);
         let source = Arc::clone(live.check_snapshot()?);
         let lease = now_or_later(live.lease(), &execution.invocation)?;
-        execution.wait_for_instance();
+        execution.be_patient_for_guest();
         let (runtime, live) = (Arc::clone(runtime), Arc::clone(live));
         let invocation = Arc::clone(&execution.invocation);
         execution.work = Some(Box::pin(async move {
-            let lease = wait_for(lease, &live, &invocation).await?;
+            let lease = lease_or_queue(lease, &live, &invocation).await?;
             let uses = live.uses();
             let snapshot = runtime.compiler().compute(move || take_snapshot(&source, lease)).await?;
             snapshot.map(|wasm| Product::Snapshot(wasm, uses))

@@ -31,6 +31,7 @@ pub(crate) fn classify(error: wasmtime::Error, invocation: &Invocation, code: &C
             Trap { code: code_of(wasmtime::Trap::UncaughtException), message, frames: frames(&error) }.into()
         }
         (None, Some(refused)) => refused.into(),
+        (None, None) if error.is::<PoolFull>() => LimitError::from(PoolFull).into(),
         // Re-entrant calls take stacks of their own, and the pool has as many as guests.
         (None, None) if error.is::<PoolConcurrencyLimitError>() => LimitError::from(PoolFull).into(),
         (None, None) => Error::internal(error),

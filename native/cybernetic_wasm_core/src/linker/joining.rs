@@ -66,7 +66,7 @@ pub(crate) fn resolve(store: &mut GuestStore, joining: &Joining) -> Result<Vec<E
 type Reason = Cow<'static, str>;
 
 fn exported(store: &mut GuestStore, member: MemberId, name: &str, wanted: &ExternType) -> Result<Extern, Reason> {
-    let instance = store.data().member(member).ok_or("the member that should give it is gone")?;
+    let instance = store.data().started_instance(member).ok_or("the member that should give it is gone")?;
     let found = instance.get_export(&mut *store, name).ok_or("missing")?;
     if fits(wanted, &found, store) { Ok(found) } else { Err("wrong type".into()) }
 }

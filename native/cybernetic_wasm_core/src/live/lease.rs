@@ -1,4 +1,4 @@
-//! Whose turn it is on a guest instance: leases, and the queue of those who wait for one.
+//! Whose turn it is on a live guest: leases, and the queue of those who wait for one.
 
 use super::LiveGuest;
 use crate::error::{CallError, Error, Limit};
@@ -166,7 +166,7 @@ fn lease_over() -> Error {
     Error::Internal("the lease is over".into())
 }
 
-/// The guest while a call has it. Dropped in mid-call, it leaves it poisoned.
+/// The guest while a call has it. A lease that is dropped in mid-call leaves the guest poisoned.
 pub(crate) struct Lease {
     owner: Arc<LiveGuest>,
     number: u64,

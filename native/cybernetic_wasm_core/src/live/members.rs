@@ -27,6 +27,8 @@ struct Joined {
 #[derive(Default)]
 pub(super) struct Members {
     joined: Vec<Joined>,
+    /// In the order in which they joined: one may import from another whose place was kept later.
+    order: Vec<MemberId>,
     /// What answers the first's host calls.
     host: Option<WeakHostRef>,
 }
@@ -48,13 +50,13 @@ impl Members {
 
     /// Those that have joined, in that order.
     fn joinings(&self) -> Vec<Joining> {
-        self.joined.iter().filter_map(|joined| joined.joining.clone()).collect()
+        self.order.iter().filter_map(|member| self.get(*member)?.joining.clone()).collect()
     }
 }
 
 impl LiveGuest {
     /// The code that `member` is an instance of.
-    pub(crate) fn member(&self, member: MemberId) -> Result<Arc<Code>, CallError> {
+    pub(crate) fn code_of(&self, member: MemberId) -> Result<Arc<Code>, CallError> {
         if member == MemberId::FIRST {
             return Ok(Arc::clone(self.module.code()));
         }
@@ -101,7 +103,7 @@ impl LiveGuest {
         }
     }
 
-    /// Instantiates a module in the store of `guest`, which is this instance's. The member maps as much memory as a guest of
+    /// Instantiates a module in the store of `guest`, which is this one's. The member maps as much memory as a guest of
     /// its own, and takes a `place` like one.
     pub(crate) async fn join(&self, guest: &mut Guest, joining: Joining, place: Place) -> Result<MemberId, Error> {
         let (ours, theirs) = (guest.code().engine(), joining.code.engine());
@@ -118,9 +120,10 @@ impl LiveGuest {
         let result = wasmtime::Instance::new_async(&mut guest.store, &joining.code.wasmtime, &imports).await;
         match result {
             Ok(instance) => {
-                guest.store.data_mut().started(joining.member, instance);
+                guest.store.data_mut().instantiated(joining.member, instance);
                 let initialized = initialize(&mut guest.store, instance, &joining.code).await;
                 initialized.map_err(|error| classify(error, &guest.store.data().invocation, &joining.code))?;
+                guest.store.data_mut().started(joining.member);
                 self.joined(joining)
             }
             Err(error) if error.is::<PoolConcurrencyLimitError>() => Err(LimitError::from(PoolFull).into()),
@@ -134,7 +137,11 @@ impl LiveGuest {
     fn joined(&self, joining: Joining) -> Result<MemberId, Error> {
         let member = joining.member;
         let mut members = self.members.write();
-        members.get_mut(member).ok_or(CallError::NoSuchMember(member.0))?.joining = Some(joining);
+        let joined = members.get_mut(member).ok_or(CallError::NoSuchMember(member.0))?;
+        // It joins again after a reset.
+        if joined.joining.replace(joining).is_none() {
+            members.order.push(member);
+        }
         Ok(member)
     }
 

@@ -2,7 +2,6 @@
 //! in an instance that exports all of its own (`code/instrument.rs`).
 
 use super::Lease;
-use crate::code::Code;
 use crate::code::instrument::{refused, wizer};
 use crate::error::Error;
 use crate::guest::Guest;
@@ -11,9 +10,9 @@ use std::task::{Context, Poll, Waker};
 use wasmtime::Val;
 use wasmtime_wizer::{InstanceState, SnapshotVal, ValType};
 
-/// The module of `source` with the state of the guest in `lease` as its initial state. The guest stays as it is.
-pub(crate) fn take(source: &Code, mut lease: Lease) -> Result<Vec<u8>, Error> {
-    let (context, _) = wizer().instrument(source.wasm()).map_err(refused)?;
+/// The module `source` with the state of the guest in `lease` as its initial state. The guest stays as it is.
+pub(crate) fn take(source: &[u8], mut lease: Lease) -> Result<Vec<u8>, Error> {
+    let (context, _) = wizer().instrument(source).map_err(refused)?;
     let mut state = State(lease.look()?);
     // Nothing in there ever waits: it is asynchronous for those who must ask another process for an instance's state.
     let polled = pin!(wizer().snapshot(&context, &mut state)).poll(&mut Context::from_waker(Waker::noop()));

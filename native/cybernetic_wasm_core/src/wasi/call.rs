@@ -80,10 +80,12 @@ impl<'a> Call<'a> {
         invocation: &Invocation,
     ) -> wasmtime::Result<Option<Errno>> {
         let errno = match self.function.kind() {
+            _ if self.function.is_vectored() && self.arg(2) > MOST_PIECES => Some(Errno::Inval),
             Kind::Clocks if system.clocks.is_none() => Some(Errno::Notcapable),
             Kind::Random if system.random.is_none() => Some(Errno::Notcapable),
             Kind::Network => Some(Errno::Notcapable),
-            Kind::Io | Kind::Files if self.function.is_vectored() => self.before_io(system, memory).await,
+            Kind::Io => self.before_io(system, memory).await,
+            Kind::Files if self.function == Function::fd_pwrite => self.before_io(system, memory).await,
             Kind::Files => self.before_files(system, memory).await,
             _ => None,
         };
@@ -103,9 +105,6 @@ impl<'a> Call<'a> {
     }
 
     async fn before_io(&mut self, system: &mut System, memory: &mut [u8]) -> Option<Errno> {
-        if self.arg(2) > MOST_PIECES {
-            return Some(Errno::Inval);
-        }
         let [stdin, stdout, stderr] = system.stdio;
         match system.descriptors.get(self.arg(0))? {
             Descriptor::Stdin if !stdin => Some(Errno::Badf),
@@ -118,13 +117,15 @@ impl<'a> Call<'a> {
 
     /// What a write adds to a file beyond its end counts, also what it skips: a byte in each block of a hole fills them all.
     async fn before_write(&mut self, system: &mut System, memory: &mut [u8]) -> Option<Errno> {
+        if self.function == Function::fd_read {
+            return None;
+        }
         self.wanted = first_length(memory, self.arg(1), self.arg(2));
         let file = Fd::from(self.arg(0));
         let mut memory = GuestMemory::Unshared(memory);
         let start = match self.function {
-            Function::fd_write => system.ctx().ok()?.fd_tell(&mut memory, file).ok()?,
             Function::fd_pwrite => self.wide_arg(3) as u64,
-            _ => return None,
+            _ => system.ctx().ok()?.fd_tell(&mut memory, file).ok()?,
         };
         let size = system.ctx().ok()?.fd_filestat_get(&mut memory, file).await.ok()?.size;
         let appends = start > size && {
@@ -190,7 +191,9 @@ impl<'a> Call<'a> {
             }
             _ => {}
         }
-        if self.function.kind() == Kind::Files && errno == Errno::Perm as i32 {
+        // What the operating system refuses a write to an open file is not the grants' doing.
+        let grants_refuse = self.function.kind() == Kind::Files && self.function != Function::fd_pwrite;
+        if grants_refuse && errno == Errno::Perm as i32 {
             self.deny(system, memory, invocation, Errno::Perm);
         }
     }

@@ -93,7 +93,14 @@ impl Kind {
 
     /// What a refusal is put down to, where no stream is concerned.
     pub(super) fn capability(self) -> &'static str {
-        self.capabilities().last().copied().unwrap_or("wasi")
+        match self {
+            Kind::Base => "wasi",
+            Kind::Env => "env",
+            Kind::Clocks => "clocks",
+            Kind::Random => "random",
+            Kind::Io | Kind::Files => "filesystem",
+            Kind::Network => "network",
+        }
     }
 }
 

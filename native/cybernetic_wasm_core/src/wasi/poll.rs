@@ -48,7 +48,7 @@ pub(super) async fn poll_oneoff(caller: &mut Caller<'_, StoreData>, call: &mut C
     };
     let awaited = match given.iter().map(|one| awaited(system, one)).collect::<Result<Vec<_>, _>>() {
         Ok(awaited) => awaited,
-        // Standard input may be waited for without a clock.
+        // Not refused in `before`: waiting for standard input needs no clock.
         Err(errno @ Errno::Notcapable) => {
             return Ok(refuse(&invocation, call.function(), ("clocks", None), errno) as i32);
         }

@@ -1,10 +1,13 @@
 //! A module is compiled once however many want it, kept as long as there is room, and never dropped under its users.
 
-use crate::support::{Driver, Loaded, call, eventually, limits, load, number, own, property, try_load};
+use crate::support::{
+    Driver, Loaded, call, eventually, instantiate, limits, load, number, own, own_node, property, try_load,
+};
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::engine::{Allocation, EngineConfig, Features, Metering};
 use cybernetic_wasm_core::error::LoadError;
-use cybernetic_wasm_core::execution::{Execution, Step};
+use cybernetic_wasm_core::execution::{Execution, Product, Step};
+use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::runtime::Runtime;
 use cybernetic_wasm_core::value::Value;
@@ -116,6 +119,33 @@ fn a_module_evicted_or_cleared_lives_on_with_its_user() {
     assert_eq!(runtime.ceilings().code(), used.code_size() + second.code_size(), "what is in use still counts");
     drop((used, second));
     eventually("the code is unmapped with its last user", || runtime.ceilings().code() == 0);
+}
+
+#[test]
+fn code_that_only_a_guest_holds_is_not_thrown_out_to_make_room() {
+    // It would free nothing: a member of a live guest goes on with it.
+    let size = load(&own(|_| {}), numbered(0)).code_size();
+    let runtime = own_node(|node| node.max_code_memory = 3 * size + size / 2);
+    let guest = instantiate(&load(&runtime, numbered(0)), limits()).unwrap();
+    let member = {
+        let module = load(&runtime, numbered(1));
+        let mut link =
+            Execution::link(&guest, guest.reserve(), (&module.module, Vec::new()), module.setup(limits())).unwrap();
+        let Product::Member(member) = Driver::default().drive(&mut link).unwrap() else { panic!("no member") };
+        member
+    };
+    for number in 2..6 {
+        load(&runtime, numbered(number));
+    }
+    let stats = runtime.stats().cache;
+    assert_eq!((stats.entries, stats.evictions), (3, 3), "two that are used, and the last: {stats:?}");
+    let instance = Instance { guest: &guest, member };
+    let function = instance.code().unwrap().function("f").unwrap();
+    let mut call = Execution::call_on(instance, &function, vec![Value::I32(0)], limits()).unwrap();
+    assert_eq!(number(Driver::default().values(&mut call)), 1);
+    assert_eq!(runtime.stats().cache.misses, 6);
+    load(&runtime, numbered(1));
+    assert_eq!(runtime.stats().cache.misses, 6, "it is still there");
 }
 
 #[test]

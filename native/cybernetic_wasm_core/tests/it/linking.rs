@@ -13,6 +13,7 @@ use cybernetic_wasm_core::error::{CallError, Limit, LimitError};
 use cybernetic_wasm_core::execution::{Execution, Product, Step};
 use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::limits::Limits;
+use cybernetic_wasm_core::linker::Source;
 use cybernetic_wasm_core::mail::{Answer, Command};
 use cybernetic_wasm_core::member::MemberId;
 use cybernetic_wasm_core::value::Value;
@@ -299,4 +300,62 @@ fn a_guest_with_members_is_freed_with_its_last_reference() {
     runtime.clear_cache();
     eventually_unused(&runtime);
     eventually("no module", || weak.iter().all(|module| module.upgrade().is_none()));
+    eventually("no code", || runtime.ceilings().code() == 0);
+}
+
+#[test]
+fn a_member_that_failed_to_start_is_not_called_or_imported_from() {
+    let guest = base();
+    guest.survive_traps();
+    let trapping = r#"(module
+        (import "base" "table" (table 1 funcref))
+        (elem (i32.const 0) $seven)
+        (func $seven (export "seven") (result i32) (i32.const 7))
+        (func (export "_initialize") unreachable))"#;
+    assert!(matches!(link(&guest, trapping), Err(Error::Trap(_))));
+    let member = MemberId(1);
+    guest.register("broken", member);
+    assert_eq!(guest.instance(member).code().unwrap_err(), CallError::NoSuchMember(member.0));
+    let Err(Error::Link(problems)) = link(&guest, r#"(module (import "broken" "seven" (func (result i32))))"#) else {
+        panic!("it links")
+    };
+    assert_eq!(problems[0].to_string(), "broken.seven: (func (result i32)) (the member that should give it is gone)");
+    // What it wrote into the table before stays there, and may be called.
+    let caller = r#"(module (import "base" "table" (table 1 funcref))
+        (func (export "run") (result i32) (call_indirect (result i32) (i32.const 0))))"#;
+    let caller = link(&guest, caller).unwrap();
+    assert_eq!(number(call(&guest, caller, "run", &[])), 7);
+}
+
+#[test]
+fn members_join_again_in_the_order_in_which_they_joined() {
+    // A place may be kept long before its module joins.
+    let guest = base();
+    let (late, early) = (guest.reserve(), guest.reserve());
+    let seven = load(shared(), r#"(module (func (export "seven") (result i32) (i32.const 7)))"#);
+    let caller = load(
+        shared(),
+        r#"(module (import "early" "seven" (func $seven (result i32)))
+            (func (export "run") (result i32) (call $seven)))"#,
+    );
+    let join = |member, (module, sources): (&Loaded, Vec<Source>)| {
+        let mut link = Execution::link(&guest, member, (&module.module, sources), module.setup(limits())).unwrap();
+        Driver::default().drive(&mut link).unwrap();
+    };
+    join(early, (&seven, Vec::new()));
+    join(late, (&caller, vec![Source::Export(early, "seven".to_owned())]));
+    assert_eq!(number(call(&guest, late, "run", &[])), 7);
+    Driver::default().drive(&mut Execution::reset(&guest, limits()).unwrap()).unwrap();
+    assert_eq!(number(call(&guest, late, "run", &[])), 7);
+}
+
+#[test]
+fn a_module_of_another_runtime_is_refused() {
+    // It would be counted there, and nobody might tick its clock.
+    let module = load(&own(|_| {}), "(module)");
+    let foreign = Loaded { module: module.module, runtime: Arc::clone(shared()) };
+    let refused = instantiate(&foreign, limits()).map(|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("another runtime"), "{refused}");
+    let refused = link_within(&base(), &foreign, limits()).unwrap_err();
+    assert!(refused.to_string().contains("another runtime"), "{refused}");
 }

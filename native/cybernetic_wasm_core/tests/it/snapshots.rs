@@ -80,7 +80,7 @@ fn any_memory_comes_back_as_it_was() {
         }
         let copy = load(shared(), snapshot(&guest).unwrap());
         let copy = crate::support::instantiate(&copy, limits()).unwrap();
-        let all = |guest: &Arc<LiveGuest>| first(&guest).read(None, (0, 3 << 16), <[u8]>::to_vec).unwrap();
+        let all = |guest: &Arc<LiveGuest>| first(guest).read(None, (0, 3 << 16), <[u8]>::to_vec).unwrap();
         prop_assert_eq!(all(&guest), all(&copy));
         Ok(())
     });

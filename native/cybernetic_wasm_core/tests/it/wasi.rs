@@ -17,7 +17,7 @@ use crate::support::{
 };
 use cybernetic_wasm_core::engine::{EngineConfig, Metering};
 use cybernetic_wasm_core::error::{CallError, Limit, LimitError};
-use cybernetic_wasm_core::execution::{Execution, Product, Setup, Step};
+use cybernetic_wasm_core::execution::{Execution, Product, Setup, Step, Tally};
 use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::limits::Limits;
@@ -51,6 +51,8 @@ const CREATE: i32 = 1;
 const GUEST: &str = r#"(module
   (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_pread" (func $fd_pread (param i32 i32 i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_pwrite" (func $fd_pwrite (param i32 i32 i32 i64 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_close" (func $fd_close (param i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_filestat_set_size" (func $set_size (param i32 i64) (result i32)))
   (import "wasi_snapshot_preview1" "path_open"
@@ -80,6 +82,16 @@ const GUEST: &str = r#"(module
   (func $put (export "put") (param $fd i32) (param $byte i32) (result i32)
     (i32.store8 (i32.const 4096) (local.get $byte))
     (call $write (local.get $fd) (i32.const 1)))
+
+  ;; So many empty pieces.
+  (func (export "read_pieces") (param $fd i32) (param $count i32) (result i32)
+    (call $fd_read (local.get $fd) (i32.const 8192) (local.get $count) (i32.const 8)))
+  (func (export "write_pieces") (param $fd i32) (param $count i32) (result i32)
+    (call $fd_write (local.get $fd) (i32.const 8192) (local.get $count) (i32.const 8)))
+  (func (export "read_pieces_at") (param $fd i32) (param $count i32) (result i32)
+    (call $fd_pread (local.get $fd) (i32.const 8192) (local.get $count) (i64.const 0) (i32.const 8)))
+  (func (export "write_pieces_at") (param $fd i32) (param $count i32) (result i32)
+    (call $fd_pwrite (local.get $fd) (i32.const 8192) (local.get $count) (i64.const 0) (i32.const 8)))
 
   (func (export "echo") (param $size i32) (result i32) (local $len i32) (local $sum i32)
     (loop $again

@@ -28,6 +28,19 @@ fn growing_a_file_counts_as_writing_and_shrinking_gives_nothing_back() {
 }
 
 #[test]
+fn a_call_takes_so_many_pieces_and_no_more() {
+    // Each piece is work that no fuel pays for.
+    let dir = tempfile::tempdir().unwrap();
+    let instance = live(directory(dir.path(), true));
+    let fd = on(&instance, "open", &i32s(&[1, CREATE])) as i32;
+    for name in ["write_pieces", "write_pieces_at", "read_pieces", "read_pieces_at"] {
+        for (count, errno) in [(0, 0), (1, 0), (1_024, 0), (1_025, INVAL), (-1, INVAL)] {
+            assert_eq!(on(&instance, name, &i32s(&[fd, count])), errno, "{name} of {count}");
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_opened_counts_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let instance = live(Grants { quota: 4_096, max_open: 1, ..directory(dir.path(), true) });

@@ -2,9 +2,9 @@
 
 use super::*;
 
-fn denials(execution: &Execution) -> Vec<(&'static str, &'static str, &'static str, u64)> {
+fn denials(tally: &Tally) -> Vec<(&'static str, &'static str, &'static str, u64)> {
     let told = |denial: &Denial| (denial.capability, denial.operation, denial.errno, denial.count);
-    execution.tally().denials.iter().map(told).collect()
+    tally.denials.iter().map(told).collect()
 }
 
 #[test]
@@ -21,8 +21,9 @@ fn what_is_not_granted_is_refused_and_told() {
     ] {
         let mut execution = begin(name, &args, nothing());
         assert_eq!(number(Driver::default().values(&mut execution)), -errno, "{name}");
-        assert_eq!(denials(&execution), denial.into_iter().collect::<Vec<_>>(), "{name}");
-        assert!(pieces(&execution.tally().output).is_empty());
+        let tally = execution.tally();
+        assert_eq!(denials(&tally), denial.into_iter().collect::<Vec<_>>(), "{name}");
+        assert!(pieces(&tally.output).is_empty(), "{name}");
     }
     assert_eq!(number(run("look", &i32s(&[0]), nothing())), -1);
     assert_eq!(number(run("args", &[], nothing())), 1);
@@ -93,7 +94,7 @@ fn nothing_but_files_and_directories_is_opened() {
     // Opening one would keep the thread until somebody opens its other end.
     let mut execution = begin("open_to_read", &i32s(&[1]), directory(dir.path(), true));
     assert_eq!(number(Driver::default().values(&mut execution)), -PERM);
-    assert_eq!(denials(&execution), [("filesystem", "path_open", "perm", 1)]);
+    assert_eq!(denials(&execution.tally()), [("filesystem", "path_open", "perm", 1)]);
 }
 
 #[test]
