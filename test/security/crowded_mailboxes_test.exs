@@ -68,7 +68,7 @@ defmodule Cybernetic.WASM.Security.CrowdedMailboxesTest do
       quick = f(fn _ctx, n -> n end)
 
       holder = Task.async(fn -> Instance.call(instance, "run", [1]) end)
-      assert_receive holding when is_pid(holding), 5_000
+      assert_receive holding when is_pid(holding)
       crowd()
       assert {:error, %CallError{reason: :busy}} = Instance.call(instance, "double", [1])
 
@@ -78,7 +78,7 @@ defmodule Cybernetic.WASM.Security.CrowdedMailboxesTest do
       spawn_link(fn -> Process.sleep(20) && send(holding, :go) end)
       assert Instance.call(instance, "double", [4], wait: 60_000) == {:ok, 8}
       for n <- 1..100, do: assert(Instance.call(instance, "run", [n], imports: quick) == {:ok, n})
-      assert Task.await(holder) == {:ok, 1}
+      assert await(holder) == {:ok, 1}
       assert_crowd()
     end
 
@@ -100,8 +100,8 @@ defmodule Cybernetic.WASM.Security.CrowdedMailboxesTest do
 
       {:ok, async} = Executor.stream(module, "count", [3], [into: self()] ++ opts)
       ref = async.ref
-      for piece <- ~w(3 2 1), do: assert_receive({^ref, {:output, ^piece}}, 10_000)
-      assert_receive {^ref, {:done, _run}}, 10_000
+      for piece <- ~w(3 2 1), do: assert_receive({^ref, {:output, ^piece}})
+      assert_receive {^ref, {:done, _run}}
 
       assert Executor.await(Executor.async(module, "run", [5], opts)) == {:ok, 5}
 
@@ -202,13 +202,13 @@ defmodule Cybernetic.WASM.Security.CrowdedMailboxesTest do
         async = Executor.async(guest(), name, args, imports: imports)
         assert {_, _} = Executor.await(async)
         pid = async.pid
-        assert_receive {:EXIT, ^pid, :normal}, 5_000
+        assert_receive {:EXIT, ^pid, :normal}
       end
 
       async = Executor.async(guest(), "spin", [], [imports: imports] ++ @forever)
       assert {:error, %CancelledError{}} = Executor.cancel(async)
       pid = async.pid
-      assert_receive {:EXIT, ^pid, :normal}, 5_000
+      assert_receive {:EXIT, ^pid, :normal}
       assert mailbox() == []
     end
 
@@ -227,7 +227,7 @@ defmodule Cybernetic.WASM.Security.CrowdedMailboxesTest do
                  fuel: 100_000_000_000_000
                )
 
-      assert_receive {:EXIT, _, :after_twenty}, 5_000
+      assert_receive {:EXIT, _, :after_twenty}
     end
   end
 end

@@ -42,7 +42,7 @@ defmodule Cybernetic.WASM.Security.HostFunctionsTest do
         spawn(fn -> Executor.call(module, "run", [1], imports: f(stuck)) end)
       end
 
-    for _ <- callers, do: assert_receive(:stuck, 5_000)
+    for _ <- callers, do: assert_receive(:stuck)
     assert Executor.call(module, "run", [1], imports: f(fn _, n -> n end)) == {:ok, 1}
 
     assert {:error, %LimitError{limit: :timeout}} =
@@ -125,8 +125,8 @@ defmodule Cybernetic.WASM.Security.HostFunctionsTest do
           end
 
           {pid, monitor} = spawn_monitor(fn -> call.(function, []) end)
-          assert_receive :inside, 5_000
-          assert_receive {:DOWN, ^monitor, :process, ^pid, reason}, 5_000
+          assert_receive :inside
+          assert_receive {:DOWN, ^monitor, :process, ^pid, reason}
           assert reason in [:killed, :boom]
           eventually(fn -> Runtime.stats().live_instances == live end)
         end

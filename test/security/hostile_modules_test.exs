@@ -6,7 +6,6 @@ defmodule Cybernetic.WASM.Security.HostileModulesTest do
 
   alias Cybernetic.WASM.{Executor, LimitError, LoadError, Module, Runtime}
 
-  @moduletag timeout: 120_000
   @header <<0, "asm", 1, 0, 0, 0>>
 
   # Loads it, and where that works looks at it and calls all that it exports.

@@ -47,7 +47,7 @@ defmodule Cybernetic.WASM.Security.IdleCostTest do
     eventually(fn -> Runtime.stats().live_instances >= 50 end)
     assert eventually(fn -> still(:epoch_ticks) end)
     Enum.each(callers, &send(&1.pid, :go))
-    assert callers |> Task.await_many() |> Enum.all?(&(&1 == {:ok, 1}))
+    assert callers |> await() |> Enum.all?(&(&1 == {:ok, 1}))
   end
 
   # The number where it does not move for a tenth of a second.

@@ -73,21 +73,19 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
 
   test "a context is stale in another process as in its own" do
     ctx = leaked(fn n -> n end)
-    Task.await(Task.async(fn -> assert_stale(ctx) end))
+    elsewhere(fn -> assert_stale(ctx) end)
   end
 
   test "a context of a call that timed out tells the limit, and throws at nobody" do
     # Outside its host function there is nobody to catch what would leave it.
     ctx = leaked(fn n -> Process.sleep(40) && n end, timeout: 20)
 
-    Task.await(
-      Task.async(fn ->
-        for {name, ask} <- asks() do
-          assert {^name, {:error, %error{}}} = {name, ask.(ctx)}
-          assert error in [LimitError, CallError]
-        end
-      end)
-    )
+    elsewhere(fn ->
+      for {name, ask} <- asks() do
+        assert {^name, {:error, %error{}}} = {name, ask.(ctx)}
+        assert error in [LimitError, CallError]
+      end
+    end)
   end
 
   test "a context of a call whose process was killed answers, too" do
@@ -95,7 +93,7 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
     stuck = fn ctx, _n -> send(test, {:leaked, ctx}) && Process.sleep(:infinity) end
     module = guest()
     caller = spawn(fn -> Executor.call(module, "run", [1], [imports: f(stuck)] ++ @forever) end)
-    assert_receive {:leaked, ctx}, 5_000
+    assert_receive {:leaked, ctx}
     Process.exit(caller, :kill)
     eventually(fn -> not Process.alive?(caller) end)
 
@@ -134,10 +132,10 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
 
     # Also while another call on the very same guest is in a host call of its own.
     caller = Task.async(fn -> Instance.call(instance, "run", [2]) end)
-    assert_receive {:own, _own}, 5_000
+    assert_receive {:own, _own}
     assert_stale(ctx)
     send(caller.pid, :go)
-    assert Task.await(caller) == {:ok, 2}
+    assert await(caller) == {:ok, 2}
     assert Instance.get_global(instance, "n") == {:ok, 7}
 
     :ok = Instance.reset(instance)
@@ -169,7 +167,7 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
     opts = [imports: f(function), timeout: 300, fuel: 100_000_000_000_000]
 
     caller = Task.async(fn -> Executor.call(guest(), "then_spin", [], opts) end)
-    assert_receive {:leaked, ctx}, 5_000
+    assert_receive {:leaked, ctx}
 
     answers =
       for _ <- 1..50, {_name, ask} <- asks() do
@@ -180,7 +178,7 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
 
     assert Enum.all?(answers, &(&1 in [:busy, :stale_context]))
     # Its deadline is its own: those who asked in vain have not moved it.
-    assert {:error, %LimitError{limit: :timeout, allowed: 300}} = Task.await(caller, 30_000)
+    assert {:error, %LimitError{limit: :timeout, allowed: 300}} = await(caller)
   end
 
   test "a process that holds a context is told of the deadline, and not killed by it" do
@@ -199,10 +197,10 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
 
     opts = [imports: f(function), timeout: 50, fuel: 100_000_000_000_000]
     assert {:error, %LimitError{limit: :timeout}} = Executor.call(guest(), "run", [1], opts)
-    assert_receive {:told, {:error, %LimitError{limit: :timeout}}}, 5_000
-    assert_receive {:told, {:error, %error{}}}, 5_000
+    assert_receive {:told, {:error, %LimitError{limit: :timeout}}}
+    assert_receive {:told, {:error, %error{}}}
     assert error in [LimitError, CallError]
-    assert_receive :alive, 5_000
+    assert_receive :alive
   end
 
   test "a process that holds a context is told of the output's limit, and not killed by it" do
@@ -210,7 +208,7 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
 
     function = fn ctx, n ->
       task = Task.async(fn -> catch_error(Host.emit(ctx, "0123456789")) end)
-      send(test, {:told, Task.await(task)})
+      send(test, {:told, await(task)})
       n
     end
 
@@ -224,7 +222,7 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
       answers =
         1..20
         |> Enum.map(fn k -> Task.async(fn -> {k, persistently(ctx, k)} end) end)
-        |> Task.await_many(30_000)
+        |> await()
 
       assert Enum.all?(answers, fn {k, answer} -> answer == 2 * k end)
       n

@@ -16,7 +16,7 @@ defmodule Cybernetic.WASM.Security.SmallProcessesTest do
         [:monitor, min_heap_size: 128, min_bin_vheap_size: 1, fullsweep_after: 0]
       )
 
-    assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}, 60_000
+    assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}
     assert_received {:result, ^pid, result}
     result
   end
@@ -201,8 +201,8 @@ defmodule Cybernetic.WASM.Security.SmallProcessesTest do
         [:monitor, max_heap_size: %{size: 50_000, kill: true, error_logger: false}]
       )
 
-    assert_receive :inside, 5_000
-    assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}, 5_000
+    assert_receive :inside
+    assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}
 
     # Of a live instance it is seen.
     instance = Instance.new!(module, imports: imports(function))
@@ -213,7 +213,7 @@ defmodule Cybernetic.WASM.Security.SmallProcessesTest do
         [:monitor, max_heap_size: %{size: 50_000, kill: true, error_logger: false}]
       )
 
-    assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}, 5_000
+    assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}
     eventually(fn -> Instance.poisoned?(instance) end)
   end
 

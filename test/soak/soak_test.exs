@@ -213,9 +213,9 @@ defmodule Cybernetic.WASM.SoakTest do
         end)
       end
 
-    for _ <- guests, do: assert_receive(:inside, 60_000)
+    for _ <- guests, do: assert_receive(:inside)
     Enum.each(guests, &send(&1, :go))
-    for _ <- guests, do: assert_receive({:result, {:error, %LimitError{limit: :stack}}}, 60_000)
+    for _ <- guests, do: assert_receive({:result, {:error, %LimitError{limit: :stack}}})
   end
 
   defp soak(numbers) do

@@ -28,6 +28,13 @@ defmodule Cybernetic.WASM.Eventually do
     Runtime.stats()
   end
 
+  @doc "What a task gives, or each of several, however long that takes: only the test's own time-out ends the wait."
+  def await(%Task{} = task), do: Task.await(task, :infinity)
+  def await(tasks) when is_list(tasks), do: Task.await_many(tasks, :infinity)
+
+  @doc "What `function` gives in another process, whose heap goes with it."
+  def elsewhere(function), do: function |> Task.async() |> await()
+
   @doc "The messages in the caller's own mailbox."
   def mailbox do
     # Looking does not fetch what has come since the last `receive`.

@@ -7,6 +7,8 @@ defmodule Cybernetic.WASM.FreshNode do
   Starts the application with `config` (under `:cybernetic`'s `:wasm`) in a new VM and evaluates `code` there. Gives what
   it printed and its exit status.
 
+  What tests wait with, `eventually/1` and the like, is imported there.
+
   `own:` is configuration under `:cybernetic_wasm`, `ulimit:` are arguments for the shell's `ulimit`,
   `env:` are environment variables.
   """
@@ -17,8 +19,11 @@ defmodule Cybernetic.WASM.FreshNode do
     ]
 
     start = "{:ok, _} = Application.ensure_all_started(:cybernetic_wasm)"
-    aliases = "alias Cybernetic.WASM.{Runtime, Executor, Host, LimitError}"
-    script = Enum.join(environment ++ [start, aliases, code], "\n")
+
+    names =
+      "import Cybernetic.WASM.Eventually\nalias Cybernetic.WASM.{Runtime, Executor, Host, LimitError}"
+
+    script = Enum.join(environment ++ [start, names, code], "\n")
 
     System.cmd("sh", ["-c", command(opts), "sh", ebin(), script],
       stderr_to_stdout: true,

@@ -75,7 +75,7 @@ defmodule Cybernetic.WASM.Turns do
 
   def release(%Task{pid: pid} = task) do
     send(pid, :go_on)
-    Task.await(task, 60_000)
+    await(task)
   end
 
   @doc "A task that runs `function`, once it stands in line."

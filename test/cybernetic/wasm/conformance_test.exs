@@ -6,8 +6,6 @@ defmodule Cybernetic.WASM.ConformanceTest do
   alias Cybernetic.WASM.{Conformance, Runtime}
   alias Cybernetic.WASM.Conformance.{Script, Summary}
 
-  @moduletag timeout: 600_000
-
   @descriptors "custom descriptors are a proposal that Wasmtime does not implement"
   @page_sizes "custom page sizes are a proposal that is not among the features"
   @memories "an older rule: since multi-memory a module may have two"

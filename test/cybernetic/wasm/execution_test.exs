@@ -32,7 +32,7 @@ defmodule Cybernetic.WASM.ExecutionTest do
         {pid, monitor} = spawn_monitor(fn -> Executor.call(module, "spin", [], opts) end)
         wait_for(live + 1)
         Process.exit(pid, :kill)
-        assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}, 5_000
+        assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}
         wait_for(live)
       end
     end
@@ -41,7 +41,7 @@ defmodule Cybernetic.WASM.ExecutionTest do
       {pid, monitor} = spawn_monitor(fn -> spin() end)
       wait_for(live + 1)
       Process.exit(pid, :over)
-      assert_receive {:DOWN, ^monitor, :process, ^pid, :over}, 5_000
+      assert_receive {:DOWN, ^monitor, :process, ^pid, :over}
       wait_for(live)
     end
 
@@ -54,7 +54,7 @@ defmodule Cybernetic.WASM.ExecutionTest do
 
       wait_for(live + 1)
       send(parent, :end)
-      assert_receive {:DOWN, ^monitor, :process, ^parent, :parent_is_gone}, 5_000
+      assert_receive {:DOWN, ^monitor, :process, ^parent, :parent_is_gone}
       wait_for(live)
     end
 
@@ -85,10 +85,10 @@ defmodule Cybernetic.WASM.ExecutionTest do
           Executor.call(calling(), "run", [1], [imports: imports] ++ @forever)
         end)
 
-      assert_receive :inside, 5_000
+      assert_receive :inside
       assert Runtime.stats().live_instances == live + 1
       Process.exit(pid, :kill)
-      assert_receive {:DOWN, ^monitor, _, _, _}, 5_000
+      assert_receive {:DOWN, ^monitor, _, _, _}
       wait_for(live)
     end
 
@@ -119,10 +119,10 @@ defmodule Cybernetic.WASM.ExecutionTest do
         send(test, {:result, result, mailbox()})
       end)
 
-    assert_receive :ready, 5_000
+    assert_receive :ready
     Process.sleep(20)
     Process.exit(pid, :please)
-    assert_receive {:result, {:error, %LimitError{limit: :timeout}}, messages}, 10_000
+    assert_receive {:result, {:error, %LimitError{limit: :timeout}}, messages}
     assert [{:EXIT, ^test, :please}] = messages
   end
 
@@ -205,13 +205,13 @@ defmodule Cybernetic.WASM.ExecutionTest do
       echo =
         spawn_link(fn -> Enum.each(1..1_000, fn n -> receive do: (^n -> send(parent, n)) end) end)
 
-      for n <- 1..1_000, do: send(echo, n) && assert_receive(^n, 10_000)
+      for n <- 1..1_000, do: send(echo, n) && assert_receive(^n)
     end
 
     test "timers fire" do
       for _ <- 1..20, do: Process.sleep(1)
       Process.send_after(self(), :fired, 10)
-      assert_receive :fired, 10_000
+      assert_receive :fired
     end
   end
 
@@ -239,7 +239,7 @@ defmodule Cybernetic.WASM.ExecutionTest do
       |> Enum.map(fn n ->
         Task.async(fn -> for k <- 1..20, do: Executor.call!(module, "add", [n, k]) end)
       end)
-      |> Task.await_many(60_000)
+      |> await()
 
     assert results == for(n <- 1..200, do: for(k <- 1..20, do: n + k))
   end
@@ -259,10 +259,10 @@ defmodule Cybernetic.WASM.ExecutionTest do
         end)
       end
 
-    for _ <- callers, do: assert_receive(:inside, 30_000)
+    for _ <- callers, do: assert_receive(:inside)
     assert Runtime.stats().live_instances == live + 1_500
     Enum.each(callers, &send(&1, :go))
-    for n <- 1..1_500, do: assert_receive({:result, ^n, {:ok, ^n}}, 30_000)
+    for n <- 1..1_500, do: assert_receive({:result, ^n, {:ok, ^n}})
     wait_for(live)
   end
 

@@ -107,7 +107,7 @@ defmodule Cybernetic.WASM.HostTest do
     end
 
     test "may start tasks, sleep and wait" do
-      imports = f(fn _ctx, n -> Task.await(Task.async(fn -> Process.sleep(10) && n + 1 end)) end)
+      imports = f(fn _ctx, n -> await(Task.async(fn -> Process.sleep(10) && n + 1 end)) end)
       assert Executor.call(calling(), "run", [1], imports: imports) == {:ok, 2}
       assert mailbox() == []
     end

@@ -41,11 +41,11 @@ defmodule Cybernetic.WASM.InstanceTest do
       instance = live()
 
       for n <- 1..5,
-          do: assert(Task.await(Task.async(fn -> next(instance) end)) == {:ok, n})
+          do: assert(elsewhere(fn -> next(instance) end) == {:ok, n})
     end
 
     test "outlives the process that made it, as long as somebody holds it" do
-      instance = Task.await(Task.async(fn -> live() end))
+      instance = elsewhere(fn -> live() end)
       :erlang.garbage_collect()
       assert next(instance) == {:ok, 1}
     end
@@ -93,11 +93,9 @@ defmodule Cybernetic.WASM.InstanceTest do
       instance = Instance.new!(module)
       terms = for n <- 0..99, do: {n, self(), make_ref(), String.duplicate("#{n}", 1_000)}
 
-      Task.await(
-        Task.async(fn ->
-          for {n, _, _, _} = term <- terms, do: Instance.call!(instance, "keep", [n, term])
-        end)
-      )
+      elsewhere(fn ->
+        for {n, _, _, _} = term <- terms, do: Instance.call!(instance, "keep", [n, term])
+      end)
 
       for {n, _, _, _} = term <- terms,
           do: assert(Instance.call(instance, "kept", [n]) == {:ok, term})

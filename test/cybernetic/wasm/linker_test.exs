@@ -500,7 +500,7 @@ defmodule Cybernetic.WASM.LinkerTest do
       linking = in_line(fn -> Instance.new(module, imports: %{"c" => instance}, wait: 60_000) end)
 
       release(holder)
-      assert {:ok, _} = Task.await(linking)
+      assert {:ok, _} = await(linking)
     end
 
     test "with a module that was loaded with other options says which" do
@@ -627,13 +627,13 @@ defmodule Cybernetic.WASM.LinkerTest do
 
       # Another process knows the first alone.
       task = Task.async(fn -> Instance.call(one, "indirectly") end)
-      assert Task.await(task) == {:ok, [200, 100]}
+      assert await(task) == {:ok, [200, 100]}
       assert length(mailbox()) == 4
       assert Instance.call(two, "number") == {:ok, 2}
     end
 
     test "of one whose handle nobody holds are gone, and a callback that needs them says so" do
-      one = Task.await(Task.async(fn -> elem(by_table(), 0) end))
+      one = elsewhere(fn -> elem(by_table(), 0) end)
 
       eventually(fn ->
         case Instance.call(one, "indirectly") do
@@ -780,7 +780,7 @@ defmodule Cybernetic.WASM.LinkerTest do
       assert {:error, %CallError{reason: :busy}} = Memory.size(other)
       waiting = in_line(fn -> Instance.call(other, "bump", [1], wait: 60_000) end)
       release(holder)
-      assert Task.await(waiting) == {:ok, 1}
+      assert await(waiting) == {:ok, 1}
     end
 
     test "has a host function of one find the other busy by its handle" do

@@ -6,8 +6,6 @@ defmodule Cybernetic.WASM.ProgramsTest do
 
   alias Cybernetic.WASM.{Executor, LimitError, Runtime, Sandbox}
 
-  @moduletag timeout: 600_000
-
   describe "SQLite" do
     @describetag needing("sqlite")
 

@@ -67,6 +67,6 @@ defmodule Cybernetic.WASM.RuntimeTest do
     module = Runtime.load_module!({:bytes, @answer})
     parent = self()
     spawn_link(fn -> send(parent, {:result, Executor.call(module, "answer")}) end)
-    assert_receive {:result, {:ok, 42}}, 5_000
+    assert_receive {:result, {:ok, 42}}
   end
 end

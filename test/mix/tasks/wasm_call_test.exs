@@ -313,8 +313,6 @@ defmodule Mix.Tasks.Wasm.CallTest do
   end
 
   describe "in a shell" do
-    @describetag timeout: 120_000
-
     test "status, standard output and error are apart", %{tmp_dir: dir} do
       errors = Path.join(dir, "errors")
       assert {0, "-8\n", _} = shell("mix wasm.call #{@compute} process -4", errors)

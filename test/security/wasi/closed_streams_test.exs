@@ -53,7 +53,7 @@ defmodule Cybernetic.WASM.Security.WASI.ClosedStreamsTest do
           |> Enum.each(fn _ -> exit(:gone) end)
         end)
 
-      assert_receive {:DOWN, ^monitor, :process, ^pid, :gone}, 10_000
+      assert_receive {:DOWN, ^monitor, :process, ^pid, :gone}
     end
   end
 

@@ -96,7 +96,7 @@ defmodule Cybernetic.WASM.Security.WASI.DeadlinesTest do
       :timer.tc(fn ->
         1..1_000
         |> Enum.map(fn _ -> Task.async(fn -> Executor.run(module, :start, options) end) end)
-        |> Task.await_many(60_000)
+        |> await()
       end)
 
     assert Enum.all?(results, &match?({:ok, %{stdout: "slept 1 ok\n"}}, &1))

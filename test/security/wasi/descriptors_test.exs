@@ -46,7 +46,7 @@ defmodule Cybernetic.WASM.Security.WASI.DescriptorsTest do
       assert {:error, %{code: :wasi}} = Instance.call(trapped, "fd_read", [5, -8, 1, 0])
 
       {pid, monitor} = spawn_monitor(fn -> hoard.(RawCalls.guest(sandbox)) end)
-      assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}, 10_000
+      assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}
 
       {:ok, asleep} = Task.start(fn -> sandbox |> RawCalls.guest() |> tap(hoard) |> sleep() end)
       eventually(fn -> descriptors() > context.before + 64 end)

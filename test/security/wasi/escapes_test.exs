@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.Security.WASI.EscapesTest do
   # `escapes.c` tries the classic tricks through the raw interface, and says "LEAK" where one succeeds.
   use ExUnit.Case, async: true
 
-  import Cybernetic.WASM.Programs
+  import Cybernetic.WASM.{Eventually, Programs}
 
   alias Cybernetic.WASM.{Executor, Guests, LimitError, RawCalls}
 
@@ -136,7 +136,7 @@ defmodule Cybernetic.WASM.Security.WASI.EscapesTest do
 
     guests
     |> Enum.map(fn {args, expected} -> Task.async(fn -> again.(again, args, expected) end) end)
-    |> Task.await_many(60_000)
+    |> await()
 
     assert tree(outside) == before
   end
@@ -182,7 +182,7 @@ defmodule Cybernetic.WASM.Security.WASI.EscapesTest do
     for result <-
           ["swap", "change", "change"]
           |> Enum.map(fn name -> Task.async(fn -> Executor.call(module, name, [], opts) end) end)
-          |> Task.await_many(60_000),
+          |> await(),
         do: assert({:error, %LimitError{limit: :timeout}} = result)
 
     assert tree(outside) == before
@@ -201,7 +201,7 @@ defmodule Cybernetic.WASM.Security.WASI.EscapesTest do
       File.rm!(swap)
     end
 
-    assert Task.await(reader, 60_000).stdout == "leaks 0\n"
+    assert await(reader).stdout == "leaks 0\n"
   end
 
   # Each has its own rights, also for what is carried from one to the other.

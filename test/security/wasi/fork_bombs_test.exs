@@ -68,10 +68,10 @@ defmodule Cybernetic.WASM.Security.WASI.ForkBombsTest do
     sandbox = Cybernetic.WASM.Sandbox.new(clocks: :real, stdio: :captured, filesystem: [scratch: "/tmp"], timeout: 30_000)
     sleep = fn milliseconds -> Executor.run(module, :start, args: ["sleep", milliseconds], sandbox: sandbox) end
     sleepers = for _ <- 1..50, do: spawn(fn -> sleep.("3600000") end)
-    full = Enum.any?(1..6_000, fn _ -> Runtime.stats().live_instances == 50 or (Process.sleep(10) && false) end)
+    full = eventually(fn -> Runtime.stats().live_instances == 50 end)
     refused = for _ <- 1..500, do: (case sleep.("0") do {:error, %LimitError{limit: limit}} -> limit; other -> other end)
     for pid <- sleepers, do: Process.exit(pid, :kill)
-    empty = Enum.any?(1..6_000, fn _ -> Runtime.stats().live_instances == 0 or (Process.sleep(10) && false) end)
+    empty = eventually(fn -> Runtime.stats().live_instances == 0 end)
     {:ok, run} = sleep.("0")
     {full, Enum.uniq(refused), empty, run.stdout, Runtime.stats().open_files}
     """
@@ -89,7 +89,7 @@ defmodule Cybernetic.WASM.Security.WASI.ForkBombsTest do
     {ok, refused} = Enum.split_with(made, &match?({:ok, _}, &1))
     kinds = Enum.uniq_by(refused, fn {:error, error} -> error.limit end) |> Enum.map(fn {:error, error} -> error.limit end)
     for {:ok, instance} <- ok, do: Cybernetic.WASM.Instance.close(instance)
-    empty = Enum.any?(1..6_000, fn _ -> Runtime.stats().live_instances == 0 or (Process.sleep(10) && false) end)
+    empty = eventually(fn -> Runtime.stats().live_instances == 0 end)
     {length(ok), kinds, empty, match?({:ok, _}, make.())}
     """
 

@@ -11,7 +11,6 @@ defmodule Cybernetic.WASM.Security.WASI.FuzzTest do
 
   alias Cybernetic.WASM.{Executor, Instance, LimitError, RawCalls, TrapError}
 
-  @moduletag timeout: 300_000
   @calls 8_000
   @never_served ~w(fd_allocate fd_fdstat_set_rights proc_exit proc_raise sock_accept sock_recv sock_send sock_shutdown)
 

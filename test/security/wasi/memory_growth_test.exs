@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Security.WASI.MemoryGrowthTest do
   # A program may grow its memory a page at a time for as long as it likes: up to the limit, and not one page more.
   use ExUnit.Case, async: true
 
-  import Cybernetic.WASM.Programs
+  import Cybernetic.WASM.{Eventually, Programs}
 
   alias Cybernetic.WASM.LimitError
 
@@ -41,7 +41,7 @@ defmodule Cybernetic.WASM.Security.WASI.MemoryGrowthTest do
               run!("tool", ["grow", "100000"], max_memory: (n + 10) * @page, wait: 60_000)
             end)
 
-    for {run, n} <- tasks |> Task.await_many(60_000) |> Enum.with_index(1) do
+    for {run, n} <- tasks |> await() |> Enum.with_index(1) do
       assert in_last_page?(run.usage.peak_memory, n + 10)
     end
   end

@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Security.WASI.PollsTest do
   # `poll_oneoff` takes as many subscriptions as the guest likes to name: each must cost the guest, not the host.
   use ExUnit.Case, async: true
 
-  import Cybernetic.WASM.Programs
+  import Cybernetic.WASM.{Eventually, Programs}
 
   alias Cybernetic.WASM.{Executor, Instance, LimitError, Memory, RawCalls}
 
@@ -31,7 +31,7 @@ defmodule Cybernetic.WASM.Security.WASI.PollsTest do
       for _ <- 1..20,
           do: Task.async(fn -> run("tool", ["polls", "4096", "3600000"], timeout: 200) end)
 
-    for result <- Task.await_many(tasks, 60_000) do
+    for result <- await(tasks) do
       assert {:error, %LimitError{limit: :timeout, used: used}} = result
       assert used < 10_000
     end

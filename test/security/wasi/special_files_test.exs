@@ -193,7 +193,7 @@ defmodule Cybernetic.WASM.Security.WASI.SpecialFilesTest do
       guest = Task.async(fn -> run("files", args, sandbox: sandbox) end)
       eventually(fn -> File.exists?(Path.join(data, "f")) end)
       eventually(fn -> File.rm_rf(data) && not File.exists?(data) end)
-      assert {:ok, run} = Task.await(guest, 60_000)
+      assert {:ok, run} = await(guest)
       assert %{"fill" => "noent"} = answers(run)
     end
   end

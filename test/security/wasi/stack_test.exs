@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Security.WASI.StackTest do
   # Recursion without end exhausts the guest's stack, never the host's: also when the last call is one of the host's.
   use ExUnit.Case, async: true
 
-  import Cybernetic.WASM.Programs
+  import Cybernetic.WASM.{Eventually, Programs}
 
   alias Cybernetic.WASM.{Executor, Guests, LimitError, RawCalls, TrapError}
 
@@ -20,7 +20,7 @@ defmodule Cybernetic.WASM.Security.WASI.StackTest do
     tasks = for _ <- 1..20, do: Task.async(fn -> run("tool", ["recurse"], wait: 60_000) end)
     assert run!("hello", []).stdout == "hello, world\n"
 
-    for result <- Task.await_many(tasks, 60_000),
+    for result <- await(tasks),
         do: assert({:error, %LimitError{limit: :stack}} = result)
   end
 

@@ -2,6 +2,8 @@ defmodule Cybernetic.WASM.Execution.DevicesTest do
   # Not async: one of them takes the place of standard error.
   use ExUnit.Case, async: false
 
+  import Cybernetic.WASM.Eventually, only: [await: 1]
+
   alias Cybernetic.WASM.{Executor, HostError, LimitError, Runtime, Sandbox}
   alias Cybernetic.WASM.Execution.Devices
 
@@ -11,7 +13,7 @@ defmodule Cybernetic.WASM.Execution.DevicesTest do
       Process.group_leader(self(), device)
       function.()
     end)
-    |> Task.await(60_000)
+    |> await()
   end
 
   defp text(input, encoding) do

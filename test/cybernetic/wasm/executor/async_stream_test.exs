@@ -74,7 +74,7 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
              |> with_f(function, max_concurrency: 2, ordered: false)
              |> Enum.map(fn result ->
                if result == {:ok, 2} do
-                 assert_receive {:first, first}, 5_000
+                 assert_receive {:first, first}
                  send(first, :go)
                end
 
@@ -277,7 +277,7 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
         elements = for n <- 1..4, do: [n]
         opts = [max_concurrency: 4, ordered: ordered] ++ @forever
         reader = spawn(fn -> elements |> with_f(function, opts) |> Enum.to_list() end)
-        for n <- 1..4, do: assert_receive({:inside, ^n}, 5_000)
+        for n <- 1..4, do: assert_receive({:inside, ^n})
         Process.exit(reader, :kill)
         gone(live)
       end

@@ -50,7 +50,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
   end
 
   defp assert_stuck do
-    assert_receive {:stuck, pid}, 5_000
+    assert_receive {:stuck, pid}
     pid
   end
 
@@ -81,7 +81,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
         receive do: ({:end, how} -> how.())
       end)
 
-    assert_receive {:started, async}, 5_000
+    assert_receive {:started, async}
     {pid, async}
   end
 
@@ -129,12 +129,10 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       refute runner in [test, async.pid]
 
       # Callers of callers too: what an Ecto sandbox looks for may be further up.
-      Task.await(
-        Task.async(fn ->
-          async = with_f(fn _ctx, n -> send(test, Process.get(:"$callers")) && n end)
-          Executor.await(async)
-        end)
-      )
+      elsewhere(fn ->
+        async = with_f(fn _ctx, n -> send(test, Process.get(:"$callers")) && n end)
+        Executor.await(async)
+      end)
 
       assert_received [_task, ^test]
     end
@@ -170,7 +168,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
           receive do: (:go -> n)
         end)
 
-      assert_receive {:runner, runner}, 5_000
+      assert_receive {:runner, runner}
       assert Executor.yield(async, 10) == nil
       assert Executor.yield(async, 0) == nil
       send(runner, :go)
@@ -209,7 +207,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       end)
 
       for _ <- 1..2 do
-        assert_receive {:raised, error}, 5_000
+        assert_receive {:raised, error}
         assert error.message =~ "must be queried from the owner"
       end
 
@@ -330,7 +328,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
         counter(fn _ctx, n -> send(test, {:runner, self()}) && receive(do: (:go -> n)) end)
 
       holding = Executor.async(instance, "hold")
-      assert_receive {:runner, runner}, 5_000
+      assert_receive {:runner, runner}
       next = fn -> instance |> Executor.async("next") |> Executor.await() end
 
       assert {:error, %CallError{reason: :busy}} = next.()
@@ -396,9 +394,9 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       end
 
       {pid, _async} = owner(fn -> with_f(function, @forever) end)
-      assert_receive :inside, 5_000
+      assert_receive :inside
       Process.exit(pid, :kill)
-      assert_receive :cleaned_up, 5_000
+      assert_receive :cleaned_up
       gone(live)
     end
 
@@ -406,7 +404,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       {pid, async} = owner(fn -> spin() end)
       monitor = Process.monitor(pid)
       Process.exit(async.pid, :kill)
-      assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}, 5_000
+      assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}
 
       Process.flag(:trap_exit, true)
       async = spin()
@@ -429,12 +427,12 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       {pid, async} =
         owner(fn -> Executor.async_nolink(calling(), "run", [1], imports: f(function)) end)
 
-      assert_receive {:runner, runner}, 5_000
+      assert_receive {:runner, runner}
       Process.exit(pid, :kill)
       dead(pid)
       assert Process.alive?(async.pid)
       send(runner, :go)
-      assert_receive {:went_on, 1}, 5_000
+      assert_receive {:went_on, 1}
       dead(async.pid)
     end
 
@@ -530,12 +528,12 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
           fn _ctx, _n ->
             task = Task.async(fn -> Process.sleep(:infinity) end)
             send(test, {:task, task.pid})
-            Task.await(task, :infinity)
+            await(task)
           end,
           timeout: 50
         )
 
-      assert_receive {:task, task}, 5_000
+      assert_receive {:task, task}
       assert {:error, %LimitError{limit: :timeout}} = Executor.await(async)
       dead(task)
     end
@@ -544,7 +542,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       test = self()
       instance = counter(fn _ctx, n -> send(test, self()) && receive(do: (:go -> n)) end)
       holding = Executor.async(instance, "hold")
-      assert_receive runner when is_pid(runner), 5_000
+      assert_receive runner when is_pid(runner)
 
       waiting = Executor.async(instance, "next", [], wait: @never, timeout: 50)
       assert {:error, %LimitError{limit: :timeout, allowed: 50}} = Executor.await(waiting)
@@ -618,7 +616,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       end
 
       async = with_f(function, @forever)
-      assert_receive :inside, 5_000
+      assert_receive :inside
 
       assert {:error, %CancelledError{reason: :cancelled, usage: %Usage{host_calls: 1}}} =
                Executor.cancel(async, :cancelled, grace: @never)
@@ -645,7 +643,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       end
 
       async = Executor.async(calling(), "run", [20], [imports: f(function)] ++ @forever)
-      assert_receive :inside, 5_000
+      assert_receive :inside
       assert {:error, %CancelledError{}} = Executor.cancel(async, :x, grace: @never)
       assert mailbox() == for(n <- 1..20, do: {:cleaned_up, n})
       gone(live)
@@ -686,12 +684,12 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       end
 
       async = with_f(function, @forever)
-      assert_receive {:runner, runner}, 5_000
+      assert_receive {:runner, runner}
       canceller = Task.async(fn -> Executor.cancel(async, :x, grace: @never) end)
       # It is told by the time that it has a message of it.
       eventually(fn -> Process.info(runner, :message_queue_len) == {:message_queue_len, 1} end)
       send(runner, :go)
-      assert Task.await(canceller) == :ok
+      assert await(canceller) == :ok
       assert {:error, %CancelledError{usage: %Usage{host_calls: 1}}} = Executor.await(async)
       gone(live)
     end
@@ -708,7 +706,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       async =
         Executor.async(calling(), "run", [1], [imports: f({function, async: true})] ++ @forever)
 
-      assert_receive {:task, task}, 5_000
+      assert_receive {:task, task}
 
       assert {:error, %CancelledError{usage: %Usage{}}} =
                Executor.cancel(async, :x, grace: @never)
@@ -724,7 +722,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       async =
         Executor.async(calling(), "run", [1], [imports: f({function, async: true})] ++ @forever)
 
-      assert_receive :inside, 5_000
+      assert_receive :inside
       assert {:error, %CancelledError{reason: :x}} = Executor.cancel(async, :x, grace: @never)
       gone(live)
     end
@@ -748,7 +746,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       async =
         Executor.async(calling(), "run", [2], [imports: f({function, async: true})] ++ @forever)
 
-      assert_receive :inside, 5_000
+      assert_receive :inside
       assert {:error, %CancelledError{reason: :x}} = Executor.cancel(async, :x, grace: @never)
       assert_received {:cleaned_up, 1}
       assert_received {:cleaned_up, 2}
@@ -790,7 +788,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       test = self()
       instance = counter(fn _ctx, n -> send(test, self()) && receive(do: (:go -> n)) end)
       holding = Executor.async(instance, "hold")
-      assert_receive runner when is_pid(runner), 5_000
+      assert_receive runner when is_pid(runner)
 
       waiting = Executor.async(instance, "next", [], wait: @never)
       assert Executor.yield(waiting, 20) == nil
@@ -874,7 +872,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       eventually(fn -> Runtime.stats().live_instances == live + 1 end)
       other = Task.async(fn -> {Executor.cancel(async, {:by, 2}), Process.alive?(async.pid)} end)
       assert {:error, %CancelledError{reason: {:by, 2}, usage: %Usage{}}} = Executor.await(async)
-      assert Task.await(other) == {:ok, false}
+      assert await(other) == {:ok, false}
       assert mailbox() == []
     end
 
@@ -883,7 +881,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
 
       others = for n <- 1..20, do: Task.async(fn -> Executor.cancel(async, n) end)
 
-      assert Enum.all?(Task.await_many(others), &(&1 == :ok))
+      assert Enum.all?(await(others), &(&1 == :ok))
       assert {:error, %CancelledError{reason: reason}} = Executor.await(async)
       assert reason in 1..20
     end
@@ -919,7 +917,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       end
 
       async = with_f(function, @forever)
-      assert_receive {:runner, runner}, 5_000
+      assert_receive {:runner, runner}
       send(runner, {:async, async})
       assert {:error, %CancelledError{reason: :myself, usage: nil}} = Executor.await(async)
       refute_received :went_on

@@ -662,7 +662,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
         )
 
       call = Executor.async(guest(), "echo", [], options)
-      assert_receive {:pulled, 1}, @never
+      assert_receive {:pulled, 1}
       assert {:error, %CancelledError{reason: :enough}} = Executor.cancel(call, :enough)
       assert_received :closed
     end
@@ -982,7 +982,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
           options(run: true, imports: f(function), timeout: @never)
         )
 
-      assert_receive :inside, @never
+      assert_receive :inside
       assert {:error, %CancelledError{reason: :enough, run: run}} = Executor.cancel(call, :enough)
       assert {run.stdout, run.stderr, run.output} == {"o", "e", "*"}
     end
@@ -1050,7 +1050,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       look = fn ctx, n -> send(test, {:sandbox, Host.sandbox(ctx)}) && n end
       opts = [imports: f(look), sandbox: network.(["a.example:1", "b.example:2"])]
       assert {:ok, 1} = call("ask", [1], opts)
-      assert_receive {:sandbox, sandbox}, @never
+      assert_receive {:sandbox, sandbox}
       assert Sandbox.Capabilities.Network.allowed?(sandbox, {"a.example", 1})
       refute Sandbox.Capabilities.Network.allowed?(sandbox, {"c.example", 1})
 
@@ -1188,7 +1188,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
           credit: 5
         )
 
-      assert_receive {^ref, {:done, %Run{exit_code: 0}}}, @never
+      assert_receive {^ref, {:done, %Run{exit_code: 0}}}
     end
 
     test "puts what re-entrant calls write between what the host function emits" do
@@ -1335,28 +1335,28 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
             output: "f",
             stderr: "g"
           ] do
-        assert_receive {^ref, ^piece}, @never
+        assert_receive {^ref, ^piece}
       end
 
-      assert_receive {^ref, {:done, %Run{}}}, @never
+      assert_receive {^ref, {:done, %Run{}}}
     end
 
     test "lets the guest go no further than the credit reaches" do
       options = options(imports: told(), stdin: endless("x"), into: self(), credit: 2)
       {:ok, %{ref: ref} = async} = Executor.stream(guest(), "echo", [], options)
-      for _ <- 1..2, do: assert_receive({^ref, {:stdout, "x"}}, @never)
+      for _ <- 1..2, do: assert_receive({^ref, {:stdout, "x"}})
       # The third is written, and waits for credit: it was read for before.
       eventually(fn -> pulled() == 3 end)
       refute_receive {^ref, _}, 50
       assert pulled() == 3
 
       Executor.demand(async, 3)
-      for _ <- 1..3, do: assert_receive({^ref, {:stdout, "x"}}, @never)
+      for _ <- 1..3, do: assert_receive({^ref, {:stdout, "x"}})
       eventually(fn -> pulled() == 6 end)
       refute_receive {^ref, _}, 50
       assert Executor.cancel(async) == :ok
-      assert_receive {^ref, {:failed, %CancelledError{}}}, @never
-      assert_receive :closed, @never
+      assert_receive {^ref, {:failed, %CancelledError{}}}
+      assert_receive :closed
     end
 
     test "sends what went wrong, after what came before" do
@@ -1366,8 +1366,8 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       {:ok, %{ref: ref}} =
         Executor.stream(guest(), "echo", [], options(stdin: stdin, into: self()))
 
-      assert_receive {^ref, {:stdout, "a"}}, @never
-      assert_receive {^ref, {:failed, %HostError{reason: %RuntimeError{message: "no"}}}}, @never
+      assert_receive {^ref, {:stdout, "a"}}
+      assert_receive {^ref, {:failed, %HostError{reason: %RuntimeError{message: "no"}}}}
     end
 
     test "ends with its consumer", %{live: live} do
@@ -1387,11 +1387,11 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
           receive do: (:stop -> :ok)
         end)
 
-      assert_receive %{pid: pid}, @never
+      assert_receive %{pid: pid}
       ended = Process.monitor(pid)
       send(consumer, :stop)
-      assert_receive {:DOWN, ^monitor, :process, _, :normal}, @never
-      assert_receive {:DOWN, ^ended, :process, _, _}, @never
+      assert_receive {:DOWN, ^monitor, :process, _, :normal}
+      assert_receive {:DOWN, ^ended, :process, _, _}
       gone(live)
     end
 

@@ -171,7 +171,7 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
       function = fn ctx, n -> Host.emit(ctx, inspect(self())) && n end
       stream = stream("count", [1], imports: f(function))
       assert Enum.to_list(stream) == [inspect(self())]
-      assert Task.await(Task.async(fn -> Enum.to_list(stream) end)) != [inspect(self())]
+      assert elsewhere(fn -> Enum.to_list(stream) end) != [inspect(self())]
     end
 
     test "runs anew each time that it is read" do
@@ -221,7 +221,7 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
 
     test "that is suspended may go on in another process", %{live: live} do
       {"0", continue} = next(stream("count", [3]))
-      assert {"1", continue} = Task.await(Task.async(fn -> next(continue) end))
+      assert {"1", continue} = elsewhere(fn -> next(continue) end)
       assert {"2", continue} = next(continue)
       assert next(continue) == :ended
       gone(live)
@@ -446,7 +446,7 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
             end
           ] do
         pid = spawn(reader)
-        assert_receive :read, 5_000
+        assert_receive :read
         assert Runtime.stats().live_instances == live + 1
         Process.exit(pid, :kill)
         gone(live)
@@ -560,8 +560,8 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
       %{user: user, imports: imports, live: live} = context
       {:ok, async} = Executor.stream(user, "run", [], imports: imports, into: self())
       ref = async.ref
-      for piece <- ~w(100 0 1), do: assert_receive({^ref, {:output, ^piece}}, 5_000)
-      assert_receive {^ref, {:done, %Run{result: 2}}}, 5_000
+      for piece <- ~w(100 0 1), do: assert_receive({^ref, {:output, ^piece}})
+      assert_receive {^ref, {:done, %Run{result: 2}}}
       gone(live)
     end
   end
@@ -641,9 +641,9 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
 
     test "any process may demand, and any may cancel" do
       async = into("flood", [], [credit: 1] ++ @forever)
-      Task.await(Task.async(fn -> Executor.demand(async, 1) end))
+      elsewhere(fn -> Executor.demand(async, 1) end)
       assert_still(async, ~w(0 1))
-      assert Task.await(Task.async(fn -> Executor.cancel(async, :theirs) end)) == :ok
+      assert elsewhere(fn -> Executor.cancel(async, :theirs) end) == :ok
       assert ["0", "1", {:failed, %CancelledError{reason: :theirs}}] = all(async)
     end
 
@@ -712,7 +712,7 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
         send(consumer, {:async, async})
       end)
 
-      assert_receive {:all, ["0", "1", "2", {:done, %Run{result: 3}}]}, 5_000
+      assert_receive {:all, ["0", "1", "2", {:done, %Run{result: 3}}]}
       assert mailbox() == []
     end
 
@@ -723,7 +723,7 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
       assert Instance.call(instance, "calls") == {:ok, 2}
 
       {:ok, async} = Executor.stream(instance, "flood", [], into: self())
-      assert_receive {_, {:output, "0"}}, 5_000
+      assert_receive {_, {:output, "0"}}
       assert Executor.cancel(async) == :ok
       eventually(fn -> Instance.poisoned?(instance) end)
     end
@@ -762,7 +762,7 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
 
     test "when its own process is killed", %{live: live} do
       async = into("flood", [], [credit: 1] ++ @forever)
-      assert_receive {_, {:output, "0"}}, 5_000
+      assert_receive {_, {:output, "0"}}
       monitor = Process.monitor(async.pid)
       Process.exit(async.pid, :kill)
       assert_receive {:DOWN, ^monitor, :process, _, :killed}
@@ -794,13 +794,13 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
 
       async = into("flood", [], [imports: f(function), credit: 1] ++ @forever)
       # The first output has used up the credit when the second is put out.
-      assert_receive {:inside, runner}, 5_000
+      assert_receive {:inside, runner}
       send(runner, :go)
-      assert_receive {:inside, ^runner}, 5_000
+      assert_receive {:inside, ^runner}
       canceller = Task.async(fn -> Executor.cancel(async, :x, grace: @never) end)
       eventually(fn -> Process.info(runner, :message_queue_len) == {:message_queue_len, 1} end)
       send(runner, :go)
-      assert Task.await(canceller) == :ok
+      assert await(canceller) == :ok
       assert ["0" | _] = pieces = all(async)
       assert {:failed, %CancelledError{reason: :x}} = List.last(pieces)
       gone(live)

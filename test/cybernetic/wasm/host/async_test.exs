@@ -290,7 +290,7 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
 
     test "a task of another process, for which nobody could wait" do
       # Its result goes to its owner: the call waited until its deadline.
-      theirs = Task.await(Task.async(fn -> Task.async(fn -> 1 end) end))
+      theirs = elsewhere(fn -> Task.async(fn -> 1 end) end)
 
       assert {:error, %HostError{kind: :error, reason: %ArgumentError{}}} =
                run(fn _ctx, _n -> theirs end, timeout: 600_000)
@@ -472,12 +472,12 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
     instance = Instance.new!(module, imports: async(function))
     assert Instance.call(instance, "next") == {:ok, 1}
     sleeping = Task.async(fn -> Instance.call(instance, "sleep") end)
-    assert_receive {:task, task}, 5_000
+    assert_receive {:task, task}
     assert {:error, %CallError{reason: :busy}} = Instance.call(instance, "next")
     waiting = Task.async(fn -> Instance.call(instance, "next", [], wait: 60_000) end)
     send(task, :go)
-    assert Task.await(sleeping) == {:ok, 1}
-    assert Task.await(waiting) == {:ok, 2}
+    assert await(sleeping) == {:ok, 1}
+    assert await(waiting) == {:ok, 2}
 
     # A wait that ends by the deadline leaves it poisoned.
     never = async(fn _ctx, _n -> {:await, make_ref()} end)
@@ -509,8 +509,8 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
 
     sleepers =
       for _ <- callers do
-        assert_receive :asleep, 30_000
-        assert_receive {:sleeper, pid, reference, n}, 30_000
+        assert_receive :asleep
+        assert_receive {:sleeper, pid, reference, n}
         {pid, reference, n}
       end
 
@@ -522,7 +522,7 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
     assert Executor.call(compute(), "process", [1]) == {:ok, 2}
     assert Executor.call(module, "run", [1], imports: f(fn _ctx, n -> n end)) == {:ok, 1}
 
-    results = Task.await_many(callers, 60_000)
+    results = await(callers)
     assert results == for(n <- 1..1_000, do: {:ok, n + 1})
     eventually(fn -> Runtime.stats().live_instances == live end)
   end
@@ -539,7 +539,7 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
             Executor.call(module, "run", [n], imports: async(function), timeout: 60_000)
           end)
         end)
-        |> Task.await_many(60_000)
+        |> await()
       end)
 
     assert results == for(n <- 1..1_000, do: {:ok, n})

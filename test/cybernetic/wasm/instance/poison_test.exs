@@ -298,13 +298,13 @@ defmodule Cybernetic.WASM.Instance.PoisonTest do
       holder = hold(instance)
       resetting = in_line(fn -> Instance.reset(instance, wait: 60_000) end)
       assert release(holder) == {:ok, 7}
-      assert Task.await(resetting) == :ok
+      assert await(resetting) == :ok
       assert next(instance) == {:ok, 1}
 
       holder = hold(instance)
       resetting = in_line(fn -> Instance.reset(instance, wait: 60_000) end)
       kill(holder)
-      assert Task.await(resetting, 60_000) == :ok
+      assert await(resetting) == :ok
       assert next(instance) == {:ok, 1}
     end
 
@@ -332,7 +332,7 @@ defmodule Cybernetic.WASM.Instance.PoisonTest do
       instance = slow_to_reset()
       :ok = Instance.set_global(instance, "n", 99)
       resetting = Task.async(fn -> Instance.reset(instance) end)
-      assert_receive :resetting, 5_000
+      assert_receive :resetting
       assert reason(Instance.reset(instance)) == :busy
       assert reason(Instance.close(instance)) == :busy
       assert reason(Instance.get_global(instance, "n")) == :busy
@@ -340,8 +340,8 @@ defmodule Cybernetic.WASM.Instance.PoisonTest do
       waiting = in_line(fn -> Instance.call(instance, "push", [nil], wait: 60_000) end)
 
       send(resetting.pid, :go_on)
-      assert Task.await(resetting) == :ok
-      assert Task.await(waiting) == {:ok, nil}
+      assert await(resetting) == :ok
+      assert await(waiting) == {:ok, nil}
       assert Instance.get_global(instance, "n") == {:ok, 10}
       assert Instance.table_size(instance, "t") == {:ok, 2}
     end
@@ -349,10 +349,10 @@ defmodule Cybernetic.WASM.Instance.PoisonTest do
     test "whose process is killed leaves the instance poisoned, and can be tried again" do
       instance = slow_to_reset()
       resetting = Task.async(fn -> Instance.reset(instance) end)
-      assert_receive :resetting, 5_000
+      assert_receive :resetting
       waiting = in_line(fn -> Instance.get_global(instance, "n") end)
       kill(resetting)
-      assert reason(Task.await(waiting)) in [:busy, :poisoned]
+      assert reason(await(waiting)) in [:busy, :poisoned]
       eventually(fn -> Instance.poisoned?(instance) end)
       assert Instance.reset(instance) == :ok
       assert Instance.get_global(instance, "n") == {:ok, 10}

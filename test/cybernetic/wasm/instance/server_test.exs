@@ -39,7 +39,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       assert Instance.call!(name, "next") == 3
       assert {:ok, %Run{result: 4, output: ""}} = Instance.run(name, "next")
       assert %Run{result: 5} = Instance.run!(pid, "next")
-      assert Task.await(Task.async(fn -> next(name) end)) == {:ok, 6}
+      assert elsewhere(fn -> next(name) end) == {:ok, 6}
     end
 
     test "may be named as any GenServer" do
@@ -169,7 +169,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
             {[module: stateless(), snapshottable: true], CallError}
           ] do
         assert {:error, %^kind{} = error} = Instance.start_link(opts)
-        assert_receive {:EXIT, _pid, ^error}, 5_000
+        assert_receive {:EXIT, _pid, ^error}
       end
     end
 
@@ -217,7 +217,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       holder = hold(server)
       waiting = for _ <- 1..20, do: next_in_line(server, [])
       assert release(holder) == {:ok, 7}
-      assert Enum.map(waiting, &Task.await/1) == for(n <- 1..20, do: {:ok, n})
+      assert Enum.map(waiting, &await/1) == for(n <- 1..20, do: {:ok, n})
     end
 
     test "are waited for if nothing else is said" do
@@ -226,8 +226,8 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       waiting = next_in_line(server, [])
       reading = in_line(fn -> Memory.size(server) end)
       assert release(holder) == {:ok, 7}
-      assert Task.await(waiting) == {:ok, 1}
-      assert Task.await(reading) == {:ok, 65_536}
+      assert await(waiting) == {:ok, 1}
+      assert await(reading) == {:ok, 65_536}
     end
 
     test "that may not be waited for are refused at once with wait: 0" do
@@ -258,7 +258,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
 
       last = next_in_line(server, [])
       assert release(holder) == {:ok, 7}
-      assert Task.await(last) == {:ok, 1}
+      assert await(last) == {:ok, 1}
       assert mailbox() == []
     end
 
@@ -301,8 +301,8 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       [one, two, three] = for _ <- 1..3, do: next_in_line(server, [])
       kill(two)
       assert release(holder) == {:ok, 7}
-      assert Task.await(one) == {:ok, 1}
-      assert Task.await(three) == {:ok, 2}
+      assert await(one) == {:ok, 1}
+      assert await(three) == {:ok, 2}
     end
 
     test "of one who is killed when it has its turn, before it knows, go to the next" do
@@ -312,7 +312,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       :erlang.suspend_process(one.pid)
       assert release(holder) == {:ok, 7}
       kill(one)
-      assert Task.await(two) == {:ok, 1}
+      assert await(two) == {:ok, 1}
     end
 
     test "of a host function that calls its own server never come, and it is told" do
@@ -344,7 +344,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
           end)
         end
 
-      turns = tasks |> Task.await_many(300_000) |> List.flatten()
+      turns = tasks |> await() |> List.flatten()
       assert Enum.sort(turns) == Enum.to_list(1..2_000)
     end
 
@@ -364,7 +364,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       end
 
       # The guest may have been made anew in between, and nobody has seen anything of it.
-      for task <- survivors, do: assert(length(Task.await(task, 300_000)) == 10)
+      for task <- survivors, do: assert(length(await(task)) == 10)
       assert {:ok, _} = next(server)
     end
   end
@@ -376,7 +376,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       holder = hold(server)
       waiting = next_in_line(server, [])
       kill(holder)
-      assert Task.await(waiting, 60_000) == {:ok, 1}
+      assert await(waiting) == {:ok, 1}
     end
 
     test "because it is killed while the guest runs frees it too" do
@@ -389,7 +389,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       eventually(fn -> Native.instance_state(guest) == :busy end)
       waiting = next_in_line(server, wait: 60_000)
       Process.exit(spinning, :kill)
-      assert Task.await(waiting, 60_000) == {:ok, 1}
+      assert await(waiting) == {:ok, 1}
     end
 
     test "because its time is over frees it" do
@@ -426,7 +426,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
           end)
         end)
 
-      assert_receive :between, 5_000
+      assert_receive :between
       Process.exit(pid, :kill)
       assert next(server) == {:ok, 2}
     end
@@ -460,10 +460,10 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
           imports: f(fn _ctx, n -> send(test, {:started_in, self()}) && n end)
         )
 
-      assert_receive {:started_in, ^server}, 5_000
+      assert_receive {:started_in, ^server}
       assert {:error, %TrapError{}} = Instance.call(server, "fail")
       assert next(server) == {:ok, 1}
-      assert_receive {:started_in, ^server}, 5_000
+      assert_receive {:started_in, ^server}
     end
 
     test ":reset that fails ends the server with the error" do
@@ -504,7 +504,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       waiting = in_line(fn -> catch_exit(Instance.call(server, "next", [], wait: 60_000)) end)
 
       kill(holder)
-      assert {{:shutdown, :poisoned}, {GenServer, :call, _}} = Task.await(waiting, 60_000)
+      assert {{:shutdown, :poisoned}, {GenServer, :call, _}} = await(waiting)
     end
 
     test "is nothing to a guest that survives its traps" do
@@ -531,13 +531,13 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
           end)
         end)
 
-      assert_receive :borrowed, 5_000
+      assert_receive :borrowed
       # Nothing runs in the guest, and still it is not one's turn.
       assert reason(next(server, wait: 0)) == :busy
       waiting = next_in_line(server, [])
       send(borrowing.pid, :go_on)
-      assert Task.await(borrowing) == {1, 2, {:ok, "mine"}}
-      assert Task.await(waiting) == {:ok, 3}
+      assert await(borrowing) == {1, 2, {:ok, "mine"}}
+      assert await(waiting) == {:ok, 3}
     end
 
     test "gives what the function gives" do

@@ -641,7 +641,7 @@ defmodule Cybernetic.WASM.Instance.SnapshotTest do
           end)
         end
 
-      Task.await_many([stepping | forking], 60_000)
+      await([stepping | forking])
       {:ok, fork} = Instance.fork(instance)
       assert Instance.get_global(fork, "n") == {:ok, 200}
     end
@@ -762,8 +762,8 @@ defmodule Cybernetic.WASM.Instance.SnapshotTest do
         taking = in_line(fn -> take.(instance, wait: 60_000) end)
         next = next_in_line(instance)
         assert release(holder) == {:ok, 7}
-        assert {:ok, _} = Task.await(taking)
-        assert Task.await(next) == {:ok, 1}
+        assert {:ok, _} = await(taking)
+        assert await(next) == {:ok, 1}
       end
     end
 

@@ -20,7 +20,7 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
       holder = hold(instance)
       waiting = next_in_line(instance)
       assert release(holder) == {:ok, 7}
-      assert Task.await(waiting) == {:ok, 1}
+      assert await(waiting) == {:ok, 1}
     end
 
     test "waits as long as new was told, if it does not say itself" do
@@ -29,7 +29,7 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
       waiting = next_in_line(instance, [])
       assert reason(next(instance, wait: 0)) == :busy
       assert release(holder) == {:ok, 7}
-      assert Task.await(waiting) == {:ok, 1}
+      assert await(waiting) == {:ok, 1}
     end
 
     test "is served in the order of coming" do
@@ -37,7 +37,7 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
       holder = hold(instance)
       waiting = for _ <- 1..20, do: next_in_line(instance)
       assert release(holder) == {:ok, 7}
-      assert Enum.map(waiting, &Task.await/1) == for(n <- 1..20, do: {:ok, n})
+      assert Enum.map(waiting, &await/1) == for(n <- 1..20, do: {:ok, n})
     end
 
     test "is not overtaken by one that comes when the turn is being handed on" do
@@ -49,7 +49,7 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
       assert release(holder) == {:ok, 7}
       assert reason(next(instance)) == :busy
       :erlang.resume_process(waiting.pid)
-      assert Task.await(waiting) == {:ok, 1}
+      assert await(waiting) == {:ok, 1}
     end
 
     test "gives up as busy after its wait, and leaves nothing in the mailbox" do
@@ -60,7 +60,7 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
       assert mailbox() == []
       last = next_in_line(instance)
       assert release(holder) == {:ok, 7}
-      assert Task.await(last) == {:ok, 1}
+      assert await(last) == {:ok, 1}
       assert mailbox() == []
     end
 
@@ -98,8 +98,8 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
       [one, two, three] = for _ <- 1..3, do: next_in_line(instance)
       kill(two)
       assert release(holder) == {:ok, 7}
-      assert Task.await(one) == {:ok, 1}
-      assert Task.await(three) == {:ok, 2}
+      assert await(one) == {:ok, 1}
+      assert await(three) == {:ok, 2}
     end
 
     test "that is killed when its turn has come, before it knows, does not lose it either" do
@@ -109,7 +109,7 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
       :erlang.suspend_process(one.pid)
       assert release(holder) == {:ok, 7}
       kill(one)
-      assert Task.await(two) == {:ok, 1}
+      assert await(two) == {:ok, 1}
       refute Instance.poisoned?(instance)
     end
 
@@ -118,7 +118,7 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
       holder = hold(instance)
       waiting = for _ <- 1..5, do: next_in_line(instance)
       kill(holder)
-      for task <- waiting, do: assert(reason(Task.await(task, 60_000)) == :poisoned)
+      for task <- waiting, do: assert(reason(await(task)) == :poisoned)
       assert Instance.poisoned?(instance)
       :ok = Instance.reset(instance)
       assert next(instance) == {:ok, 1}
@@ -134,7 +134,7 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
       :ok = Instance.reset(instance)
       :erlang.resume_process(waiting.pid)
       # Its turn would be right as well. That it is busy would not: nobody has it.
-      result = Task.await(waiting, 60_000)
+      result = await(waiting)
       assert result == {:ok, 1} or reason(result) == :poisoned
     end
 
@@ -151,8 +151,8 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
       eventually(fn -> reason(next(instance)) == :busy end)
       waiting = next_in_line(instance)
       send(holder.pid, :go_on)
-      assert {:error, %HostError{}} = Task.await(holder)
-      assert reason(Task.await(waiting)) == :poisoned
+      assert {:error, %HostError{}} = await(holder)
+      assert reason(await(waiting)) == :poisoned
     end
 
     test "and 999 others, each ten times, all have their turns" do
@@ -170,7 +170,7 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
           end)
         end
 
-      turns = tasks |> Task.await_many(300_000) |> List.flatten()
+      turns = tasks |> await() |> List.flatten()
       assert Enum.sort(turns) == Enum.to_list(1..10_000)
       assert Instance.get_global(instance, "n") == {:ok, 10_000}
     end
@@ -194,7 +194,7 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
 
       # A call that was killed in the middle may have poisoned the guest; nobody is left hanging.
       for task <- survivors,
-          outcome <- Task.await(task, 300_000),
+          outcome <- await(task),
           do: assert(outcome in [:ok, :poisoned])
 
       if Instance.poisoned?(instance), do: :ok = Instance.reset(instance)
@@ -241,7 +241,7 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
       receive do: ({:kill, pid} -> Process.exit(pid, :kill))
     end
 
-    for outcome <- workers |> Task.await_many(300_000) |> List.flatten() do
+    for outcome <- workers |> await() |> List.flatten() do
       case outcome do
         :ok -> :ok
         {:ok, _} -> :ok

@@ -192,7 +192,7 @@ defmodule Cybernetic.WASM.Instance.WasiTest do
         |> Enum.map(fn n ->
           Task.async(fn -> Instance.run(instance, "say", [n], wait: 60_000) |> output() end)
         end)
-        |> Task.await_many(60_000)
+        |> await()
 
       assert said == for(n <- 1..20, do: "said #{n}\n")
     end
@@ -212,7 +212,7 @@ defmodule Cybernetic.WASM.Instance.WasiTest do
           end)
         end
 
-      assert Task.await_many(written, 60_000) == ["said 1\n", "said 2\n", "said 3\n"]
+      assert await(written) == ["said 1\n", "said 2\n", "said 3\n"]
     end
 
     test "is limited for each call" do
@@ -338,7 +338,7 @@ defmodule Cybernetic.WASM.Instance.WasiTest do
           for _ <- 1..3, do: call!(instance, "take", [0, 100])
         end)
 
-      assert Task.await(read) == [4, 4, 0]
+      assert await(read) == [4, 4, 0]
     end
   end
 
@@ -885,7 +885,7 @@ defmodule Cybernetic.WASM.Instance.WasiTest do
 
     instance = Instance.new!(sleeper, sandbox: sandbox(timeout: @never), imports: told())
     call = Executor.async(instance, "sleep", [])
-    assert_receive {:called, 0}, @never
+    assert_receive {:called, 0}
     assert {:error, %{reason: :enough}} = Executor.cancel(call, :enough)
     assert Instance.poisoned?(instance)
   end

@@ -49,7 +49,7 @@ defmodule Cybernetic.WASM.Runtime.CacheTest do
       counted([:cache_misses, :cache_joined], fn ->
         1..100
         |> Enum.map(fn _ -> Task.async(fn -> load!(source) end) end)
-        |> Task.await_many(60_000)
+        |> await()
       end)
 
     assert misses == 1
@@ -76,7 +76,7 @@ defmodule Cybernetic.WASM.Runtime.CacheTest do
     Runtime.clear_cache()
 
     assert %{cache_entries: 0, cache_bytes: 0} = Runtime.stats()
-    assert Task.await(caller, 30_000) == {:ok, 196_418}
+    assert await(caller) == {:ok, 196_418}
     assert Executor.call(module, "process", [3]) == {:ok, 6}
   end
 
@@ -86,13 +86,11 @@ defmodule Cybernetic.WASM.Runtime.CacheTest do
     :erlang.garbage_collect()
     before = settled(:code_memory)
 
-    Task.await(
-      Task.async(fn ->
-        load!(unique())
-        assert Runtime.stats().code_memory > before
-        Runtime.clear_cache()
-      end)
-    )
+    elsewhere(fn ->
+      load!(unique())
+      assert Runtime.stats().code_memory > before
+      Runtime.clear_cache()
+    end)
 
     eventually(fn -> Runtime.stats().code_memory <= before end)
   end
@@ -107,7 +105,7 @@ defmodule Cybernetic.WASM.Runtime.CacheTest do
         {pid, monitor} = spawn_monitor(fn -> load!(source) end)
         eventually(fn -> Runtime.stats().cache_misses > misses end)
         Process.exit(pid, :kill)
-        assert_receive {:DOWN, ^monitor, :process, ^pid, _}, 5_000
+        assert_receive {:DOWN, ^monitor, :process, ^pid, _}
         load!(source)
       end)
 
