@@ -15,7 +15,7 @@ defmodule Cybernetic.WASM.FreshNode do
   def run(config, code, opts \\ []) do
     environment = [
       "Application.put_env(:cybernetic, :wasm, #{inspect(config)})",
-      "Application.put_all_env([cybernetic_wasm: #{inspect(Keyword.get(opts, :own, []))}])"
+      "Application.put_all_env([cybernetic_wasm: #{inspect(own(opts))}])"
     ]
 
     start = "{:ok, _} = Application.ensure_all_started(:cybernetic_wasm)"
@@ -40,6 +40,9 @@ defmodule Cybernetic.WASM.FreshNode do
     {term, _} = output |> String.split("\n", trim: true) |> List.last() |> Code.eval_string()
     term
   end
+
+  # A deadline that no call meets, as in the VM of the tests themselves.
+  defp own(opts), do: Keyword.merge([timeout: 60_000], Keyword.get(opts, :own, []))
 
   defp command(opts) do
     case Keyword.get(opts, :ulimit) do

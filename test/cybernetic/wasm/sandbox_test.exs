@@ -1,17 +1,30 @@
+defmodule Cybernetic.WASM.SandboxDocTest do
+  # Not async: the examples show a node with the documented limits, which that of the tests has not.
+  use ExUnit.Case, async: false
+
+  alias Cybernetic.WASM.{Config, Limits}
+
+  setup_all do
+    config = Config.get()
+    Config.put(%{config | limits: %Limits{}})
+    on_exit(fn -> Config.put(config) end)
+  end
+
+  doctest Cybernetic.WASM.Sandbox
+end
+
 defmodule Cybernetic.WASM.SandboxTest do
   use ExUnit.Case, async: true
 
   import Cybernetic.WASM.Guests
 
-  alias Cybernetic.WASM.{DeniedError, Limits, Sandbox}
+  alias Cybernetic.WASM.{Config, DeniedError, Limits, Sandbox}
   alias Cybernetic.WASM.Sandbox.Capabilities.{Env, Filesystem, Network, Stdio}
   alias Cybernetic.WASM.Sandbox.Check
 
-  doctest Cybernetic.WASM.Sandbox
-
   test "a new sandbox has the configured limits and grants nothing but what a call gives" do
     assert Sandbox.new() == %Sandbox{
-             limits: %Limits{},
+             limits: Config.get().limits,
              deterministic: false,
              wasi: false,
              filesystem: %Filesystem{},
@@ -188,10 +201,15 @@ defmodule Cybernetic.WASM.SandboxTest do
   end
 
   test "a sandbox is inspected in one line" do
-    assert inspect(Sandbox.new()) ==
+    # Limits are shown where they are not the documented ones.
+    documented = [timeout: %Limits{}.timeout]
+
+    assert inspect(Sandbox.new(documented)) ==
              "#Cybernetic.WASM.Sandbox<host_functions: all that a call gives>"
 
-    assert inspect(Sandbox.new(fuel: 7, deterministic: true, host_functions: [])) ==
+    opts = [fuel: 7, deterministic: true, host_functions: []] ++ documented
+
+    assert inspect(Sandbox.new(opts)) ==
              "#Cybernetic.WASM.Sandbox<fuel: 7, deterministic>"
   end
 
