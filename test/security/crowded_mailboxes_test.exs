@@ -3,19 +3,11 @@ defmodule Cybernetic.WASM.Security.CrowdedMailboxesTest do
   # lose, take or wait for any of them. And callers that trap exits get each signal as the message that it is.
   use ExUnit.Case, async: false
 
-  import Cybernetic.WASM.{Eventually, Guests}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty}
 
-  alias Cybernetic.WASM.{
-    CallError,
-    CancelledError,
-    Executor,
-    Host,
-    HostError,
-    Instance,
-    LimitError
-  }
+  alias Cybernetic.WASM.{Executor, Host, Instance}
+  alias Cybernetic.WASM.{CallError, CancelledError, HostError, LimitError}
 
-  @forever [fuel: 100_000_000_000_000, timeout: 600_000]
   @many 100_000
 
   defp crowd, do: for(n <- 1..@many, do: send(self(), {:other, n}))
@@ -64,7 +56,7 @@ defmodule Cybernetic.WASM.Security.CrowdedMailboxesTest do
     test "live instances are called and stood in line for" do
       test = self()
       function = fn _ctx, n -> send(test, self()) && receive(do: (:go -> n)) end
-      instance = Instance.new!(guest(), [imports: f(function)] ++ @forever)
+      instance = Instance.new!(guest(), forever(imports: f(function)))
       quick = f(fn _ctx, n -> n end)
 
       holder = Task.async(fn -> Instance.call(instance, "run", [1]) end)
@@ -96,7 +88,7 @@ defmodule Cybernetic.WASM.Security.CrowdedMailboxesTest do
       module = guest()
       crowd()
       imports = f(fn ctx, n -> Host.emit(ctx, to_string(n)) && n end)
-      opts = [imports: imports] ++ @forever
+      opts = forever(imports: imports)
 
       {:ok, async} = Executor.stream(module, "count", [3], [into: self()] ++ opts)
       ref = async.ref
@@ -205,7 +197,7 @@ defmodule Cybernetic.WASM.Security.CrowdedMailboxesTest do
         assert_receive {:EXIT, ^pid, :normal}
       end
 
-      async = Executor.async(guest(), "spin", [], [imports: imports] ++ @forever)
+      async = Executor.async(guest(), "spin", [], forever(imports: imports))
       assert {:error, %CancelledError{}} = Executor.cancel(async)
       pid = async.pid
       assert_receive {:EXIT, ^pid, :normal}

@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.Security.EndlessGuestsTest do
 
   import Cybernetic.WASM.{Eventually, Guests}
 
-  alias Cybernetic.WASM.{Executor, LimitError, Runtime}
+  alias Cybernetic.WASM.{Executor, LimitError}
 
   for metering <- [:fuel, :epoch] do
     test "every deadline strikes, metered by #{metering}" do
@@ -59,7 +59,7 @@ defmodule Cybernetic.WASM.Security.EndlessGuestsTest do
 
   test "a long guest does not stall the VM: a timer of another process is served meanwhile" do
     test = self()
-    live = quiet().live_instances
+    quiet()
 
     guests =
       for scheduling <- [:inline, :adaptive, :dirty] do
@@ -72,7 +72,7 @@ defmodule Cybernetic.WASM.Security.EndlessGuestsTest do
         end)
       end
 
-    eventually(fn -> Runtime.stats().live_instances == live + 3 end)
+    until_live(3)
 
     spawn_link(fn ->
       for n <- 1..100 do
@@ -83,6 +83,6 @@ defmodule Cybernetic.WASM.Security.EndlessGuestsTest do
 
     for n <- 1..100, do: assert_receive({:tick, ^n})
     Enum.each(guests, &Process.exit(&1, :kill))
-    eventually(fn -> Runtime.stats().live_instances == live end)
+    quiet()
   end
 end

@@ -64,7 +64,8 @@ defmodule Cybernetic.WASM.Security.HostFunctionsTest do
   for target <- [:fresh, :live] do
     describe "a host function of a #{target} guest" do
       setup do
-        {:ok, call: &call(unquote(target), &1, &2), live: quiet().live_instances}
+        quiet()
+        {:ok, call: &call(unquote(target), &1, &2)}
       end
 
       test "that raises, exits or throws ends the call with what it did", %{call: call} do
@@ -114,7 +115,7 @@ defmodule Cybernetic.WASM.Security.HostFunctionsTest do
         end
       end
 
-      test "that kills its own process takes its guest along", %{call: call, live: live} do
+      test "that kills its own process takes its guest along", %{call: call} do
         test = self()
 
         for reason <- [:kill, :boom] do
@@ -128,7 +129,7 @@ defmodule Cybernetic.WASM.Security.HostFunctionsTest do
           assert_receive :inside
           assert_receive {:DOWN, ^monitor, :process, ^pid, reason}
           assert reason in [:killed, :boom]
-          eventually(fn -> Runtime.stats().live_instances == live end)
+          quiet()
         end
       end
 
@@ -182,7 +183,7 @@ defmodule Cybernetic.WASM.Security.HostFunctionsTest do
       test "that empties its mailbox disturbs nothing", %{call: call} do
         empty = fn ctx, n ->
           {:ok, ^n} = Host.call(ctx, "burn", [n])
-          empty_mailbox()
+          flush()
           n
         end
 
@@ -325,12 +326,4 @@ defmodule Cybernetic.WASM.Security.HostFunctionsTest do
   end
 
   defp spin(ctx, n), do: Host.call(ctx, "spin") && n
-
-  defp empty_mailbox do
-    receive do
-      _any -> empty_mailbox()
-    after
-      0 -> :ok
-    end
-  end
 end

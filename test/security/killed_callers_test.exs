@@ -2,22 +2,19 @@ defmodule Cybernetic.WASM.Security.KilledCallersTest do
   # A guest whose caller was killed or gave up burned a core on elsewhere, and its instance stayed blocked.
   use ExUnit.Case, async: false
 
-  import Cybernetic.WASM.{Eventually, Guests}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty}
 
   alias Cybernetic.WASM.{CallError, Executor, Instance, Runtime}
 
-  @forever [fuel: 100_000_000_000_000, timeout: 600_000]
-
   test "a killed caller's guest is gone, with its memory, and burns no CPU" do
-    before = quiet()
+    quiet()
     module = compute()
-    callers = for _ <- 1..8, do: spawn(fn -> Executor.call(module, "spin", [], @forever) end)
-    eventually(fn -> Runtime.stats().live_instances == before.live_instances + 8 end)
-    assert Runtime.stats().total_memory == before.total_memory + 8 * 65_536
+    callers = for _ <- 1..8, do: spawn(fn -> Executor.call(module, "spin", [], forever()) end)
+    until_live(8)
+    assert Runtime.stats().total_memory == 8 * 65_536
 
     Enum.each(callers, &Process.exit(&1, :kill))
-    eventually(fn -> Runtime.stats().live_instances == before.live_instances end)
-    eventually(fn -> Runtime.stats().total_memory == before.total_memory end)
+    quiet()
 
     eventually(fn ->
       {start, _} = :erlang.statistics(:runtime)
@@ -39,7 +36,7 @@ defmodule Cybernetic.WASM.Security.KilledCallersTest do
     test = self()
     opts = [imports: f(fn _ctx, n -> send(test, :inside) && n end)]
     {:ok, instance} = Instance.new(module, opts)
-    caller = spawn(fn -> Instance.call(instance, "spin", [], opts ++ @forever) end)
+    caller = spawn(fn -> Instance.call(instance, "spin", [], forever(opts)) end)
     assert_receive :inside
     assert {:error, %CallError{reason: :busy}} = Instance.call(instance, "next", [], opts)
     Process.exit(caller, :kill)
@@ -50,7 +47,7 @@ defmodule Cybernetic.WASM.Security.KilledCallersTest do
   end
 
   test "callers killed at any moment leave nothing behind" do
-    before = quiet()
+    quiet()
     :rand.seed(:exsss, 7)
     modules = [compute(), calling()]
     imports = f(fn ctx, n -> Cybernetic.WASM.Host.call(ctx, "double", [n]) |> elem(1) end)
@@ -61,15 +58,14 @@ defmodule Cybernetic.WASM.Security.KilledCallersTest do
       caller =
         spawn(fn ->
           Executor.call(module, "run", [1], imports: imports)
-          Executor.call(module, "spin", [], @forever ++ [imports: imports])
+          Executor.call(module, "spin", [], forever(imports: imports))
         end)
 
       if :rand.uniform(2) == 1, do: :timer.sleep(:rand.uniform(3) - 1)
       Process.exit(caller, :kill)
     end
 
-    eventually(fn -> Runtime.stats().live_instances == before.live_instances end)
-    eventually(fn -> Runtime.stats().total_memory == before.total_memory end)
+    quiet()
     assert Executor.call(compute(), "process", [1]) == {:ok, 2}
   end
 end

@@ -3,11 +3,9 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
   # alone another guest, and never hold up or crash anyone.
   use ExUnit.Case, async: true
 
-  import Cybernetic.WASM.{Eventually, Guests}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty}
 
   alias Cybernetic.WASM.{CallError, Executor, Host, HostError, Instance, LimitError, Memory}
-
-  @forever [fuel: 100_000_000_000_000, timeout: 600_000]
 
   defp guest do
     load!(~S"""
@@ -92,10 +90,10 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
     test = self()
     stuck = fn ctx, _n -> send(test, {:leaked, ctx}) && Process.sleep(:infinity) end
     module = guest()
-    caller = spawn(fn -> Executor.call(module, "run", [1], [imports: f(stuck)] ++ @forever) end)
+    caller = spawn(fn -> Executor.call(module, "run", [1], forever(imports: f(stuck))) end)
     assert_receive {:leaked, ctx}
     Process.exit(caller, :kill)
-    eventually(fn -> not Process.alive?(caller) end)
+    dead(caller)
 
     # The context itself keeps the guest; using it is as good or bad as before, and ends.
     for {_name, ask} <- Keyword.drop(asks(), [:spin, :recurse]) do
@@ -125,7 +123,7 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
       ctx, n -> send(test, {:own, ctx}) && receive(do: (:go -> n))
     end
 
-    instance = Instance.new!(guest(), [imports: f(function)] ++ @forever)
+    instance = Instance.new!(guest(), forever(imports: f(function)))
     assert Instance.call(instance, "run", [1]) == {:ok, 1}
     assert_received {:leaked, ctx}
     assert_stale(ctx)
@@ -257,7 +255,7 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
         receive do: ({:DOWN, ^monitor, _, _, _} -> function.(n))
       end
 
-      case Executor.call(guest(), "run", [1], [imports: f(lending)] ++ @forever) do
+      case Executor.call(guest(), "run", [1], forever(imports: f(lending))) do
         {:error, %HostError{reason: reason}} -> assert reason == expected
         # Nobody can return into a guest that was left in the middle of a call.
         {:error, error} -> assert %CallError{reason: :busy} = error

@@ -2,19 +2,10 @@ defmodule Cybernetic.WASM.SoakTest do
   # Minutes of everything that a guest can do to a node, and nothing of it stays: `mix test --only soak`.
   use ExUnit.Case, async: false
 
-  import Cybernetic.WASM.{Eventually, Guests}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty}
 
-  alias Cybernetic.WASM.{
-    CancelledError,
-    Executor,
-    Host,
-    HostError,
-    Instance,
-    LimitError,
-    Memory,
-    Runtime,
-    TrapError
-  }
+  alias Cybernetic.WASM.{Executor, Host, Instance, Memory, Runtime}
+  alias Cybernetic.WASM.{CancelledError, HostError, LimitError, TrapError}
 
   @moduletag :soak
   @moduletag timeout: 1_800_000
@@ -29,8 +20,6 @@ defmodule Cybernetic.WASM.SoakTest do
   # What allocators and code that is loaded late may take on top.
   @slack_kb 30_000
   @slack_maps 300
-
-  @forever [fuel: 100_000_000_000_000, timeout: 600_000]
 
   defp work(module, compute, number) do
     case rem(number, 20) do
@@ -114,7 +103,7 @@ defmodule Cybernetic.WASM.SoakTest do
   end
 
   defp killed(compute, number) do
-    pid = spawn(fn -> Executor.call(compute, "spin", [], @forever) end)
+    pid = spawn(fn -> Executor.call(compute, "spin", [], forever()) end)
     if rem(number, 3) == 0, do: Process.sleep(1)
     Process.exit(pid, :kill)
   end
@@ -122,7 +111,7 @@ defmodule Cybernetic.WASM.SoakTest do
   defp killed_in_host(module) do
     test = self()
     imports = f(fn _, _ -> send(test, :inside) && Process.sleep(:infinity) end)
-    pid = spawn(fn -> Executor.call(module, "run", [1], [imports: imports] ++ @forever) end)
+    pid = spawn(fn -> Executor.call(module, "run", [1], forever(imports: imports)) end)
     receive do: (:inside -> Process.exit(pid, :kill))
   end
 
@@ -180,8 +169,8 @@ defmodule Cybernetic.WASM.SoakTest do
 
     call =
       if rem(number, 200) == 18,
-        do: Executor.async_nolink(compute, "spin", [], @forever),
-        else: Executor.async_nolink(module, "run", [1], [imports: imports] ++ @forever)
+        do: Executor.async_nolink(compute, "spin", [], forever()),
+        else: Executor.async_nolink(module, "run", [1], forever(imports: imports))
 
     Executor.yield(call, 1)
     {:error, %CancelledError{}} = Executor.cancel(call, :enough, grace: 20)
@@ -208,7 +197,7 @@ defmodule Cybernetic.WASM.SoakTest do
     guests =
       for _ <- 1..1_000 do
         spawn(fn ->
-          result = Executor.call(module, "run", [], [imports: imports] ++ @forever)
+          result = Executor.call(module, "run", [], forever(imports: imports))
           send(test, {:result, result})
         end)
       end

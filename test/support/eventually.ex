@@ -19,13 +19,25 @@ defmodule Cybernetic.WASM.Eventually do
     end
   end
 
+  @doc "Waits until `count` guests live on this node."
+  def until_live(count), do: eventually(fn -> Runtime.stats().live_instances == count end)
+
   @doc """
   What the node uses once the guests of earlier tests are gone: they are unwound on a thread of their own, a little later.
   """
   def quiet do
-    eventually(fn -> Runtime.stats().live_instances == 0 end)
+    until_live(0)
     eventually(fn -> Runtime.stats().total_memory == 0 end)
     Runtime.stats()
+  end
+
+  @doc "For `setup`: begins the test on a node where no guest lives, so that it may count its own."
+  def quiet_node(_context), do: quiet() && :ok
+
+  @doc "Waits until a process has ended."
+  def dead(pid) do
+    monitor = Process.monitor(pid)
+    receive(do: ({:DOWN, ^monitor, :process, _, _} -> :ok))
   end
 
   @doc "What a task gives, or each of several, however long that takes: only the test's own time-out ends the wait."
@@ -40,5 +52,14 @@ defmodule Cybernetic.WASM.Eventually do
     # Looking does not fetch what has come since the last `receive`.
     receive do: ({__MODULE__, :nothing} -> :ok), after: (0 -> :ok)
     self() |> Process.info(:messages) |> elem(1)
+  end
+
+  @doc "Empties the caller's own mailbox."
+  def flush do
+    receive do
+      _any -> flush()
+    after
+      0 -> :ok
+    end
   end
 end

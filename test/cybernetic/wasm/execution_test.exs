@@ -2,101 +2,93 @@ defmodule Cybernetic.WASM.ExecutionTest do
   # Not async: it counts the node's live guests, and keeps its schedulers busy.
   use ExUnit.Case, async: false
 
-  import Cybernetic.WASM.{Eventually, Guests}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty}
 
   alias Cybernetic.WASM.{Executor, LimitError, Runtime}
 
-  # Fuel that no test waits for.
-  @forever [fuel: 100_000_000_000_000, timeout: 600_000]
+  setup :quiet_node
 
-  setup do
-    {:ok, live: quiet().live_instances}
-  end
-
-  defp spin(opts \\ []), do: Executor.call(compute(), "spin", [], Keyword.merge(@forever, opts))
-
-  defp wait_for(count), do: eventually(fn -> Runtime.stats().live_instances == count end)
+  defp spin(opts \\ []), do: Executor.call(compute(), "spin", [], forever(opts))
 
   # CPU time of the whole VM, in milliseconds.
   defp cpu, do: :erlang.statistics(:runtime) |> elem(0)
 
   describe "an endless guest is gone with its caller:" do
     for scheduling <- [:adaptive, :dirty, :inline], metering <- [:fuel, :epoch] do
-      test "killed, on #{scheduling}, metered by #{metering}", %{live: live} do
+      test "killed, on #{scheduling}, metered by #{metering}" do
         opts = [scheduling: unquote(scheduling), metering: unquote(metering)]
 
-        opts =
-          if unquote(metering) == :epoch, do: [timeout: 600_000] ++ opts, else: @forever ++ opts
+        opts = if unquote(metering) == :epoch, do: [timeout: never()] ++ opts, else: forever(opts)
 
         module = compute()
         {pid, monitor} = spawn_monitor(fn -> Executor.call(module, "spin", [], opts) end)
-        wait_for(live + 1)
+        until_live(1)
         Process.exit(pid, :kill)
         assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}
-        wait_for(live)
+        quiet()
       end
     end
 
-    test "by an exit signal of another reason", %{live: live} do
+    test "by an exit signal of another reason" do
       {pid, monitor} = spawn_monitor(fn -> spin() end)
-      wait_for(live + 1)
+      until_live(1)
       Process.exit(pid, :over)
       assert_receive {:DOWN, ^monitor, :process, ^pid, :over}
-      wait_for(live)
+      quiet()
     end
 
-    test "through a link", %{live: live} do
+    test "through a link" do
       {parent, monitor} =
         spawn_monitor(fn ->
           spawn_link(fn -> spin() end)
           receive do: (:end -> exit(:parent_is_gone))
         end)
 
-      wait_for(live + 1)
+      until_live(1)
       send(parent, :end)
       assert_receive {:DOWN, ^monitor, :process, ^parent, :parent_is_gone}
-      wait_for(live)
+      quiet()
     end
 
-    test "as a task that is shut down", %{live: live} do
+    test "as a task that is shut down" do
       for how <- [:brutal_kill, 100] do
         task = Task.async(fn -> spin() end)
-        wait_for(live + 1)
+        until_live(1)
         assert Task.shutdown(task, how) == nil
-        wait_for(live)
+        quiet()
       end
 
       assert mailbox() == []
     end
 
-    test "as a task that its caller yields for in vain", %{live: live} do
+    test "as a task that its caller yields for in vain" do
       task = Task.async(fn -> spin() end)
       assert Task.yield(task, 50) == nil
       Task.shutdown(task, :brutal_kill)
-      wait_for(live)
+      quiet()
     end
 
-    test "in the middle of a host call", %{live: live} do
+    test "in the middle of a host call" do
       test = self()
       imports = f(fn _ctx, _n -> send(test, :inside) && Process.sleep(:infinity) end)
 
       {pid, monitor} =
         spawn_monitor(fn ->
-          Executor.call(calling(), "run", [1], [imports: imports] ++ @forever)
+          Executor.call(calling(), "run", [1], forever(imports: imports))
         end)
 
       assert_receive :inside
-      assert Runtime.stats().live_instances == live + 1
+      assert Runtime.stats().live_instances == 1
       Process.exit(pid, :kill)
       assert_receive {:DOWN, ^monitor, _, _, _}
-      wait_for(live)
+      quiet()
     end
 
-    test "by the score, and no CPU is burned after", %{live: live} do
+    test "by the score, and no CPU is burned after" do
       callers = for _ <- 1..16, do: spawn(fn -> spin() end)
-      wait_for(live + 16)
+      until_live(16)
       Enum.each(callers, &Process.exit(&1, :kill))
-      wait_for(live)
+      quiet()
 
       eventually(fn ->
         before = cpu()
@@ -163,14 +155,14 @@ defmodule Cybernetic.WASM.ExecutionTest do
   end
 
   describe "while 8 endless guests run for each scheduler," do
-    setup %{live: live} do
+    setup do
       count = 8 * System.schedulers_online()
       callers = for _ <- 1..count, do: spawn(fn -> spin() end)
-      wait_for(live + count)
+      until_live(count)
 
       on_exit(fn ->
         Enum.each(callers, &Process.exit(&1, :kill))
-        wait_for(live)
+        quiet()
       end)
     end
 
@@ -215,20 +207,20 @@ defmodule Cybernetic.WASM.ExecutionTest do
     end
   end
 
-  test "endless guests on the normal schedulers leave room for others too", %{live: live} do
+  test "endless guests on the normal schedulers leave room for others too" do
     # A call into the library counts as one reduction, however long it is: without telling the scheduler what a slice
     # took, eight of these froze the whole VM for minutes.
     callers =
       for _ <- 1..(8 * System.schedulers_online()), do: spawn(fn -> spin(scheduling: :inline) end)
 
-    wait_for(live + length(callers))
+    until_live(length(callers))
 
     {microseconds, :ok} = :timer.tc(fn -> for(_ <- 1..20, do: Process.sleep(1)) && :ok end)
     assert microseconds < 20_000_000
     assert Executor.call(compute(), "process", [1]) == {:ok, 2}
 
     Enum.each(callers, &Process.exit(&1, :kill))
-    wait_for(live)
+    quiet()
   end
 
   test "many processes call at once" do
@@ -244,7 +236,7 @@ defmodule Cybernetic.WASM.ExecutionTest do
     assert results == for(n <- 1..200, do: for(k <- 1..20, do: n + k))
   end
 
-  test "more guests sleep in host calls than a pool has slots for", %{live: live} do
+  test "more guests sleep in host calls than a pool has slots for" do
     test = self()
     imports = f(fn _ctx, n -> send(test, :inside) && receive(do: (:go -> n)) end)
     module = calling()
@@ -254,16 +246,16 @@ defmodule Cybernetic.WASM.ExecutionTest do
         spawn(fn ->
           send(
             test,
-            {:result, n, Executor.call(module, "run", [n], [imports: imports] ++ @forever)}
+            {:result, n, Executor.call(module, "run", [n], forever(imports: imports))}
           )
         end)
       end
 
     for _ <- callers, do: assert_receive(:inside)
-    assert Runtime.stats().live_instances == live + 1_500
+    assert Runtime.stats().live_instances == 1_500
     Enum.each(callers, &send(&1, :go))
     for n <- 1..1_500, do: assert_receive({:result, ^n, {:ok, ^n}})
-    wait_for(live)
+    quiet()
   end
 
   test "a deadline strikes in time, also for guests that come up for air rarely" do

@@ -3,16 +3,8 @@ defmodule Cybernetic.WASM.ExecutorTest do
 
   import Cybernetic.WASM.Guests
 
-  alias Cybernetic.WASM.{
-    CallError,
-    Executor,
-    LimitError,
-    LinkError,
-    Run,
-    Sandbox,
-    TrapError,
-    Usage
-  }
+  alias Cybernetic.WASM.{Executor, Run, Sandbox, Usage}
+  alias Cybernetic.WASM.{CallError, LimitError, LinkError, TrapError}
 
   doctest Cybernetic.WASM.Executor
 

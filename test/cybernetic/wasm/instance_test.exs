@@ -4,18 +4,8 @@ defmodule Cybernetic.WASM.InstanceTest do
   import Bitwise
   import Cybernetic.WASM.{Eventually, Guests, Turns}
 
-  alias Cybernetic.WASM.{
-    CallError,
-    Executor,
-    Host,
-    HostError,
-    Instance,
-    LimitError,
-    LinkError,
-    Run,
-    Sandbox,
-    TrapError
-  }
+  alias Cybernetic.WASM.{Executor, Host, Instance, Run, Sandbox}
+  alias Cybernetic.WASM.{CallError, HostError, LimitError, LinkError, TrapError}
 
   doctest Cybernetic.WASM.Instance
 

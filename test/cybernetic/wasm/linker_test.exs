@@ -3,19 +3,8 @@ defmodule Cybernetic.WASM.LinkerTest do
 
   import Cybernetic.WASM.{Eventually, Guests, Turns}
 
-  alias Cybernetic.WASM.{
-    CallError,
-    Executor,
-    Host,
-    HostError,
-    Instance,
-    LimitError,
-    LinkError,
-    Memory,
-    Module,
-    Run,
-    TrapError
-  }
+  alias Cybernetic.WASM.{Executor, Host, Instance, Memory, Module, Run}
+  alias Cybernetic.WASM.{CallError, HostError, LimitError, LinkError, TrapError}
 
   # Exports one of each kind, and functions that show what became of them.
   defp base do

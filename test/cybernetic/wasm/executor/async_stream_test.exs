@@ -2,27 +2,13 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
   # Not async: it counts the node's live guests.
   use ExUnit.Case, async: false
 
-  import Cybernetic.WASM.{Eventually, Guests}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty}
   import ExUnit.CaptureLog
 
-  alias Cybernetic.WASM.{
-    CallError,
-    Executor,
-    HostError,
-    Instance,
-    LimitError,
-    LinkError,
-    Runtime,
-    TrapError
-  }
+  alias Cybernetic.WASM.{Executor, Instance}
+  alias Cybernetic.WASM.{CallError, HostError, LimitError, LinkError, TrapError}
 
-  @forever [fuel: 100_000_000_000_000, timeout: 600_000]
-
-  setup do
-    {:ok, live: quiet().live_instances}
-  end
-
-  defp gone(live), do: eventually(fn -> Runtime.stats().live_instances == live end)
+  setup :quiet_node
 
   defp doubled(elements, opts \\ []),
     do: Executor.async_stream(compute(), "process", elements, opts)
@@ -141,7 +127,7 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
              ] = elements |> with_f(function, []) |> Enum.to_list()
     end
 
-    test "a deadline of its own, enforced from outside", %{live: live} do
+    test "a deadline of its own, enforced from outside" do
       function = fn
         _ctx, 2 -> Process.sleep(:infinity)
         _ctx, 3 -> {Process.flag(:trap_exit, true), Process.sleep(:infinity)}
@@ -157,7 +143,7 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
                {:ok, 4}
              ] = elements |> with_f(function, timeout: 50) |> Enum.to_list()
 
-      gone(live)
+      quiet()
     end
 
     test "which is no deadline of the whole" do
@@ -169,10 +155,7 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
     end
   end
 
-  test "an element that is no list of arguments raises where the stream is read, and nothing crashes",
-       %{
-         live: live
-       } do
+  test "an element that is no list of arguments raises where the stream is read, and nothing crashes" do
     # What a newcomer writes: the bare arguments.
     log =
       capture_log(fn ->
@@ -183,7 +166,7 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
       end)
 
     refute log =~ "Task"
-    gone(live)
+    quiet()
     assert mailbox() == []
   end
 
@@ -208,15 +191,15 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
       assert asked == Enum.to_list(1..length(asked))
     end
 
-    test "that raises raises where the stream is read, and what runs is ended", %{live: live} do
+    test "that raises raises where the stream is read, and what runs is ended" do
       elements = Stream.map(1..10, fn n -> if n < 3, do: [n], else: raise("no more") end)
       never = fn _ctx, _n -> Process.sleep(:infinity) end
 
       assert_raise RuntimeError, "no more", fn ->
-        elements |> with_f(never, [max_concurrency: 5] ++ @forever) |> Enum.to_list()
+        elements |> with_f(never, forever(max_concurrency: 5)) |> Enum.to_list()
       end
 
-      gone(live)
+      quiet()
     end
 
     test "may be any, and may be read twice" do
@@ -228,7 +211,7 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
   end
 
   describe "what still runs is gone" do
-    test "when the reader stops early", %{live: live} do
+    test "when the reader stops early" do
       for trap <- [false, true] do
         inside = :counters.new(1, [])
 
@@ -244,27 +227,27 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
         end
 
         elements = for n <- 1..10, do: [n]
-        stream = with_f(elements, function, [max_concurrency: 4] ++ @forever)
+        stream = with_f(elements, function, forever(max_concurrency: 4))
         assert Enum.take(stream, 1) == [ok: 1]
-        gone(live)
+        quiet()
       end
     end
 
-    test "when the reader raises, throws or exits", %{live: live} do
+    test "when the reader raises, throws or exits" do
       function = fn
         _ctx, 1 -> 1
         _ctx, _n -> Process.sleep(:infinity)
       end
 
-      stream = with_f([[1], [2], [3]], function, [max_concurrency: 3] ++ @forever)
+      stream = with_f([[1], [2], [3]], function, forever(max_concurrency: 3))
       assert_raise RuntimeError, fn -> Enum.each(stream, fn _ -> raise "enough" end) end
       assert catch_throw(Enum.each(stream, fn _ -> throw(:enough) end)) == :enough
       assert catch_exit(Enum.each(stream, fn _ -> exit(:enough) end)) == :enough
-      gone(live)
+      quiet()
       assert mailbox() == []
     end
 
-    test "when the reader is killed", %{live: live} do
+    test "when the reader is killed" do
       test = self()
 
       for trap <- [false, true], ordered <- [true, false] do
@@ -275,25 +258,25 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
         end
 
         elements = for n <- 1..4, do: [n]
-        opts = [max_concurrency: 4, ordered: ordered] ++ @forever
+        opts = forever(max_concurrency: 4, ordered: ordered)
         reader = spawn(fn -> elements |> with_f(function, opts) |> Enum.to_list() end)
         for n <- 1..4, do: assert_receive({:inside, ^n})
         Process.exit(reader, :kill)
-        gone(live)
+        quiet()
       end
     end
 
-    test "when the reader of endless guests is killed", %{live: live} do
+    test "when the reader of endless guests is killed" do
       reader =
         spawn(fn ->
           compute()
-          |> Executor.async_stream("spin", [[], []], [max_concurrency: 2] ++ @forever)
+          |> Executor.async_stream("spin", [[], []], forever(max_concurrency: 2))
           |> Enum.to_list()
         end)
 
-      eventually(fn -> Runtime.stats().live_instances == live + 2 end)
+      until_live(2)
       Process.exit(reader, :kill)
-      gone(live)
+      quiet()
     end
   end
 

@@ -2,41 +2,18 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
   # Not async: it counts the node's live guests.
   use ExUnit.Case, async: false
 
-  import Cybernetic.WASM.{Eventually, Guests}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty}
   import ExUnit.CaptureLog
 
-  alias Cybernetic.WASM.{
-    CallError,
-    CancelledError,
-    Executor,
-    FreshNode,
-    Host,
-    HostError,
-    Instance,
-    LimitError,
-    LinkError,
-    Run,
-    Runtime,
-    TrapError,
-    Usage
-  }
+  alias Cybernetic.WASM.{Executor, FreshNode, Host, Instance, Run, Usage}
+  alias Cybernetic.WASM.{CallError, CancelledError, HostError, LimitError, LinkError, TrapError}
 
-  # Limits that no test waits for.
-  @forever [fuel: 100_000_000_000_000, timeout: 600_000]
-  # As long as this a test would not wait either: what is told to end must end by itself.
-  @never 600_000
+  setup :quiet_node
 
-  setup do
-    {:ok, live: quiet().live_instances}
-  end
-
-  defp spin(opts \\ []), do: Executor.async(compute(), "spin", [], @forever ++ opts)
+  defp spin(opts \\ []), do: Executor.async(compute(), "spin", [], forever(opts))
 
   defp with_f(function, opts \\ []),
     do: Executor.async(calling(), "run", [1], Keyword.merge([imports: f(function)], opts))
-
-  defp gone(live), do: eventually(fn -> Runtime.stats().live_instances == live end)
-  defp dead(pid), do: eventually(fn -> not Process.alive?(pid) end)
 
   # A host function that tells the test its process, and never returns.
   defp stuck(also \\ fn -> :ok end) do
@@ -68,7 +45,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
         (func (export "fail") unreachable))
       """)
 
-    Instance.new!(module, [imports: f(function)] ++ @forever)
+    Instance.new!(module, forever(imports: f(function)))
   end
 
   # Runs `function` in another process, which then waits until it is told how to end.
@@ -178,14 +155,12 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
   end
 
   describe "await" do
-    test "that times out exits, as Task.await/2 does, and its call can still be cancelled", %{
-      live: live
-    } do
-      async = Executor.async_nolink(compute(), "spin", [], @forever)
+    test "that times out exits, as Task.await/2 does, and its call can still be cancelled" do
+      async = Executor.async_nolink(compute(), "spin", [], forever())
       exited = catch_exit(Executor.await(async, 10))
       assert exited == {:timeout, {Executor, :await, [async, 10]}}
       assert Executor.cancel(async) == :ok
-      gone(live)
+      quiet()
       assert mailbox() == []
     end
 
@@ -215,7 +190,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     end
 
     test "and yield are not for a stream that is sent to a process, and demand is for nothing else" do
-      {:ok, stream} = Executor.stream(compute(), "spin", [], @forever ++ [into: self()])
+      {:ok, stream} = Executor.stream(compute(), "spin", [], forever(into: self()))
 
       for wait <- [&Executor.await/1, &Executor.yield/1] do
         assert_raise ArgumentError, ~r/started with into: sends its result/, fn ->
@@ -294,7 +269,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
         assert mailbox() == []
       end
 
-      test "a host function that ends its own process, with #{start}", %{live: live} do
+      test "a host function that ends its own process, with #{start}" do
         start = fn function ->
           apply(Executor, unquote(start), [calling(), "run", [1], [imports: f(function)]])
         end
@@ -317,7 +292,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
         end
 
         assert mailbox() == []
-        gone(live)
+        quiet()
       end
     end
 
@@ -351,16 +326,16 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
           shut_down: quote(do: exit(:shutdown)),
           returned: :ok
         ] do
-      test "#{name}", %{live: live} do
+      test "#{name}" do
         how = fn -> unquote(how) end
 
         log =
           capture_log(fn ->
             {pid, async} = owner(fn -> spin() end)
-            eventually(fn -> Runtime.stats().live_instances == live + 1 end)
+            until_live(1)
             send(pid, {:end, how})
             dead(async.pid)
-            gone(live)
+            quiet()
           end)
 
         # The owner's end is its own affair: no task complains about it.
@@ -368,19 +343,19 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       end
     end
 
-    test "also one whose host function blocks, or traps exits", %{live: live} do
+    test "also one whose host function blocks, or traps exits" do
       for also <- [fn -> :ok end, fn -> Process.flag(:trap_exit, true) end] do
         function = stuck(also)
-        {pid, async} = owner(fn -> with_f(function, @forever) end)
+        {pid, async} = owner(fn -> with_f(function, forever()) end)
         runner = assert_stuck()
         Process.exit(pid, :kill)
         dead(async.pid)
         dead(runner)
-        gone(live)
+        quiet()
       end
     end
 
-    test "the `after` clauses of its host functions run", %{live: live} do
+    test "the `after` clauses of its host functions run" do
       test = self()
 
       function = fn ctx, n ->
@@ -393,11 +368,11 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
         end
       end
 
-      {pid, _async} = owner(fn -> with_f(function, @forever) end)
+      {pid, _async} = owner(fn -> with_f(function, forever()) end)
       assert_receive :inside
       Process.exit(pid, :kill)
       assert_receive :cleaned_up
-      gone(live)
+      quiet()
     end
 
     test "its process killed takes the owner along, unless it traps exits" do
@@ -436,39 +411,38 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       dead(async.pid)
     end
 
-    test "whose owner is gone can be cancelled by anyone", %{live: live} do
-      {pid, async} = owner(fn -> Executor.async_nolink(compute(), "spin", [], @forever) end)
+    test "whose owner is gone can be cancelled by anyone" do
+      {pid, async} = owner(fn -> Executor.async_nolink(compute(), "spin", [], forever()) end)
       Process.exit(pid, :kill)
       dead(pid)
       assert Executor.cancel(async, :orphan) == :ok
-      gone(live)
+      quiet()
     end
   end
 
   describe "a call whose process is killed from outside" do
-    test "is gone, and awaiting it tells so", %{live: live} do
+    test "is gone, and awaiting it tells so" do
       for wait <- [&Executor.await/1, &Executor.yield/1, &Executor.cancel/1] do
-        async = Executor.async_nolink(compute(), "spin", [], @forever)
-        eventually(fn -> Runtime.stats().live_instances == live + 1 end)
+        async = Executor.async_nolink(compute(), "spin", [], forever())
+        until_live(1)
         Process.exit(async.pid, :kill)
         assert {:error, %HostError{kind: :exit, reason: :killed, import: nil}} = wait.(async)
-        gone(live)
+        quiet()
       end
 
       assert mailbox() == []
     end
 
-    test "is gone also when its host function blocks or traps exits", %{live: live} do
+    test "is gone also when its host function blocks or traps exits" do
       # The process that drives the guest was only linked to the one that was killed, and a host function that had set
       # `trap_exit` lived on with its guest, without any deadline.
       for also <- [fn -> :ok end, fn -> Process.flag(:trap_exit, true) end] do
-        async =
-          Executor.async_nolink(calling(), "run", [1], [imports: f(stuck(also))] ++ @forever)
+        async = Executor.async_nolink(calling(), "run", [1], forever(imports: f(stuck(also))))
 
         runner = assert_stuck()
         Process.exit(async.pid, :kill)
         dead(runner)
-        gone(live)
+        quiet()
         assert {:error, %HostError{reason: :killed}} = Executor.await(async)
       end
     end
@@ -486,7 +460,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
   end
 
   describe "the deadline holds from outside" do
-    test "where a host function sleeps for ever", %{live: live} do
+    test "where a host function sleeps for ever" do
       async = with_f(stuck(), timeout: 50)
       runner = assert_stuck()
 
@@ -495,11 +469,11 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
 
       assert used >= 50
       refute Process.alive?(runner)
-      gone(live)
+      quiet()
       assert mailbox() == []
     end
 
-    test "where it traps exits, catches everything or computes for ever", %{live: live} do
+    test "where it traps exits, catches everything or computes for ever" do
       for function <- [
             fn _, _ -> {Process.flag(:trap_exit, true), Process.sleep(:infinity)} end,
             fn ctx, n -> catching(ctx, n) end,
@@ -507,7 +481,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
           ] do
         async = with_f(function, timeout: 30)
         assert {:error, %LimitError{limit: :timeout, allowed: 30}} = Executor.await(async)
-        gone(live)
+        quiet()
       end
 
       assert mailbox() == []
@@ -544,7 +518,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       holding = Executor.async(instance, "hold")
       assert_receive runner when is_pid(runner)
 
-      waiting = Executor.async(instance, "next", [], wait: @never, timeout: 50)
+      waiting = Executor.async(instance, "next", [], wait: never(), timeout: 50)
       assert {:error, %LimitError{limit: :timeout, allowed: 50}} = Executor.await(waiting)
 
       send(runner, :go)
@@ -582,26 +556,26 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
 
   describe "cancel ends" do
     for scheduling <- [:adaptive, :dirty, :inline], metering <- [:fuel, :epoch] do
-      test "an endless guest, on #{scheduling}, metered by #{metering}", %{live: live} do
+      test "an endless guest, on #{scheduling}, metered by #{metering}" do
         fuel = if unquote(metering) == :fuel, do: [fuel: 100_000_000_000_000], else: []
         opts = [scheduling: unquote(scheduling), metering: unquote(metering), timeout: 600_000]
         async = Executor.async(compute(), "spin", [], opts ++ fuel)
-        eventually(fn -> Runtime.stats().live_instances == live + 1 end)
+        until_live(1)
 
         assert {:error, %CancelledError{reason: :enough} = error} =
-                 Executor.cancel(async, :enough, grace: @never)
+                 Executor.cancel(async, :enough, grace: never())
 
         assert %Usage{slices: slices, wall_time: wall_time} = error.usage
         assert slices > 0 and wall_time > 0
         assert error.blame == :caller
         assert Exception.message(error) == "the call was cancelled: :enough"
         refute Process.alive?(async.pid)
-        gone(live)
+        quiet()
         assert mailbox() == []
       end
     end
 
-    test "a guest in a re-entrant call: the host function's `after` clause runs", %{live: live} do
+    test "a guest in a re-entrant call: the host function's `after` clause runs" do
       test = self()
 
       function = fn ctx, n ->
@@ -615,18 +589,18 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
         end
       end
 
-      async = with_f(function, @forever)
+      async = with_f(function, forever())
       assert_receive :inside
 
       assert {:error, %CancelledError{reason: :cancelled, usage: %Usage{host_calls: 1}}} =
-               Executor.cancel(async, :cancelled, grace: @never)
+               Executor.cancel(async, :cancelled, grace: never())
 
       assert_received :cleaned_up
       refute_received :went_on
-      gone(live)
+      quiet()
     end
 
-    test "guest and host many levels deep, the innermost first", %{live: live} do
+    test "guest and host many levels deep, the innermost first" do
       test = self()
 
       function = fn
@@ -642,40 +616,36 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
           end
       end
 
-      async = Executor.async(calling(), "run", [20], [imports: f(function)] ++ @forever)
+      async = Executor.async(calling(), "run", [20], forever(imports: f(function)))
       assert_receive :inside
-      assert {:error, %CancelledError{}} = Executor.cancel(async, :x, grace: @never)
+      assert {:error, %CancelledError{}} = Executor.cancel(async, :x, grace: never())
       assert mailbox() == for(n <- 1..20, do: {:cleaned_up, n})
-      gone(live)
+      quiet()
     end
 
-    test "a host function that blocks, when its grace time is over", %{live: live} do
+    test "a host function that blocks, when its grace time is over" do
       for grace <- [0, 50] do
-        async = with_f(stuck(), @forever)
+        async = with_f(stuck(), forever())
         runner = assert_stuck()
 
         assert {:error, %CancelledError{reason: :late, usage: nil}} =
                  Executor.cancel(async, :late, grace: grace)
 
         refute Process.alive?(runner)
-        gone(live)
+        quiet()
       end
 
       assert mailbox() == []
     end
 
-    test "a host function that catches what should end it, when its grace time is over", %{
-      live: live
-    } do
-      async = with_f(&catching/2, @forever)
-      eventually(fn -> Runtime.stats().live_instances == live + 1 end)
+    test "a host function that catches what should end it, when its grace time is over" do
+      async = with_f(&catching/2, forever())
+      until_live(1)
       assert {:error, %CancelledError{reason: :x}} = Executor.cancel(async, :x, grace: 50)
-      gone(live)
+      quiet()
     end
 
-    test "a host function that blocks but returns in its grace time, with the usage", %{
-      live: live
-    } do
+    test "a host function that blocks but returns in its grace time, with the usage" do
       test = self()
 
       function = fn _ctx, n ->
@@ -683,18 +653,18 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
         receive do: (:go -> n)
       end
 
-      async = with_f(function, @forever)
+      async = with_f(function, forever())
       assert_receive {:runner, runner}
-      canceller = Task.async(fn -> Executor.cancel(async, :x, grace: @never) end)
+      canceller = Task.async(fn -> Executor.cancel(async, :x, grace: never()) end)
       # It is told by the time that it has a message of it.
       eventually(fn -> Process.info(runner, :message_queue_len) == {:message_queue_len, 1} end)
       send(runner, :go)
       assert await(canceller) == :ok
       assert {:error, %CancelledError{usage: %Usage{host_calls: 1}}} = Executor.await(async)
-      gone(live)
+      quiet()
     end
 
-    test "an asynchronous host function at once, with its task", %{live: live} do
+    test "an asynchronous host function at once, with its task" do
       test = self()
 
       function = fn _ctx, _n ->
@@ -703,31 +673,29 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
         task
       end
 
-      async =
-        Executor.async(calling(), "run", [1], [imports: f({function, async: true})] ++ @forever)
+      async = Executor.async(calling(), "run", [1], forever(imports: f({function, async: true})))
 
       assert_receive {:task, task}
 
       assert {:error, %CancelledError{usage: %Usage{}}} =
-               Executor.cancel(async, :x, grace: @never)
+               Executor.cancel(async, :x, grace: never())
 
       refute Process.alive?(task)
-      gone(live)
+      quiet()
     end
 
-    test "one that awaits a message at once", %{live: live} do
+    test "one that awaits a message at once" do
       test = self()
       function = fn _ctx, _n -> send(test, :inside) && {:await, make_ref()} end
 
-      async =
-        Executor.async(calling(), "run", [1], [imports: f({function, async: true})] ++ @forever)
+      async = Executor.async(calling(), "run", [1], forever(imports: f({function, async: true})))
 
       assert_receive :inside
-      assert {:error, %CancelledError{reason: :x}} = Executor.cancel(async, :x, grace: @never)
-      gone(live)
+      assert {:error, %CancelledError{reason: :x}} = Executor.cancel(async, :x, grace: never())
+      quiet()
     end
 
-    test "an asynchronous host function that waits inside a re-entrant call", %{live: live} do
+    test "an asynchronous host function that waits inside a re-entrant call" do
       test = self()
 
       function = fn
@@ -743,25 +711,24 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
           end
       end
 
-      async =
-        Executor.async(calling(), "run", [2], [imports: f({function, async: true})] ++ @forever)
+      async = Executor.async(calling(), "run", [2], forever(imports: f({function, async: true})))
 
       assert_receive :inside
-      assert {:error, %CancelledError{reason: :x}} = Executor.cancel(async, :x, grace: @never)
+      assert {:error, %CancelledError{reason: :x}} = Executor.cancel(async, :x, grace: never())
       assert_received {:cleaned_up, 1}
       assert_received {:cleaned_up, 2}
-      gone(live)
+      quiet()
     end
 
-    test "a start function that loops", %{live: live} do
+    test "a start function that loops" do
       module = load!(~S|(module (func $s (loop (br 0))) (start $s) (func (export "run")))|)
-      async = Executor.async(module, "run", [], @forever)
-      eventually(fn -> Runtime.stats().live_instances == live + 1 end)
-      assert {:error, %CancelledError{}} = Executor.cancel(async, :x, grace: @never)
-      gone(live)
+      async = Executor.async(module, "run", [], forever())
+      until_live(1)
+      assert {:error, %CancelledError{}} = Executor.cancel(async, :x, grace: never())
+      quiet()
     end
 
-    test "a start function that loops in a module that the called one imports from", %{live: live} do
+    test "a start function that loops in a module that the called one imports from" do
       # What cancels the call did not know of the modules that are linked before it.
       library =
         load!(~S"""
@@ -774,14 +741,14 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
           (func (export "run") (result i32) (call $g)))
         """)
 
-      opts = [imports: %{"library" => library}] ++ @forever
+      opts = forever(imports: %{"library" => library})
       async = Executor.async(module, "run", [], opts)
-      eventually(fn -> Runtime.stats().live_instances == live + 1 end)
+      until_live(1)
 
       assert {:error, %CancelledError{usage: %Usage{}}} =
-               Executor.cancel(async, :x, grace: @never)
+               Executor.cancel(async, :x, grace: never())
 
-      gone(live)
+      quiet()
     end
 
     test "a call that waits in line for a live instance, and leaves that as it was" do
@@ -790,9 +757,9 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       holding = Executor.async(instance, "hold")
       assert_receive runner when is_pid(runner)
 
-      waiting = Executor.async(instance, "next", [], wait: @never)
+      waiting = Executor.async(instance, "next", [], wait: never())
       assert Executor.yield(waiting, 20) == nil
-      assert {:error, %CancelledError{}} = Executor.cancel(waiting, :x, grace: @never)
+      assert {:error, %CancelledError{}} = Executor.cancel(waiting, :x, grace: never())
 
       send(runner, :go)
       assert Executor.await(holding) == {:ok, 0}
@@ -815,12 +782,12 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       assert FreshNode.eval([max_live_instances: 1], code) == {:first, :second}
     end
 
-    test "a guest before it has begun, at any moment of its beginning", %{live: live} do
+    test "a guest before it has begun, at any moment of its beginning" do
       for _ <- 1..300 do
-        assert {:error, %CancelledError{reason: :x}} = Executor.cancel(spin(), :x, grace: @never)
+        assert {:error, %CancelledError{reason: :x}} = Executor.cancel(spin(), :x, grace: never())
       end
 
-      gone(live)
+      quiet()
       assert mailbox() == []
     end
 
@@ -829,7 +796,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       assert Instance.call(instance, "next") == {:ok, 1}
       async = Executor.async(instance, "spin")
       eventually(fn -> match?({:error, %{reason: :busy}}, Instance.get_global(instance, "n")) end)
-      assert {:error, %CancelledError{}} = Executor.cancel(async, :x, grace: @never)
+      assert {:error, %CancelledError{}} = Executor.cancel(async, :x, grace: never())
       eventually(fn -> Instance.poisoned?(instance) end)
       assert {:error, %CallError{reason: :poisoned}} = Instance.call(instance, "next")
       assert :ok = Instance.reset(instance)
@@ -865,11 +832,9 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       assert mailbox() == []
     end
 
-    test ":ok in another process, once the call has ended; the owner's await has the reason", %{
-      live: live
-    } do
+    test ":ok in another process, once the call has ended; the owner's await has the reason" do
       async = spin()
-      eventually(fn -> Runtime.stats().live_instances == live + 1 end)
+      until_live(1)
       other = Task.async(fn -> {Executor.cancel(async, {:by, 2}), Process.alive?(async.pid)} end)
       assert {:error, %CancelledError{reason: {:by, 2}, usage: %Usage{}}} = Executor.await(async)
       assert await(other) == {:ok, false}
@@ -916,7 +881,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
         send(test, :went_on)
       end
 
-      async = with_f(function, @forever)
+      async = with_f(function, forever())
       assert_receive {:runner, runner}
       send(runner, {:async, async})
       assert {:error, %CancelledError{reason: :myself, usage: nil}} = Executor.await(async)
@@ -924,7 +889,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     end
 
     test "mistakes in its options to its caller, and the call goes on" do
-      async = with_f(fn _ctx, n -> receive(do: (:go -> n)) end, @forever)
+      async = with_f(fn _ctx, n -> receive(do: (:go -> n)) end, forever())
 
       for {opts, words} <- [
             {[gracetime: 1],
@@ -947,8 +912,8 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
 
   test "cancelling one call leaves others of the same module alone" do
     module = compute()
-    working = Executor.async(module, "fib", [27], @forever)
-    for _ <- 1..20, do: Executor.cancel(Executor.async(module, "spin", [], @forever))
+    working = Executor.async(module, "fib", [27], forever())
+    for _ <- 1..20, do: Executor.cancel(Executor.async(module, "spin", [], forever()))
     assert Executor.await(working) == {:ok, 196_418}
   end
 
@@ -989,12 +954,10 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     assert mailbox() == []
   end
 
-  test "a hundred calls that are cancelled, killed and awaited at random leave nothing", %{
-    live: live
-  } do
+  test "a hundred calls that are cancelled, killed and awaited at random leave nothing" do
     :rand.seed(:exsss, 11)
     function = fn ctx, n -> Host.call(ctx, "double", [n]) |> elem(1) end
-    opts = [imports: f(function)] ++ @forever
+    opts = forever(imports: f(function))
 
     for _ <- 1..100 do
       name = Enum.random(["spin", "run"])
@@ -1009,7 +972,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       end
     end
 
-    gone(live)
+    quiet()
     assert mailbox() == []
     eventually(fn -> Task.Supervisor.children(Cybernetic.WASM.TaskSupervisor) == [] end)
   end

@@ -2,26 +2,11 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
   # Not async: it counts the node's live guests, and captures the VM's standard error.
   use ExUnit.Case, async: false
 
-  import Cybernetic.WASM.{Eventually, Guests, Programs}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty, Programs, Streams}
   import ExUnit.CaptureIO, only: [with_io: 2]
 
-  alias Cybernetic.WASM.{
-    CallError,
-    CancelledError,
-    DeniedError,
-    Denial,
-    Executor,
-    Host,
-    HostError,
-    Instance,
-    LimitError,
-    Run,
-    Sandbox,
-    TrapError
-  }
-
-  @never 600_000
-  @plenty 100_000_000_000_000
+  alias Cybernetic.WASM.{Denial, Executor, Host, Instance, Run, Sandbox}
+  alias Cybernetic.WASM.{CallError, CancelledError, DeniedError, HostError, LimitError, TrapError}
 
   # Each export does one thing at a time with the standard streams, so that what the guest has done can be told from outside.
   # `take SIZE TIMES` reads so often into a buffer of that size and gives the sum of what it read. `put FD BYTE` writes one
@@ -120,9 +105,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       (call $exit (call $f (i32.const 0)))))
   """
 
-  setup do
-    {:ok, live: quiet().live_instances}
-  end
+  setup :quiet_node
 
   defp guest, do: load!(@wat)
 
@@ -146,44 +129,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
     run.stdout
   end
 
-  # An enumerable that tells this process what is done with it.
-  defp source(pieces) do
-    test = self()
-
-    Stream.resource(
-      fn -> send(test, :opened) && pieces end,
-      fn
-        [] -> {:halt, []}
-        [piece | rest] -> send(test, {:pulled, piece}) && {[piece], rest}
-      end,
-      fn _rest -> send(test, :closed) end
-    )
-  end
-
-  # The same without an end.
-  defp endless(piece) do
-    test = self()
-
-    Stream.resource(
-      fn -> send(test, :opened) && 0 end,
-      fn n -> send(test, {:pulled, n}) && {[piece], n + 1} end,
-      fn _n -> send(test, :closed) end
-    )
-  end
-
   defp emit(ctx, byte), do: Host.emit(ctx, <<byte>>) && 0
-
-  defp gone(live),
-    do: eventually(fn -> Cybernetic.WASM.Runtime.stats().live_instances == live end)
-
-  # The stream's next element, and how to go on; `:ended` at the end.
-  defp next(continue) when is_function(continue, 1), do: continue.({:cont, nil}) |> element()
-
-  defp next(stream),
-    do: Enumerable.reduce(stream, {:cont, nil}, fn e, _ -> {:suspend, e} end) |> element()
-
-  defp element({:suspended, element, continue}), do: {element, continue}
-  defp element({ended, _}) when ended in [:done, :halted], do: :ended
 
   describe "a command's arguments" do
     test "come after the program's name" do
@@ -454,12 +400,12 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
                {:ok, 1}
     end
 
-    test "of nothing but pieces of nothing is ended by the deadline", %{live: live} do
+    test "of nothing but pieces of nothing is ended by the deadline" do
       assert {:error, %LimitError{limit: :timeout}} =
                call("take", [1, 1], stdin: endless(""), timeout: 1_000)
 
       assert_received :closed
-      gone(live)
+      quiet()
     end
 
     test "is read by the process that makes the call" do
@@ -513,7 +459,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       assert cat!(stdin) == "ab"
     end
 
-    test "that raises, exits or throws ends the guest, and is told as it was", %{live: live} do
+    test "that raises, exits or throws ends the guest, and is told as it was" do
       for {kind, reason, fail} <- [
             {:error, %RuntimeError{message: "no more"}, fn -> raise "no more" end},
             {:exit, :gone, fn -> exit(:gone) end},
@@ -542,7 +488,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
         )
       end
 
-      gone(live)
+      quiet()
     end
 
     test "that cannot be opened is told" do
@@ -573,7 +519,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       assert mailbox() == [:left]
     end
 
-    test "that gives what is no iodata is closed, and the element is named", %{live: live} do
+    test "that gives what is no iodata is closed, and the element is named" do
       for wrong <- [:no, 42, ["a", :b], {"a"}, nil] do
         assert {:error, %HostError{kind: :error} = error} = cat(source(["a", wrong, "c"]))
         assert error.import == {"wasi_snapshot_preview1", "fd_read"}
@@ -581,7 +527,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
         flush()
       end
 
-      gone(live)
+      quiet()
     end
 
     test "that fails when it is closed is told, unless something else ended the call" do
@@ -620,10 +566,10 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
                )
     end
 
-    test "is closed when the guest ends, however it does", %{live: live} do
+    test "is closed when the guest ends, however it does" do
       for {name, opts, expected} <- [
             {"take_then_trap", [], %TrapError{code: :unreachable}},
-            {"take_then_spin", [timeout: 1_000, sandbox: sandbox(fuel: @plenty)],
+            {"take_then_spin", [timeout: 1_000, sandbox: sandbox(fuel: plenty())],
              %LimitError{limit: :timeout}},
             {"take_then_spin", [fuel: 1_000_000], %LimitError{limit: :fuel}}
           ] do
@@ -648,7 +594,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
 
       assert List.last(mailbox()) == :closed
       assert Enum.count(mailbox(), &match?({:pulled, _}, &1)) == 6
-      gone(live)
+      quiet()
     end
 
     test "is closed when an asynchronous call is cancelled" do
@@ -658,7 +604,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
         options(
           stdin: endless("x"),
           imports: f(function),
-          sandbox: sandbox(timeout: @never, fuel: @plenty)
+          sandbox: sandbox(timeout: never(), fuel: plenty())
         )
 
       call = Executor.async(guest(), "echo", [], options)
@@ -929,7 +875,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       for {name, opts, error} <- [
             {"mix_then_trap", [], TrapError},
             {"mix_then_spin", [fuel: 1_000_000], LimitError},
-            {"mix_then_spin", [timeout: 1_000, sandbox: sandbox(fuel: @plenty)], LimitError},
+            {"mix_then_spin", [timeout: 1_000, sandbox: sandbox(fuel: plenty())], LimitError},
             {"mix_then_sleep", [timeout: 1_000], LimitError},
             {"flood", [max_output: 10, imports: f(fn _, n -> n end)], LimitError}
           ] do
@@ -979,7 +925,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
           guest(),
           "mix_then_sleep",
           [],
-          options(run: true, imports: f(function), timeout: @never)
+          options(run: true, imports: f(function), timeout: never())
         )
 
       assert_receive :inside
@@ -1221,13 +1167,13 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
                rest
     end
 
-    test "is lazy: nothing runs before the first element is asked for", %{live: live} do
+    test "is lazy: nothing runs before the first element is asked for" do
       stream =
         Executor.stream(guest(), "echo", [], options(stdin: source(["a"]), imports: told()))
 
       assert Enum.take(stream, 0) == []
       assert mailbox() == []
-      assert Cybernetic.WASM.Runtime.stats().live_instances == live
+      assert Cybernetic.WASM.Runtime.stats().live_instances == 0
     end
 
     test "never lets the guest run ahead of its reader" do
@@ -1252,19 +1198,17 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       assert mailbox() == [:called, :closed]
     end
 
-    test "of ever more output is as long as its reader likes, who then unwinds the guest", %{
-      live: live
-    } do
+    test "of ever more output is as long as its reader likes, who then unwinds the guest" do
       stream = Executor.stream(guest(), "flood", [], options(imports: told()))
       assert Enum.take(stream, 5) == ~w(x x x x x)
       assert length(mailbox()) == 5
-      gone(live)
+      quiet()
 
       assert Executor.stream(program("tool"), :start, args: ["flood-forever"], sandbox: sandbox())
              |> Stream.map(&byte_size/1)
              |> Enum.take(3) == [65_536, 65_536, 65_536]
 
-      gone(live)
+      quiet()
     end
 
     test "closes the input when its reader has enough" do
@@ -1370,7 +1314,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       assert_receive {^ref, {:failed, %HostError{reason: %RuntimeError{message: "no"}}}}
     end
 
-    test "ends with its consumer", %{live: live} do
+    test "ends with its consumer" do
       test = self()
 
       {consumer, monitor} =
@@ -1380,7 +1324,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
               guest(),
               "flood",
               [],
-              options(into: self(), credit: 1, timeout: @never)
+              options(into: self(), credit: 1, timeout: never())
             )
 
           send(test, async)
@@ -1392,7 +1336,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       send(consumer, :stop)
       assert_receive {:DOWN, ^monitor, :process, _, :normal}
       assert_receive {:DOWN, ^ended, :process, _, _}
-      gone(live)
+      quiet()
     end
 
     defp pulled do
@@ -1428,16 +1372,16 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       assert {:ok, %Run{exit_code: 3}} = Executor.await(start.(run: true))
     end
 
-    test "is cancelled while it sleeps", %{live: live} do
-      options = [args: ["sleep", "3600000"], sandbox: sandbox(timeout: @never)]
+    test "is cancelled while it sleeps" do
+      options = [args: ["sleep", "3600000"], sandbox: sandbox(timeout: never())]
       call = Executor.async(program("tool"), :start, options)
-      eventually(fn -> Cybernetic.WASM.Runtime.stats().live_instances == live + 1 end)
+      until_live(1)
       assert Executor.yield(call, 0) == nil
       assert {:error, %CancelledError{reason: :cancelled}} = Executor.cancel(call)
-      gone(live)
+      quiet()
     end
 
-    test "is ended by its deadline while its input does not come", %{live: live} do
+    test "is ended by its deadline while its input does not come" do
       options = [
         args: ["cat"],
         stdin: Stream.map([1], fn _ -> Process.sleep(:infinity) end),
@@ -1447,7 +1391,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
 
       call = Executor.async(program("tool"), :start, options)
       assert {:error, %LimitError{limit: :timeout, allowed: 100}} = Executor.await(call)
-      gone(live)
+      quiet()
     end
 
     test "is one of many, each with its own arguments" do
@@ -1762,14 +1706,6 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
           other -> other
         end
       end
-    end
-  end
-
-  defp flush do
-    receive do
-      _ -> flush()
-    after
-      0 -> :ok
     end
   end
 end

@@ -2,29 +2,12 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
   # Not async: it counts the node's live guests.
   use ExUnit.Case, async: false
 
-  import Cybernetic.WASM.{Eventually, Guests}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty, Streams}
 
-  alias Cybernetic.WASM.{
-    CallError,
-    CancelledError,
-    Executor,
-    Host,
-    HostError,
-    Instance,
-    LimitError,
-    LinkError,
-    Run,
-    Runtime,
-    TrapError,
-    Usage
-  }
+  alias Cybernetic.WASM.{Executor, Host, Instance, Run, Runtime, Usage}
+  alias Cybernetic.WASM.{CallError, CancelledError, HostError, LimitError, LinkError, TrapError}
 
-  @forever [fuel: 100_000_000_000_000, timeout: 600_000]
-  @never 600_000
-
-  setup do
-    {:ok, live: quiet().live_instances}
-  end
+  setup :quiet_node
 
   # `count n` calls `env.f` with 0, 1, … n - 1 and returns n; `flood` does so for ever; `spin` never puts out anything.
   defp counting do
@@ -61,19 +44,6 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
   defp stream(name, args \\ [], opts \\ []),
     do: Executor.stream(counting(), name, args, Keyword.merge([imports: f(&put/2)], opts))
 
-  defp gone(live), do: eventually(fn -> Runtime.stats().live_instances == live end)
-
-  # The stream's next element, and how to go on; `:ended` at the end.
-  defp next({:suspended, _element, continue}), do: next(continue)
-  defp next(continue) when is_function(continue, 1), do: continue.({:cont, nil}) |> element()
-
-  defp next(stream),
-    do: Enumerable.reduce(stream, {:cont, nil}, fn e, _ -> {:suspend, e} end) |> element()
-
-  defp element({:suspended, element, continue}), do: {element, continue}
-  defp element({:done, _}), do: :ended
-  defp element({:halted, _}), do: :ended
-
   describe "a stream" do
     test "gives a binary for each output, and ends with the call" do
       assert Enum.to_list(stream("count", [5])) == ["0", "1", "2", "3", "4"]
@@ -85,12 +55,12 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
       assert mailbox() == []
     end
 
-    test "is lazy: nothing runs before its first element is asked for", %{live: live} do
+    test "is lazy: nothing runs before its first element is asked for" do
       test = self()
       function = fn ctx, n -> send(test, {:called, n}) && put(ctx, n) end
       stream = stream("count", [3], imports: f(function))
       assert Enum.take(stream, 0) == []
-      assert Runtime.stats().live_instances == live
+      assert Runtime.stats().live_instances == 0
       assert mailbox() == []
     end
 
@@ -184,7 +154,7 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
       assert mailbox() == List.duplicate(:called, 5)
     end
 
-    test "works with what Enum and Stream offer", %{live: live} do
+    test "works with what Enum and Stream offer" do
       assert stream("flood") |> Enum.take(3) == ["0", "1", "2"]
       assert stream("flood") |> Stream.drop(100) |> Enum.at(5) == "105"
       assert stream("flood") |> Stream.take_while(&(&1 != "4")) |> Enum.join() == "0123"
@@ -192,10 +162,10 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
       assert stream("flood") |> Stream.flat_map(fn _ -> stream("flood") end) |> Enum.at(7) == "7"
       assert "0" in stream("flood")
       assert Enum.into(stream("count", [2]), "") == "01"
-      gone(live)
+      quiet()
     end
 
-    test "is read beside others in one process", %{live: live} do
+    test "is read beside others in one process" do
       double = f(fn ctx, n -> Host.emit(ctx, to_string(2 * n)) && n end)
 
       assert Stream.zip(stream("flood"), stream("flood", [], imports: double)) |> Enum.take(3) ==
@@ -207,11 +177,11 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
       {"1", other} = next(other)
       assert Executor.call(compute(), "process", [1]) == {:ok, 2}
       {"2", one} = next(one)
-      assert Runtime.stats().live_instances == live + 2
+      assert Runtime.stats().live_instances == 2
       one.({:halt, nil})
       {"2", other} = next(other)
       other.({:halt, nil})
-      gone(live)
+      quiet()
     end
 
     test "is read inside a host function of another" do
@@ -219,12 +189,12 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
       assert stream("count", [4], imports: f(function)) |> Enum.join() == "0" <> "01" <> "012"
     end
 
-    test "that is suspended may go on in another process", %{live: live} do
+    test "that is suspended may go on in another process" do
       {"0", continue} = next(stream("count", [3]))
       assert {"1", continue} = elsewhere(fn -> next(continue) end)
       assert {"2", continue} = next(continue)
       assert next(continue) == :ended
-      gone(live)
+      quiet()
     end
   end
 
@@ -400,40 +370,40 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
   end
 
   describe "a stream that is not read to its end" do
-    test "unwinds the guest", %{live: live} do
-      assert Enum.take(stream("flood", [], @forever), 1) == ["0"]
-      gone(live)
+    test "unwinds the guest" do
+      assert Enum.take(stream("flood", [], forever()), 1) == ["0"]
+      quiet()
 
-      {"0", continue} = next(stream("flood", [], @forever))
-      assert Runtime.stats().live_instances == live + 1
+      {"0", continue} = next(stream("flood", [], forever()))
+      assert Runtime.stats().live_instances == 1
       assert {:halted, _} = continue.({:halt, nil})
-      gone(live)
+      quiet()
       assert mailbox() == []
     end
 
-    test "unwinds the guest when its reader raises, throws or exits", %{live: live} do
-      stream = stream("flood", [], @forever)
+    test "unwinds the guest when its reader raises, throws or exits" do
+      stream = stream("flood", [], forever())
       assert_raise RuntimeError, fn -> Enum.each(stream, fn _ -> raise "enough" end) end
       assert catch_throw(Enum.each(stream, fn _ -> throw(:enough) end)) == :enough
       assert catch_exit(Enum.each(stream, fn _ -> exit(:enough) end)) == :enough
-      gone(live)
+      quiet()
     end
 
-    test "in the middle of several pieces of one host call unwinds the guest", %{live: live} do
+    test "in the middle of several pieces of one host call unwinds the guest" do
       function = fn ctx, n -> for(_ <- 1..5, do: put(ctx, n)) && n end
-      assert Enum.take(stream("flood", [], [imports: f(function)] ++ @forever), 2) == ["0", "0"]
-      gone(live)
+      assert Enum.take(stream("flood", [], forever(imports: f(function))), 2) == ["0", "0"]
+      quiet()
     end
 
-    test "after the output of a host function that raised unwinds it as well", %{live: live} do
+    test "after the output of a host function that raised unwinds it as well" do
       function = fn ctx, _n -> Host.emit(ctx, "x") && raise("late") end
-      assert Enum.take(stream("flood", [], [imports: f(function)] ++ @forever), 1) == ["x"]
-      gone(live)
+      assert Enum.take(stream("flood", [], forever(imports: f(function))), 1) == ["x"]
+      quiet()
     end
 
-    test "leaves nothing when its process is killed", %{live: live} do
+    test "leaves nothing when its process is killed" do
       test = self()
-      stream = stream("flood", [], @forever)
+      stream = stream("flood", [], forever())
 
       for reader <- [
             fn ->
@@ -447,16 +417,16 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
           ] do
         pid = spawn(reader)
         assert_receive :read
-        assert Runtime.stats().live_instances == live + 1
+        assert Runtime.stats().live_instances == 1
         Process.exit(pid, :kill)
-        gone(live)
+        quiet()
       end
     end
 
-    test "leaves nothing when it is forgotten", %{live: live} do
+    test "leaves nothing when it is forgotten" do
       forgetful =
         spawn_link(fn ->
-          {"0", _} = next(stream("flood", [], @forever))
+          {"0", _} = next(stream("flood", [], forever()))
           receive do: (:end -> :ok)
         end)
 
@@ -467,7 +437,7 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
 
       eventually(fn ->
         :erlang.garbage_collect(forgetful)
-        Runtime.stats().live_instances == live
+        Runtime.stats().live_instances == 0
       end)
 
       send(forgetful, :end)
@@ -476,7 +446,7 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
 
   describe "on a live instance" do
     # Not in the context of a test, which ExUnit keeps: the guest would live on there.
-    defp live, do: Instance.new!(counting(), [imports: f(&put/2)] ++ @forever)
+    defp live, do: Instance.new!(counting(), forever(imports: f(&put/2)))
 
     test "the stream's call is one of many" do
       instance = live()
@@ -537,7 +507,7 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
     end
 
     test "the output of all of them comes, in order", context do
-      %{user: user, imports: imports, live: live} = context
+      %{user: user, imports: imports} = context
 
       for _ <- 1..2 do
         stream = Executor.stream(user, "run", [], imports: imports, tagged: true)
@@ -546,23 +516,23 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
                  Enum.to_list(stream)
       end
 
-      gone(live)
+      quiet()
     end
 
     test "a stream that is not read to its end unwinds all of them", context do
-      %{user: user, imports: imports, live: live} = context
-      stream = Executor.stream(user, "flood", [], [imports: imports] ++ @forever)
+      %{user: user, imports: imports} = context
+      stream = Executor.stream(user, "flood", [], forever(imports: imports))
       assert Enum.take(stream, 2) == ["0", "1"]
-      gone(live)
+      quiet()
     end
 
     test "sent to a process, its output comes there", context do
-      %{user: user, imports: imports, live: live} = context
+      %{user: user, imports: imports} = context
       {:ok, async} = Executor.stream(user, "run", [], imports: imports, into: self())
       ref = async.ref
       for piece <- ~w(100 0 1), do: assert_receive({^ref, {:output, ^piece}})
       assert_receive {^ref, {:done, %Run{result: 2}}}
-      gone(live)
+      quiet()
     end
   end
 
@@ -597,12 +567,12 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
       async = into("count", [5])
       assert [~w(0 1 2 3 4), [{:done, run}]] = async |> all() |> Enum.chunk_by(&is_binary/1)
       assert %Run{result: 5, output: "", usage: %Usage{host_calls: 5}} = run
-      eventually(fn -> not Process.alive?(async.pid) end)
+      dead(async.pid)
       assert mailbox() == []
     end
 
     test "the credit bounds the messages exactly, and demand gives more" do
-      async = into("flood", [], [credit: 3] ++ @forever)
+      async = into("flood", [], forever(credit: 3))
       assert_still(async, ~w(0 1 2))
       assert Executor.demand(async, 2) == :ok
       assert_still(async, ~w(0 1 2 3 4))
@@ -615,7 +585,7 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
     end
 
     test "the default is 16" do
-      async = into("flood", [], @forever)
+      async = into("flood", [], forever())
       assert_still(async, Enum.map(0..15, &to_string/1))
       Executor.cancel(async)
     end
@@ -633,14 +603,14 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
     test "without credit the guest stands still: it is at most one output ahead" do
       {:ok, calls} = Agent.start_link(fn -> 0 end)
       function = fn ctx, n -> Agent.update(calls, &(&1 + 1)) && put(ctx, n) end
-      async = into("flood", [], [imports: f(function), credit: 4] ++ @forever)
+      async = into("flood", [], forever(imports: f(function), credit: 4))
       assert_still(async, ~w(0 1 2 3))
       assert Agent.get(calls, & &1) in 4..5
       Executor.cancel(async)
     end
 
     test "any process may demand, and any may cancel" do
-      async = into("flood", [], [credit: 1] ++ @forever)
+      async = into("flood", [], forever(credit: 1))
       elsewhere(fn -> Executor.demand(async, 1) end)
       assert_still(async, ~w(0 1))
       assert elsewhere(fn -> Executor.cancel(async, :theirs) end) == :ok
@@ -659,7 +629,7 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
       # Credit was a message to the process in which host functions run, and who received everything there lost it.
       function = fn ctx, n ->
         Process.sleep(2)
-        empty_mailbox()
+        flush()
         put(ctx, n)
       end
 
@@ -730,7 +700,7 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
   end
 
   describe "the guest of a stream into a process is gone" do
-    test "when that process ends, whatever the guest does", %{live: live} do
+    test "when that process ends, whatever the guest does" do
       stuck = fn _ctx, _n -> Process.sleep(:infinity) end
       trapping = fn _ctx, _n -> {Process.flag(:trap_exit, true), Process.sleep(:infinity)} end
 
@@ -744,81 +714,80 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
           ],
           how <- [:kill, :shutdown] do
         consumer = spawn(fn -> Process.sleep(:infinity) end)
-        {:ok, async} = stream(name, [], [into: consumer] ++ opts ++ @forever)
-        eventually(fn -> Runtime.stats().live_instances == live + 1 end)
+        {:ok, async} = stream(name, [], forever([into: consumer] ++ opts))
+        until_live(1)
         Process.exit(consumer, how)
-        gone(live)
-        eventually(fn -> not Process.alive?(async.pid) end)
+        quiet()
+        dead(async.pid)
       end
     end
 
-    test "when that process was gone before", %{live: live} do
+    test "when that process was gone before" do
       consumer = spawn(fn -> :ok end)
-      eventually(fn -> not Process.alive?(consumer) end)
-      {:ok, async} = stream("spin", [], [into: consumer] ++ @forever)
-      eventually(fn -> not Process.alive?(async.pid) end)
-      gone(live)
+      dead(consumer)
+      {:ok, async} = stream("spin", [], forever(into: consumer))
+      dead(async.pid)
+      quiet()
     end
 
-    test "when its own process is killed", %{live: live} do
-      async = into("flood", [], [credit: 1] ++ @forever)
+    test "when its own process is killed" do
+      async = into("flood", [], forever(credit: 1))
       assert_receive {_, {:output, "0"}}
       monitor = Process.monitor(async.pid)
       Process.exit(async.pid, :kill)
       assert_receive {:DOWN, ^monitor, :process, _, :killed}
-      gone(live)
+      quiet()
       assert mailbox() == []
     end
 
-    test "when it is cancelled while it waits for credit, at once", %{live: live} do
-      async = into("flood", [], [credit: 2] ++ @forever)
+    test "when it is cancelled while it waits for credit, at once" do
+      async = into("flood", [], forever(credit: 2))
       assert_still(async, ~w(0 1))
-      assert Executor.cancel(async, :enough, grace: @never) == :ok
+      assert Executor.cancel(async, :enough, grace: never()) == :ok
 
       assert ["0", "1", {:failed, %CancelledError{reason: :enough, usage: %Usage{}}}] = all(async)
-      gone(live)
+      quiet()
       assert Executor.cancel(async) == :ok
       assert mailbox() == []
     end
 
-    test "when it is cancelled while it waits for credit and its host function had emptied its mailbox",
-         %{live: live} do
+    test "when it is cancelled while it waits for credit and its host function had emptied its mailbox" do
       test = self()
 
       function = fn ctx, n ->
         put(ctx, n)
         send(test, {:inside, self()})
-        receive do: (:go -> empty_mailbox())
+        receive do: (:go -> flush())
         n
       end
 
-      async = into("flood", [], [imports: f(function), credit: 1] ++ @forever)
+      async = into("flood", [], forever(imports: f(function), credit: 1))
       # The first output has used up the credit when the second is put out.
       assert_receive {:inside, runner}
       send(runner, :go)
       assert_receive {:inside, ^runner}
-      canceller = Task.async(fn -> Executor.cancel(async, :x, grace: @never) end)
+      canceller = Task.async(fn -> Executor.cancel(async, :x, grace: never()) end)
       eventually(fn -> Process.info(runner, :message_queue_len) == {:message_queue_len, 1} end)
       send(runner, :go)
       assert await(canceller) == :ok
       assert ["0" | _] = pieces = all(async)
       assert {:failed, %CancelledError{reason: :x}} = List.last(pieces)
-      gone(live)
+      quiet()
     end
 
-    test "when its deadline passes while it waits for credit", %{live: live} do
+    test "when its deadline passes while it waits for credit" do
       async = into("flood", [], credit: 1, timeout: 50)
       assert ["0", {:failed, %LimitError{limit: :timeout, allowed: 50}}] = all(async)
-      gone(live)
+      quiet()
     end
 
-    test "when it is cancelled in any other place", %{live: live} do
+    test "when it is cancelled in any other place" do
       for name <- ["spin", "then_spin"] do
-        async = into(name, [], @forever)
-        eventually(fn -> Runtime.stats().live_instances == live + 1 end)
-        assert Executor.cancel(async, :x, grace: @never) == :ok
+        async = into(name, [], forever())
+        until_live(1)
+        assert Executor.cancel(async, :x, grace: never()) == :ok
         assert {:failed, %CancelledError{reason: :x}} = List.last(all(async))
-        gone(live)
+        quiet()
       end
 
       async = into("count", [1])
@@ -849,7 +818,7 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
 
     assert_raise ArgumentError, ~r/load it first/, fn -> Executor.stream("compute", "spin") end
 
-    async = into("flood", [], @forever)
+    async = into("flood", [], forever())
 
     for wrong <- [0, -1, 1.0, :all] do
       assert_raise FunctionClauseError, fn -> Executor.demand(async, wrong) end
@@ -859,12 +828,4 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
   end
 
   def refuse(_ctx, _n), do: raise("refused")
-
-  defp empty_mailbox do
-    receive do
-      _any -> empty_mailbox()
-    after
-      0 -> :ok
-    end
-  end
 end

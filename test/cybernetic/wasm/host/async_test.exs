@@ -4,32 +4,22 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
 
   import Cybernetic.WASM.{Eventually, Guests}
 
-  alias Cybernetic.WASM.{
-    CallError,
-    Executor,
-    Host,
-    HostError,
-    Instance,
-    LimitError,
-    LinkError,
-    Run,
-    Runtime
-  }
+  alias Cybernetic.WASM.{Executor, Host, Instance, Run, Runtime}
+  alias Cybernetic.WASM.{CallError, HostError, LimitError, LinkError}
 
   # Crashes of tasks that are meant to crash.
   @moduletag :capture_log
 
   setup do
     start_supervised!({Task.Supervisor, name: __MODULE__.Tasks})
-    {:ok, live: quiet().live_instances}
+    quiet()
+    :ok
   end
 
   defp async(function), do: f({function, async: true})
 
   defp run(function, opts \\ []),
     do: Executor.call(calling(), "run", [1], [imports: async(function)] ++ opts)
-
-  defp gone(live), do: eventually(fn -> Runtime.stats().live_instances == live end)
 
   defp nolink(function), do: Task.Supervisor.async_nolink(__MODULE__.Tasks, function)
 
@@ -45,7 +35,7 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
 
       finished = fn _ctx, n ->
         task = Task.async(fn -> n + 4 end)
-        eventually(fn -> not Process.alive?(task.pid) end)
+        dead(task.pid)
         task
       end
 
@@ -328,7 +318,7 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
   end
 
   describe "the deadline" do
-    test "passes while a task is awaited: the task is killed, the guest is gone", %{live: live} do
+    test "passes while a task is awaited: the task is killed, the guest is gone" do
       test = self()
 
       function = fn _ctx, _n ->
@@ -343,20 +333,20 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
       assert_received {:task, task}
       refute Process.alive?(task)
       assert mailbox() == []
-      gone(live)
+      quiet()
     end
 
-    test "passes while a message is awaited: a monitor leaves nothing behind", %{live: live} do
+    test "passes while a message is awaited: a monitor leaves nothing behind" do
       sleeper = spawn(fn -> Process.sleep(:infinity) end)
       function = fn _ctx, _n -> {:await, Process.monitor(sleeper)} end
       assert {:error, %LimitError{limit: :timeout, allowed: 30}} = run(function, timeout: 30)
       Process.exit(sleeper, :kill)
-      eventually(fn -> not Process.alive?(sleeper) end)
+      dead(sleeper)
       assert mailbox() == []
-      gone(live)
+      quiet()
     end
 
-    test "passes while the task itself drives the guest", %{live: live} do
+    test "passes while the task itself drives the guest" do
       function = fn ctx, n -> Task.async(fn -> Host.call(ctx, "spin") && n end) end
 
       for _ <- 1..10 do
@@ -364,7 +354,7 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
                  run(function, timeout: 30, fuel: 100_000_000_000_000)
       end
 
-      gone(live)
+      quiet()
       assert mailbox() == []
     end
 
@@ -488,7 +478,7 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
     eventually(fn -> Instance.poisoned?(instance) end)
   end
 
-  test "1,000 guests sleep at once, and other work goes on meanwhile", %{live: live} do
+  test "1,000 guests sleep at once, and other work goes on meanwhile" do
     module = calling()
     test = self()
 
@@ -514,7 +504,7 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
         {pid, reference, n}
       end
 
-    assert Runtime.stats().live_instances == live + 1_000
+    assert Runtime.stats().live_instances == 1_000
 
     for {pid, reference, n} <- sleepers, do: Process.send_after(pid, {reference, n + 1}, 200)
 
@@ -524,7 +514,7 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
 
     results = await(callers)
     assert results == for(n <- 1..1_000, do: {:ok, n + 1})
-    eventually(fn -> Runtime.stats().live_instances == live end)
+    quiet()
   end
 
   test "1,000 guests that each sleep for 200 ms do not sleep one after the other" do

@@ -4,18 +4,8 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
 
   import Cybernetic.WASM.{Eventually, Guests, Turns}
 
-  alias Cybernetic.WASM.{
-    CallError,
-    Executor,
-    FreshNode,
-    Host,
-    Instance,
-    LimitError,
-    LinkError,
-    Memory,
-    Runtime,
-    TrapError
-  }
+  alias Cybernetic.WASM.{Executor, FreshNode, Host, Instance, Memory, Runtime}
+  alias Cybernetic.WASM.{CallError, LimitError, LinkError, TrapError}
 
   @page 65_536
 

@@ -4,18 +4,8 @@ defmodule Cybernetic.WASM.Instance.PoisonTest do
 
   import Cybernetic.WASM.{Eventually, Guests, Turns}
 
-  alias Cybernetic.WASM.{
-    CallError,
-    CancelledError,
-    Executor,
-    Host,
-    HostError,
-    Instance,
-    LimitError,
-    LinkError,
-    Memory,
-    TrapError
-  }
+  alias Cybernetic.WASM.{Executor, Host, Instance, Memory}
+  alias Cybernetic.WASM.{CallError, CancelledError, HostError, LimitError, LinkError, TrapError}
 
   # Ways for a call to be cut off, each with the error that it has.
   defp cut_offs do

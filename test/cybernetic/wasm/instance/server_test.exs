@@ -3,18 +3,8 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
 
   import Cybernetic.WASM.{Eventually, Guests, Turns}
 
-  alias Cybernetic.WASM.{
-    CallError,
-    Host,
-    HostError,
-    Instance,
-    LimitError,
-    LinkError,
-    Memory,
-    Native,
-    Run,
-    TrapError
-  }
+  alias Cybernetic.WASM.{Host, Instance, Memory, Native, Run}
+  alias Cybernetic.WASM.{CallError, HostError, LimitError, LinkError, TrapError}
 
   defp start(opts \\ []) do
     opts = Keyword.merge([module: counter(), imports: echo()], opts)

@@ -4,21 +4,8 @@ defmodule Cybernetic.WASM.Instance.SnapshotTest do
   import Bitwise
   import Cybernetic.WASM.{Eventually, Guests, Shapes, Turns}
 
-  alias Cybernetic.WASM.{
-    CallError,
-    Executor,
-    FreshNode,
-    Host,
-    HostError,
-    Instance,
-    LimitError,
-    LoadError,
-    Memory,
-    Module,
-    Run,
-    Runtime,
-    TrapError
-  }
+  alias Cybernetic.WASM.{Executor, FreshNode, Host, Instance, Memory, Module, Run, Runtime}
+  alias Cybernetic.WASM.{CallError, HostError, LimitError, LoadError, TrapError}
 
   @page 65_536
 

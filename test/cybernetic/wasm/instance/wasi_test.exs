@@ -1,24 +1,15 @@
 defmodule Cybernetic.WASM.Instance.WasiTest do
   use ExUnit.Case, async: true
 
-  import Cybernetic.WASM.{Eventually, Guests, Programs}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty, Programs, Streams}
 
-  alias Cybernetic.WASM.{
-    CallError,
-    DeniedError,
-    Executor,
-    Instance,
-    LimitError,
-    Memory,
-    Runtime,
-    TrapError
-  }
+  alias Cybernetic.WASM.{Executor, Instance, Memory, Runtime}
+  alias Cybernetic.WASM.{CallError, DeniedError, LimitError, TrapError}
 
   # As WASI numbers them.
   @badf 8
   @dquot 19
   @mfile 33
-  @never 600_000
 
   # One call of WASI for each export. What gives an errno gives it below zero.
   @wat ~S"""
@@ -342,20 +333,6 @@ defmodule Cybernetic.WASM.Instance.WasiTest do
     end
   end
 
-  # An enumerable that tells this process what is done with it.
-  defp source(pieces) do
-    test = self()
-
-    Stream.resource(
-      fn -> send(test, :opened) && pieces end,
-      fn
-        [] -> {:halt, []}
-        [piece | rest] -> send(test, {:pulled, piece}) && {[piece], rest}
-      end,
-      fn _rest -> send(test, :closed) end
-    )
-  end
-
   describe "the options of a call" do
     test "are not those that a guest is made with" do
       for option <- [args: ["x"], env: %{"A" => "1"}, sandbox: :command] do
@@ -612,14 +589,6 @@ defmodule Cybernetic.WASM.Instance.WasiTest do
       assert call!(instance, "add", [2, 3]) == 5
       assert Executor.call(program("reactor"), "initialized", [], sandbox: sandbox()) == {:ok, 1}
       assert Executor.call(program("rust_reactor"), "level", [], sandbox: sandbox()) == {:ok, -1}
-    end
-
-    defp flush do
-      receive do
-        _ -> flush()
-      after
-        0 -> :ok
-      end
     end
   end
 
@@ -883,7 +852,7 @@ defmodule Cybernetic.WASM.Instance.WasiTest do
           (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))
       """)
 
-    instance = Instance.new!(sleeper, sandbox: sandbox(timeout: @never), imports: told())
+    instance = Instance.new!(sleeper, sandbox: sandbox(timeout: never()), imports: told())
     call = Executor.async(instance, "sleep", [])
     assert_receive {:called, 0}
     assert {:error, %{reason: :enough}} = Executor.cancel(call, :enough)

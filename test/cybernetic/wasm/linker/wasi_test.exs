@@ -3,17 +3,8 @@ defmodule Cybernetic.WASM.Linker.WasiTest do
 
   import Cybernetic.WASM.{Guests, Programs}
 
-  alias Cybernetic.WASM.{
-    DeniedError,
-    Executor,
-    Host,
-    HostError,
-    Instance,
-    LinkError,
-    Run,
-    Sandbox,
-    TrapError
-  }
+  alias Cybernetic.WASM.{Executor, Host, Instance, Run, Sandbox}
+  alias Cybernetic.WASM.{DeniedError, HostError, LinkError, TrapError}
 
   @wasi "wasi_snapshot_preview1"
 

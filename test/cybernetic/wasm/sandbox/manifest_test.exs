@@ -4,16 +4,8 @@ defmodule Cybernetic.WASM.Sandbox.ManifestTest do
 
   import Cybernetic.WASM.Guests
 
-  alias Cybernetic.WASM.{
-    DeniedError,
-    Error,
-    Executor,
-    Limits,
-    LimitError,
-    ManifestError,
-    Runtime,
-    Sandbox
-  }
+  alias Cybernetic.WASM.{Executor, Limits, Runtime, Sandbox}
+  alias Cybernetic.WASM.{DeniedError, Error, LimitError, ManifestError}
 
   alias Cybernetic.WASM.Sandbox.Manifest
 
