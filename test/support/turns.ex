@@ -2,8 +2,8 @@ defmodule Cybernetic.WASM.Turns do
   @moduledoc false
   # Processes that have an instance to themselves, or stand in line for it.
 
-  import Cybernetic.WASM.{Eventually, Guests}
-  import ExUnit.Assertions, only: [flunk: 1]
+  import Cybernetic.WASM.{Eventually, Guests, Plenty}
+  import ExUnit.Assertions
 
   alias Cybernetic.WASM.{CallError, Execution, Instance, Memory}
 
@@ -27,7 +27,7 @@ defmodule Cybernetic.WASM.Turns do
 
   @doc "An instance of it, whose `env.f` gives its argument back. Its calls may stand in line for as long as a test takes."
   def live(opts \\ []),
-    do: Instance.new!(counter(), [imports: echo(), timeout: 300_000] ++ opts)
+    do: Instance.new!(counter(), [imports: echo(), timeout: never()] ++ opts)
 
   def echo, do: f(fn _ctx, n -> n end)
 
@@ -78,6 +78,14 @@ defmodule Cybernetic.WASM.Turns do
     await(task)
   end
 
+  @doc "What `function` gives while another process has the instance."
+  def while_held(target, function) do
+    holder = hold(target)
+    result = function.()
+    assert release(holder) == {:ok, 7}
+    result
+  end
+
   @doc "A task that runs `function`, once it stands in line."
   def in_line(function) do
     task = Task.async(function)
@@ -86,7 +94,7 @@ defmodule Cybernetic.WASM.Turns do
   end
 
   @doc "A task that waits for its turn to call `next`."
-  def next_in_line(target, opts \\ [wait: 60_000]),
+  def next_in_line(target, opts \\ [wait: never()]),
     do: in_line(fn -> next(target, opts) end)
 
   # In the driver, or in the call of a server that has its message by then. One that has ended waits for nothing any more.
@@ -96,6 +104,37 @@ defmodule Cybernetic.WASM.Turns do
       [status: :waiting, current_function: {module, _, _}] -> module in [Execution, :gen]
       _running -> false
     end
+  end
+
+  @doc "Those who stand in line have their turns in the order of coming."
+  def assert_served_in_order(target) do
+    waiting = while_held(target, fn -> for _ <- 1..20, do: next_in_line(target) end)
+    assert await(waiting) == for(n <- 1..20, do: {:ok, n})
+  end
+
+  @doc "One who is killed in line does not lose the turn for the others."
+  def assert_served_past_one_killed_in_line(target) do
+    [one, three] =
+      while_held(target, fn ->
+        [one, two, three] = for _ <- 1..3, do: next_in_line(target)
+        kill(two)
+        [one, three]
+      end)
+
+    assert await([one, three]) == [ok: 1, ok: 2]
+  end
+
+  @doc "Nor one who is killed when its turn has come, before it knows."
+  def assert_served_past_one_killed_unknowing(target) do
+    [one, two] =
+      while_held(target, fn ->
+        [one, _two] = in_line = for _ <- 1..2, do: next_in_line(target)
+        :erlang.suspend_process(one.pid)
+        in_line
+      end)
+
+    kill(one)
+    assert await(two) == {:ok, 1}
   end
 
   @doc "Kills the task's process, and waits until it is gone."

@@ -2,20 +2,16 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
   # How long a guest lives, and what the node gets back: these count what the whole node uses.
   use ExUnit.Case, async: false
 
-  import Cybernetic.WASM.{Eventually, Guests, Turns}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty, Turns}
 
   alias Cybernetic.WASM.{Executor, FreshNode, Host, Instance, Memory, Runtime}
   alias Cybernetic.WASM.{CallError, LimitError, LinkError, TrapError}
 
   @page 65_536
 
-  setup do
-    quiet()
-    :ok
-  end
+  setup :quiet_node
 
   defp live_instances, do: Runtime.stats().live_instances
-  defp gone, do: eventually(fn -> live_instances() == 0 and Runtime.stats().total_memory == 0 end)
 
   defp provider do
     load!(~S|(module (memory (export "memory") 1) (func (export "f") (result i32) i32.const 7))|)
@@ -39,7 +35,7 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
         instance |> Instance.call!("next") |> Kernel.==(1)
       end)
 
-      gone()
+      quiet()
     end
 
     test "is there as long as somebody does" do
@@ -56,7 +52,7 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
       :erlang.garbage_collect(holder)
       assert live_instances() == 1
       send(holder, :stop)
-      gone()
+      quiet()
     end
 
     test "that was closed gives its place and memory back at once or a moment later" do
@@ -64,7 +60,7 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
       assert live_instances() == 50
       assert Runtime.stats().total_memory == 50 * @page
       for instance <- instances, do: :ok = Instance.close(instance)
-      gone()
+      quiet()
       assert length(instances) == 50
     end
 
@@ -102,7 +98,7 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
       send(caller, :go_on)
       assert_receive {:result, {:ok, 5}}
       send(caller, :stop)
-      gone()
+      quiet()
     end
 
     # The message goes to the test's process: here it is only waited for that it has come.
@@ -113,21 +109,21 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
     test "that is poisoned has given its memory back already" do
       instance = live()
       assert {:error, %TrapError{}} = Instance.call(instance, "fail")
-      gone()
+      quiet()
       assert Instance.poisoned?(instance)
     end
 
     test "whose caller was killed is gone, though its handle is held" do
       instance = live()
       instance |> hold() |> kill()
-      gone()
+      quiet()
       assert Instance.poisoned?(instance)
     end
 
     test "that could not be made leaves nothing behind" do
       trapping = load!(~S|(module (memory 1) (func $s unreachable) (start $s))|)
       for _ <- 1..100, do: assert({:error, %TrapError{}} = Instance.new(trapping))
-      gone()
+      quiet()
     end
   end
 
@@ -153,11 +149,11 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
         assert {:error, %TrapError{}} = Instance.call(instance, "fail")
         assert Instance.reset(instance) == :ok
         # What was left of the one before is on its way out.
-        eventually(fn -> live_instances() == 1 end)
+        until_live(1)
       end
 
       Instance.close(instance)
-      gone()
+      quiet()
     end
 
     test "that fails takes none" do
@@ -170,7 +166,7 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
 
       instance = Instance.new!(module)
       assert {:error, %LimitError{}} = Instance.reset(instance, fuel: 100)
-      gone()
+      quiet()
       assert Instance.reset(instance) == :ok
       assert live_instances() == 1
       Instance.close(instance)
@@ -190,7 +186,7 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
       end
 
       Instance.close(lib)
-      gone()
+      quiet()
     end
   end
 
@@ -212,7 +208,7 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
       send(holder, :call)
       assert_receive {:ok, 7}
       send(holder, :stop)
-      gone()
+      quiet()
     end
 
     test "that could not be linked leave nothing behind, though their process lives on" do
@@ -244,7 +240,7 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
         end)
 
       assert_receive :tried
-      gone()
+      quiet()
       send(caller, :stop)
     end
 
@@ -271,7 +267,7 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
         assert {:error, %CallError{}} = Executor.call(ending, "no", [], imports: imports)
       end
 
-      gone()
+      quiet()
     end
 
     test "of one call are gone after it, also where an instance was given that none of them imports from" do
@@ -288,9 +284,9 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
         end)
 
       assert_receive :called
-      eventually(fn -> live_instances() == 1 end)
+      until_live(1)
       send(caller, :stop)
-      gone()
+      quiet()
     end
 
     test "of one call leave the instance that they were linked to, and its other callers, as they were" do
@@ -298,7 +294,7 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
       for _ <- 1..5, do: Executor.call(consumer(), "run", [], imports: %{"lib" => lib})
       assert Instance.call(lib, "f") == {:ok, 7}
       Instance.close(lib)
-      gone()
+      quiet()
     end
 
     test "of one call whose caller is killed are gone" do
@@ -313,14 +309,12 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
 
       pids =
         for _ <- 1..10 do
-          spawn(fn ->
-            Executor.call(spinning, "spin", [], imports: imports, timeout: 60_000)
-          end)
+          spawn(fn -> Executor.call(spinning, "spin", [], forever(imports: imports)) end)
         end
 
-      eventually(fn -> live_instances() == 20 end)
+      until_live(20)
       for pid <- pids, do: Process.exit(pid, :kill)
-      gone()
+      quiet()
     end
   end
 
@@ -333,7 +327,7 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
         assert Enum.all?(forks, &match?({:ok, _}, &1))
       end)
 
-      gone()
+      quiet()
     end
 
     test "preinit leaves no guest behind, whether it succeeds or not" do
@@ -350,7 +344,7 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
         assert {:error, %CallError{}} = Runtime.preinit(module, "no")
       end
 
-      gone()
+      quiet()
     end
   end
 
@@ -419,7 +413,7 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
         {:error, _} = Instance.call(instance, name, [], opts)
 
         with {:error, %LimitError{limit: limit}} <- Instance.reset(instance) do
-          :ok = Instance.reset(instance, wait: 10_000)
+          :ok = Instance.reset(instance, wait: 600_000)
           limit
         end
       end
@@ -455,10 +449,10 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
           do: assert(Instance.call(instance, "get") == {:ok, n})
 
       :ok = instances |> hd() |> Instance.close()
-      assert {:ok, another} = Instance.new(module, wait: 10_000)
+      assert {:ok, another} = Instance.new(module, wait: never())
       assert Instance.call(another, "get") == {:ok, 0}
     end)
 
-    eventually(fn -> live_instances() == 0 and Runtime.stats().total_memory == 0 end, 60_000)
+    quiet()
   end
 end

@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Instance.PoisonTest do
   # What a call leaves behind that did not end well, and how it is got rid of.
   use ExUnit.Case, async: true
 
-  import Cybernetic.WASM.{Eventually, Guests, Turns}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty, Turns}
 
   alias Cybernetic.WASM.{Executor, Host, Instance, Memory}
   alias Cybernetic.WASM.{CallError, CancelledError, HostError, LimitError, LinkError, TrapError}
@@ -44,7 +44,7 @@ defmodule Cybernetic.WASM.Instance.PoisonTest do
 
     test "because its caller was killed: while the guest ran, and in a host call" do
       spinning = live()
-      pid = spawn(fn -> Instance.call(spinning, "spin", [], timeout: 60_000) end)
+      pid = spawn(fn -> Instance.call(spinning, "spin", [], forever()) end)
       eventually(fn -> reason(next(spinning)) == :busy end)
       Process.exit(pid, :kill)
 
@@ -62,7 +62,7 @@ defmodule Cybernetic.WASM.Instance.PoisonTest do
 
     test "because it was cancelled" do
       instance = live()
-      call = Executor.async(instance, "spin", [], timeout: 60_000)
+      call = Executor.async(instance, "spin", [], forever())
       eventually(fn -> reason(next(instance)) == :busy end)
       assert {:error, %CancelledError{reason: :enough}} = Executor.cancel(call, :enough)
       eventually(fn -> Instance.poisoned?(instance) end)
@@ -84,9 +84,7 @@ defmodule Cybernetic.WASM.Instance.PoisonTest do
 
     test "is not one that was refused" do
       instance = live()
-      holder = hold(instance)
-      assert reason(next(instance)) == :busy
-      assert release(holder) == {:ok, 7}
+      assert reason(while_held(instance, fn -> next(instance) end)) == :busy
       assert {:error, %CallError{}} = Memory.read(instance, 65_536, 1)
       assert {:error, %CallError{}} = Memory.grow(instance, 65_536)
       assert {:error, %CallError{}} = Instance.set_global(instance, "n", "text")
@@ -276,23 +274,22 @@ defmodule Cybernetic.WASM.Instance.PoisonTest do
 
     test "does not take an instance away from the call that has it" do
       instance = live()
-      holder = hold(instance)
-      assert reason(Instance.reset(instance)) == :busy
-      assert reason(Instance.reset(instance, wait: 20)) == :busy
-      assert release(holder) == {:ok, 7}
+
+      while_held(instance, fn ->
+        assert reason(Instance.reset(instance)) == :busy
+        assert reason(Instance.reset(instance, wait: 20)) == :busy
+      end)
     end
 
     test "waits for its turn with wait:, also for one that ends badly" do
       instance = live()
       next(instance)
-      holder = hold(instance)
-      resetting = in_line(fn -> Instance.reset(instance, wait: 60_000) end)
-      assert release(holder) == {:ok, 7}
-      assert await(resetting) == :ok
+      reset_in_line = fn -> in_line(fn -> Instance.reset(instance, wait: never()) end) end
+      assert instance |> while_held(reset_in_line) |> await() == :ok
       assert next(instance) == {:ok, 1}
 
       holder = hold(instance)
-      resetting = in_line(fn -> Instance.reset(instance, wait: 60_000) end)
+      resetting = reset_in_line.()
       kill(holder)
       assert await(resetting) == :ok
       assert next(instance) == {:ok, 1}
@@ -327,7 +324,7 @@ defmodule Cybernetic.WASM.Instance.PoisonTest do
       assert reason(Instance.close(instance)) == :busy
       assert reason(Instance.get_global(instance, "n")) == :busy
 
-      waiting = in_line(fn -> Instance.call(instance, "push", [nil], wait: 60_000) end)
+      waiting = in_line(fn -> Instance.call(instance, "push", [nil], wait: never()) end)
 
       send(resetting.pid, :go_on)
       assert await(resetting) == :ok

@@ -1,15 +1,19 @@
 defmodule Cybernetic.WASM.Instance.ServerTest do
   use ExUnit.Case, async: true
 
-  import Cybernetic.WASM.{Eventually, Guests, Turns}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty}
+  import Cybernetic.WASM.Turns, except: [next: 1, next: 2]
 
-  alias Cybernetic.WASM.{Host, Instance, Memory, Native, Run}
+  alias Cybernetic.WASM.{Host, Instance, Memory, Native, Run, Turns}
   alias Cybernetic.WASM.{CallError, HostError, LimitError, LinkError, TrapError}
 
   defp start(opts \\ []) do
     opts = Keyword.merge([module: counter(), imports: echo()], opts)
     start_supervised!({Instance, opts}, id: make_ref(), restart: :temporary)
   end
+
+  # What is waited for if nothing is said is less than a busy machine may take.
+  defp next(server, opts \\ []), do: Turns.next(server, Keyword.put_new(opts, :wait, never()))
 
   # Servers that end with an error say so in the log.
   @moduletag :capture_log
@@ -202,52 +206,50 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
   end
 
   describe "turns" do
-    test "are taken in line, first come, first served" do
-      server = start()
-      holder = hold(server)
-      waiting = for _ <- 1..20, do: next_in_line(server, [])
-      assert release(holder) == {:ok, 7}
-      assert Enum.map(waiting, &await/1) == for(n <- 1..20, do: {:ok, n})
-    end
+    test "are taken in line, first come, first served", do: assert_served_in_order(start())
 
     test "are waited for if nothing else is said" do
       server = start()
-      holder = hold(server)
-      waiting = next_in_line(server, [])
-      reading = in_line(fn -> Memory.size(server) end)
-      assert release(holder) == {:ok, 7}
-      assert await(waiting) == {:ok, 1}
-      assert await(reading) == {:ok, 65_536}
+
+      waiting =
+        while_held(server, fn ->
+          [in_line(fn -> Turns.next(server) end), in_line(fn -> Memory.size(server) end)]
+        end)
+
+      assert await(waiting) == [ok: 1, ok: 65_536]
     end
 
     test "that may not be waited for are refused at once with wait: 0" do
       server = start()
-      holder = hold(server)
 
-      for result <- [
+      refused =
+        while_held(server, fn ->
+          [
             next(server, wait: 0),
             Instance.run(server, "next", [], wait: 0),
             Instance.reset(server, wait: 0),
             Instance.snapshot(server, wait: 0),
             Instance.borrow(server, fn _ -> :mine end, wait: 0)
-          ] do
-        assert reason(result) == :busy
-      end
+          ]
+        end)
 
-      assert release(holder) == {:ok, 7}
+      for result <- refused, do: assert(reason(result) == :busy)
       assert next(server, wait: 0) == {:ok, 1}
     end
 
     test "that take too long are given up, as busy, and nothing comes late" do
       server = start()
-      holder = hold(server)
-      for _ <- 1..10, do: assert(reason(next(server, wait: 3)) == :busy)
-      # A call that has less time than it might wait does not wait longer than that.
-      for key <- [:timeout, :max_execution_time],
-          do: assert(reason(next(server, [{key, 10}])) == :busy)
 
-      last = next_in_line(server, [])
-      assert release(holder) == {:ok, 7}
+      last =
+        while_held(server, fn ->
+          for _ <- 1..10, do: assert(reason(next(server, wait: 3)) == :busy)
+          # A call that has less time than it might wait does not wait longer than that.
+          for key <- [:timeout, :max_execution_time],
+              do: assert(reason(Turns.next(server, [{key, 10}])) == :busy)
+
+          next_in_line(server)
+        end)
+
       assert await(last) == {:ok, 1}
       assert mailbox() == []
     end
@@ -268,7 +270,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
             [:wait]
           ],
           call <- [
-            &next(server, &1),
+            &Turns.next(server, &1),
             &Instance.run(server, "next", [], &1),
             &Instance.reset(server, &1),
             &Instance.fork(server, &1),
@@ -285,25 +287,11 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       assert next(server) == {:ok, 1}
     end
 
-    test "of one who is killed in line go to the next" do
-      server = start()
-      holder = hold(server)
-      [one, two, three] = for _ <- 1..3, do: next_in_line(server, [])
-      kill(two)
-      assert release(holder) == {:ok, 7}
-      assert await(one) == {:ok, 1}
-      assert await(three) == {:ok, 2}
-    end
+    test "of one who is killed in line go to the next",
+      do: assert_served_past_one_killed_in_line(start())
 
-    test "of one who is killed when it has its turn, before it knows, go to the next" do
-      server = start()
-      holder = hold(server)
-      [one, two] = for _ <- 1..2, do: next_in_line(server, [])
-      :erlang.suspend_process(one.pid)
-      assert release(holder) == {:ok, 7}
-      kill(one)
-      assert await(two) == {:ok, 1}
-    end
+    test "of one who is killed when it has its turn, before it knows, go to the next",
+      do: assert_served_past_one_killed_unknowing(start())
 
     test "of a host function that calls its own server never come, and it is told" do
       server = start()
@@ -328,7 +316,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
           Task.async(fn ->
             for _ <- 1..10 do
               if rem(n, 5) == 0, do: {:ok, _} = Memory.read(server, 0, 8)
-              {:ok, turn} = next(server, wait: 300_000)
+              {:ok, turn} = next(server)
               turn
             end
           end)
@@ -343,7 +331,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
 
       tasks =
         for _ <- 1..200 do
-          Task.async(fn -> for _ <- 1..10, do: {:ok, _} = next(server, wait: 300_000) end)
+          Task.async(fn -> for _ <- 1..10, do: {:ok, _} = next(server) end)
         end
 
       {victims, survivors} = Enum.split(Enum.shuffle(tasks), 100)
@@ -364,7 +352,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       server = start()
       assert next(server) == {:ok, 1}
       holder = hold(server)
-      waiting = next_in_line(server, [])
+      waiting = next_in_line(server)
       kill(holder)
       assert await(waiting) == {:ok, 1}
     end
@@ -373,11 +361,11 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       server = start()
       assert next(server) == {:ok, 1}
 
-      spinning = spawn(fn -> Instance.call(server, "spin", [], timeout: 60_000) end)
+      spinning = spawn(fn -> Instance.call(server, "spin", [], forever()) end)
       # It has its turn a moment before the guest runs, and nothing is lost if it goes then.
       %Instance{ref: guest} = Instance.Server.peek(server)
       eventually(fn -> Native.instance_state(guest) == :busy end)
-      waiting = next_in_line(server, wait: 60_000)
+      waiting = next_in_line(server)
       Process.exit(spinning, :kill)
       assert await(waiting) == {:ok, 1}
     end
@@ -491,7 +479,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       server = start(on_poison: :stop)
       holder = hold(server)
 
-      waiting = in_line(fn -> catch_exit(Instance.call(server, "next", [], wait: 60_000)) end)
+      waiting = in_line(fn -> catch_exit(Instance.call(server, "next", [], wait: never())) end)
 
       kill(holder)
       assert {{:shutdown, :poisoned}, {GenServer, :call, _}} = await(waiting)
@@ -524,7 +512,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       assert_receive :borrowed
       # Nothing runs in the guest, and still it is not one's turn.
       assert reason(next(server, wait: 0)) == :busy
-      waiting = next_in_line(server, [])
+      waiting = next_in_line(server)
       send(borrowing.pid, :go_on)
       assert await(borrowing) == {1, 2, {:ok, "mine"}}
       assert await(waiting) == {:ok, 3}
@@ -597,19 +585,21 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
 
     test "of somebody's turn is not brought about by another's ticket" do
       server = start()
-      holder = hold(server)
-      GenServer.cast(server, {:check_in, make_ref()})
-      send(server, {:too_late, make_ref()})
-      assert reason(next(server, wait: 0)) == :busy
-      assert release(holder) == {:ok, 7}
+
+      refused =
+        while_held(server, fn ->
+          GenServer.cast(server, {:check_in, make_ref()})
+          send(server, {:too_late, make_ref()})
+          next(server, wait: 0)
+        end)
+
+      assert reason(refused) == :busy
     end
   end
 
   test "poisoned? asks nobody's turn" do
     server = start()
-    holder = hold(server)
-    refute Instance.poisoned?(server)
-    assert release(holder) == {:ok, 7}
+    refute while_held(server, fn -> Instance.poisoned?(server) end)
   end
 
   test "a target that is none raises with what is needed, a module above all" do

@@ -2,51 +2,50 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
   # Many callers of one instance.
   use ExUnit.Case, async: true
 
-  import Cybernetic.WASM.{Eventually, Guests, Turns}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty, Turns}
 
   alias Cybernetic.WASM.{CallError, HostError, Instance, LimitError, Memory, TrapError}
 
   describe "a call while another runs" do
     test "is told at once that the instance is busy" do
       instance = live()
-      holder = hold(instance)
-      for opts <- [[], [wait: 0]], do: assert(reason(next(instance, opts)) == :busy)
-      assert release(holder) == {:ok, 7}
+      refused = while_held(instance, fn -> [next(instance), next(instance, wait: 0)] end)
+      assert Enum.map(refused, &reason/1) == [:busy, :busy]
       assert next(instance) == {:ok, 1}
     end
 
     test "waits for its turn with wait:" do
       instance = live()
-      holder = hold(instance)
-      waiting = next_in_line(instance)
-      assert release(holder) == {:ok, 7}
+      waiting = while_held(instance, fn -> next_in_line(instance) end)
       assert await(waiting) == {:ok, 1}
     end
 
     test "waits as long as new was told, if it does not say itself" do
-      instance = live(wait: 60_000)
-      holder = hold(instance)
-      waiting = next_in_line(instance, [])
-      assert reason(next(instance, wait: 0)) == :busy
-      assert release(holder) == {:ok, 7}
+      instance = live(wait: never())
+
+      waiting =
+        while_held(instance, fn ->
+          waiting = next_in_line(instance, [])
+          assert reason(next(instance, wait: 0)) == :busy
+          waiting
+        end)
+
       assert await(waiting) == {:ok, 1}
     end
 
-    test "is served in the order of coming" do
-      instance = live()
-      holder = hold(instance)
-      waiting = for _ <- 1..20, do: next_in_line(instance)
-      assert release(holder) == {:ok, 7}
-      assert Enum.map(waiting, &await/1) == for(n <- 1..20, do: {:ok, n})
-    end
+    test "is served in the order of coming", do: assert_served_in_order(live())
 
     test "is not overtaken by one that comes when the turn is being handed on" do
       instance = live()
-      holder = hold(instance)
-      waiting = next_in_line(instance)
+
+      waiting =
+        while_held(instance, fn ->
+          waiting = next_in_line(instance)
+          :erlang.suspend_process(waiting.pid)
+          waiting
+        end)
+
       # It has the turn from now on, and does not know it yet.
-      :erlang.suspend_process(waiting.pid)
-      assert release(holder) == {:ok, 7}
       assert reason(next(instance)) == :busy
       :erlang.resume_process(waiting.pid)
       assert await(waiting) == {:ok, 1}
@@ -54,12 +53,14 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
 
     test "gives up as busy after its wait, and leaves nothing in the mailbox" do
       instance = live()
-      holder = hold(instance)
 
-      for _ <- 1..20, do: assert(reason(next(instance, wait: 3)) == :busy)
-      assert mailbox() == []
-      last = next_in_line(instance)
-      assert release(holder) == {:ok, 7}
+      last =
+        while_held(instance, fn ->
+          for _ <- 1..20, do: assert(reason(next(instance, wait: 3)) == :busy)
+          assert mailbox() == []
+          next_in_line(instance)
+        end)
+
       assert await(last) == {:ok, 1}
       assert mailbox() == []
     end
@@ -83,33 +84,19 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
 
     test "waits within its deadline" do
       instance = live()
-      holder = hold(instance)
 
       assert {:error, %LimitError{limit: :timeout, allowed: 20}} =
-               next(instance, wait: 60_000, timeout: 20)
+               while_held(instance, fn -> next(instance, wait: never(), timeout: 20) end)
 
-      assert release(holder) == {:ok, 7}
-      assert next(instance, wait: 60_000) == {:ok, 1}
+      assert next(instance, wait: never()) == {:ok, 1}
     end
 
-    test "that is killed in line does not lose the turn for the others" do
-      instance = live()
-      holder = hold(instance)
-      [one, two, three] = for _ <- 1..3, do: next_in_line(instance)
-      kill(two)
-      assert release(holder) == {:ok, 7}
-      assert await(one) == {:ok, 1}
-      assert await(three) == {:ok, 2}
-    end
+    test "that is killed in line does not lose the turn for the others",
+      do: assert_served_past_one_killed_in_line(live())
 
     test "that is killed when its turn has come, before it knows, does not lose it either" do
       instance = live()
-      holder = hold(instance)
-      [one, two] = for _ <- 1..2, do: next_in_line(instance)
-      :erlang.suspend_process(one.pid)
-      assert release(holder) == {:ok, 7}
-      kill(one)
-      assert await(two) == {:ok, 1}
+      assert_served_past_one_killed_unknowing(instance)
       refute Instance.poisoned?(instance)
     end
 
@@ -162,7 +149,7 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
         for n <- 1..1_000 do
           Task.async(fn ->
             for _ <- 1..10 do
-              {:ok, turn} = next(instance, wait: 300_000, timeout: 300_000)
+              {:ok, turn} = next(instance, wait: never(), timeout: never())
               # Some look at the guest besides, which is refused at worst.
               if rem(n, 10) == 0, do: Memory.read(instance, 0, 8)
               turn
@@ -181,7 +168,7 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
       tasks =
         for _ <- 1..200 do
           Task.async(fn ->
-            for _ <- 1..20, do: reason(next(instance, wait: 300_000, timeout: 300_000))
+            for _ <- 1..20, do: reason(next(instance, wait: never(), timeout: never()))
           end)
         end
 
@@ -206,7 +193,7 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
     instance = live(snapshottable: true, fuel: 1_000_000)
 
     operations = [
-      fn -> next(instance, wait: 300_000, timeout: 300_000) end,
+      fn -> next(instance, wait: never(), timeout: never()) end,
       fn -> next(instance) end,
       fn -> next(instance, wait: 1) end,
       fn -> Instance.call(instance, "run", [3]) end,
@@ -214,7 +201,7 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
       fn -> Instance.call(instance, "spin", [], wait: 5) end,
       fn -> Instance.call(instance, "run", [1], imports: f(fn _, _ -> raise "no" end)) end,
       fn -> Instance.reset(instance) end,
-      fn -> Instance.reset(instance, wait: 300_000, timeout: 300_000) end,
+      fn -> Instance.reset(instance, wait: never(), timeout: never()) end,
       fn -> Memory.write(instance, 0, :rand.bytes(60_000)) end,
       fn -> Memory.read(instance, 0, 65_536) end,
       fn -> Memory.grow(instance, 1) end,
@@ -252,7 +239,7 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
       end
     end
 
-    assert Instance.reset(instance, wait: 300_000) == :ok
-    assert next(instance, wait: 300_000) == {:ok, 1}
+    assert Instance.reset(instance, wait: never()) == :ok
+    assert next(instance, wait: never()) == {:ok, 1}
   end
 end
