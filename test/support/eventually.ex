@@ -34,6 +34,50 @@ defmodule Cybernetic.WASM.Eventually do
   @doc "For `setup`: begins the test on a node where no guest lives, so that it may count its own."
   def quiet_node(_context), do: quiet() && :ok
 
+  @doc """
+  Calls `function` with ever longer deadlines until one was long enough: until it gives something true. How long a guest takes
+  to where the deadline is to meet it is the machine's affair.
+  """
+  def given_time(function, milliseconds \\ 50) do
+    cond do
+      found = function.(milliseconds) -> found
+      milliseconds > 20_000 -> flunk("it did not come so far in #{milliseconds} ms")
+      true -> given_time(function, 2 * milliseconds)
+    end
+  end
+
+  @doc """
+  Waits until this node does nothing: until it takes less than a third of the processor time that it takes with one busy
+  process, whatever else the machine does.
+  """
+  def until_idle do
+    eventually(fn ->
+      3 * processor_time(fn -> Process.sleep(200) end) < processor_time(fn -> compute(200) end)
+    end)
+  end
+
+  defp processor_time(function) do
+    {before, _} = :erlang.statistics(:runtime)
+    function.()
+    {later, _} = :erlang.statistics(:runtime)
+    later - before
+  end
+
+  defp compute(milliseconds) do
+    until = System.monotonic_time(:millisecond) + milliseconds
+
+    fn -> System.monotonic_time(:millisecond) end
+    |> Stream.repeatedly()
+    |> Enum.find(&(&1 > until))
+  end
+
+  @doc "What `function` gives once that does not move any more: not while a hundred timers of a millisecond fire."
+  def settled(function) do
+    value = function.()
+    for _ <- 1..100, do: Process.sleep(1)
+    if function.() == value, do: value, else: settled(function)
+  end
+
   @doc "Waits until a process has ended."
   def dead(pid) do
     monitor = Process.monitor(pid)
