@@ -48,8 +48,18 @@ defmodule Cybernetic.WASM.Security.WASI.DescriptorsTest do
       {pid, monitor} = spawn_monitor(fn -> hoard.(RawCalls.guest(sandbox)) end)
       assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}
 
-      {:ok, asleep} = Task.start(fn -> sandbox |> RawCalls.guest() |> tap(hoard) |> sleep() end)
-      eventually(fn -> descriptors() > context.before + 64 end)
+      test = self()
+
+      {:ok, asleep} =
+        Task.start(fn ->
+          guest = RawCalls.guest(sandbox)
+          hoard.(guest)
+          send(test, :hoarded)
+          sleep(guest)
+        end)
+
+      assert_receive :hoarded
+      eventually(fn -> Process.info(asleep, :status) == {:status, :waiting} end)
       Process.exit(asleep, :kill)
     end
 
@@ -136,23 +146,25 @@ defmodule Cybernetic.WASM.Security.WASI.DescriptorsTest do
     code = ~S"""
     module = Runtime.load_module!({:bytes, "(module
       (import \"wasi_snapshot_preview1\" \"path_open\" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
-      (import \"wasi_snapshot_preview1\" \"poll_oneoff\" (func $poll (param i32 i32 i32 i32) (result i32)))
+      (import \"env\" \"full\" (func $full))
       (memory (export \"memory\") 1)
       (data (i32.const 0) \"f\")
       (func (export \"hoard\")
         (loop $again
           (br_if $again (i32.eqz (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 0)
                                        (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 512)))))
-        (i64.store (i32.const 1048) (i64.const 3600000000000))
-        (drop (call $poll (i32.const 1024) (i32.const 2048) (i32.const 1) (i32.const 512)))))"})
+        (call $full)))"})
 
-    sandbox = Cybernetic.WASM.Sandbox.new(clocks: :real, filesystem: [{DIR, "/data", :ro}], timeout: 20_000)
-    guests = for _ <- 1..20, do: spawn(fn -> Executor.call(module, "hoard", [], sandbox: sandbox) end)
-    Process.sleep(1_000)
+    test = self()
+    full = fn _ctx -> send(test, :full) && Process.sleep(:infinity) end
+    sandbox = Cybernetic.WASM.Sandbox.new(filesystem: [{DIR, "/data", :ro}])
+    opts = [sandbox: sandbox, imports: %{"env" => %{"full" => full}}]
+    guests = for _ <- 1..20, do: spawn(fn -> Executor.call(module, "hoard", [], opts) end)
+    for _ <- guests, do: (receive do :full -> :ok end)
     {listen, _} = :gen_tcp.listen(0, [])
     {open, _} = File.open(Path.join(DIR, "f"))
     for guest <- guests, do: Process.exit(guest, :kill)
-    Process.sleep(1_000)
+    eventually(fn -> Runtime.stats().open_files == 0 end)
     {after_them, _} = File.open(Path.join(DIR, "f"))
     {listen, open, after_them}
     """

@@ -14,14 +14,11 @@ defmodule Cybernetic.WASM.Security.WASI.WildCallsTest do
       nothing = sandbox(clocks: :none, random: :none, stdio: [stdout: :captured])
 
       for opts <- [[sandbox: sandbox(), stdin: "input"], [sandbox: nothing]] do
-        {time, result} = :timer.tc(fn -> run("wild", ["pointers", unquote(call)], opts) end)
-
-        case result do
+        # What hung would meet the deadline, which is no trap.
+        case run("wild", ["pointers", unquote(call)], opts) do
           {:ok, run} -> assert run.stdout =~ ~r/\A#{unquote(call)} [a-z]+\n\z/
           {:error, error} -> assert %TrapError{code: :wasi} = error
         end
-
-        assert time < 20_000_000
       end
     end
   end
