@@ -17,20 +17,19 @@ defmodule Cybernetic.WASM.Security.IdleCostTest do
 
   test "nothing ticks where all is metered by fuel" do
     before = Runtime.stats().epoch_ticks
-    settled = eventually(fn -> still(:epoch_ticks) end)
+    settled = settled(&ticks/0)
     assert settled >= before
 
     for _ <- 1..100, do: Executor.call(compute(), "fib", [15])
-    Process.sleep(100)
-    assert Runtime.stats().epoch_ticks == settled
+    assert settled(&ticks/0) == settled
   end
 
   test "ticks stop when no guest that needs them runs" do
     module = compute(metering: :epoch)
     before = Runtime.stats().epoch_ticks
     Executor.call(module, "spin", [], timeout: 100)
-    assert Runtime.stats().epoch_ticks > before
-    assert eventually(fn -> still(:epoch_ticks) end)
+    assert ticks() > before
+    assert settled(&ticks/0) > before
   end
 
   test "waiting guests tick nothing" do
@@ -44,16 +43,13 @@ defmodule Cybernetic.WASM.Security.IdleCostTest do
               Executor.call(module, "run", [1], imports: imports, metering: :epoch)
             end)
 
-    eventually(fn -> Runtime.stats().live_instances >= 50 end)
-    assert eventually(fn -> still(:epoch_ticks) end)
+    until_live(50)
+    stopped = settled(&ticks/0)
+    for _ <- 1..100, do: Process.sleep(1)
+    assert ticks() == stopped
     Enum.each(callers, &send(&1.pid, :go))
     assert callers |> await() |> Enum.all?(&(&1 == {:ok, 1}))
   end
 
-  # The number where it does not move for a tenth of a second.
-  defp still(key) do
-    value = Runtime.stats()[key]
-    Process.sleep(100)
-    if Runtime.stats()[key] == value, do: value
-  end
+  defp ticks, do: Runtime.stats().epoch_ticks
 end

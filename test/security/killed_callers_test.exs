@@ -15,13 +15,7 @@ defmodule Cybernetic.WASM.Security.KilledCallersTest do
 
     Enum.each(callers, &Process.exit(&1, :kill))
     quiet()
-
-    eventually(fn ->
-      {start, _} = :erlang.statistics(:runtime)
-      Process.sleep(200)
-      {stop, _} = :erlang.statistics(:runtime)
-      stop - start < 100
-    end)
+    until_idle()
   end
 
   test "a live instance whose caller was killed is not blocked: it says that it is poisoned" do

@@ -10,19 +10,20 @@ defmodule Cybernetic.WASM.Guests do
   @doc "The tour's guest: `process`, `add`, `div_mod`, `fib`, `spin`, `grow`, `recurse`, `fail`."
   def compute(opts \\ []), do: Runtime.load_module!("priv/wasm/compute.wasm", opts)
 
-  @doc "A module that no other test loads: the same but for one constant."
-  def unique do
+  @doc "A module that no other test loads: the same but for one constant, and what `more` has beside it."
+  def unique(more \\ "") do
     number = System.unique_integer([:positive])
-    ~s|(module (func (export "number") (result i32) i32.const #{number}))|
+    ~s|(module #{more} (func (export "number") (result i32) i32.const #{number}))|
   end
 
-  @doc "Calls `env.f` (`i32` to `i32`) from its export `run`, and `env.g` (nothing to nothing) from `side`."
+  @doc "Calls `env.f` (`i32` to `i32`) from its export `run`, and from `run_then_spin` before it loops for ever."
   def calling do
     load!(~S"""
     (module
       (import "env" "f" (func $f (param i32) (result i32)))
       (memory (export "memory") 1)
       (func (export "run") (param i32) (result i32) (call $f (local.get 0)))
+      (func (export "run_then_spin") (param i32) (drop (call $f (local.get 0))) (loop (br 0)))
       (func (export "double") (param i32) (result i32)
         (i32.mul (local.get 0) (i32.const 2)))
       (func (export "spin") (loop (br 0)))

@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.ValueTest do
   use ExUnit.Case, async: true
 
   import Bitwise
-  import Cybernetic.WASM.{Guests, Shapes}
+  import Cybernetic.WASM.{Eventually, Guests, Shapes}
 
   alias Cybernetic.WASM.{CallError, Executor, HostError}
 
@@ -396,9 +396,13 @@ defmodule Cybernetic.WASM.ValueTest do
       huge = [1 <<< 4_000_000, :binary.copy("x", 50_000_000), Enum.to_list(1..1_000_000)]
 
       for value <- huge do
-        {microseconds, error} = :timer.tc(fn -> refused(context, "i32", value) end)
-        assert byte_size(error.given) < 100
-        assert microseconds < 1_000_000
+        assert byte_size(refused(context, "i32", value).given) < 100
+
+        # On a busy machine it may take long all the same, but not each time.
+        eventually(fn ->
+          {microseconds, _error} = :timer.tc(fn -> refused(context, "i32", value) end)
+          microseconds < 1_000_000
+        end)
       end
     end
 

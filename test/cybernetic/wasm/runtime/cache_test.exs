@@ -43,7 +43,7 @@ defmodule Cybernetic.WASM.Runtime.CacheTest do
     functions =
       for n <- 1..2_000, do: "(func (result i32) (i32.add (i32.const #{n}) (i32.const 1)))"
 
-    source = "(module #{functions} #{binary_part(unique(), 8, byte_size(unique()) - 9)})"
+    source = unique(functions)
 
     {modules, [misses, others]} =
       counted([:cache_misses, :cache_joined], fn ->
@@ -84,7 +84,7 @@ defmodule Cybernetic.WASM.Runtime.CacheTest do
     Runtime.clear_cache()
     # Whatever the other tests still held is gone once their processes are.
     :erlang.garbage_collect()
-    before = settled(:code_memory)
+    before = settled(fn -> Runtime.stats().code_memory end)
 
     elsewhere(fn ->
       load!(unique())
@@ -97,7 +97,7 @@ defmodule Cybernetic.WASM.Runtime.CacheTest do
 
   test "a caller that dies while its module compiles leaves the compilation to others" do
     functions = for n <- 1..2_000, do: "(func (result i32) (i32.const #{n}))"
-    source = "(module #{functions} #{binary_part(unique(), 8, byte_size(unique()) - 9)})"
+    source = unique(functions)
 
     {_, [misses]} =
       counted([:cache_misses], fn ->
@@ -111,11 +111,5 @@ defmodule Cybernetic.WASM.Runtime.CacheTest do
 
     assert misses == 1
     assert mailbox() == []
-  end
-
-  defp settled(key) do
-    value = Runtime.stats()[key]
-    Process.sleep(50)
-    if Runtime.stats()[key] == value, do: value, else: settled(key)
   end
 end
