@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.Security.ClumsyCallersTest do
   # of hundreds of megabytes held a normal scheduler for up to a second, until they were looked at no longer than needed.
   use ExUnit.Case, async: false
 
-  import Cybernetic.WASM.Guests
+  import Cybernetic.WASM.{Eventually, Guests}
 
   alias Cybernetic.WASM.{CallError, Executor, Host, HostError, LimitError}
 
@@ -31,12 +31,15 @@ defmodule Cybernetic.WASM.Security.ClumsyCallersTest do
   test "a context of a call that timed out does not end another call", %{module: module} do
     # The throw that leaves a host function whose call is over did not say which call that was.
     keep = fn context ->
+      oversleep(context)
       Process.put(:kept, context)
-      Process.sleep(40)
       1
     end
 
-    assert {:error, %LimitError{limit: :timeout}} = run(module, keep, timeout: 20)
+    given_time(fn timeout ->
+      assert {:error, %LimitError{limit: :timeout}} = run(module, keep, timeout: timeout)
+      Process.get(:kept)
+    end)
 
     use_it = fn _context ->
       Host.read(Process.get(:kept), 0, 1)
@@ -66,7 +69,7 @@ defmodule Cybernetic.WASM.Security.ClumsyCallersTest do
       1
     end
 
-    assert {:ok, 1} = run(module, function, timeout: 60_000)
+    assert {:ok, 1} = run(module, function)
     assert Enum.all?(reads(), &(&1 in [{:ok, <<0, 0, 0, 0>>}, :busy]))
   end
 

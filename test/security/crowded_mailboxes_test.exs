@@ -4,6 +4,7 @@ defmodule Cybernetic.WASM.Security.CrowdedMailboxesTest do
   use ExUnit.Case, async: false
 
   import Cybernetic.WASM.{Eventually, Guests, Plenty}
+  import Cybernetic.WASM.Turns, only: [in_line?: 1]
 
   alias Cybernetic.WASM.{Executor, Host, Instance}
   alias Cybernetic.WASM.{CallError, CancelledError, HostError, LimitError}
@@ -67,8 +68,9 @@ defmodule Cybernetic.WASM.Security.CrowdedMailboxesTest do
       assert {:error, %CallError{reason: :busy}} =
                Instance.call(instance, "double", [1], wait: 20)
 
-      spawn_link(fn -> Process.sleep(20) && send(holding, :go) end)
-      assert Instance.call(instance, "double", [4], wait: 60_000) == {:ok, 8}
+      caller = self()
+      spawn_link(fn -> eventually(fn -> in_line?(caller) end) && send(holding, :go) end)
+      assert Instance.call(instance, "double", [4], wait: never()) == {:ok, 8}
       for n <- 1..100, do: assert(Instance.call(instance, "run", [n], imports: quick) == {:ok, n})
       assert await(holder) == {:ok, 1}
       assert_crowd()
@@ -98,7 +100,7 @@ defmodule Cybernetic.WASM.Security.CrowdedMailboxesTest do
       assert Executor.await(Executor.async(module, "run", [5], opts)) == {:ok, 5}
 
       assert {:error, %CancelledError{}} =
-               Executor.cancel(Executor.async(module, "spin", [], opts), :x, grace: 600_000)
+               Executor.cancel(Executor.async(module, "spin", [], opts), :x, grace: never())
 
       assert_crowd()
     end
@@ -136,15 +138,18 @@ defmodule Cybernetic.WASM.Security.CrowdedMailboxesTest do
     assert length(mailbox()) == 2 * before
 
     # Those that are sent to the process of an asynchronous call, by anyone who knows it.
-    slow = fn _ctx, n -> Process.sleep(50) && n end
-    async = Executor.async(guest(), "run", [4], imports: f(slow))
-    look_alikes.(async.pid)
-    assert Executor.await(async) == {:ok, 4}
+    test = self()
+    held = fn n -> send(test, {:held, self()}) && receive(do: (:go -> n)) end
+    slow = fn _ctx, n -> held.(n) end
+    waiting = fn _ctx, n -> Task.async(fn -> held.(n) end) end
 
-    waiting = fn _ctx, n -> Task.async(fn -> Process.sleep(50) && n end) end
-    async = Executor.async(guest(), "run", [4], imports: f({waiting, async: true}))
-    look_alikes.(async.pid)
-    assert Executor.await(async) == {:ok, 4}
+    for function <- [slow, {waiting, async: true}] do
+      async = Executor.async(guest(), "run", [4], imports: f(function))
+      assert_receive {:held, pid}
+      look_alikes.(async.pid)
+      send(pid, :go)
+      assert Executor.await(async) == {:ok, 4}
+    end
   end
 
   describe "a caller that traps exits" do
@@ -213,11 +218,7 @@ defmodule Cybernetic.WASM.Security.CrowdedMailboxesTest do
       end)
 
       assert {:error, %LimitError{limit: :timeout}} =
-               Executor.call(guest(), "spin", [],
-                 imports: imports,
-                 timeout: 60,
-                 fuel: 100_000_000_000_000
-               )
+               Executor.call(guest(), "spin", [], forever(imports: imports, timeout: 60))
 
       assert_receive {:EXIT, _, :after_twenty}
     end

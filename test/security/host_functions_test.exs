@@ -54,7 +54,7 @@ defmodule Cybernetic.WASM.Security.HostFunctionsTest do
   end
 
   test "a slow callback's call fails once the deadline is past" do
-    slow = fn _ctx, n -> Process.sleep(50) && n end
+    slow = fn ctx, n -> oversleep(ctx) && n end
 
     assert {:error, %LimitError{limit: :timeout, allowed: 10}} =
              Executor.call(calling(), "run", [1], imports: f(slow), timeout: 10)
@@ -86,7 +86,7 @@ defmodule Cybernetic.WASM.Security.HostFunctionsTest do
         # The library leaves a host function by throws: a host function that has caught one and throws it again in another
         # call must not end that as if it were its own.
         caught = fn ctx, _n ->
-          Process.sleep(40)
+          oversleep(ctx)
 
           try do
             Host.read(ctx, 0, 1)
@@ -97,8 +97,10 @@ defmodule Cybernetic.WASM.Security.HostFunctionsTest do
           1
         end
 
-        assert {:error, %LimitError{limit: :timeout}} = call.(caught, timeout: 20)
-        assert Process.get(:thrown)
+        given_time(fn timeout ->
+          assert {:error, %LimitError{limit: :timeout}} = call.(caught, timeout: timeout)
+          Process.get(:thrown)
+        end)
 
         again = fn _ctx, _n -> throw(Process.get(:thrown)) end
 
@@ -134,12 +136,16 @@ defmodule Cybernetic.WASM.Security.HostFunctionsTest do
       end
 
       test "that sleeps past the deadline ends the call when it returns", %{call: call} do
-        slow = fn _ctx, n -> Process.sleep(40) && n end
+        test = self()
+        slow = fn ctx, n -> oversleep(ctx) && send(test, :returning) && n end
 
-        assert {:error, %LimitError{limit: :timeout, allowed: 20, used: used}} =
-                 call.(slow, timeout: 20)
+        given_time(fn timeout ->
+          assert {:error, %LimitError{limit: :timeout, allowed: ^timeout, used: used}} =
+                   call.(slow, timeout: timeout)
 
-        assert used >= 40
+          assert used >= timeout
+          mailbox() == [:returning]
+        end)
       end
 
       test "that calls its guest again without end meets a limit", %{call: call} do
@@ -174,7 +180,7 @@ defmodule Cybernetic.WASM.Security.HostFunctionsTest do
           n
         end
 
-        assert call.(flood, fuel: 10_000_000_000, timeout: 60_000) == {:ok, 1}
+        assert call.(flood, fuel: 10_000_000_000) == {:ok, 1}
         messages = mailbox()
         assert length(messages) == 5_000
         assert Enum.all?(messages, &match?({_reference, :wake}, &1))
@@ -188,7 +194,7 @@ defmodule Cybernetic.WASM.Security.HostFunctionsTest do
         end
 
         for n <- 1..10, do: send(self(), n)
-        assert call.(empty, fuel: 10_000_000_000, timeout: 60_000) == {:ok, 1}
+        assert call.(empty, fuel: 10_000_000_000) == {:ok, 1}
         assert mailbox() == []
       end
 

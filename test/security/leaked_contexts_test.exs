@@ -46,6 +46,17 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
 
   defp asks, do: unquote(@asks)
 
+  # A context of a call that has timed out in its host function.
+  defp overdue(timeout) do
+    {test, tag} = {self(), make_ref()}
+    late = fn ctx, n -> oversleep(ctx) && send(test, {tag, ctx}) && n end
+
+    assert {:error, %LimitError{limit: :timeout}} =
+             Executor.call(guest(), "run", [1], imports: f(late), timeout: timeout)
+
+    receive do: ({^tag, ctx} -> ctx), after: (0 -> nil)
+  end
+
   # A context whose call is over, however that ended.
   defp leaked(result, opts \\ []) do
     Executor.call(guest(), "run", [1], [imports: f(leak(result))] ++ opts)
@@ -76,7 +87,7 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
 
   test "a context of a call that timed out tells the limit, and throws at nobody" do
     # Outside its host function there is nobody to catch what would leave it.
-    ctx = leaked(fn n -> Process.sleep(40) && n end, timeout: 20)
+    ctx = given_time(&overdue/1)
 
     elsewhere(fn ->
       for {name, ask} <- asks() do
@@ -162,7 +173,7 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
   test "a process that holds a context cannot get at the guest while that runs" do
     test = self()
     function = fn ctx, n -> send(test, {:leaked, ctx}) && n end
-    opts = [imports: f(function), timeout: 300, fuel: 100_000_000_000_000]
+    opts = forever(imports: f(function), timeout: 300)
 
     caller = Task.async(fn -> Executor.call(guest(), "then_spin", [], opts) end)
     assert_receive {:leaked, ctx}
@@ -184,16 +195,18 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
     test = self()
 
     function = fn ctx, n ->
-      spawn_link(fn ->
-        send(test, {:told, Host.call(ctx, "spin")})
-        send(test, {:told, Host.read(ctx, 0, 1)})
-        send(test, :alive)
-      end)
+      holder =
+        spawn_link(fn ->
+          send(test, {:told, Host.call(ctx, "spin")})
+          send(test, {:told, Host.read(ctx, 0, 1)})
+          send(test, :alive)
+        end)
 
-      receive do: (:never -> n), after: (500 -> n)
+      dead(holder)
+      n
     end
 
-    opts = [imports: f(function), timeout: 50, fuel: 100_000_000_000_000]
+    opts = forever(imports: f(function), timeout: 50)
     assert {:error, %LimitError{limit: :timeout}} = Executor.call(guest(), "run", [1], opts)
     assert_receive {:told, {:error, %LimitError{limit: :timeout}}}
     assert_receive {:told, {:error, %error{}}}
@@ -226,8 +239,7 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
       n
     end
 
-    opts = [imports: f(function), timeout: 60_000]
-    assert Executor.call(guest(), "run", [1], opts) == {:ok, 1}
+    assert Executor.call(guest(), "run", [1], imports: f(function)) == {:ok, 1}
   end
 
   defp persistently(ctx, k) do

@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.Security.LimitsAcrossCallsTest do
   # slowly and a guest that lives on are no way around it.
   use ExUnit.Case, async: true
 
-  import Cybernetic.WASM.{Eventually, Guests}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty}
 
   alias Cybernetic.WASM.{Executor, Host, HostError, Instance, LimitError, Memory, Run}
 
@@ -135,7 +135,7 @@ defmodule Cybernetic.WASM.Security.LimitsAcrossCallsTest do
       "run"
       |> each_way([1], fn ctx, n -> Host.call(ctx, "spin") && n end,
         timeout: 40,
-        fuel: 100_000_000_000_000
+        fuel: plenty()
       )
       |> assert_limit(:timeout, 40)
 
@@ -148,26 +148,21 @@ defmodule Cybernetic.WASM.Security.LimitsAcrossCallsTest do
       inner = guest()
 
       function = fn _ctx, n ->
-        opts = [imports: f(fn _, _ -> n end), timeout: 20, fuel: 100_000_000_000_000]
+        opts = forever(imports: f(fn _, _ -> n end), timeout: 20)
         assert {:error, %LimitError{allowed: 20}} = Executor.call(inner, "spin", [], opts)
         n
       end
 
-      for {way, result} <- each_way("run", [5], function, timeout: 60_000) do
+      for {way, result} <- each_way("run", [5], function, []) do
         assert {way, result} == {way, {:ok, 5}}
       end
     end
 
     test "cannot be narrowed away: a call on a live instance has no more than its instance" do
-      instance =
-        Instance.new!(guest(),
-          imports: f(fn _, n -> n end),
-          timeout: 40,
-          fuel: 100_000_000_000_000
-        )
+      instance = Instance.new!(guest(), forever(imports: f(fn _, n -> n end), timeout: 40))
 
       assert {:error, %LimitError{limit: :timeout, allowed: 40}} =
-               Instance.call(instance, "spin", [], timeout: 60_000)
+               Instance.call(instance, "spin", [], timeout: never())
     end
   end
 

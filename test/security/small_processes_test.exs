@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.Security.SmallProcessesTest do
   # native side keeps of a caller's terms beyond a call shows here.
   use ExUnit.Case, async: true
 
-  import Cybernetic.WASM.{Eventually, Guests}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty}
 
   alias Cybernetic.WASM.{Executor, Host, HostError, Instance, LimitError, Memory, Run}
 
@@ -228,7 +228,7 @@ defmodule Cybernetic.WASM.Security.SmallProcessesTest do
              small(fn ->
                [
                  Executor.call(module, "spin", [], fuel: 10_000_000),
-                 Executor.call(module, "spin", [], timeout: 30, fuel: 100_000_000_000_000),
+                 Executor.call(module, "spin", [], forever(timeout: 30)),
                  Executor.call(module, "recurse")
                ]
              end)

@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Eventually do
 
   import ExUnit.Assertions
 
-  alias Cybernetic.WASM.Runtime
+  alias Cybernetic.WASM.{Host, Runtime}
 
   @doc "Waits until `condition` gives something true, and gives that."
   def eventually(condition, milliseconds \\ 60_000) do
@@ -44,6 +44,14 @@ defmodule Cybernetic.WASM.Eventually do
       milliseconds > 20_000 -> flunk("it did not come so far in #{milliseconds} ms")
       true -> given_time(function, 2 * milliseconds)
     end
+  end
+
+  @doc "In a host function: waits until its call has no time left."
+  def oversleep(ctx) do
+    milliseconds = Host.time_left(ctx)
+    # Of less than a millisecond none is left.
+    Process.sleep(milliseconds + 1)
+    if milliseconds > 0, do: oversleep(ctx), else: :overslept
   end
 
   @doc """

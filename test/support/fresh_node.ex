@@ -20,10 +20,13 @@ defmodule Cybernetic.WASM.FreshNode do
 
     start = "{:ok, _} = Application.ensure_all_started(:cybernetic_wasm)"
 
-    names =
-      "import Cybernetic.WASM.Eventually\nalias Cybernetic.WASM.{Runtime, Executor, Host, LimitError}"
+    names = [
+      "import Cybernetic.WASM.Eventually",
+      "import Cybernetic.WASM.Turns, only: [in_line: 1, kill: 1]",
+      "alias Cybernetic.WASM.{Runtime, Executor, Host, LimitError}"
+    ]
 
-    script = Enum.join(environment ++ [start, names, code], "\n")
+    script = Enum.join(environment ++ [start] ++ names ++ [code], "\n")
 
     System.cmd("sh", ["-c", command(opts), "sh", ebin(), script],
       stderr_to_stdout: true,

@@ -89,7 +89,7 @@ defmodule Cybernetic.WASM.Turns do
   @doc "A task that runs `function`, once it stands in line."
   def in_line(function) do
     task = Task.async(function)
-    eventually(fn -> waiting?(task.pid) end)
+    eventually(fn -> in_line?(task.pid) end)
     task
   end
 
@@ -97,8 +97,11 @@ defmodule Cybernetic.WASM.Turns do
   def next_in_line(target, opts \\ [wait: never()]),
     do: in_line(fn -> next(target, opts) end)
 
-  # In the driver, or in the call of a server that has its message by then. One that has ended waits for nothing any more.
-  defp waiting?(pid) do
+  @doc """
+  Whether a process stands in line: in the driver, or in the call of a server that has its message by then. One that has ended
+  waits for nothing any more.
+  """
+  def in_line?(pid) do
     case Process.info(pid, [:status, :current_function]) do
       nil -> true
       [status: :waiting, current_function: {module, _, _}] -> module in [Execution, :gen]

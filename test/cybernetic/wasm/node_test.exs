@@ -42,8 +42,7 @@ defmodule Cybernetic.WASM.NodeTest do
                  holder = sleep.([]); inside.()
                  {microseconds, {:error, %LimitError{limit: :live_instances}}} =
                    :timer.tc(fn -> Executor.call(module, "run", [], imports: imports, wait: 100) end)
-                 waiting = Task.async(fn -> Executor.call(module, "run", [], imports: imports, wait: 10_000) end)
-                 Process.sleep(50)
+                 waiting = in_line(fn -> Executor.call(module, "run", [], imports: imports, wait: 600_000) end)
                  nil = Task.yield(waiting, 0)
                  send(holder, :go)
                  {:ok, nil} = result.()
@@ -58,12 +57,11 @@ defmodule Cybernetic.WASM.NodeTest do
                @sleepers <>
                  ~S"""
                  holder = sleep.([]); inside.()
-                 queued = for _ <- 1..20, do: spawn(fn -> Executor.call(module, "run", [], imports: imports, wait: 60_000) end)
-                 Process.sleep(50)
-                 Enum.each(queued, &Process.exit(&1, :kill))
+                 queued = for _ <- 1..20, do: in_line(fn -> Executor.call(module, "run", [], imports: imports, wait: 600_000) end)
+                 Enum.each(queued, &kill/1)
                  send(holder, :go)
                  {:ok, nil} = result.()
-                 Executor.call(module, "run", [], imports: imports, wait: 10_000)
+                 Executor.call(module, "run", [], imports: imports, wait: 600_000)
                  """
              ) == {:ok, nil}
     end
@@ -120,11 +118,12 @@ defmodule Cybernetic.WASM.NodeTest do
     test "runs one guest at a time, and a deadline counts while waiting" do
       assert FreshNode.eval([parallel_execution: false], ~S"""
              module = Runtime.load_module!("priv/wasm/compute.wasm")
-             spin = fn -> Executor.call(module, "spin", [], timeout: 400, fuel: 100_000_000_000) end
-             holder = Task.async(spin)
-             Process.sleep(100)
-             {:error, %LimitError{limit: :timeout}} = Executor.call(module, "process", [1], timeout: 50)
-             {:error, %LimitError{limit: :timeout}} = await(holder)
+             spin = &Executor.async(module, "spin", [], timeout: &1, fuel: 100_000_000_000_000)
+             holder = spin.(600_000)
+             # Once the holder has its turn.
+             eventually(fn -> match?({:error, %LimitError{limit: :timeout}}, Executor.call(module, "process", [1], timeout: 50)) end)
+             {:error, %{reason: :enough}} = Executor.cancel(holder, :enough)
+             {:error, %LimitError{limit: :timeout}} = Executor.await(spin.(50))
              {Executor.call(module, "process", [1]), Process.info(self(), :message_queue_len)}
              """) == {{:ok, 2}, {:message_queue_len, 0}}
     end
@@ -142,8 +141,10 @@ defmodule Cybernetic.WASM.NodeTest do
     test "goes on after a guest whose caller was killed" do
       assert FreshNode.eval([parallel_execution: false], ~S"""
              module = Runtime.load_module!("priv/wasm/compute.wasm")
-             holder = spawn(fn -> Executor.call(module, "spin", [], timeout: 60_000, fuel: 100_000_000_000_000) end)
-             Process.sleep(100)
+             opts = [timeout: 600_000, fuel: 100_000_000_000_000]
+             holder = spawn(fn -> Executor.call(module, "spin", [], opts) end)
+             # Once the holder has its turn.
+             eventually(fn -> match?({:error, _}, Executor.call(module, "process", [1], timeout: 50)) end)
              Process.exit(holder, :kill)
              Executor.call(module, "process", [1])
              """) == {:ok, 2}
@@ -290,7 +291,7 @@ defmodule Cybernetic.WASM.NodeTest do
       FreshNode.run([], ~S"""
       module = Runtime.load_module!("priv/wasm/compute.wasm")
       for _ <- 1..8, do: spawn(fn -> Executor.call(module, "spin", [], timeout: 600_000, fuel: 100_000_000_000_000) end)
-      Process.sleep(100)
+      until_live(8)
       IO.puts("bye")
       System.halt(7)
       """)

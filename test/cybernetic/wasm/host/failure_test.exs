@@ -189,13 +189,16 @@ defmodule Cybernetic.WASM.Host.FailureTest do
 
   describe "a deadline" do
     test "that passes while a host function sleeps strikes when it returns" do
-      imports = f(fn _ctx, n -> Process.sleep(60) && n end)
+      test = self()
+      imports = f(fn ctx, n -> oversleep(ctx) && send(test, :returning) && n end)
 
-      assert {:error, %LimitError{limit: :timeout, allowed: 20, used: used}} =
-               Executor.call(calling(), "run", [1], imports: imports, timeout: 20)
+      given_time(fn timeout ->
+        assert {:error, %LimitError{limit: :timeout, allowed: ^timeout, used: used}} =
+                 Executor.call(calling(), "run", [1], imports: imports, timeout: timeout)
 
-      assert used >= 60
-      assert mailbox() == []
+        assert used >= timeout
+        mailbox() == [:returning]
+      end)
     end
 
     test "that has passed strikes at the next thing that is asked of the guest" do
@@ -203,7 +206,7 @@ defmodule Cybernetic.WASM.Host.FailureTest do
 
       imports =
         f(fn ctx, n ->
-          Process.sleep(40)
+          oversleep(ctx)
           assert Host.time_left(ctx) == 0
           Host.read(ctx, 0, 1)
           send(test, :went_on)
@@ -219,7 +222,7 @@ defmodule Cybernetic.WASM.Host.FailureTest do
     test "strikes even where the host function catches everything" do
       imports =
         f(fn ctx, n ->
-          Process.sleep(40)
+          oversleep(ctx)
 
           for _ <- 1..3 do
             try do
@@ -237,7 +240,7 @@ defmodule Cybernetic.WASM.Host.FailureTest do
     end
 
     test "is not in the way of what a host function raises" do
-      imports = f(fn _ctx, _n -> Process.sleep(40) && raise("late") end)
+      imports = f(fn ctx, _n -> oversleep(ctx) && raise("late") end)
       result = Executor.call(calling(), "run", [1], imports: imports, timeout: 10)
       # Both are true; which of them is told first matters less than that the call ends.
       assert {:error, %error{}} = result
