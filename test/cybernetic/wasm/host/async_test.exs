@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
   # Not async: it counts the node's live guests.
   use ExUnit.Case, async: false
 
-  import Cybernetic.WASM.{Eventually, Guests}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty, Turns}
 
   alias Cybernetic.WASM.{Executor, Host, Instance, Run, Runtime}
   alias Cybernetic.WASM.{CallError, HostError, LimitError, LinkError}
@@ -205,14 +205,14 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
             7
           end)
 
-        receive do: ({:burning, _pid} -> Process.sleep(20))
+        receive do: ({:burning, _pid} -> :ok)
+        busy = &match?({:error, %CallError{reason: :busy}}, Host.call(&1, "nothing"))
+        eventually(fn -> busy.(ctx) or not Process.alive?(task.pid) end)
         task
       end
 
-      for _ <- 1..3 do
-        assert Executor.call(module, "run", [1], imports: async(function), timeout: 60_000) ==
-                 {:ok, 7}
-      end
+      for _ <- 1..3,
+          do: assert(Executor.call(module, "run", [1], imports: async(function)) == {:ok, 7})
     end
   end
 
@@ -327,8 +327,12 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
         task
       end
 
-      assert {:error, %LimitError{limit: :timeout, allowed: 50, usage: %{host_calls: 1}}} =
-               run(function, timeout: 50)
+      given_time(fn timeout ->
+        assert {:error, %LimitError{limit: :timeout, allowed: ^timeout, usage: usage}} =
+                 run(function, timeout: timeout)
+
+        usage.host_calls == 1
+      end)
 
       assert_received {:task, task}
       refute Process.alive?(task)
@@ -351,7 +355,7 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
 
       for _ <- 1..10 do
         assert {:error, %LimitError{limit: :timeout, allowed: 30}} =
-                 run(function, timeout: 30, fuel: 100_000_000_000_000)
+                 run(function, forever(timeout: 30))
       end
 
       quiet()
@@ -367,10 +371,13 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
 
       function = fn _ctx, n -> Task.async(fn -> Process.sleep(10) && n end) end
 
-      assert {:error, %LimitError{limit: :timeout, allowed: 80, usage: %{host_calls: calls}}} =
-               Executor.call(module, "run", [], imports: async(function), timeout: 80)
+      given_time(fn timeout ->
+        assert {:error, %LimitError{limit: :timeout, allowed: ^timeout, usage: usage}} =
+                 Executor.call(module, "run", [], imports: async(function), timeout: timeout)
 
-      assert calls in 1..8
+        assert usage.host_calls <= timeout / 10
+        usage.host_calls > 1
+      end)
     end
   end
 
@@ -409,7 +416,9 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
       run(fn _ctx, _n -> nolink(fn -> exit(:over) end) end)
       run(fn _ctx, _n -> Task.async(fn -> Process.sleep(:infinity) end) end, timeout: 10)
       run(fn _ctx, _n -> {:await, make_ref()} end, timeout: 10)
-      Process.sleep(20)
+      # What would come late would come before the end of another one's deadline.
+      quiet()
+      run(fn _ctx, _n -> {:await, make_ref()} end, timeout: 10)
       assert mailbox() == [:mine]
     end
 
@@ -441,16 +450,6 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
   end
 
   test "a live instance is busy while its guest sleeps, and goes on after" do
-    module =
-      load!(~S"""
-      (module
-        (import "env" "f" (func $f (param i32) (result i32)))
-        (global $n (mut i32) (i32.const 0))
-        (func (export "next") (result i32)
-          (global.set $n (i32.add (global.get $n) (i32.const 1))) (global.get $n))
-        (func (export "sleep") (result i32) (call $f (global.get $n))))
-      """)
-
     test = self()
 
     function = fn _ctx, n ->
@@ -459,21 +458,20 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
       task
     end
 
-    instance = Instance.new!(module, imports: async(function))
-    assert Instance.call(instance, "next") == {:ok, 1}
-    sleeping = Task.async(fn -> Instance.call(instance, "sleep") end)
+    instance = live(imports: async(function))
+    assert next(instance) == {:ok, 1}
+    sleeping = Task.async(fn -> Instance.call(instance, "run", [7]) end)
     assert_receive {:task, task}
-    assert {:error, %CallError{reason: :busy}} = Instance.call(instance, "next")
-    waiting = Task.async(fn -> Instance.call(instance, "next", [], wait: 60_000) end)
+    assert reason(next(instance)) == :busy
+    waiting = next_in_line(instance)
     send(task, :go)
-    assert await(sleeping) == {:ok, 1}
-    assert await(waiting) == {:ok, 2}
+    assert await([sleeping, waiting]) == [ok: 7, ok: 2]
 
     # A wait that ends by the deadline leaves it poisoned.
     never = async(fn _ctx, _n -> {:await, make_ref()} end)
 
     assert {:error, %LimitError{limit: :timeout}} =
-             Instance.call(instance, "sleep", [], imports: never, timeout: 20)
+             Instance.call(instance, "run", [7], imports: never, timeout: 20)
 
     eventually(fn -> Instance.poisoned?(instance) end)
   end
@@ -484,56 +482,45 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
 
     function = fn _ctx, n ->
       reference = make_ref()
-      send(test, :asleep)
-      # All of them sleep until every one does, and 200 ms more.
+      # All of them sleep until every one does.
       send(test, {:sleeper, self(), reference, n})
       {:await, reference}
     end
 
-    callers =
-      for n <- 1..1_000 do
-        Task.async(fn ->
-          Executor.call(module, "run", [n], imports: async(function), timeout: 60_000)
-        end)
-      end
+    callers = all_calling(module, function)
 
     sleepers =
       for _ <- callers do
-        assert_receive :asleep
         assert_receive {:sleeper, pid, reference, n}
         {pid, reference, n}
       end
 
     assert Runtime.stats().live_instances == 1_000
-
-    for {pid, reference, n} <- sleepers, do: Process.send_after(pid, {reference, n + 1}, 200)
-
     # Other calls run while they sleep.
     assert Executor.call(compute(), "process", [1]) == {:ok, 2}
     assert Executor.call(module, "run", [1], imports: f(fn _ctx, n -> n end)) == {:ok, 1}
 
-    results = await(callers)
-    assert results == for(n <- 1..1_000, do: {:ok, n + 1})
+    for {pid, reference, n} <- sleepers, do: send(pid, {reference, n + 1})
+    assert await(callers) == for(n <- 1..1_000, do: {:ok, n + 1})
     quiet()
   end
 
-  test "1,000 guests that each sleep for 200 ms do not sleep one after the other" do
-    module = calling()
-    function = fn _ctx, n -> Task.async(fn -> Process.sleep(200) && n end) end
+  defp all_calling(module, function) do
+    opts = [imports: async(function), timeout: never()]
+    for n <- 1..1_000, do: Task.async(fn -> Executor.call(module, "run", [n], opts) end)
+  end
 
-    {microseconds, results} =
-      :timer.tc(fn ->
-        1..1_000
-        |> Enum.map(fn n ->
-          Task.async(fn ->
-            Executor.call(module, "run", [n], imports: async(function), timeout: 60_000)
-          end)
-        end)
-        |> await()
-      end)
+  test "1,000 guests whose tasks sleep do not sleep one after the other" do
+    test = self()
 
-    assert results == for(n <- 1..1_000, do: {:ok, n})
-    # One after the other it would be 200 seconds.
-    assert microseconds < 60_000_000
+    function = fn _ctx, n ->
+      Task.async(fn -> send(test, {:asleep, self()}) && receive(do: (:go -> n)) end)
+    end
+
+    callers = all_calling(calling(), function)
+    # Each of the tasks is asleep before one wakes up.
+    asleep = for _ <- callers, do: assert_receive({:asleep, _pid})
+    for {:asleep, pid} <- asleep, do: send(pid, :go)
+    assert await(callers) == for(n <- 1..1_000, do: {:ok, n})
   end
 end

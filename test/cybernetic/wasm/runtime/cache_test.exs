@@ -39,23 +39,25 @@ defmodule Cybernetic.WASM.Runtime.CacheTest do
   end
 
   test "a hundred processes that load a new module at once share one compilation" do
-    # Long enough to compile that they really meet.
     functions =
       for n <- 1..2_000, do: "(func (result i32) (i32.add (i32.const #{n}) (i32.const 1)))"
 
-    source = unique(functions)
+    # On a fast machine they might not meet.
+    eventually(fn ->
+      source = unique(functions)
 
-    {modules, [misses, others]} =
-      counted([:cache_misses, :cache_joined], fn ->
-        1..100
-        |> Enum.map(fn _ -> Task.async(fn -> load!(source) end) end)
-        |> await()
-      end)
+      {modules, [misses, others]} =
+        counted([:cache_misses, :cache_joined], fn ->
+          1..100
+          |> Enum.map(fn _ -> Task.async(fn -> load!(source) end) end)
+          |> await()
+        end)
 
-    assert misses == 1
-    assert others > 0
-    assert modules |> Enum.map(& &1.digest) |> Enum.uniq() |> length() == 1
-    assert Enum.all?(modules, &match?({:ok, _}, Executor.call(&1, "number")))
+      assert misses == 1
+      assert modules |> Enum.map(& &1.digest) |> Enum.uniq() |> length() == 1
+      assert Enum.all?(modules, &match?({:ok, _}, Executor.call(&1, "number")))
+      others > 0
+    end)
   end
 
   test "a refused module is not kept: it is looked at anew" do
