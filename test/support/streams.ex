@@ -2,6 +2,8 @@ defmodule Cybernetic.WASM.Streams do
   @moduledoc false
   # Enumerables that tell what is done with them, and streams that are read one element at a time.
 
+  alias Cybernetic.WASM.Executor.Async
+
   @doc "An enumerable that tells the process that made it when it is opened, pulled and closed."
   def source(pieces) do
     test = self()
@@ -32,6 +34,21 @@ defmodule Cybernetic.WASM.Streams do
 
   def next(stream),
     do: Enumerable.reduce(stream, {:cont, nil}, fn e, _ -> {:suspend, e} end) |> element()
+
+  @doc """
+  Whether the guest of an asynchronous call or stream stands still: whoever the call's own process watches, which is the one
+  that drives the guest, waits and has no message.
+  """
+  def standing_still?(%Async{pid: pid}) do
+    with {:monitors, monitors} <- Process.info(pid, :monitors) do
+      drivers = for {:process, driver} <- monitors, driver != self(), do: driver
+      drivers != [] and Enum.all?(drivers, &waiting?/1)
+    end
+  end
+
+  defp waiting?(pid),
+    do:
+      Process.info(pid, [:status, :message_queue_len]) == [status: :waiting, message_queue_len: 0]
 
   defp element({:suspended, element, continue}), do: {element, continue}
   defp element({ended, _}) when ended in [:done, :halted], do: :ended

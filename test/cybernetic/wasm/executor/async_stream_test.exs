@@ -16,18 +16,27 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
   defp with_f(elements, function, opts),
     do: Executor.async_stream(calling(), "run", elements, [imports: f(function)] ++ opts)
 
-  # Counts how many are inside at once, and the most there ever were.
-  defp gauge do
+  # Lets nobody out before `most` are inside at once, and tells the most there ever were.
+  defp gauge(most) do
     {:ok, gauge} = Agent.start_link(fn -> {0, 0} end)
+    peak = fn -> Agent.get(gauge, &elem(&1, 1)) end
 
-    inside = fn function ->
-      Agent.update(gauge, fn {now, most} -> {now + 1, max(now + 1, most)} end)
-      result = function.()
-      Agent.update(gauge, fn {now, most} -> {now - 1, most} end)
-      result
+    pass = fn ->
+      Agent.update(gauge, fn {now, peak} -> {now + 1, max(now + 1, peak)} end)
+      eventually(fn -> peak.() >= most end)
+      Agent.update(gauge, fn {now, peak} -> {now - 1, peak} end)
     end
 
-    {inside, fn -> Agent.get(gauge, &elem(&1, 1)) end}
+    {pass, peak}
+  end
+
+  # So many calls, each of which goes through the gauge.
+  defp assert_at_once(most, opts) do
+    {pass, peak} = gauge(most)
+    elements = for n <- 1..30, do: [n]
+    results = elements |> with_f(fn _ctx, n -> pass.() && n end, opts) |> Enum.to_list()
+    assert results == for(n <- 1..30, do: {:ok, n})
+    assert peak.() == most
   end
 
   test "gives a result for each element, in their order" do
@@ -39,10 +48,18 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
   end
 
   test "keeps the order also where later elements are ready first" do
-    sleep = fn _ctx, n -> Process.sleep(40 - 10 * n) && n end
+    # Each goes on when those after it have ended.
+    ended = :counters.new(1, [])
+
+    function = fn _ctx, n ->
+      eventually(fn -> :counters.get(ended, 1) == 4 - n end)
+      :counters.add(ended, 1, 1)
+      n
+    end
+
     elements = for n <- 1..4, do: [n]
 
-    assert elements |> with_f(sleep, max_concurrency: 4) |> Enum.to_list() ==
+    assert elements |> with_f(function, max_concurrency: 4) |> Enum.to_list() ==
              [ok: 1, ok: 2, ok: 3, ok: 4]
   end
 
@@ -69,22 +86,11 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
   end
 
   test "runs as many at once as max_concurrency says, and no more" do
-    for most <- [1, 2, 7] do
-      {inside, peak} = gauge()
-      function = fn _ctx, n -> inside.(fn -> Process.sleep(10) && n end) end
-      elements = for n <- 1..30, do: [n]
-      results = elements |> with_f(function, max_concurrency: most) |> Enum.to_list()
-      assert results == for(n <- 1..30, do: {:ok, n})
-      assert peak.() == most
-    end
+    for most <- [1, 2, 7], do: assert_at_once(most, max_concurrency: most)
   end
 
   test "runs as many as there are schedulers if nothing is said" do
-    {inside, peak} = gauge()
-    function = fn _ctx, n -> inside.(fn -> Process.sleep(20) && n end) end
-    elements = for n <- 1..20, do: [n]
-    assert elements |> with_f(function, []) |> Enum.count() == 20
-    assert peak.() == System.schedulers_online()
+    assert_at_once(System.schedulers_online(), [])
   end
 
   describe "a call that fails is an element like any other:" do
@@ -136,22 +142,29 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
 
       elements = for n <- 1..4, do: [n]
 
-      assert [
-               {:ok, 1},
-               {:error, %LimitError{limit: :timeout, allowed: 50}},
-               {:error, %LimitError{limit: :timeout, allowed: 50}},
-               {:ok, 4}
-             ] = elements |> with_f(function, timeout: 50) |> Enum.to_list()
+      given_time(fn timeout ->
+        assert [
+                 first,
+                 {:error, %LimitError{limit: :timeout, allowed: ^timeout}},
+                 {:error, %LimitError{limit: :timeout, allowed: ^timeout}},
+                 last
+               ] = elements |> with_f(function, timeout: timeout) |> Enum.to_list()
+
+        {first, last} == {{:ok, 1}, {:ok, 4}}
+      end)
 
       quiet()
     end
 
     test "which is no deadline of the whole" do
-      # Twenty calls of 20 ms, one after the other, under a deadline that only each of them meets.
-      sleep = fn _ctx, n -> Process.sleep(20) && n end
-      elements = for n <- 1..20, do: [n]
-      results = with_f(elements, sleep, timeout: 350, max_concurrency: 1) |> Enum.to_list()
-      assert results == for(n <- 1..20, do: {:ok, n})
+      # One after the other each takes a quarter of its deadline, and all of them twice as long.
+      elements = for n <- 1..8, do: [n]
+
+      given_time(fn timeout ->
+        sleep = fn _ctx, n -> Process.sleep(div(timeout, 4)) && n end
+        results = with_f(elements, sleep, timeout: timeout, max_concurrency: 1) |> Enum.to_list()
+        results == for(n <- 1..8, do: {:ok, n})
+      end)
     end
   end
 
@@ -293,7 +306,7 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
 
     results =
       instance
-      |> Executor.async_stream("add", elements, max_concurrency: 8, wait: 60_000)
+      |> Executor.async_stream("add", elements, max_concurrency: 8, wait: never())
       |> Enum.map(&elem(&1, 1))
 
     assert Enum.max(results) == 1_275
@@ -352,7 +365,9 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
     stream = with_f(elements, function, timeout: 50)
     Enum.to_list(stream)
     Enum.take(stream, 2)
-    Process.sleep(20)
+    # What runs still is ended, and tells nobody.
+    quiet()
+    eventually(fn -> Task.Supervisor.children(Cybernetic.WASM.TaskSupervisor) == [] end)
     assert mailbox() == [:mine]
   end
 end

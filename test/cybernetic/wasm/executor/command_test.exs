@@ -401,10 +401,15 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
     end
 
     test "of nothing but pieces of nothing is ended by the deadline" do
-      assert {:error, %LimitError{limit: :timeout}} =
-               call("take", [1, 1], stdin: endless(""), timeout: 1_000)
+      given_time(fn timeout ->
+        assert {:error, %LimitError{limit: :timeout}} =
+                 call("take", [1, 1], stdin: endless(""), timeout: timeout)
 
-      assert_received :closed
+        told = mailbox()
+        flush()
+        :opened in told and List.last(told) == :closed
+      end)
+
       quiet()
     end
 
@@ -569,8 +574,6 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
     test "is closed when the guest ends, however it does" do
       for {name, opts, expected} <- [
             {"take_then_trap", [], %TrapError{code: :unreachable}},
-            {"take_then_spin", [timeout: 1_000, sandbox: sandbox(fuel: plenty())],
-             %LimitError{limit: :timeout}},
             {"take_then_spin", [fuel: 1_000_000], %LimitError{limit: :fuel}}
           ] do
         assert {:error, error} = call(name, [], [stdin: endless("x")] ++ opts)
@@ -578,6 +581,14 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
         assert mailbox() == [:opened, {:pulled, 0}, :closed]
         flush()
       end
+
+      given_time(fn timeout ->
+        opts = [stdin: endless("x"), timeout: timeout, sandbox: sandbox(fuel: plenty())]
+        assert {:error, %LimitError{limit: :timeout}} = call("take_then_spin", [], opts)
+        told = mailbox()
+        flush()
+        told == [:opened, {:pulled, 0}, :closed]
+      end)
 
       assert {:error, %HostError{}} =
                call("take_then_call", [1],
@@ -598,6 +609,7 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
     end
 
     test "is closed when an asynchronous call is cancelled" do
+      # Slow enough that no limit ends it before.
       function = fn _ctx, n -> Process.sleep(1) && n end
 
       options =
@@ -875,8 +887,6 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       for {name, opts, error} <- [
             {"mix_then_trap", [], TrapError},
             {"mix_then_spin", [fuel: 1_000_000], LimitError},
-            {"mix_then_spin", [timeout: 1_000, sandbox: sandbox(fuel: plenty())], LimitError},
-            {"mix_then_sleep", [timeout: 1_000], LimitError},
             {"flood", [max_output: 10, imports: f(fn _, n -> n end)], LimitError}
           ] do
         assert {:error, %^error{run: %Run{} = run, usage: usage}} =
@@ -891,6 +901,18 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
         assert {run.stdout, run.stderr, run.output} == expected
         assert {run.result, run.exit_code} == {nil, nil}
         assert run.usage == usage
+      end
+
+      for name <- ["mix_then_spin", "mix_then_sleep"] do
+        given_time(fn timeout ->
+          opts = [imports: put, timeout: timeout, sandbox: sandbox(fuel: plenty())]
+
+          assert {:error,
+                  %LimitError{limit: :timeout, run: %Run{usage: usage} = run, usage: usage}} =
+                   Executor.run(guest(), name, [], options(opts))
+
+          {run.stdout, run.stderr, run.output} == {"o", "e", "*"}
+        end)
       end
     end
 
@@ -1290,14 +1312,14 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
       {:ok, %{ref: ref} = async} = Executor.stream(guest(), "echo", [], options)
       for _ <- 1..2, do: assert_receive({^ref, {:stdout, "x"}})
       # The third is written, and waits for credit: it was read for before.
-      eventually(fn -> pulled() == 3 end)
-      refute_receive {^ref, _}, 50
+      eventually(fn -> pulled() == 3 and standing_still?(async) end)
+      refute_received {^ref, _}
       assert pulled() == 3
 
       Executor.demand(async, 3)
       for _ <- 1..3, do: assert_receive({^ref, {:stdout, "x"}})
-      eventually(fn -> pulled() == 6 end)
-      refute_receive {^ref, _}, 50
+      eventually(fn -> pulled() == 6 and standing_still?(async) end)
+      refute_received {^ref, _}
       assert Executor.cancel(async) == :ok
       assert_receive {^ref, {:failed, %CancelledError{}}}
       assert_receive :closed
