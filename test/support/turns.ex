@@ -27,7 +27,7 @@ defmodule Cybernetic.WASM.Turns do
 
   @doc "An instance of it, whose `env.f` gives its argument back. Its calls may stand in line for as long as a test takes."
   def live(opts \\ []),
-    do: Instance.new!(counter(), [imports: echo(), timeout: never()] ++ opts)
+    do: Instance.new!(counter(), Keyword.merge(forever(imports: echo()), opts))
 
   def echo, do: f(fn _ctx, n -> n end)
 

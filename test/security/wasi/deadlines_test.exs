@@ -123,7 +123,9 @@ defmodule Cybernetic.WASM.Security.WASI.DeadlinesTest do
     until_idle()
 
     for sleeper <- sleepers do
-      assert {:error, %CancelledError{usage: usage}} = Executor.cancel(sleeper)
+      assert {:error, %CancelledError{usage: usage}} =
+               Executor.cancel(sleeper, :enough, grace: never())
+
       assert usage.slice_time < usage.wall_time / 2
     end
 

@@ -2,51 +2,15 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
   # Not async: it counts the node's live guests.
   use ExUnit.Case, async: false
 
-  import Cybernetic.WASM.{Eventually, Guests, Plenty}
+  import Cybernetic.WASM.{Asyncs, Eventually, Guests, Plenty}
+  import Cybernetic.WASM.Streams, only: [standing_still?: 1]
+  import Cybernetic.WASM.Turns, only: [live: 0, live: 1]
   import ExUnit.CaptureLog
 
   alias Cybernetic.WASM.{Executor, FreshNode, Host, Instance, Run, Usage}
   alias Cybernetic.WASM.{CallError, CancelledError, HostError, LimitError, LinkError, TrapError}
 
   setup :quiet_node
-
-  defp spin(opts \\ []), do: Executor.async(compute(), "spin", [], forever(opts))
-
-  defp with_f(function, opts \\ []),
-    do: Executor.async(calling(), "run", [1], Keyword.merge([imports: f(function)], opts))
-
-  # A host function that tells the test its process, and never returns.
-  defp stuck(also \\ fn -> :ok end) do
-    test = self()
-
-    fn _ctx, _n ->
-      also.()
-      send(test, {:stuck, self()})
-      Process.sleep(:infinity)
-    end
-  end
-
-  defp assert_stuck do
-    assert_receive {:stuck, pid}
-    pid
-  end
-
-  # A live guest that counts: `next` gives how often it was called, `hold` calls `env.f`.
-  defp counter(function \\ fn _ctx, n -> n end) do
-    module =
-      load!(~S"""
-      (module
-        (import "env" "f" (func $f (param i32) (result i32)))
-        (global $n (export "n") (mut i32) (i32.const 0))
-        (func (export "next") (result i32)
-          (global.set $n (i32.add (global.get $n) (i32.const 1))) (global.get $n))
-        (func (export "hold") (result i32) (call $f (global.get $n)))
-        (func (export "spin") (loop (br 0)))
-        (func (export "fail") unreachable))
-      """)
-
-    Instance.new!(module, forever(imports: f(function)))
-  end
 
   # Runs `function` in another process, which then waits until it is told how to end.
   defp owner(function) do
@@ -68,7 +32,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
         expected = Executor.call(compute(), name, args)
 
         for start <- [&Executor.async/3, &Executor.async_nolink/3],
-            wait <- [&Executor.await/1, &Executor.yield/1] do
+            wait <- [&Executor.await/1, &Executor.yield(&1, :infinity)] do
           assert wait.(start.(compute(), name, args)) == expected
         end
       end
@@ -78,7 +42,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     end
 
     test "runs on a live instance and keeps its state there" do
-      instance = counter()
+      instance = live()
       assert instance |> Executor.async("next") |> Executor.await() == {:ok, 1}
       assert instance |> Executor.async_nolink("next") |> Executor.await() == {:ok, 2}
       assert Instance.call(instance, "next") == {:ok, 3}
@@ -137,19 +101,13 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
 
   describe "yield" do
     test "gives nil until there is a result" do
-      test = self()
-
-      async =
-        with_f(fn _ctx, n ->
-          send(test, {:runner, self()})
-          receive do: (:go -> n)
-        end)
-
-      assert_receive {:runner, runner}
+      async = with_f(held())
+      assert_receive {:inside, runner}
       assert Executor.yield(async, 10) == nil
       assert Executor.yield(async, 0) == nil
       send(runner, :go)
-      assert Executor.yield(async, 5_000) == {:ok, 1}
+      dead(async.pid)
+      assert Executor.yield(async) == {:ok, 1}
       assert mailbox() == []
     end
   end
@@ -165,8 +123,10 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     end
 
     test "that times out lets the result go: it does not turn up later" do
-      async = with_f(fn _ctx, n -> Process.sleep(50) && n end)
+      async = with_f(held())
+      assert_receive {:inside, runner}
       catch_exit(Executor.await(async, 1))
+      send(runner, :go)
       dead(async.pid)
       assert mailbox() == []
     end
@@ -239,7 +199,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
                  result.("spin", [], fuel: 1_000)
 
         assert {:error, %LimitError{limit: :timeout, allowed: 20, usage: %Usage{}}} =
-                 result.("spin", [], timeout: 20, fuel: 100_000_000_000_000)
+                 result.("spin", [], forever(timeout: 20))
 
         assert mailbox() == []
       end
@@ -297,17 +257,13 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     end
 
     test "an instance that is busy, poisoned or closed" do
-      test = self()
-
-      instance =
-        counter(fn _ctx, n -> send(test, {:runner, self()}) && receive(do: (:go -> n)) end)
-
-      holding = Executor.async(instance, "hold")
-      assert_receive {:runner, runner}
+      instance = live(imports: f(held()))
+      holding = Executor.async(instance, "run", [0])
+      assert_receive {:inside, runner}
       next = fn -> instance |> Executor.async("next") |> Executor.await() end
 
       assert {:error, %CallError{reason: :busy}} = next.()
-      waiting = Executor.async(instance, "next", [], wait: 60_000)
+      waiting = Executor.async(instance, "next", [], wait: never())
       send(runner, :go)
       assert Executor.await(holding) == {:ok, 0}
       assert Executor.await(waiting) == {:ok, 1}
@@ -331,7 +287,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
 
         log =
           capture_log(fn ->
-            {pid, async} = owner(fn -> spin() end)
+            {pid, async} = owner(&spin/0)
             until_live(1)
             send(pid, {:end, how})
             dead(async.pid)
@@ -347,7 +303,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       for also <- [fn -> :ok end, fn -> Process.flag(:trap_exit, true) end] do
         function = stuck(also)
         {pid, async} = owner(fn -> with_f(function, forever()) end)
-        runner = assert_stuck()
+        assert_receive {:inside, runner}
         Process.exit(pid, :kill)
         dead(async.pid)
         dead(runner)
@@ -356,18 +312,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     end
 
     test "the `after` clauses of its host functions run" do
-      test = self()
-
-      function = fn ctx, n ->
-        try do
-          send(test, :inside)
-          Host.call(ctx, "spin")
-          n
-        after
-          send(test, :cleaned_up)
-        end
-      end
-
+      function = spinning()
       {pid, _async} = owner(fn -> with_f(function, forever()) end)
       assert_receive :inside
       Process.exit(pid, :kill)
@@ -376,7 +321,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     end
 
     test "its process killed takes the owner along, unless it traps exits" do
-      {pid, async} = owner(fn -> spin() end)
+      {pid, async} = owner(&spin/0)
       monitor = Process.monitor(pid)
       Process.exit(async.pid, :kill)
       assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}
@@ -422,7 +367,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
 
   describe "a call whose process is killed from outside" do
     test "is gone, and awaiting it tells so" do
-      for wait <- [&Executor.await/1, &Executor.yield/1, &Executor.cancel/1] do
+      for wait <- [&Executor.await/1, &Executor.yield(&1, :infinity), &Executor.cancel/1] do
         async = Executor.async_nolink(compute(), "spin", [], forever())
         until_live(1)
         Process.exit(async.pid, :kill)
@@ -439,7 +384,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       for also <- [fn -> :ok end, fn -> Process.flag(:trap_exit, true) end] do
         async = Executor.async_nolink(calling(), "run", [1], forever(imports: f(stuck(also))))
 
-        runner = assert_stuck()
+        assert_receive {:inside, runner}
         Process.exit(async.pid, :kill)
         dead(runner)
         quiet()
@@ -448,12 +393,12 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     end
 
     test "leaves its live instance poisoned, not busy" do
-      instance = counter(stuck())
-      async = Executor.async_nolink(instance, "hold")
-      assert_stuck()
+      instance = live(imports: f(stuck()))
+      async = Executor.async_nolink(instance, "run", [0])
+      assert_receive {:inside, _runner}
       Process.exit(async.pid, :kill)
       eventually(fn -> Instance.poisoned?(instance) end)
-      assert :ok = Instance.reset(instance, wait: 5_000)
+      assert :ok = Instance.reset(instance, wait: never())
       assert Instance.call(instance, "next") == {:ok, 1}
       assert {:error, %HostError{}} = Executor.await(async)
     end
@@ -461,13 +406,15 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
 
   describe "the deadline holds from outside" do
     test "where a host function sleeps for ever" do
-      async = with_f(stuck(), timeout: 50)
-      runner = assert_stuck()
+      runner =
+        given_time(fn timeout ->
+          assert {:error, %LimitError{limit: :timeout, allowed: ^timeout, used: used}} =
+                   Executor.await(with_f(stuck(), timeout: timeout))
 
-      assert {:error, %LimitError{limit: :timeout, allowed: 50, used: used}} =
-               Executor.await(async)
+          assert used >= timeout
+          entered()
+        end)
 
-      assert used >= 50
       refute Process.alive?(runner)
       quiet()
       assert mailbox() == []
@@ -488,35 +435,39 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     end
 
     test "on a live instance, which is then poisoned" do
-      instance = counter(stuck())
-      async = Executor.async(instance, "hold", [], timeout: 50)
-      assert {:error, %LimitError{limit: :timeout, allowed: 50}} = Executor.await(async)
+      instance = live(imports: f(stuck()))
+
+      given_time(fn timeout ->
+        async = Executor.async(instance, "run", [0], timeout: timeout)
+        assert {:error, %LimitError{limit: :timeout, allowed: ^timeout}} = Executor.await(async)
+        entered()
+      end)
+
       eventually(fn -> Instance.poisoned?(instance) end)
     end
 
+    # The process of the host function, where the deadline left time to get there.
+    defp entered do
+      receive do: ({:inside, pid} -> pid), after: (0 -> nil)
+    end
+
     test "and ends what the host function had linked to itself" do
-      test = self()
+      task = stuck_task()
 
-      async =
-        with_f(
-          fn _ctx, _n ->
-            task = Task.async(fn -> Process.sleep(:infinity) end)
-            send(test, {:task, task.pid})
-            await(task)
-          end,
-          timeout: 50
-        )
+      linked =
+        given_time(fn timeout ->
+          async = with_f(fn ctx, n -> ctx |> task.(n) |> await() end, timeout: timeout)
+          assert {:error, %LimitError{limit: :timeout}} = Executor.await(async)
+          receive do: ({:task, pid} -> pid), after: (0 -> nil)
+        end)
 
-      assert_receive {:task, task}
-      assert {:error, %LimitError{limit: :timeout}} = Executor.await(async)
-      dead(task)
+      dead(linked)
     end
 
     test "while the call waits in line for a live instance" do
-      test = self()
-      instance = counter(fn _ctx, n -> send(test, self()) && receive(do: (:go -> n)) end)
-      holding = Executor.async(instance, "hold")
-      assert_receive runner when is_pid(runner)
+      instance = live(imports: f(held()))
+      holding = Executor.async(instance, "run", [0])
+      assert_receive {:inside, runner}
 
       waiting = Executor.async(instance, "next", [], wait: never(), timeout: 50)
       assert {:error, %LimitError{limit: :timeout, allowed: 50}} = Executor.await(waiting)
@@ -542,23 +493,13 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     end
   end
 
-  defp catching(ctx, n) do
-    try do
-      Host.call(ctx, "spin")
-    catch
-      _, _ -> :ignored
-    end
-
-    catching(ctx, n)
-  end
-
   defp endless(n), do: endless(n + 1)
 
   describe "cancel ends" do
     for scheduling <- [:adaptive, :dirty, :inline], metering <- [:fuel, :epoch] do
       test "an endless guest, on #{scheduling}, metered by #{metering}" do
-        fuel = if unquote(metering) == :fuel, do: [fuel: 100_000_000_000_000], else: []
-        opts = [scheduling: unquote(scheduling), metering: unquote(metering), timeout: 600_000]
+        fuel = if unquote(metering) == :fuel, do: [fuel: plenty()], else: []
+        opts = [scheduling: unquote(scheduling), metering: unquote(metering), timeout: never()]
         async = Executor.async(compute(), "spin", [], opts ++ fuel)
         until_live(1)
 
@@ -576,20 +517,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     end
 
     test "a guest in a re-entrant call: the host function's `after` clause runs" do
-      test = self()
-
-      function = fn ctx, n ->
-        try do
-          send(test, :inside)
-          Host.call(ctx, "spin")
-          send(test, :went_on)
-          n
-        after
-          send(test, :cleaned_up)
-        end
-      end
-
-      async = with_f(function, forever())
+      async = with_f(spinning(), forever())
       assert_receive :inside
 
       assert {:error, %CancelledError{reason: :cancelled, usage: %Usage{host_calls: 1}}} =
@@ -626,7 +554,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     test "a host function that blocks, when its grace time is over" do
       for grace <- [0, 50] do
         async = with_f(stuck(), forever())
-        runner = assert_stuck()
+        assert_receive {:inside, runner}
 
         assert {:error, %CancelledError{reason: :late, usage: nil}} =
                  Executor.cancel(async, :late, grace: grace)
@@ -646,15 +574,8 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     end
 
     test "a host function that blocks but returns in its grace time, with the usage" do
-      test = self()
-
-      function = fn _ctx, n ->
-        send(test, {:runner, self()})
-        receive do: (:go -> n)
-      end
-
-      async = with_f(function, forever())
-      assert_receive {:runner, runner}
+      async = with_f(held(), forever())
+      assert_receive {:inside, runner}
       canceller = Task.async(fn -> Executor.cancel(async, :x, grace: never()) end)
       # It is told by the time that it has a message of it.
       eventually(fn -> Process.info(runner, :message_queue_len) == {:message_queue_len, 1} end)
@@ -665,15 +586,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     end
 
     test "an asynchronous host function at once, with its task" do
-      test = self()
-
-      function = fn _ctx, _n ->
-        task = Task.async(fn -> Process.sleep(:infinity) end)
-        send(test, {:task, task.pid})
-        task
-      end
-
-      async = Executor.async(calling(), "run", [1], forever(imports: f({function, async: true})))
+      async = with_f({stuck_task(), async: true}, forever())
 
       assert_receive {:task, task}
 
@@ -688,7 +601,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       test = self()
       function = fn _ctx, _n -> send(test, :inside) && {:await, make_ref()} end
 
-      async = Executor.async(calling(), "run", [1], forever(imports: f({function, async: true})))
+      async = with_f({function, async: true}, forever())
 
       assert_receive :inside
       assert {:error, %CancelledError{reason: :x}} = Executor.cancel(async, :x, grace: never())
@@ -752,19 +665,19 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     end
 
     test "a call that waits in line for a live instance, and leaves that as it was" do
-      test = self()
-      instance = counter(fn _ctx, n -> send(test, self()) && receive(do: (:go -> n)) end)
-      holding = Executor.async(instance, "hold")
-      assert_receive runner when is_pid(runner)
+      instance = live(imports: f(held()))
+      holding = Executor.async(instance, "run", [0])
+      assert_receive {:inside, runner}
 
       waiting = Executor.async(instance, "next", [], wait: never())
-      assert Executor.yield(waiting, 20) == nil
+      eventually(fn -> standing_still?(waiting) end)
+      assert Executor.yield(waiting, 0) == nil
       assert {:error, %CancelledError{}} = Executor.cancel(waiting, :x, grace: never())
 
       send(runner, :go)
       assert Executor.await(holding) == {:ok, 0}
       # Its place in the line is given up a little later, by another thread.
-      assert Instance.call(instance, "next", [], wait: 5_000) == {:ok, 1}
+      assert Instance.call(instance, "next", [], wait: never()) == {:ok, 1}
     end
 
     test "a call that waits for a place among the node's guests" do
@@ -772,8 +685,10 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
       {:ok, module} = Runtime.load_module({:bytes, ~s|(module (func (export "spin") (loop (br 0))))|})
       opts = [fuel: 100_000_000_000_000, timeout: 600_000, wait: 600_000]
       running = Executor.async(module, "spin", [], opts)
+      until_live(1)
       waiting = Executor.async(module, "spin", [], opts)
-      nil = Executor.yield(waiting, 50)
+      eventually(fn -> Cybernetic.WASM.Streams.standing_still?(waiting) end)
+      nil = Executor.yield(waiting, 0)
       {:error, first} = Executor.cancel(waiting, :first, grace: 600_000)
       {:error, second} = Executor.cancel(running, :second, grace: 600_000)
       {first.reason, second.reason}
@@ -792,7 +707,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     end
 
     test "what a live instance was doing: it is poisoned, and can be reset" do
-      instance = counter()
+      instance = live()
       assert Instance.call(instance, "next") == {:ok, 1}
       async = Executor.async(instance, "spin")
       eventually(fn -> match?({:error, %{reason: :busy}}, Instance.get_global(instance, "n")) end)
@@ -835,7 +750,12 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     test ":ok in another process, once the call has ended; the owner's await has the reason" do
       async = spin()
       until_live(1)
-      other = Task.async(fn -> {Executor.cancel(async, {:by, 2}), Process.alive?(async.pid)} end)
+
+      other =
+        Task.async(fn ->
+          {Executor.cancel(async, {:by, 2}, grace: never()), Process.alive?(async.pid)}
+        end)
+
       assert {:error, %CancelledError{reason: {:by, 2}, usage: %Usage{}}} = Executor.await(async)
       assert await(other) == {:ok, false}
       assert mailbox() == []
@@ -889,7 +809,8 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
     end
 
     test "mistakes in its options to its caller, and the call goes on" do
-      async = with_f(fn _ctx, n -> receive(do: (:go -> n)) end, forever())
+      async = with_f(held(), forever())
+      assert_receive {:inside, _runner}
 
       for {opts, words} <- [
             {[gracetime: 1],
@@ -947,7 +868,7 @@ defmodule Cybernetic.WASM.Executor.AsyncTest do
 
       # On an instance limits only narrow, and its engine is what it is.
       assert_raise ArgumentError, ~r/unknown option of a call on an instance :metering/, fn ->
-        start.(counter(), "next", [], metering: :epoch)
+        start.(live(), "next", [], metering: :epoch)
       end
     end
 

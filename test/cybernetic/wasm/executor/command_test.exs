@@ -621,7 +621,10 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
 
       call = Executor.async(guest(), "echo", [], options)
       assert_receive {:pulled, 1}
-      assert {:error, %CancelledError{reason: :enough}} = Executor.cancel(call, :enough)
+
+      assert {:error, %CancelledError{reason: :enough}} =
+               Executor.cancel(call, :enough, grace: never())
+
       assert_received :closed
     end
   end
@@ -951,7 +954,10 @@ defmodule Cybernetic.WASM.Executor.CommandTest do
         )
 
       assert_receive :inside
-      assert {:error, %CancelledError{reason: :enough, run: run}} = Executor.cancel(call, :enough)
+
+      assert {:error, %CancelledError{reason: :enough, run: run}} =
+               Executor.cancel(call, :enough, grace: never())
+
       assert {run.stdout, run.stderr, run.output} == {"o", "e", "*"}
     end
 

@@ -860,7 +860,7 @@ defmodule Cybernetic.WASM.Instance.WasiTest do
     instance = Instance.new!(sleeper, sandbox: sandbox(timeout: never()), imports: told())
     call = Executor.async(instance, "sleep", [])
     assert_receive {:called, 0}
-    assert {:error, %{reason: :enough}} = Executor.cancel(call, :enough)
+    assert {:error, %{reason: :enough}} = Executor.cancel(call, :enough, grace: never())
     assert Instance.poisoned?(instance)
   end
 
