@@ -1,4 +1,4 @@
-defmodule Cybernetic.WASM.Linker.WasiTest do
+defmodule Cybernetic.WASM.Imports.WasiTest do
   use ExUnit.Case, async: true
 
   import Cybernetic.WASM.{Guests, Programs}
