@@ -99,7 +99,7 @@ defmodule Cybernetic.WASM.ExecutorTest do
     end
 
     test "counts slices" do
-      usage = Executor.run!(compute(), "fib", [33], scheduling: :dirty, timeout: 60_000).usage
+      usage = Executor.run!(compute(), "fib", [33], scheduling: :dirty).usage
       assert usage.slices > 1
       assert usage.slice_time > 1_000
     end

@@ -313,7 +313,7 @@ defmodule Cybernetic.WASM.ValueTest do
 
       imports = %{"env" => %{"f" => fn _ctx, n -> {:term, n, String.duplicate("x", 100)} end}}
 
-      opts = [imports: imports, timeout: 60_000]
+      opts = [imports: imports]
       assert {:ok, {:term, 1, _}} = Executor.call(module, "many", [20_000], opts)
     end
 

@@ -110,11 +110,11 @@ defmodule Cybernetic.WASM.Security.WASI.CallersTest do
     end
 
     test "sleeps, and the deadline ends that" do
-      guest = RawCalls.guest(sandbox(timeout: 100))
+      guest = RawCalls.guest(sandbox())
       RawCalls.put(guest, 24, <<3_600_000_000_000::little-64>>)
 
       assert {:error, %{limit: :timeout}} =
-               Instance.call(guest, "poll_oneoff", [0, 1_000, 1, 2_000])
+               Instance.call(guest, "poll_oneoff", [0, 1_000, 1, 2_000], timeout: 100)
     end
   end
 

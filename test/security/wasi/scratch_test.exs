@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.Security.WASI.ScratchTest do
   # asynchronous: it looks for what is left of all guests.
   use ExUnit.Case, async: false
 
-  import Cybernetic.WASM.{Eventually, Programs}
+  import Cybernetic.WASM.{Eventually, Plenty, Programs}
   import Cybernetic.WASM.Guests, only: [load!: 1]
 
   alias Cybernetic.WASM.{Executor, FreshNode, Instance, RawCalls, Runtime}
@@ -79,7 +79,7 @@ defmodule Cybernetic.WASM.Security.WASI.ScratchTest do
       for _ <- 1..20 do
         {:ok, caller} =
           Task.start(fn ->
-            Executor.run(ending(@sleep), :start, sandbox: scratch(), wait: 10_000)
+            Executor.run(ending(@sleep), :start, sandbox: scratch(timeout: never()))
           end)
 
         caller
@@ -176,7 +176,7 @@ defmodule Cybernetic.WASM.Security.WASI.ScratchTest do
   test "a crowd of guests that are killed at any time leaves nothing behind", %{gone: gone} do
     before = descriptors()
     module = Runtime.load_module!("test/fixtures/wasi/files.wasm")
-    opts = [args: ["fill", "/tmp/f", "1000000", "1000000"], sandbox: scratch(), wait: 30_000]
+    opts = [args: ["fill", "/tmp/f", "1000000", "1000000"], sandbox: scratch(), wait: never()]
 
     for _ <- 1..10 do
       callers =
@@ -224,7 +224,7 @@ defmodule Cybernetic.WASM.Security.WASI.ScratchTest do
 
     code = ~S"""
     module = Runtime.load_module!("test/fixtures/wasi/files.wasm")
-    sandbox = Cybernetic.WASM.Sandbox.new(stdio: :captured, filesystem: [scratch: "/tmp"], timeout: 60_000)
+    sandbox = Cybernetic.WASM.Sandbox.new(stdio: :captured, filesystem: [scratch: "/tmp"])
     reactor = Runtime.load_module!("test/fixtures/wasi/reactor.wasm")
     :persistent_term.put(:live, Cybernetic.WASM.Instance.new!(reactor, sandbox: sandbox))
     {:ok, _run} = Executor.run(module, :start, args: ["files", "/tmp", "10000"], sandbox: sandbox)
@@ -256,7 +256,7 @@ defmodule Cybernetic.WASM.Security.WASI.ScratchTest do
         (br $again)))
       (local.get $made)))"})
 
-  sandbox = Cybernetic.WASM.Sandbox.new(filesystem: [scratch: "/tmp"], timeout: 200_000)
+  sandbox = Cybernetic.WASM.Sandbox.new(filesystem: [scratch: "/tmp"], timeout: 600_000)
   left = fn -> Path.wildcard(Path.join(System.tmp_dir!(), "cybernetic-wasm-*")) end
   {:ok, made} = Executor.call(module, "deeper", [DEPTH], sandbox: sandbox)
 

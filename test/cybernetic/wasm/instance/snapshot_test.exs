@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Instance.SnapshotTest do
   use ExUnit.Case, async: true
 
   import Bitwise
-  import Cybernetic.WASM.{Eventually, Guests, Shapes, Turns}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty, Shapes, Turns}
 
   alias Cybernetic.WASM.{Executor, FreshNode, Host, Instance, Memory, Module, Run, Runtime}
   alias Cybernetic.WASM.{CallError, HostError, LimitError, LoadError, TrapError}
@@ -536,7 +536,7 @@ defmodule Cybernetic.WASM.Instance.SnapshotTest do
       imports = f(fn ctx, n -> n + Host.data(ctx) end)
 
       instance =
-        live(snapshottable: true, imports: imports, data: 30, fuel: 5_000, timeout: 4_000)
+        live(snapshottable: true, imports: imports, data: 30, fuel: 5_000, timeout: 50_000)
 
       {:ok, fork} = Instance.fork(instance)
       {:ok, again} = Instance.fork(fork)
@@ -614,7 +614,7 @@ defmodule Cybernetic.WASM.Instance.SnapshotTest do
 
       stepping =
         Task.async(fn ->
-          for _ <- 1..200, do: Instance.call!(instance, "step", [], wait: 60_000)
+          for _ <- 1..200, do: Instance.call!(instance, "step", [], wait: never())
         end)
 
       forking =
@@ -745,12 +745,13 @@ defmodule Cybernetic.WASM.Instance.SnapshotTest do
     test "is refused to one who waits for it: it comes when it is its turn" do
       for take <- [&Instance.snapshot/2, &Instance.fork/2] do
         instance = live(snapshottable: true)
-        holder = hold(instance)
-        taking = in_line(fn -> take.(instance, wait: 60_000) end)
-        next = next_in_line(instance)
-        assert release(holder) == {:ok, 7}
-        assert {:ok, _} = await(taking)
-        assert await(next) == {:ok, 1}
+
+        in_line =
+          while_held(instance, fn ->
+            [in_line(fn -> take.(instance, wait: never()) end), next_in_line(instance)]
+          end)
+
+        assert [{:ok, _taken}, {:ok, 1}] = await(in_line)
       end
     end
 
@@ -773,7 +774,7 @@ defmodule Cybernetic.WASM.Instance.SnapshotTest do
         Process.exit(pid, :kill)
       end
 
-      assert Instance.call(instance, "next", [], wait: 60_000) == {:ok, 1}
+      assert Instance.call(instance, "next", [], wait: never()) == {:ok, 1}
     end
   end
 
