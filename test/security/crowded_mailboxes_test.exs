@@ -21,17 +21,15 @@ defmodule Cybernetic.WASM.Security.CrowdedMailboxesTest do
   end
 
   defp guest do
-    load!(~S"""
-    (module
-      (import "env" "f" (func $f (param i32) (result i32)))
-      (func (export "run") (param i32) (result i32) (call $f (local.get 0)))
-      (func (export "double") (param i32) (result i32) (i32.mul (local.get 0) (i32.const 2)))
-      (func (export "count") (param i32)
-        (loop $l
-          (drop (call $f (local.get 0)))
-          (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1))))))
-      (func (export "spin") (loop (br 0)))
-      (func (export "fail") unreachable))
+    asking(~S"""
+    (func (export "run") (param i32) (result i32) (call $f (local.get 0)))
+    (func (export "double") (param i32) (result i32) (i32.mul (local.get 0) (i32.const 2)))
+    (func (export "count") (param i32)
+      (loop $l
+        (drop (call $f (local.get 0)))
+        (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1))))))
+    (func (export "spin") (loop (br 0)))
+    (func (export "fail") unreachable)
     """)
   end
 

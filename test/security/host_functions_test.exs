@@ -310,19 +310,17 @@ defmodule Cybernetic.WASM.Security.HostFunctionsTest do
   end
 
   defp guest do
-    load!(~S"""
-    (module
-      (import "env" "f" (func $f (param i32) (result i32)))
-      (memory (export "memory") 1)
-      (global (export "n") (mut i32) (i32.const 0))
-      (func (export "run") (param i32) (result i32) (call $f (local.get 0)))
-      (func (export "spin") (loop (br 0)))
-      (func (export "burn") (param i32) (result i32) (local $rounds i32)
-        (local.set $rounds (i32.const 20000000))
-        (loop $again
-          (br_if $again
-            (local.tee $rounds (i32.sub (local.get $rounds) (i32.const 1)))))
-        (local.get 0)))
+    asking(~S"""
+    (memory (export "memory") 1)
+    (global (export "n") (mut i32) (i32.const 0))
+    (func (export "run") (param i32) (result i32) (call $f (local.get 0)))
+    (func (export "spin") (loop (br 0)))
+    (func (export "burn") (param i32) (result i32) (local $rounds i32)
+      (local.set $rounds (i32.const 20000000))
+      (loop $again
+        (br_if $again
+          (local.tee $rounds (i32.sub (local.get $rounds) (i32.const 1)))))
+      (local.get 0))
     """)
   end
 

@@ -20,11 +20,9 @@ defmodule Cybernetic.WASM.Security.KilledCallersTest do
 
   test "a live instance whose caller was killed is not blocked: it says that it is poisoned" do
     module =
-      load!(~S"""
-      (module
-        (import "env" "f" (func $f (param i32) (result i32)))
-        (func (export "spin") (drop (call $f (i32.const 1))) (loop (br 0)))
-        (func (export "next") (result i32) (i32.const 1)))
+      asking(~S"""
+      (func (export "spin") (drop (call $f (i32.const 1))) (loop (br 0)))
+      (func (export "next") (result i32) (i32.const 1))
       """)
 
     test = self()

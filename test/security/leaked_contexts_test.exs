@@ -8,17 +8,15 @@ defmodule Cybernetic.WASM.Security.LeakedContextsTest do
   alias Cybernetic.WASM.{CallError, Executor, Host, HostError, Instance, LimitError, Memory}
 
   defp guest do
-    load!(~S"""
-    (module
-      (import "env" "f" (func $f (param i32) (result i32)))
-      (memory (export "memory") 1)
-      (global (export "n") (mut i32) (i32.const 7))
-      (func (export "run") (param i32) (result i32) (call $f (local.get 0)))
-      (func (export "twice") (result i32)
-        (i32.add (call $f (i32.const 1)) (call $f (i32.const 2))))
-      (func (export "then_spin") (drop (call $f (i32.const 1))) (loop (br 0)))
-      (func (export "double") (param i32) (result i32) (i32.mul (local.get 0) (i32.const 2)))
-      (func (export "spin") (loop (br 0))))
+    asking(~S"""
+    (memory (export "memory") 1)
+    (global (export "n") (mut i32) (i32.const 7))
+    (func (export "run") (param i32) (result i32) (call $f (local.get 0)))
+    (func (export "twice") (result i32)
+      (i32.add (call $f (i32.const 1)) (call $f (i32.const 2))))
+    (func (export "then_spin") (drop (call $f (i32.const 1))) (loop (br 0)))
+    (func (export "double") (param i32) (result i32) (i32.mul (local.get 0) (i32.const 2)))
+    (func (export "spin") (loop (br 0)))
     """)
   end
 

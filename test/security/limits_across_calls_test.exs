@@ -11,27 +11,25 @@ defmodule Cybernetic.WASM.Security.LimitsAcrossCallsTest do
 
   # `run n` calls `env.f` with n; `loop` calls it for ever; `work n` counts down from n; `grow n` grows the memory by n pages.
   defp guest do
-    load!(~S"""
-    (module
-      (import "env" "f" (func $f (param i32) (result i32)))
-      (memory (export "memory") 1)
-      (table (export "table") 1 externref)
-      (func (export "run") (param i32) (result i32) (call $f (local.get 0)))
-      (func (export "loop") (loop (drop (call $f (i32.const 1))) (br 0)))
-      (func $work (export "work") (param i32) (result i32)
-        (loop $l (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
-        (i32.const 7))
-      (func (export "run_and_work") (param i32) (result i32)
-        (drop (call $f (local.get 0)))
-        (call $work (i32.const 1000)))
-      (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
-      (func (export "grow_table") (param i32) (result i32)
-        (table.grow (ref.null extern) (local.get 0)))
-      (func $deep (export "deep") (param i32) (result i32)
-        (if (result i32) (local.get 0)
-          (then (i32.add (i32.const 1) (call $deep (i32.sub (local.get 0) (i32.const 1)))))
-          (else (call $f (i32.const 0)))))
-      (func (export "spin") (loop (br 0))))
+    asking(~S"""
+    (memory (export "memory") 1)
+    (table (export "table") 1 externref)
+    (func (export "run") (param i32) (result i32) (call $f (local.get 0)))
+    (func (export "loop") (loop (drop (call $f (i32.const 1))) (br 0)))
+    (func $work (export "work") (param i32) (result i32)
+      (loop $l (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+      (i32.const 7))
+    (func (export "run_and_work") (param i32) (result i32)
+      (drop (call $f (local.get 0)))
+      (call $work (i32.const 1000)))
+    (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
+    (func (export "grow_table") (param i32) (result i32)
+      (table.grow (ref.null extern) (local.get 0)))
+    (func $deep (export "deep") (param i32) (result i32)
+      (if (result i32) (local.get 0)
+        (then (i32.add (i32.const 1) (call $deep (i32.sub (local.get 0) (i32.const 1)))))
+        (else (call $f (i32.const 0)))))
+    (func (export "spin") (loop (br 0)))
     """)
   end
 

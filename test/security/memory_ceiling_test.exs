@@ -93,12 +93,10 @@ defmodule Cybernetic.WASM.Security.MemoryCeilingTest do
 
   test "memory that a re-entrant call grows is the same guest's" do
     module =
-      load!(~S"""
-      (module
-        (import "env" "f" (func $f (param i32) (result i32)))
-        (memory (export "memory") 1)
-        (func (export "grow") (result i32) (memory.grow (i32.const 1)))
-        (func (export "run") (result i32) (call $f (i32.const 0))))
+      asking(~S"""
+      (memory (export "memory") 1)
+      (func (export "grow") (result i32) (memory.grow (i32.const 1)))
+      (func (export "run") (result i32) (call $f (i32.const 0)))
       """)
 
     imports =

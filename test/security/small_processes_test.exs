@@ -22,23 +22,21 @@ defmodule Cybernetic.WASM.Security.SmallProcessesTest do
   end
 
   defp guest do
-    load!(~S"""
-    (module
-      (import "env" "f" (func $f (param i32) (result i32)))
-      (import "env" "term" (func $term (param externref) (result externref)))
-      (memory (export "memory") 32)
-      (func (export "run") (param i32) (result i32) (call $f (local.get 0)))
-      (func (export "term") (param externref) (result externref)
-        (call $term (call $term (local.get 0))))
-      (func (export "double") (param i32) (result i32) (i32.mul (local.get 0) (i32.const 2)))
-      (func (export "many") (param i64 i64 i64 i64 i64 i64 i64 i64) (result i64 i64 i64 i64 i64 i64 i64 i64)
-        (local.get 7) (local.get 6) (local.get 5) (local.get 4)
-        (local.get 3) (local.get 2) (local.get 1) (local.get 0))
-      (func (export "loop") (param i32) (result i32) (local i32)
-        (loop $l
-          (local.set 1 (i32.add (local.get 1) (call $f (local.get 0))))
-          (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
-        (local.get 1)))
+    asking(~S"""
+    (import "env" "term" (func $term (param externref) (result externref)))
+    (memory (export "memory") 32)
+    (func (export "run") (param i32) (result i32) (call $f (local.get 0)))
+    (func (export "term") (param externref) (result externref)
+      (call $term (call $term (local.get 0))))
+    (func (export "double") (param i32) (result i32) (i32.mul (local.get 0) (i32.const 2)))
+    (func (export "many") (param i64 i64 i64 i64 i64 i64 i64 i64) (result i64 i64 i64 i64 i64 i64 i64 i64)
+      (local.get 7) (local.get 6) (local.get 5) (local.get 4)
+      (local.get 3) (local.get 2) (local.get 1) (local.get 0))
+    (func (export "loop") (param i32) (result i32) (local i32)
+      (loop $l
+        (local.set 1 (i32.add (local.get 1) (call $f (local.get 0))))
+        (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+      (local.get 1))
     """)
   end
 

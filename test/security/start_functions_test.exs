@@ -71,14 +71,12 @@ defmodule Cybernetic.WASM.Security.StartFunctionsTest do
 
   test "it may call host functions, which fail as any other" do
     module =
-      load!(~S"""
-      (module
-        (import "env" "f" (func $f (param i32) (result i32)))
-        (memory (export "memory") 1)
-        (global $g (mut i32) (i32.const 0))
-        (func $s (global.set $g (call $f (i32.const 5))))
-        (start $s)
-        (func (export "run") (result i32) (global.get $g)))
+      asking(~S"""
+      (memory (export "memory") 1)
+      (global $g (mut i32) (i32.const 0))
+      (func $s (global.set $g (call $f (i32.const 5))))
+      (start $s)
+      (func (export "run") (result i32) (global.get $g))
       """)
 
     imports = f(fn ctx, n -> Host.write(ctx, 0, "x") && Host.emit(ctx, "started") && n * 2 end)

@@ -180,15 +180,13 @@ defmodule Cybernetic.WASM.SoakTest do
   # deeply as can be, so that what grows from then on is a leak.
   defp fill_the_pool do
     module =
-      load!(~S"""
-      (module
-        (import "env" "f" (func $f (param i32) (result i32)))
-        (memory 2) (table 1000 externref)
-        (func $deeper (call $deeper) (nop))
-        (func (export "run")
-          (memory.fill (i32.const 0) (i32.const 1) (i32.const 131072))
-          (drop (call $f (i32.const 1)))
-          (call $deeper)))
+      asking(~S"""
+      (memory 2) (table 1000 externref)
+      (func $deeper (call $deeper) (nop))
+      (func (export "run")
+        (memory.fill (i32.const 0) (i32.const 1) (i32.const 131072))
+        (drop (call $f (i32.const 1)))
+        (call $deeper))
       """)
 
     test = self()

@@ -16,6 +16,10 @@ defmodule Cybernetic.WASM.Guests do
     ~s|(module #{more} (func (export "number") (result i32) i32.const #{number}))|
   end
 
+  @doc "A module whose `$f` is the host's `env.f`, from `i32` to `i32`, with `more` beside it."
+  def asking(more),
+    do: load!(~s|(module (import "env" "f" (func $f (param i32) (result i32))) #{more})|)
+
   @doc "Calls `env.f` (`i32` to `i32`) from its export `run`, and from `run_then_spin` before it loops for ever."
   def calling do
     load!(~S"""

@@ -26,8 +26,11 @@ defmodule Cybernetic.WASM.Turns do
   end
 
   @doc "An instance of it, whose `env.f` gives its argument back. Its calls may stand in line for as long as a test takes."
-  def live(opts \\ []),
-    do: Instance.new!(counter(), Keyword.merge(forever(imports: echo()), opts))
+  def live(opts \\ []) do
+    # There is no fuel to limit where metering is by epochs.
+    limits = if opts[:metering] == :epoch, do: [timeout: never()], else: forever()
+    Instance.new!(counter(), Keyword.merge([imports: echo()] ++ limits, opts))
+  end
 
   def echo, do: f(fn _ctx, n -> n end)
 

@@ -114,14 +114,12 @@ defmodule Cybernetic.WASM.HostTest do
 
     test "is called as often as the guest likes" do
       module =
-        load!(~S"""
-        (module
-          (import "env" "f" (func $f (param i32) (result i32)))
-          (func (export "loop") (param i32) (result i32) (local i32)
-            (loop $l
-              (local.set 1 (call $f (local.get 1)))
-              (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
-            (local.get 1)))
+        asking(~S"""
+        (func (export "loop") (param i32) (result i32) (local i32)
+          (loop $l
+            (local.set 1 (call $f (local.get 1)))
+            (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+          (local.get 1))
         """)
 
       assert {:ok, %Run{result: 20_000, usage: usage}} =
@@ -171,15 +169,13 @@ defmodule Cybernetic.WASM.HostTest do
 
     test "is what the guest sees" do
       module =
-        load!(~S"""
-        (module
-          (import "env" "f" (func $f (param i32) (result i32)))
-          (memory (export "memory") 1)
-          (data (i32.const 16) "from the module")
-          (func (export "run") (result i32)
-            (i32.store8 (i32.const 8) (i32.const 42))
-            (drop (call $f (i32.const 0)))
-            (i32.load (i32.const 200))))
+        asking(~S"""
+        (memory (export "memory") 1)
+        (data (i32.const 16) "from the module")
+        (func (export "run") (result i32)
+          (i32.store8 (i32.const 8) (i32.const 42))
+          (drop (call $f (i32.const 0)))
+          (i32.load (i32.const 200)))
         """)
 
       imports =
@@ -227,12 +223,10 @@ defmodule Cybernetic.WASM.HostTest do
 
     test "is found by pointers beyond 2^31, which come as negative numbers" do
       module =
-        load!(~S"""
-        (module
-          (import "env" "f" (func $f (param i32) (result i32)))
-          (memory (export "memory") 32770)
-          (data (i32.const -2147483648) "far away")
-          (func (export "run") (result i32) (call $f (i32.const -2147483648))))
+        asking(~S"""
+        (memory (export "memory") 32770)
+        (data (i32.const -2147483648) "far away")
+        (func (export "run") (result i32) (call $f (i32.const -2147483648)))
         """)
 
       imports =
@@ -251,12 +245,10 @@ defmodule Cybernetic.WASM.HostTest do
 
     test "is chosen by its export's name" do
       module =
-        load!(~S"""
-        (module
-          (import "env" "f" (func $f (param i32) (result i32)))
-          (memory (export "first") 1)
-          (memory (export "second") 2)
-          (func (export "run") (result i32) (call $f (i32.const 0))))
+        asking(~S"""
+        (memory (export "first") 1)
+        (memory (export "second") 2)
+        (func (export "run") (result i32) (call $f (i32.const 0)))
         """)
 
       imports =
@@ -292,10 +284,8 @@ defmodule Cybernetic.WASM.HostTest do
 
     test "of a guest without one" do
       module =
-        load!(~S"""
-        (module
-          (import "env" "f" (func $f (param i32) (result i32)))
-          (func (export "run") (result i32) (call $f (i32.const 0))))
+        asking(~S"""
+        (func (export "run") (result i32) (call $f (i32.const 0)))
         """)
 
       imports =
@@ -311,12 +301,10 @@ defmodule Cybernetic.WASM.HostTest do
 
     test "of 64-bit addresses" do
       module =
-        load!(~S"""
-        (module
-          (import "env" "f" (func $f (param i32) (result i32)))
-          (memory (export "memory") i64 1)
-          (data (i64.const 8) "wide")
-          (func (export "run") (result i32) (call $f (i32.const 0))))
+        asking(~S"""
+        (memory (export "memory") i64 1)
+        (data (i64.const 8) "wide")
+        (func (export "run") (result i32) (call $f (i32.const 0)))
         """)
 
       imports = f(fn ctx, _ -> Host.read(ctx, 8, 4) |> elem(1) |> byte_size() end)
@@ -392,10 +380,8 @@ defmodule Cybernetic.WASM.HostTest do
 
     test "counts over all host calls of a call" do
       module =
-        load!(~S"""
-        (module
-          (import "env" "f" (func $f (param i32) (result i32)))
-          (func (export "loop") (loop (drop (call $f (i32.const 1))) (br 0))))
+        asking(~S"""
+        (func (export "loop") (loop (drop (call $f (i32.const 1))) (br 0)))
         """)
 
       imports = f(fn ctx, n -> Host.emit(ctx, "0123456789") && n end)

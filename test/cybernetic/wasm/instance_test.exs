@@ -140,12 +140,10 @@ defmodule Cybernetic.WASM.InstanceTest do
 
     test "runs the start function, with its host functions and data" do
       module =
-        load!(~S"""
-        (module
-          (import "env" "f" (func $f (param i32) (result i32)))
-          (global $got (export "got") (mut i32) (i32.const 0))
-          (func $s (global.set $got (call $f (i32.const 20))))
-          (start $s))
+        asking(~S"""
+        (global $got (export "got") (mut i32) (i32.const 0))
+        (func $s (global.set $got (call $f (i32.const 20))))
+        (start $s)
         """)
 
       imports = f(fn ctx, n -> n + Host.data(ctx) end)
@@ -540,14 +538,12 @@ defmodule Cybernetic.WASM.InstanceTest do
 
     test "see the guest also where it exports one again, and that export is what is called" do
       module =
-        load!(~S"""
-        (module
-          (import "env" "f" (func $f (param i32) (result i32)))
-          (export "direct" (func $f))
-          (memory (export "memory") 1)
-          (data (i32.const 0) "here")
-          (global (export "g") (mut i32) (i32.const 3))
-          (func (export "double") (param i32) (result i32) (i32.mul (i32.const 2) (local.get 0))))
+        asking(~S"""
+        (export "direct" (func $f))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "here")
+        (global (export "g") (mut i32) (i32.const 3))
+        (func (export "double") (param i32) (result i32) (i32.mul (i32.const 2) (local.get 0)))
         """)
 
       for {name, see} <- [

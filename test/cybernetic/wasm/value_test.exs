@@ -278,17 +278,15 @@ defmodule Cybernetic.WASM.ValueTest do
 
     test "stays in tables and globals of the guest, through host calls" do
       module =
-        load!(~S"""
-        (module
-          (import "env" "f" (func $f (param i32) (result i32)))
-          (table $t 4 externref)
-          (global $g (mut externref) (ref.null extern))
-          (func (export "swap") (param externref externref) (result externref externref)
-            (table.set $t (i32.const 2) (local.get 0))
-            (global.set $g (local.get 1))
-            (drop (call $f (i32.const 1)))
-            (global.get $g)
-            (table.get $t (i32.const 2))))
+        asking(~S"""
+        (table $t 4 externref)
+        (global $g (mut externref) (ref.null extern))
+        (func (export "swap") (param externref externref) (result externref externref)
+          (table.set $t (i32.const 2) (local.get 0))
+          (global.set $g (local.get 1))
+          (drop (call $f (i32.const 1)))
+          (global.get $g)
+          (table.get $t (i32.const 2)))
         """)
 
       collect = fn _ctx, n -> :erlang.garbage_collect() && n end

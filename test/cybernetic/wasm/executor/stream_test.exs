@@ -11,31 +11,29 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
 
   # `count n` calls `env.f` with 0, 1, … n - 1 and returns n; `flood` does so for ever; `spin` never puts out anything.
   defp counting do
-    load!(~S"""
-    (module
-      (import "env" "f" (func $f (param i32) (result i32)))
-      (global $calls (mut i32) (i32.const 0))
-      (func $put (param i32)
-        (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
-        (drop (call $f (local.get 0))))
-      (func (export "count") (param i32) (result i32) (local i32)
-        (block $done
-          (loop $l
-            (br_if $done (i32.ge_s (local.get 1) (local.get 0)))
-            (call $put (local.get 1))
-            (local.set 1 (i32.add (local.get 1) (i32.const 1)))
-            (br $l)))
-        (local.get 1))
-      (func (export "flood") (local i32)
+    asking(~S"""
+    (global $calls (mut i32) (i32.const 0))
+    (func $put (param i32)
+      (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+      (drop (call $f (local.get 0))))
+    (func (export "count") (param i32) (result i32) (local i32)
+      (block $done
         (loop $l
-          (call $put (local.get 0))
-          (local.set 0 (i32.add (local.get 0) (i32.const 1)))
+          (br_if $done (i32.ge_s (local.get 1) (local.get 0)))
+          (call $put (local.get 1))
+          (local.set 1 (i32.add (local.get 1) (i32.const 1)))
           (br $l)))
-      (func (export "once") (param i32) (call $put (local.get 0)))
-      (func (export "then_fail") (call $put (i32.const 1)) (call $put (i32.const 2)) unreachable)
-      (func (export "then_spin") (call $put (i32.const 1)) (loop (br 0)))
-      (func (export "spin") (loop (br 0)))
-      (func (export "calls") (result i32) (global.get $calls)))
+      (local.get 1))
+    (func (export "flood") (local i32)
+      (loop $l
+        (call $put (local.get 0))
+        (local.set 0 (i32.add (local.get 0) (i32.const 1)))
+        (br $l)))
+    (func (export "once") (param i32) (call $put (local.get 0)))
+    (func (export "then_fail") (call $put (i32.const 1)) (call $put (i32.const 2)) unreachable)
+    (func (export "then_spin") (call $put (i32.const 1)) (loop (br 0)))
+    (func (export "spin") (loop (br 0)))
+    (func (export "calls") (result i32) (global.get $calls))
     """)
   end
 
@@ -125,12 +123,10 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
 
     test "gives what a start function puts out first" do
       module =
-        load!(~S"""
-        (module
-          (import "env" "f" (func $f (param i32) (result i32)))
-          (func $s (drop (call $f (i32.const 1))))
-          (start $s)
-          (func (export "run") (drop (call $f (i32.const 2)))))
+        asking(~S"""
+        (func $s (drop (call $f (i32.const 1))))
+        (start $s)
+        (func (export "run") (drop (call $f (i32.const 2))))
         """)
 
       assert module |> Executor.stream("run", [], imports: f(&put/2)) |> Enum.to_list() ==

@@ -186,13 +186,11 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
     test "waits also where its task keeps the guest busy just then" do
       # Asking for the time that is left failed while another process drove the guest, and the call with it.
       module =
-        load!(~S"""
-        (module
-          (import "env" "f" (func $f (param i32) (result i32)))
-          (func (export "run") (param i32) (result i32) (call $f (local.get 0)))
-          (func (export "burn") (param i32) (result i32)
-            (loop $l (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
-            (i32.const 7)))
+        asking(~S"""
+        (func (export "run") (param i32) (result i32) (call $f (local.get 0)))
+        (func (export "burn") (param i32) (result i32)
+          (loop $l (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+          (i32.const 7))
         """)
 
       function = fn ctx, _n ->

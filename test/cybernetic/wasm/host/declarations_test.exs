@@ -302,13 +302,11 @@ defmodule Cybernetic.WASM.Host.DeclarationsTest do
       three = %{"more" => %{"h" => fn _ctx, n -> n * 3 end}, "env" => %{"unused" => nil}}
 
       guest =
-        load!(~S"""
-        (module
-          (import "env" "f" (func $f (param i32) (result i32)))
-          (import "env" "g" (func $g (param i32) (result i32)))
-          (import "more" "h" (func $h (param i32) (result i32)))
-          (func (export "run") (result i32)
-            (call $h (call $g (call $f (i32.const 9))))))
+        asking(~S"""
+        (import "env" "g" (func $g (param i32) (result i32)))
+        (import "more" "h" (func $h (param i32) (result i32)))
+        (func (export "run") (result i32)
+          (call $h (call $g (call $f (i32.const 9)))))
         """)
 
       assert Executor.call(guest, "run", [], imports: [one, two, three]) == {:ok, 6}

@@ -149,12 +149,10 @@ defmodule Cybernetic.WASM.Host.FailureTest do
 
   test "the guest is unwound: nothing of it runs after the failure" do
     module =
-      load!(~S"""
-      (module
-        (import "env" "f" (func $f (param i32) (result i32)))
-        (func (export "run")
-          (drop (call $f (i32.const 1)))
-          (drop (call $f (i32.const 2)))))
+      asking(~S"""
+      (func (export "run")
+        (drop (call $f (i32.const 1)))
+        (drop (call $f (i32.const 2))))
       """)
 
     test = self()
@@ -173,14 +171,12 @@ defmodule Cybernetic.WASM.Host.FailureTest do
 
   test "a guest cannot catch what a host function raised" do
     module =
-      load!(~S"""
-      (module
-        (import "env" "f" (func $f (param i32) (result i32)))
-        (func (export "run") (result i32)
-          (block $caught
-            (try_table (catch_all $caught)
-              (return (call $f (i32.const 1)))))
-          (i32.const 99)))
+      asking(~S"""
+      (func (export "run") (result i32)
+        (block $caught
+          (try_table (catch_all $caught)
+            (return (call $f (i32.const 1)))))
+        (i32.const 99))
       """)
 
     assert {:error, %HostError{reason: %RuntimeError{message: "mine"}}} =

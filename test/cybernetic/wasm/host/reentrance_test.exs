@@ -7,18 +7,16 @@ defmodule Cybernetic.WASM.Host.ReentranceTest do
 
   # `down n` calls the host with n; what the host returns comes back one larger.
   defp descending do
-    load!(~S"""
-    (module
-      (import "env" "f" (func $f (param i32) (result i32)))
-      (global $depth (mut i32) (i32.const 0))
-      (func (export "down") (param i32) (result i32)
-        (global.set $depth (i32.add (global.get $depth) (i32.const 1)))
-        (i32.add (i32.const 1) (call $f (local.get 0))))
-      (func (export "depth") (result i32) (global.get $depth))
-      (func (export "spin") (loop (br 0)))
-      (func (export "burn") (param i32)
-        (loop $l (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1))))))
-      (func (export "fail") unreachable))
+    asking(~S"""
+    (global $depth (mut i32) (i32.const 0))
+    (func (export "down") (param i32) (result i32)
+      (global.set $depth (i32.add (global.get $depth) (i32.const 1)))
+      (i32.add (i32.const 1) (call $f (local.get 0))))
+    (func (export "depth") (result i32) (global.get $depth))
+    (func (export "spin") (loop (br 0)))
+    (func (export "burn") (param i32)
+      (loop $l (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1))))))
+    (func (export "fail") unreachable)
     """)
   end
 
@@ -209,12 +207,10 @@ defmodule Cybernetic.WASM.Host.ReentranceTest do
       test = self()
 
       module =
-        load!(~S"""
-        (module
-          (import "env" "f" (func $f (param i32) (result i32)))
-          (memory (export "memory") 1)
-          (func (export "run") (result i32)
-            (i32.add (call $f (i32.const 1)) (call $f (i32.const 2)))))
+        asking(~S"""
+        (memory (export "memory") 1)
+        (func (export "run") (result i32)
+          (i32.add (call $f (i32.const 1)) (call $f (i32.const 2))))
         """)
 
       imports =

@@ -105,21 +105,19 @@ defmodule Cybernetic.WASM.Instance.PoisonTest do
 
   describe "on_trap: :keep" do
     defp trapping do
-      load!(~S"""
-      (module
-        (import "env" "f" (func $f (param i32) (result i32)))
-        (tag $e)
-        (memory (export "memory") 1)
-        (global $n (export "n") (mut i32) (i32.const 0))
-        (func $count (global.set $n (i32.add (global.get $n) (i32.const 1))))
-        (func (export "fail") (call $count) unreachable)
-        (func (export "divide") (result i32) (call $count)
-          (i32.div_s (i32.const 1) (i32.const 0)))
-        (func (export "beyond") (result i32) (call $count) (i32.load (i32.const 65536)))
-        (func (export "throw") (call $count) (throw $e))
-        (func $deep (export "deep") (call $count) (call $deep))
-        (func (export "run") (call $count) (drop (call $f (i32.const 0))))
-        (func (export "spin") (call $count) (loop (br 0))))
+      asking(~S"""
+      (tag $e)
+      (memory (export "memory") 1)
+      (global $n (export "n") (mut i32) (i32.const 0))
+      (func $count (global.set $n (i32.add (global.get $n) (i32.const 1))))
+      (func (export "fail") (call $count) unreachable)
+      (func (export "divide") (result i32) (call $count)
+        (i32.div_s (i32.const 1) (i32.const 0)))
+      (func (export "beyond") (result i32) (call $count) (i32.load (i32.const 65536)))
+      (func (export "throw") (call $count) (throw $e))
+      (func $deep (export "deep") (call $count) (call $deep))
+      (func (export "run") (call $count) (drop (call $f (i32.const 0))))
+      (func (export "spin") (call $count) (loop (br 0)))
       """)
     end
 
@@ -179,18 +177,16 @@ defmodule Cybernetic.WASM.Instance.PoisonTest do
 
   describe "reset" do
     defp stateful do
-      load!(~S"""
-      (module
-        (import "env" "f" (func $f (param i32) (result i32)))
-        (memory (export "memory") 1)
-        (data (i32.const 0) "fresh")
-        (table $t (export "t") 1 externref)
-        (global $n (export "n") (mut i32) (i32.const 10))
-        (func $start (global.set $n (call $f (global.get $n))))
-        (start $start)
-        (func (export "push") (param externref)
-          (drop (table.grow $t (local.get 0) (i32.const 1))))
-        (func (export "fail") unreachable))
+      asking(~S"""
+      (memory (export "memory") 1)
+      (data (i32.const 0) "fresh")
+      (table $t (export "t") 1 externref)
+      (global $n (export "n") (mut i32) (i32.const 10))
+      (func $start (global.set $n (call $f (global.get $n))))
+      (start $start)
+      (func (export "push") (param externref)
+        (drop (table.grow $t (local.get 0) (i32.const 1))))
+      (func (export "fail") unreachable)
       """)
     end
 

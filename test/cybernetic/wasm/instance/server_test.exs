@@ -8,7 +8,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
   alias Cybernetic.WASM.{CallError, HostError, LimitError, LinkError, TrapError}
 
   defp start(opts \\ []) do
-    opts = Keyword.merge([module: counter(), imports: echo()], opts)
+    opts = Keyword.merge(forever(module: counter(), imports: echo()), opts)
     start_supervised!({Instance, opts}, id: make_ref(), restart: :temporary)
   end
 

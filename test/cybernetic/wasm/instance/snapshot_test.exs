@@ -780,22 +780,20 @@ defmodule Cybernetic.WASM.Instance.SnapshotTest do
 
   describe "preinit" do
     defp slow do
-      load!(~S"""
-      (module
-        (import "env" "f" (func $f (param i32) (result i32)))
-        (memory (export "memory") 1)
-        (global $ready (mut i32) (i32.const 0))
-        (global $started (mut i32) (i32.const 0))
-        (func $s (global.set $started (i32.add (global.get $started) (i32.const 1))))
-        (start $s)
-        (func (export "init") (param i32 i32)
-          (global.set $ready (call $f (i32.add (local.get 0) (local.get 1))))
-          (drop (memory.grow (i32.const 2)))
-          (i32.store (i32.const 150000) (global.get $ready)))
-        (func (export "state") (result i32 i32 i32 i32)
-          (global.get $ready) (global.get $started) (memory.size) (i32.load (i32.const 150000)))
-        (func (export "fail") unreachable)
-        (func (export "spin") (loop (br 0))))
+      asking(~S"""
+      (memory (export "memory") 1)
+      (global $ready (mut i32) (i32.const 0))
+      (global $started (mut i32) (i32.const 0))
+      (func $s (global.set $started (i32.add (global.get $started) (i32.const 1))))
+      (start $s)
+      (func (export "init") (param i32 i32)
+        (global.set $ready (call $f (i32.add (local.get 0) (local.get 1))))
+        (drop (memory.grow (i32.const 2)))
+        (i32.store (i32.const 150000) (global.get $ready)))
+      (func (export "state") (result i32 i32 i32 i32)
+        (global.get $ready) (global.get $started) (memory.size) (i32.load (i32.const 150000)))
+      (func (export "fail") unreachable)
+      (func (export "spin") (loop (br 0)))
       """)
     end
 

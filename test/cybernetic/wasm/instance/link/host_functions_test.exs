@@ -21,16 +21,14 @@ defmodule Cybernetic.WASM.Instance.Link.HostFunctionsTest do
     # The first calls whatever the second has put into its table, and the second's function asks the second's host.
     defp by_table do
       table =
-        load!(~S"""
-        (module
-          (import "env" "f" (func $f (param i32) (result i32)))
-          (table $t (export "t") 1 funcref)
-          (memory (export "memory") 1)
-          (data (i32.const 0) "member 1")
-          (type $i (func (result i32)))
-          (func (export "number") (result i32) (i32.const 1))
-          (func (export "indirectly") (result i32 i32)
-            (call_indirect $t (type $i) (i32.const 0)) (call $f (i32.const 1))))
+        asking(~S"""
+        (table $t (export "t") 1 funcref)
+        (memory (export "memory") 1)
+        (data (i32.const 0) "member 1")
+        (type $i (func (result i32)))
+        (func (export "number") (result i32) (i32.const 1))
+        (func (export "indirectly") (result i32 i32)
+          (call_indirect $t (type $i) (i32.const 0)) (call $f (i32.const 1)))
         """)
 
       filling =
