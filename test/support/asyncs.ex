@@ -3,8 +3,9 @@ defmodule Cybernetic.WASM.Asyncs do
   # Asynchronous calls that do not end by themselves.
 
   import Cybernetic.WASM.{Guests, Plenty}
+  import Cybernetic.WASM.Turns, only: [counter: 0]
 
-  alias Cybernetic.WASM.{Executor, Host}
+  alias Cybernetic.WASM.{Executor, Host, Instance}
 
   @doc "An endless guest."
   def spin, do: Executor.async(compute(), "spin", [], forever())
@@ -55,6 +56,31 @@ defmodule Cybernetic.WASM.Asyncs do
         send(test, :cleaned_up)
       end
     end
+  end
+
+  @doc "One that calls its guest as often as its argument says, each call in the one before, and `bottom` in the last."
+  def descending(bottom) do
+    test = self()
+
+    fn
+      ctx, 0 ->
+        send(test, :inside)
+        bottom.(ctx)
+
+      ctx, n ->
+        try do
+          Host.call(ctx, "run", [n - 1])
+        after
+          send(test, {:cleaned_up, n})
+        end
+    end
+  end
+
+  @doc "A live instance, the asynchronous call that has it, and the process that is to be sent `:go` for that to end."
+  def held_instance do
+    instance = Instance.new!(counter(), forever(imports: f(held())))
+    holding = Executor.async(instance, "run", [0])
+    receive do: ({:inside, runner} -> {instance, holding, runner})
   end
 
   @doc "One that catches whatever should end it."

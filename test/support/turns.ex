@@ -143,6 +143,36 @@ defmodule Cybernetic.WASM.Turns do
     assert await(two) == {:ok, 1}
   end
 
+  @doc "So many processes have ten turns each, whoever of them looks at the guest's memory besides, by `look`."
+  def assert_all_have_turns(target, processes, look) do
+    tasks =
+      for n <- 1..processes do
+        Task.async(fn ->
+          for _ <- 1..10 do
+            {:ok, turn} = next(target, wait: never(), timeout: never())
+            look.(n)
+            turn
+          end
+        end)
+      end
+
+    turns = tasks |> await() |> List.flatten()
+    assert Enum.sort(turns) == Enum.to_list(1..(10 * processes))
+  end
+
+  @doc "What `function` gives in half of 200 processes, the others of which are killed at any moment."
+  def survivors(function) do
+    tasks = for _ <- 1..200, do: Task.async(function)
+    {victims, survivors} = Enum.split(Enum.shuffle(tasks), 100)
+
+    for task <- victims do
+      Process.unlink(task.pid)
+      Process.exit(task.pid, :kill)
+    end
+
+    await(survivors)
+  end
+
   @doc "Kills the task's process, and waits until it is gone."
   def kill(%Task{pid: pid, ref: ref}) do
     Process.unlink(pid)

@@ -145,45 +145,18 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
     test "and 999 others, each ten times, all have their turns" do
       instance = live()
 
-      tasks =
-        for n <- 1..1_000 do
-          Task.async(fn ->
-            for _ <- 1..10 do
-              {:ok, turn} = next(instance, wait: never(), timeout: never())
-              # Some look at the guest besides, which is refused at worst.
-              if rem(n, 10) == 0, do: Memory.read(instance, 0, 8)
-              turn
-            end
-          end)
-        end
-
-      turns = tasks |> await() |> List.flatten()
-      assert Enum.sort(turns) == Enum.to_list(1..10_000)
+      # Some look at the guest besides, which is refused at worst.
+      look = fn n -> if rem(n, 10) == 0, do: Memory.read(instance, 0, 8) end
+      assert_all_have_turns(instance, 1_000, look)
       assert Instance.get_global(instance, "n") == {:ok, 10_000}
     end
 
     test "and hundreds that are killed at any moment: whoever is left has a turn or knows why not" do
       instance = live()
-
-      tasks =
-        for _ <- 1..200 do
-          Task.async(fn ->
-            for _ <- 1..20, do: reason(next(instance, wait: never(), timeout: never()))
-          end)
-        end
-
-      {victims, survivors} = Enum.split(Enum.shuffle(tasks), 100)
-
-      for task <- victims do
-        Process.unlink(task.pid)
-        Process.exit(task.pid, :kill)
-      end
-
+      opts = [wait: never(), timeout: never()]
+      outcomes = survivors(fn -> for _ <- 1..20, do: reason(next(instance, opts)) end)
       # A call that was killed in the middle may have poisoned the guest; nobody is left hanging.
-      for task <- survivors,
-          outcome <- await(task),
-          do: assert(outcome in [:ok, :poisoned])
-
+      assert Enum.all?(List.flatten(outcomes), &(&1 in [:ok, :poisoned]))
       if Instance.poisoned?(instance), do: :ok = Instance.reset(instance)
       assert {:ok, _} = next(instance)
     end

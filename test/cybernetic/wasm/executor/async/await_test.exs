@@ -151,6 +151,12 @@ defmodule Cybernetic.WASM.Executor.Async.AwaitTest do
     end
   end
 
+  # What becomes of a call of a host function, begun by `start`.
+  defp outcome(start, function) do
+    args = [calling(), "run", [1], [imports: f(function)]]
+    Executor |> apply(start, args) |> Executor.await()
+  end
+
   describe "what fails is a result and no crash:" do
     for start <- [:async, :async_nolink] do
       test "the caller's mistakes, with #{start}" do
@@ -189,10 +195,6 @@ defmodule Cybernetic.WASM.Executor.Async.AwaitTest do
       end
 
       test "what a host function does, with #{start}" do
-        start = fn function ->
-          apply(Executor, unquote(start), [calling(), "run", [1], [imports: f(function)]])
-        end
-
         for {function, kind, reason} <- [
               {fn _, _ -> raise "no" end, :error, %RuntimeError{message: "no"}},
               {fn _, _ -> exit(:over) end, :exit, :over},
@@ -204,7 +206,7 @@ defmodule Cybernetic.WASM.Executor.Async.AwaitTest do
               {fn ctx, _ -> Host.trap(ctx, :refused) end, :trap, :refused}
             ] do
           assert {:error, %HostError{kind: ^kind, reason: ^reason, import: {"env", "f"}} = error} =
-                   function |> start.() |> Executor.await()
+                   outcome(unquote(start), function)
 
           assert error.usage.host_calls == 1
           if kind == :error, do: assert([_ | _] = error.stacktrace)
@@ -214,10 +216,6 @@ defmodule Cybernetic.WASM.Executor.Async.AwaitTest do
       end
 
       test "a host function that ends its own process, with #{start}" do
-        start = fn function ->
-          apply(Executor, unquote(start), [calling(), "run", [1], [imports: f(function)]])
-        end
-
         for {function, reason} <- [
               {fn _, _ -> Process.exit(self(), :kill) end, :killed},
               {fn _, _ -> Process.exit(self(), :boom) && Process.sleep(:infinity) end, :boom},
@@ -230,7 +228,7 @@ defmodule Cybernetic.WASM.Executor.Async.AwaitTest do
                end, :killed}
             ] do
           assert {:error, %HostError{kind: :exit, reason: ^reason, import: nil} = error} =
-                   function |> start.() |> Executor.await()
+                   outcome(unquote(start), function)
 
           assert Exception.message(error) =~ "the process that ran the call ended"
         end
@@ -241,9 +239,7 @@ defmodule Cybernetic.WASM.Executor.Async.AwaitTest do
     end
 
     test "an instance that is busy, poisoned or closed" do
-      instance = live(imports: f(held()))
-      holding = Executor.async(instance, "run", [0])
-      assert_receive {:inside, runner}
+      {instance, holding, runner} = held_instance()
       next = fn -> instance |> Executor.async("next") |> Executor.await() end
 
       assert {:error, %CallError{reason: :busy}} = next.()

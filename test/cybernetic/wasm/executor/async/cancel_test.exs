@@ -45,21 +45,7 @@ defmodule Cybernetic.WASM.Executor.Async.CancelTest do
     end
 
     test "guest and host many levels deep, the innermost first" do
-      test = self()
-
-      function = fn
-        ctx, 0 ->
-          send(test, :inside)
-          Host.call(ctx, "spin")
-
-        ctx, n ->
-          try do
-            Host.call(ctx, "run", [n - 1])
-          after
-            send(test, {:cleaned_up, n})
-          end
-      end
-
+      function = descending(&Host.call(&1, "spin"))
       async = Executor.async(calling(), "run", [20], forever(imports: f(function)))
       assert_receive :inside
       assert {:error, %CancelledError{}} = Executor.cancel(async, :x, grace: never())
@@ -125,21 +111,7 @@ defmodule Cybernetic.WASM.Executor.Async.CancelTest do
     end
 
     test "an asynchronous host function that waits inside a re-entrant call" do
-      test = self()
-
-      function = fn
-        _ctx, 0 ->
-          send(test, :inside)
-          {:await, make_ref()}
-
-        ctx, n ->
-          try do
-            Host.call(ctx, "run", [n - 1])
-          after
-            send(test, {:cleaned_up, n})
-          end
-      end
-
+      function = descending(fn _ctx -> {:await, make_ref()} end)
       async = Executor.async(calling(), "run", [2], forever(imports: f({function, async: true})))
 
       assert_receive :inside
@@ -181,9 +153,7 @@ defmodule Cybernetic.WASM.Executor.Async.CancelTest do
     end
 
     test "a call that waits in line for a live instance, and leaves that as it was" do
-      instance = live(imports: f(held()))
-      holding = Executor.async(instance, "run", [0])
-      assert_receive {:inside, runner}
+      {instance, holding, runner} = held_instance()
 
       waiting = Executor.async(instance, "next", [], wait: never())
       eventually(fn -> standing_still?(waiting) end)

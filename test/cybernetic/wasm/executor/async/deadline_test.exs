@@ -70,9 +70,7 @@ defmodule Cybernetic.WASM.Executor.Async.DeadlineTest do
     end
 
     test "while the call waits in line for a live instance" do
-      instance = live(imports: f(held()))
-      holding = Executor.async(instance, "run", [0])
-      assert_receive {:inside, runner}
+      {instance, holding, runner} = held_instance()
 
       waiting = Executor.async(instance, "next", [], wait: never(), timeout: 50)
       assert {:error, %LimitError{limit: :timeout, allowed: 50}} = Executor.await(waiting)
