@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.Executor.Async.AwaitTest do
   use ExUnit.Case, async: false
 
   import Cybernetic.WASM.{Asyncs, Eventually, Guests, Plenty}
-  import Cybernetic.WASM.Turns, only: [live: 0, live: 1]
+  import Cybernetic.WASM.Turns, only: [live: 0]
 
   alias Cybernetic.WASM.{Executor, Host, Instance, Run, Usage}
   alias Cybernetic.WASM.{CallError, CancelledError, HostError, LimitError, LinkError, TrapError}

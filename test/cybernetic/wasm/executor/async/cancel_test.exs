@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Executor.Async.CancelTest do
 
   import Cybernetic.WASM.{Asyncs, Eventually, Guests, Plenty}
   import Cybernetic.WASM.Streams, only: [standing_still?: 1]
-  import Cybernetic.WASM.Turns, only: [live: 0, live: 1]
+  import Cybernetic.WASM.Turns, only: [live: 0]
 
   alias Cybernetic.WASM.{Executor, FreshNode, Host, Instance, Usage}
   alias Cybernetic.WASM.{CallError, CancelledError, LinkError, TrapError}
