@@ -1,8 +1,8 @@
 //! Live guests: they stay between calls, on one call at a time. Other modules can join a guest's store as further members,
 //! bound to each other as the embedder says. What the embedder calls an instance is one of these members: `instance.rs`.
 //!
-//! Whoever uses the guest holds its lease (`live/lease.rs`). The next in the queue gets the guest handed on, so that nobody who comes
-//! later overtakes; one that was dropped in mid-call leaves it poisoned until it is reset.
+//! Whoever uses the guest holds its lease (`live/lease.rs`). The next in the queue gets the guest handed on, so that nobody
+//! who comes later overtakes; one that was dropped in mid-call leaves it poisoned until it is reset.
 
 mod lease;
 mod members;

@@ -53,7 +53,7 @@ impl Virtual {
 }
 
 impl Clock {
-    pub(crate) fn new(clocks: &Clocks) -> Self {
+    pub(super) fn new(clocks: &Clocks) -> Self {
         match *clocks {
             Clocks::None => Clock::None,
             Clocks::Real => Clock::Real,

@@ -67,7 +67,7 @@ impl Drop for Held {
 
 impl Descriptors {
     /// Those that a guest begins with: three standard streams, then the directories.
-    pub(crate) fn new(given: u32, grants: &Grants, ceilings: &Arc<Ceilings>) -> Result<Self, LimitError> {
+    pub(super) fn new(given: u32, grants: &Grants, ceilings: &Arc<Ceilings>) -> Result<Self, LimitError> {
         let streams = [Descriptor::Stdin, Descriptor::Stdout, Descriptor::Stderr];
         let known = streams.into_iter().chain(std::iter::repeat_n(Descriptor::Given, given as usize));
         let held = Arc::new(Held { ceilings: Arc::clone(ceilings), files: AtomicU64::new(0) });

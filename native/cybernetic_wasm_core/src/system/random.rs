@@ -22,7 +22,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    pub(crate) fn new(random: &Random) -> Self {
+    pub(super) fn new(random: &Random) -> Self {
         match *random {
             Random::None => Source::None,
             Random::System => Source::System,

@@ -7,7 +7,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::Sleep;
 
 /// Threads for work apart from guests. They end when there is nothing to do.
-pub(crate) const MOST_THREADS: usize = 64;
+pub(super) const MOST_THREADS: usize = 64;
 
 static RUNTIME: OnceCell<Runtime> = OnceCell::new();
 
@@ -30,7 +30,7 @@ pub(crate) fn sleep(time: Duration) -> Result<Sleep, Error> {
 }
 
 /// Does `work` on a thread of its own, to its end even when nobody waits for it any more.
-pub(crate) async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+pub(super) async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     let runtime = runtime().map_err(|error| Error::Internal(format!("no thread: {error}")))?;
     runtime.spawn_blocking(work).await.map_err(|error| Error::Internal(format!("a thread failed: {error}")))
 }
