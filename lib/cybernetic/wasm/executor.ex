@@ -67,7 +67,7 @@ defmodule Cybernetic.WASM.Executor do
   """
 
   alias Cybernetic.WASM.{Error, Instance, Module, Options, Run, Value}
-  alias Cybernetic.WASM.Execution.{Call, Plan}
+  alias Cybernetic.WASM.Execution.Call
   alias Cybernetic.WASM.Executor.{Async, Output}
 
   @typedoc "An exported function's name, or `:start` for a command, whose arguments are in the options."
@@ -100,7 +100,7 @@ defmodule Cybernetic.WASM.Executor do
           {:ok, Run.t()} | {:error, Error.t()}
   def run(module, function, args \\ [], opts \\ []) do
     with {:ok, call} <- fresh(module, function, args, opts),
-         {:ok, result, tally} <- Call.run(%{call | plan: Plan.reporting(call.plan)}),
+         {:ok, result, tally} <- call |> Call.reporting() |> Call.run(),
          do: {:ok, Call.finished(call, result, tally)}
   end
 

@@ -35,7 +35,7 @@ defmodule Cybernetic.WASM.Instance do
   ## Options of `new/2`
 
     * those of `Cybernetic.WASM.Executor.call/4`: limits, `:sandbox`, `:imports`, `:data`, `:scheduling`, `:metering`,
-      `:deterministic`, `:wait`, `:args`, `:env`. They hold for making the instance, and are what its calls have when they bring none.
+      `:deterministic`, `:wait`, `:args`, `:env`. They apply while the instance is made and are the defaults of its calls.
     * `:on_trap` - `:poison` (default), or `:keep`: a call that ends in a trap, an uncaught exception or an exhausted stack
       leaves the guest usable with what the call had done so far, as the WebAssembly specification has it
     * `:snapshottable` - `true`: `snapshot/2` and `fork/2` work. The guest then runs a module that exports all its state.
@@ -45,8 +45,8 @@ defmodule Cybernetic.WASM.Instance do
 
   ## Options of a call
 
-  Limits only narrow those of the instance, for this call. `:imports` replaces some of its host functions, `:data` and
-  `:scheduling` what it was made with, for this call. `:wait` is how many milliseconds the call may stand in line;
+  They hold for this call. Limits only narrow those of the instance. `:imports` replaces some of its host functions, `:data` and
+  `:scheduling` replace those that it was made with. `:wait` is how many milliseconds the call may stand in line;
   they count against its `:timeout`. What an engine fixes, such as `:max_stack`, cannot be changed.
 
   ## WASI
@@ -54,11 +54,11 @@ defmodule Cybernetic.WASM.Instance do
   A guest that was granted WASI keeps its open files, its scratch directory and its quota between calls. What it writes to
   standard output is the call's, as is what it reads: `:stdin` is an option of `call/4` and `run/4`, and empty otherwise.
   `:args` and `:env` are options of `new/2`. A reactor's `_initialize` has run when `new/2` returns, as it has in a fresh
-  instance before its function is called. `reset/2` makes all of it anew. A guest that exits is poisoned: the error is a
+  instance before its function is called. `reset/2` resets all of it. A guest that exits is poisoned: the error is a
   `Cybernetic.WASM.TrapError` with the code `:exit`. A snapshot holds no open files.
 
-  Linked modules that use WASI share one; one that is granted other things than the instance that it is to join is refused
-  (`:other_grants`).
+  Linked modules that use WASI share one. A module that is granted other things than the instance that it is to join is
+  refused (`:other_grants`).
 
   ## Linking
 
@@ -73,18 +73,18 @@ defmodule Cybernetic.WASM.Instance do
         }
       }
 
-  An instance keeps those that it was linked with, and their host functions. The other way round, host functions of its
-  own that the others call, through a table say, are there as long as its handle is held.
+  An instance keeps alive those that it was linked with, and their host functions. The others may call its own host functions
+  too, through a table for example: these are there as long as somebody holds its handle.
 
   Linked instances live in one store: they have one set of limits, one call runs at a time in all of them, and one that is
-  poisoned poisons the others. `reset/2` makes all of them anew. A link whose types do not fit fails with a
+  poisoned poisons the others. `reset/2` resets all of them. A link whose types do not fit fails with a
   `Cybernetic.WASM.LinkError` that names every import that is wrong.
 
   ## A shared, named instance
 
   `start_link/1` puts a process beside an instance, for those who want it named and supervised. Callers still drive the
-  guest themselves: the process only says whose turn it is, first come, first served. One that dies or runs out of time
-  frees the instance, which is made anew.
+  guest themselves: the process only says whose turn it is, first come, first served. A caller that dies or runs out of time
+  frees the instance, which is then reset.
 
       children = [
         {Cybernetic.WASM.Instance, name: MyApp.Counter, module: module}
@@ -93,7 +93,7 @@ defmodule Cybernetic.WASM.Instance do
       Cybernetic.WASM.Instance.call(MyApp.Counter, "next")
 
   Options of `start_link/1`: those of `new/2`, `:module`, `:name`, and `:on_poison`: `:reset` (default), or `:stop`, which
-  leaves it to the supervisor.
+  leaves a poisoned instance to the supervisor.
 
   ## Snapshots
 
@@ -105,33 +105,21 @@ defmodule Cybernetic.WASM.Instance do
       {:ok, wasm} = Instance.snapshot(instance)
       {:ok, learned} = Runtime.load_module({:bytes, wasm})
 
-  A snapshot is about as large as the memory that is not zero: beyond `:max_module_size` a load has to be allowed it.
+  A snapshot is about as large as the memory that is not zero. To load one that is larger than `:max_module_size`, give that
+  option.
 
-  Globals and memories are captured. What cannot be is refused by name when the instance is made, with a
-  `Cybernetic.WASM.CallError` of the reason `:no_snapshot`: a module that changes tables, drops segments, has mutable
-  globals that hold references, or imports anything but functions; nor can an instance with linked modules be captured.
+  Globals and memories are captured. Not every module can be: one that changes tables, drops segments, has mutable globals
+  that hold references, or imports anything but functions is refused when the instance is made, with a
+  `Cybernetic.WASM.CallError` of the reason `:no_snapshot` that names what it is. Nor can an instance with linked modules be
+  captured.
   """
 
-  alias Cybernetic.WASM.{
-    CallError,
-    Error,
-    Execution,
-    Linker,
-    Loader,
-    Module,
-    Native,
-    Options,
-    Run,
-    Shown,
-    Value
-  }
-
-  alias Cybernetic.WASM.Execution.{Plan, Tally}
-  alias Cybernetic.WASM.Instance.Server
+  alias Cybernetic.WASM.{Error, Module, Run, Shown, Value}
+  alias Cybernetic.WASM.Instance.{Live, Server, Snapshot}
 
   @enforce_keys [:ref, :module]
-  # `member` says which of the instances in the guest's store this is; `engine` is what its forks are compiled for, and `wasi`
-  # what they are given of the system.
+  # `ref` is the guest, and `member` says which of the instances in its store this is. `engine` is what its forks are compiled
+  # for, and `wasi` what they are given of the system.
   defstruct [
     :ref,
     :module,
@@ -149,88 +137,13 @@ defmodule Cybernetic.WASM.Instance do
   @typedoc "A live instance, or the pid or name of its server."
   @type target :: t | GenServer.server()
 
-  @options [
-    on_trap: {:one_of, [:poison, :keep]},
-    snapshottable: :boolean,
-    store: {:struct, __MODULE__}
-  ]
-
-  @doc false
-  @spec options() :: Options.keys()
-  def options, do: @options ++ Plan.options()
-
   @doc """
   Makes an instance of `module`. Its start function runs within the limits.
 
   Errors: those of `Cybernetic.WASM.Executor.call/4`.
   """
   @spec new(Module.t(), keyword) :: {:ok, t} | {:error, Error.t()}
-  def new(module, opts \\ [])
-
-  def new(%Module{} = module, opts) do
-    opts = Options.check!(opts, options(), "instance option")
-    {own, call} = Map.split(opts, Keyword.keys(@options))
-    snapshottable = Map.get(own, :snapshottable, false)
-
-    with {:ok, plan} <- Plan.checked(module, call),
-         {:ok, instance} <- new(module, plan, {own[:store], snapshottable, call}),
-         do: {:ok, on_trap(instance, Map.get(own, :on_trap, :poison))}
-  end
-
-  def new(other, _opts), do: Module.needed!(other)
-
-  defp new(module, %{bindings: %{sources: nil}} = plan, {nil, snapshottable, _opts}) do
-    with {:ok, instance, _tally} <-
-           module |> make(plan, snapshottable) |> Execution.close_input(plan),
-         do: {:ok, instance}
-  end
-
-  defp new(module, _plan, {_store, true, _opts}) do
-    case Enum.find(Module.imports(module), &(not match?({:function, _, _}, &1.type))) do
-      nil ->
-        raise ArgumentError, "an instance that is linked to others cannot be snapshottable"
-
-      import ->
-        what = "#{elem(import.type, 0)} #{inspect(import.module)} #{inspect(import.name)}"
-        detail = "the module imports the #{what}, where only functions can be captured"
-        {:error, %CallError{reason: :no_snapshot, detail: detail}}
-    end
-  end
-
-  defp new(module, plan, {store, false, opts}) do
-    with {:ok, instance, _used} <-
-           module |> Linker.Guest.link(plan, store, opts) |> Execution.close_input(plan),
-         do: {:ok, instance}
-  end
-
-  defp on_trap(instance, :poison), do: instance
-
-  defp on_trap(instance, :keep) do
-    Native.instance_survive_traps(instance.ref)
-    %{instance | on_trap: :keep}
-  end
-
-  @doc false
-  # The first instance of a guest.
-  @spec make(Module.t(), Plan.t(), boolean) :: {:ok, t, Tally.t() | nil} | {:error, Error.t()}
-  def make(module, plan, snapshottable) do
-    step =
-      with :dirty <- Native.instance_new(module.ref, snapshottable, plan.native, plan.scheduling),
-           do: Native.instance_new_dirty(module.ref, snapshottable, plan.native)
-
-    with {:ok, ref, tally} <- Execution.drive_part(step, plan) do
-      instance = %__MODULE__{
-        ref: ref,
-        module: module,
-        plan: plan |> Plan.settle() |> Plan.hosted(ref, []),
-        engine: plan.engine || module.engine,
-        wasi: plan.wasi,
-        snapshottable: snapshottable
-      }
-
-      {:ok, instance, tally}
-    end
-  end
+  defdelegate new(module, opts \\ []), to: Live
 
   @doc "As `new/2`, but raises the error."
   @spec new!(Module.t(), keyword) :: t
@@ -241,54 +154,20 @@ defmodule Cybernetic.WASM.Instance do
           {:ok, Value.result()} | {:error, Error.t()}
   def call(target, function, args \\ [], opts \\ [])
 
-  def call(%__MODULE__{} = instance, function, args, opts)
-      when is_binary(function) and length(args) >= 0 do
-    Plan.refuse_as_arguments!(args, opts)
-
-    with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
-         {:ok, result, _tally} <- Execution.call(target(instance), function, args, plan),
-         do: {:ok, result}
-  end
-
-  def call(%__MODULE__{}, :start, _args, _opts) do
-    raise ArgumentError,
-          "a command runs once, in a fresh instance: give its module to Cybernetic.WASM.Executor.run/4"
-  end
-
-  def call(%__MODULE__{}, function, args, _opts) do
-    raise ArgumentError,
-          "a function's name and a proper list of arguments are needed, got: #{Shown.term({function, args})}"
-  end
+  def call(%__MODULE__{} = instance, function, args, opts),
+    do: Live.call(instance, function, args, opts)
 
   def call(server, function, args, opts),
-    do: borrow(server, &call(&1, function, args, opts), in_line(opts))
+    do: Server.borrow_for(server, opts, &Live.call(&1, function, args, opts))
 
   @doc "As `call/4`, but gives a `Cybernetic.WASM.Run` with the result, the output and what the call used."
   @spec run(target, String.t(), [Value.t()], keyword) :: {:ok, Run.t()} | {:error, Error.t()}
-  def run(target, function, args \\ [], opts \\ [])
+  def run(target, function, args \\ [], opts \\ []),
+    do: with_live(target, opts, &Live.run(&1, function, args, opts))
 
-  def run(%__MODULE__{} = instance, function, args, opts)
-      when is_binary(function) and length(args) >= 0 do
-    Plan.refuse_as_arguments!(args, opts)
-
-    with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
-         {:ok, result, tally} <-
-           Execution.call(target(instance), function, args, Plan.reporting(plan)),
-         do: {:ok, Run.new(result, tally)}
-  end
-
-  def run(%__MODULE__{} = instance, function, args, opts),
-    do: call(instance, function, args, opts)
-
-  def run(server, function, args, opts),
-    do: borrow(server, &run(&1, function, args, opts), in_line(opts))
-
-  # Those of a call's options that say how long it may stand in line.
-  defp in_line(opts) do
-    if Keyword.keyword?(opts),
-      do: Keyword.take(opts, Keyword.keys(Plan.in_line())),
-      else: opts
-  end
+  # A server's for one turn.
+  defp with_live(%__MODULE__{} = instance, _opts, function), do: function.(instance)
+  defp with_live(server, opts, function), do: Server.borrow_for(server, opts, function)
 
   @doc "As `call/4`, but raises. What a host function raised is raised again, with its own stack."
   @spec call!(target, String.t(), [Value.t()], keyword) :: Value.result()
@@ -300,34 +179,16 @@ defmodule Cybernetic.WASM.Instance do
   def run!(target, function, args \\ [], opts \\ []),
     do: target |> run(function, args, opts) |> Error.unwrap!()
 
-  @doc false
-  @spec target(t) :: Execution.target()
-  def target(%__MODULE__{ref: ref, member: member}), do: {:live, ref, member}
-
   @doc """
   Brings the guest back to its module's initial state, poisoned or not, for about what a fresh instance costs. The start
   function runs again, within the limits of the instance, which `opts` may narrow; `wait:` as with a call.
   """
   @spec reset(target, keyword) :: :ok | {:error, Error.t()}
-  def reset(target, opts \\ [])
-
-  def reset(%__MODULE__{ref: ref} = instance, opts) do
-    with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
-         step = reset_step(ref, plan.native),
-         {:ok, :ok, _tally} <- Execution.drive(step, plan),
-         do: :ok
-  end
-
-  def reset(server, opts), do: borrow(server, &reset(&1, opts), in_line(opts))
-
-  defp reset_step(ref, options) do
-    with :dirty <- Native.instance_reset(ref, options),
-         do: Native.instance_reset_dirty(ref, options)
-  end
+  def reset(target, opts \\ []), do: with_live(target, opts, &Live.reset(&1, opts))
 
   @doc "Whether an earlier call left the guest in a state that is not to be trusted."
   @spec poisoned?(target) :: boolean
-  def poisoned?(%__MODULE__{ref: ref}), do: Native.instance_state(ref) == :poisoned
+  def poisoned?(%__MODULE__{} = instance), do: Live.state(instance) == :poisoned
   def poisoned?(server), do: server |> Server.peek() |> poisoned?()
 
   @doc """
@@ -335,10 +196,7 @@ defmodule Cybernetic.WASM.Instance do
   while a call runs, this fails with `:busy`. A second time it does nothing. A server is stopped.
   """
   @spec close(target) :: :ok | {:error, Error.t()}
-  def close(%__MODULE__{ref: ref}) do
-    with {:refused, error} <- Native.instance_close(ref), do: {:error, Error.from_native(error)}
-  end
-
+  def close(%__MODULE__{} = instance), do: Live.close(instance)
   def close(server), do: Server.stop(server)
 
   # Exports other than functions
@@ -376,32 +234,7 @@ defmodule Cybernetic.WASM.Instance do
 
   @doc false
   @spec access(target, tuple) :: {:ok, term} | {:error, Error.t()}
-  def access(%__MODULE__{ref: ref, member: member}, {:read, memory, offset, length} = read) do
-    if Execution.large?(read),
-      do: answer(Native.instance_read_dirty(ref, member, memory, offset, length)),
-      else: answer(Native.instance_read(ref, member, memory, offset, length))
-  end
-
-  def access(%__MODULE__{ref: ref, member: member}, {:write, memory, offset, bytes} = write) do
-    if Execution.large?(write),
-      do: answer(Native.instance_write_dirty(ref, member, memory, offset, bytes)),
-      else: answer(Native.instance_write(ref, member, memory, offset, bytes))
-  end
-
-  def access(%__MODULE__{ref: ref, member: member, plan: plan}, access) do
-    case Native.instance_access(ref, member, access, plan.native) do
-      {:answer, answer} ->
-        {:ok, answer}
-
-      step ->
-        with {:ok, answer, _tally} <- Execution.drive(step, plan), do: {:ok, answer}
-    end
-  end
-
-  def access(server, access), do: borrow(server, &access(&1, access), [])
-
-  defp answer({:refused, error}), do: {:error, Error.from_native(error)}
-  defp answer(answer), do: {:ok, answer}
+  def access(target, access), do: with_live(target, [], &Live.access(&1, access))
 
   # Snapshots
 
@@ -410,20 +243,7 @@ defmodule Cybernetic.WASM.Instance do
   on as before. `wait:` and `timeout:` as with a call.
   """
   @spec snapshot(target, keyword) :: {:ok, binary} | {:error, Error.t()}
-  def snapshot(target, opts \\ [])
-
-  def snapshot(%__MODULE__{} = instance, opts) do
-    with {:ok, {wasm, _uses}} <- take_snapshot(instance, opts), do: {:ok, wasm}
-  end
-
-  def snapshot(server, opts), do: borrow(server, &snapshot(&1, opts), in_line(opts))
-
-  defp take_snapshot(%{ref: ref, plan: plan, module: module}, opts) do
-    with {:ok, plan} <- Plan.narrow(plan, module, opts),
-         {:ok, snapshot, _tally} <-
-           ref |> Native.instance_snapshot(plan.native) |> Execution.drive(plan),
-         do: {:ok, snapshot}
-  end
+  def snapshot(target, opts \\ []), do: with_live(target, opts, &Snapshot.take(&1, opts))
 
   @doc """
   Another instance in the state that this one is in, apart from it from now on, with the same options.
@@ -432,30 +252,7 @@ defmodule Cybernetic.WASM.Instance do
   since the memory is shared until it is written to.
   """
   @spec fork(target, keyword) :: {:ok, t} | {:error, Error.t()}
-  def fork(target, opts \\ [])
-
-  def fork(%__MODULE__{snapshottable: true} = instance, opts) do
-    with {:ok, module} <- fork_module(instance, opts),
-         {:ok, fork, _tally} <- make(module, Plan.again(instance.plan, instance.wasi), true),
-         do: {:ok, on_trap(fork, instance.on_trap)}
-  end
-
-  def fork(%__MODULE__{} = instance, opts), do: take_snapshot(instance, opts)
-  def fork(server, opts), do: borrow(server, &fork(&1, opts), in_line(opts))
-
-  defp fork_module(%{ref: ref, module: module, engine: engine} = instance, opts) do
-    fork = Native.instance_fork(ref)
-
-    if fork && Native.instance_state(ref) != :closed do
-      {:ok, Module.new(fork, name: module.name, size: module.size, engine: engine)}
-    else
-      with {:ok, {wasm, uses}} <- take_snapshot(instance, opts),
-           {:ok, fork} <- Loader.compile(wasm, module.name, engine) do
-        :ok = Native.instance_keep_fork(ref, uses, fork.ref)
-        {:ok, fork}
-      end
-    end
-  end
+  def fork(target, opts \\ []), do: with_live(target, opts, &Snapshot.fork(&1, opts))
 
   # Servers
 

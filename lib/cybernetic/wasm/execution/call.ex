@@ -8,14 +8,12 @@ defmodule Cybernetic.WASM.Execution.Call do
     Error,
     Execution,
     Instance,
-    Linker,
-    Imports,
     Module,
     Run,
     Shown
   }
 
-  alias Cybernetic.WASM.Execution.{Parts, Plan, Tally}
+  alias Cybernetic.WASM.Execution.{Opened, Plan, Tally}
 
   # Its options hold an environment's values.
   @derive {Inspect, only: [:target, :name, :args]}
@@ -95,64 +93,35 @@ defmodule Cybernetic.WASM.Execution.Call do
 
   def arguments(_function, args, opts), do: {args, opts}
 
-  @doc "The same call with other arguments."
+  @doc "The call with other arguments."
   @spec with_args(t, list) :: {:ok, t} | {:error, Error.t()}
   def with_args(%__MODULE__{plan: %Plan{command: true}, target: module, opts: opts}, args),
     do: new(module, :start, [args: args], Map.to_list(opts) |> Keyword.delete(:args))
 
   def with_args(call, args), do: {:ok, %{call | args: args}}
 
-  @doc "What a call that has ended well comes to."
-  @spec finished(t, term, Tally.t()) :: Run.t()
-  def finished(%__MODULE__{plan: %Plan{command: true}}, code, tally), do: Run.exited(code, tally)
-  def finished(_call, result, tally), do: Run.new(result, tally)
+  @doc "The call, telling what it used when it ends well. A failure always tells."
+  @spec reporting(t) :: t
+  def reporting(%__MODULE__{plan: plan} = call), do: %{call | plan: Plan.reporting(plan)}
+
+  @doc "The call, cancellable by `cancel`. A host function that awaits something is told by `reference`."
+  @spec cancelled_by(t, reference, reference) :: t
+  def cancelled_by(%__MODULE__{plan: plan} = call, cancel, reference),
+    do: %{call | plan: Plan.cancelled_by(plan, cancel, reference)}
 
   @doc "Drives the call to its end."
   @spec run(t) :: Execution.outcome()
   def run(%__MODULE__{} = call) do
-    with {:ok, target, plan, used} <- open(call) do
-      outcome = Execution.call(target, call.name, call.args, plan)
-      close(call, target)
-      Parts.whole(outcome, used, call.plan.limits)
+    with {:ok, opened} <- Opened.open(call) do
+      opened
+      |> Opened.start()
+      |> Execution.drive(opened.plan)
+      |> Opened.finish(opened)
     end
   end
 
-  @doc """
-  What Rust is to call, and by which plan. A module that imports from others is linked with them first: what that used is
-  told, and is no longer in the plan.
-  """
-  @spec open(t) :: {:ok, Execution.target(), Plan.t(), [Tally.t()]} | {:error, Error.t()}
-  def open(%__MODULE__{target: %Instance{} = instance, plan: plan}),
-    do: {:ok, Instance.target(instance), Plan.begin(plan), []}
-
-  def open(%__MODULE__{target: module, plan: %{bindings: %{sources: nil}} = plan}),
-    do: {:ok, {:fresh, module.ref}, Plan.begin(plan), []}
-
-  def open(%__MODULE__{target: module, plan: plan, opts: opts}) do
-    plan = Plan.begin(plan)
-
-    case Linker.Guest.link(module, plan, nil, opts) do
-      {:ok, instance, used} ->
-        %{member: member, plan: %{hosts: hosts, limits: limits}} = instance
-        plan = Plan.within(%{plan | member: member, hosts: hosts, engine: nil}, limits)
-        {:ok, Instance.target(instance), Plan.spend(plan, used), used}
-
-      error ->
-        Execution.close_input(error, plan)
-    end
-  end
-
-  @doc """
-  Ends what `open/1` made. Where the call was cut off there is nothing left to end, and a guest that was there before goes on.
-  """
-  @spec close(t, Execution.target()) :: :ok
-  def close(
-        %__MODULE__{target: %Module{}, plan: %{bindings: %{sources: [_ | _]} = bindings}},
-        {:live, ref, _}
-      ) do
-    unless Imports.from?(bindings.given, ref), do: Cybernetic.WASM.Native.instance_close(ref)
-    :ok
-  end
-
-  def close(_call, _target), do: :ok
+  @doc "What a call that has ended well comes to."
+  @spec finished(t, term, Tally.t()) :: Run.t()
+  def finished(%__MODULE__{plan: %Plan{command: true}}, code, tally), do: Run.exited(code, tally)
+  def finished(_call, result, tally), do: Run.new(result, tally)
 end

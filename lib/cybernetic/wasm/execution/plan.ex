@@ -240,14 +240,6 @@ defmodule Cybernetic.WASM.Execution.Plan do
   def host(%__MODULE__{bindings: bindings} = plan),
     do: {bindings.functions, bindings.names, plan.data}
 
-  @doc "The same, with its own host functions to be found by the guest `ref`, and those of the members it was linked with."
-  @spec hosted(t, reference, [reference]) :: t
-  def hosted(%__MODULE__{bindings: %{functions: {}}} = plan, _ref, others),
-    do: %{plan | hosts: others}
-
-  def hosted(plan, ref, others),
-    do: %{plan | hosts: [Native.instance_set_host(ref, plan.member, host(plan)) | others]}
-
   @doc "The plan while `member`, whose host calls `host` answers, is the one that calls."
   @spec for_member(t, non_neg_integer, term) :: t
   def for_member(plan, member, {functions, names, data}) do

@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Executor.Async do
   """
 
   alias Cybernetic.WASM.{Error, HostError, Native, Shown}
-  alias Cybernetic.WASM.Execution.{Call, Plan}
+  alias Cybernetic.WASM.Execution.Call
   alias Cybernetic.WASM.Executor.{Output, Warden}
 
   @supervisor Cybernetic.WASM.TaskSupervisor
@@ -41,7 +41,7 @@ defmodule Cybernetic.WASM.Executor.Async do
   end
 
   defp drive(call, true) do
-    with {:ok, result, tally} <- Call.run(%{call | plan: Plan.reporting(call.plan)}),
+    with {:ok, result, tally} <- call |> Call.reporting() |> Call.run(),
          do: {:ok, Call.finished(call, result, tally)}
   end
 

@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Executor.Output do
   # that one asks for it. Either way the guest is suspended in the host call that made the output until more is wanted.
 
   alias Cybernetic.WASM.{Error, Execution}
-  alias Cybernetic.WASM.Execution.{Call, Parts, Plan, Tally}
+  alias Cybernetic.WASM.Execution.{Call, Opened, Plan, Tally}
   alias Cybernetic.WASM.Executor.Warden
 
   @doc "The lazy stream. Nothing runs before its first element is asked for."
@@ -41,50 +41,46 @@ defmodule Cybernetic.WASM.Executor.Output do
 
   # To the next output, or to the end.
   defp advance({:begin, call}) do
-    case Call.open(call) do
-      {:ok, target, plan, used} -> begun({call, target, used}, Plan.streaming(plan))
-      {:error, error} -> {:failed, error}
-    end
+    with {:ok, opened} <- Opened.open(call),
+         do: begun(%{opened | plan: Plan.streaming(opened.plan)}),
+         else: ({:error, error} -> {:failed, error})
   end
 
-  defp advance({:begun, opened, plan}), do: start(opened, plan)
+  defp advance({:begun, opened}), do: start(opened)
 
   defp advance({:suspended, suspended, opened}),
     do: suspended |> Execution.go_on() |> advanced(opened)
 
   # Start functions of the modules that it was linked with may have put something out already.
-  defp begun({_call, _target, used} = opened, plan) do
-    case Enum.flat_map(Enum.reverse(used), &Tally.pieces/1) do
-      [] -> start(opened, plan)
-      pieces -> {:output, pieces, {:begun, opened, plan}}
+  defp begun(opened) do
+    case opened.used |> Enum.reverse() |> Enum.flat_map(&Tally.pieces/1) do
+      [] ->
+        start(opened)
+
+      pieces ->
+        {:output, pieces,
+         {:begun, %{opened | used: Enum.map(opened.used, &Tally.without_output/1)}}}
     end
   end
 
-  defp start({call, target, _used} = opened, plan) do
-    target
-    |> Execution.start(call.name, call.args, plan)
-    |> Execution.drive_to_output(plan)
-    |> advanced(opened)
-  end
+  defp start(opened),
+    do: opened |> Opened.start() |> Execution.drive_to_output(opened.plan) |> advanced(opened)
 
   defp advanced({:output, pieces, suspended}, opened),
     do: {:output, pieces, {:suspended, suspended, opened}}
 
-  defp advanced(ended, {call, target, used}) do
-    :ok = Call.close(call, target)
-    used = Enum.map(used, &Tally.without_output/1)
-
-    case Parts.whole(ended, used, call.plan.limits) do
-      {:ok, result, tally} -> {:done, Call.finished(call, result, tally)}
+  defp advanced(ended, opened) do
+    case Opened.finish(ended, opened) do
+      {:ok, result, tally} -> {:done, Call.finished(opened.call, result, tally)}
       {:error, error} -> {:failed, error}
     end
   end
 
-  defp halt({:begun, {call, target, _used}, _plan}), do: Call.close(call, target)
+  defp halt({:begun, opened}), do: Opened.release(opened)
 
-  defp halt({:suspended, suspended, {call, target, _used}}) do
+  defp halt({:suspended, suspended, opened}) do
     :ok = Execution.abandon(suspended)
-    Call.close(call, target)
+    Opened.release(opened)
   end
 
   defp halt(_not_suspended), do: :ok

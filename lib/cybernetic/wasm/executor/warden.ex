@@ -26,7 +26,7 @@ defmodule Cybernetic.WASM.Executor.Warden do
     Process.flag(:trap_exit, true)
     consumer = if consumer, do: Process.monitor(consumer)
     answer = make_ref()
-    call = %{call | plan: Plan.cancelled_by(call.plan, cancel, answer)}
+    call = Call.cancelled_by(call, cancel, answer)
     {warden, callers} = {self(), Process.get(:"$callers", [])}
 
     {runner, monitor} =

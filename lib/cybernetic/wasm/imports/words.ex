@@ -52,6 +52,16 @@ defmodule Cybernetic.WASM.Imports.Words do
   def no_guest(other),
     do: "an instance or a module that exports one is needed, got: #{Shown.term(other)}"
 
+  @doc "The instance that exports it is in another guest's store."
+  @spec other_store() :: String.t()
+  def other_store do
+    "it lives in another store; instances share one when each is made with `store:` or imports from the others"
+  end
+
+  @doc "The module that exports it needs this one first."
+  @spec circle() :: String.t()
+  def circle, do: "the modules import from each other in a circle"
+
   @doc "What comes with one call cannot be bound any more."
   @spec late(String.t()) :: String.t()
   def late(what), do: "#{what} is linked when the instance is made, not for one call"

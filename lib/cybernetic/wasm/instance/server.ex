@@ -1,14 +1,15 @@
 defmodule Cybernetic.WASM.Instance.Server do
   @moduledoc false
   # A named, supervised instance: the process that says whose turn it is. The one whose turn it is drives the guest itself,
-  # in its own process; this one only watches it, and makes the guest anew when it was left poisoned.
+  # in its own process; this one only watches it, and resets the guest when it was left poisoned.
 
   use GenServer
 
-  alias Cybernetic.WASM.{CallError, Instance, Module, Native, Options, Shown}
+  alias Cybernetic.WASM.{CallError, Module, Options, Shown}
 
   @options [module: {:struct, Module}, name: :any, on_poison: {:one_of, [:reset, :stop]}]
   alias Cybernetic.WASM.Execution.Plan
+  alias Cybernetic.WASM.Instance.Live
 
   @wait 5_000
 
@@ -19,7 +20,7 @@ defmodule Cybernetic.WASM.Instance.Server do
 
   @doc "See `Cybernetic.WASM.Instance.start_link/1`."
   def start_link(opts) do
-    known = @options ++ Instance.options()
+    known = @options ++ Live.options()
     checked = Options.check!(opts, known, "option of an instance's server")
 
     unless is_struct(checked[:module], Module),
@@ -51,6 +52,14 @@ defmodule Cybernetic.WASM.Instance.Server do
     end
   end
 
+  @doc "The same for a call with these options, of which some say how long it may stand in line."
+  def borrow_for(server, opts, function) do
+    in_line =
+      if Keyword.keyword?(opts), do: Keyword.take(opts, Keyword.keys(Plan.in_line())), else: opts
+
+    borrow(server, function, in_line)
+  end
+
   # A caller with less time than it may stand in line gives up when its time is over.
   defp wait(opts),
     do: Map.get_lazy(opts, :wait, fn -> min(@wait, Map.get(opts, :timeout, @wait)) end)
@@ -74,7 +83,7 @@ defmodule Cybernetic.WASM.Instance.Server do
 
   @impl true
   def init({module, opts, on_poison}) do
-    case Instance.new(module, opts) do
+    case Live.new(module, opts) do
       {:ok, instance} -> {:ok, %__MODULE__{instance: instance, on_poison: on_poison}}
       {:error, error} -> {:stop, error}
     end
@@ -151,17 +160,17 @@ defmodule Cybernetic.WASM.Instance.Server do
 
   # A killed caller may not have let go of the guest yet: then it is as good as poisoned.
   defp recover(%{instance: instance, on_poison: on_poison}) do
-    case Native.instance_state(instance.ref) do
+    case Live.state(instance) do
       :idle -> :ok
       :closed -> {:stop, :normal}
-      state when state in [:busy, :poisoned] -> made_anew(instance, on_poison)
+      state when state in [:busy, :poisoned] -> recover(instance, on_poison)
     end
   end
 
-  defp made_anew(_instance, :stop), do: {:stop, {:shutdown, :poisoned}}
+  defp recover(_instance, :stop), do: {:stop, {:shutdown, :poisoned}}
 
-  defp made_anew(instance, :reset) do
-    case Instance.reset(instance, wait: @letting_go) do
+  defp recover(instance, :reset) do
+    case Live.reset(instance, wait: @letting_go) do
       :ok -> :ok
       {:error, error} -> {:stop, error}
     end

@@ -1,0 +1,73 @@
+defmodule Cybernetic.WASM.Execution.Opened do
+  @moduledoc false
+  # A call that has begun: what Rust calls, and by which plan. A module that imports from others has been linked with them; what
+  # these parts used is kept, and is no longer in the plan.
+
+  alias Cybernetic.WASM.{Error, Execution, Imports, Instance, Module}
+  alias Cybernetic.WASM.Execution.{Call, Parts, Plan, Tally}
+  alias Cybernetic.WASM.Instance.{Link, Live}
+
+  @enforce_keys [:call, :target, :plan]
+  # `own` is an instance that is there for this call alone.
+  defstruct [:call, :target, :plan, :own, used: []]
+
+  @type t :: %__MODULE__{
+          call: Call.t(),
+          target: Execution.target(),
+          plan: Plan.t(),
+          own: Instance.t() | nil,
+          used: [Tally.t()]
+        }
+
+  @doc "Begins a call, up to its first step."
+  @spec open(Call.t()) :: {:ok, t} | {:error, Error.t()}
+  def open(%Call{target: %Instance{} = instance, plan: plan} = call),
+    do: {:ok, %__MODULE__{call: call, target: Live.target(instance), plan: Plan.begin(plan)}}
+
+  def open(%Call{target: %Module{ref: ref}, plan: %{bindings: %{sources: nil}} = plan} = call),
+    do: {:ok, %__MODULE__{call: call, target: {:fresh, ref}, plan: Plan.begin(plan)}}
+
+  def open(%Call{target: %Module{} = module, plan: plan} = call) do
+    plan = Plan.begin(plan)
+
+    case Link.link(module, plan, nil, call.opts) do
+      {:ok, instance, used} -> {:ok, linked(call, plan, instance, used)}
+      error -> Execution.close_input(error, plan)
+    end
+  end
+
+  defp linked(call, plan, instance, used) do
+    %{member: member, plan: %{hosts: hosts, limits: limits}} = instance
+    plan = Plan.within(%{plan | member: member, hosts: hosts, engine: nil}, limits)
+
+    %__MODULE__{
+      call: call,
+      target: Live.target(instance),
+      plan: Plan.spend(plan, used),
+      # A guest that was there before goes on.
+      own: unless(Imports.from?(plan.bindings.given, instance.ref), do: instance),
+      used: used
+    }
+  end
+
+  @doc "The first step."
+  @spec start(t) :: term
+  def start(%__MODULE__{target: target, call: call, plan: plan}),
+    do: Execution.start(target, call.name, call.args, plan)
+
+  @doc "Ends what `open/1` made, and tells the outcome as that of the whole call."
+  @spec finish(Execution.outcome(), t) :: Execution.outcome()
+  def finish(outcome, %__MODULE__{call: call, used: used} = opened) do
+    :ok = release(opened)
+    Parts.whole(outcome, used, call.plan.limits)
+  end
+
+  @doc "Ends what `open/1` made. Where the call was cut off there is nothing left to end."
+  @spec release(t) :: :ok
+  def release(%__MODULE__{own: nil}), do: :ok
+
+  def release(%__MODULE__{own: instance}) do
+    _ended_or_busy = Live.close(instance)
+    :ok
+  end
+end

@@ -1,0 +1,171 @@
+defmodule Cybernetic.WASM.Instance.Live do
+  @moduledoc false
+  # What is done with a live instance, by the process that does it. `Cybernetic.WASM.Instance` documents it, and takes the name
+  # of a server as well.
+
+  alias Cybernetic.WASM.{
+    CallError,
+    Error,
+    Execution,
+    Instance,
+    Module,
+    Native,
+    Options,
+    Run,
+    Shown,
+    Value
+  }
+
+  alias Cybernetic.WASM.Execution.Plan
+  alias Cybernetic.WASM.Instance.Link
+
+  @options [
+    on_trap: {:one_of, [:poison, :keep]},
+    snapshottable: :boolean,
+    store: {:struct, Instance}
+  ]
+
+  @doc "The options of `new/2`."
+  @spec options() :: Options.keys()
+  def options, do: @options ++ Plan.options()
+
+  @doc "See `Cybernetic.WASM.Instance.new/2`."
+  @spec new(Module.t(), keyword) :: {:ok, Instance.t()} | {:error, Error.t()}
+  def new(%Module{} = module, opts) do
+    opts = Options.check!(opts, options(), "instance option")
+    {own, call} = Map.split(opts, Keyword.keys(@options))
+
+    with {:ok, plan} <- Plan.checked(module, call),
+         {:ok, instance} <- make(module, plan, own, call),
+         do: {:ok, on_trap(instance, Map.get(own, :on_trap, :poison))}
+  end
+
+  def new(other, _opts), do: Module.needed!(other)
+
+  defp make(module, plan, own, call) do
+    linked? = own[:store] != nil or plan.bindings.sources != nil
+
+    case Map.get(own, :snapshottable, false) do
+      true when linked? -> cannot_be_captured(module)
+      snapshottable when not linked? -> module |> Link.first(plan, snapshottable) |> made(plan)
+      false -> module |> Link.link(plan, own[:store], call) |> made(plan)
+    end
+  end
+
+  defp made(outcome, plan) do
+    with {:ok, instance, _used} <- Execution.close_input(outcome, plan), do: {:ok, instance}
+  end
+
+  defp cannot_be_captured(module) do
+    case Enum.find(Module.imports(module), &(not match?({:function, _, _}, &1.type))) do
+      nil ->
+        raise ArgumentError, "an instance that is linked to others cannot be snapshottable"
+
+      import ->
+        what = "#{elem(import.type, 0)} #{inspect(import.module)} #{inspect(import.name)}"
+        detail = "the module imports the #{what}, where only functions can be captured"
+        {:error, %CallError{reason: :no_snapshot, detail: detail}}
+    end
+  end
+
+  @doc "Lets the guest survive traps, or not."
+  @spec on_trap(Instance.t(), :poison | :keep) :: Instance.t()
+  def on_trap(instance, :poison), do: instance
+
+  def on_trap(instance, :keep) do
+    Native.instance_survive_traps(instance.ref)
+    %{instance | on_trap: :keep}
+  end
+
+  @doc "What Rust calls."
+  @spec target(Instance.t()) :: Execution.target()
+  def target(%Instance{ref: ref, member: member}), do: {:live, ref, member}
+
+  @doc "See `Cybernetic.WASM.Instance.call/4`."
+  @spec call(Instance.t(), String.t(), [Value.t()], keyword) ::
+          {:ok, Value.result()} | {:error, Error.t()}
+  def call(instance, function, args, opts)
+      when is_binary(function) and length(args) >= 0 do
+    Plan.refuse_as_arguments!(args, opts)
+
+    with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
+         {:ok, result, _tally} <- Execution.call(target(instance), function, args, plan),
+         do: {:ok, result}
+  end
+
+  def call(_instance, function, args, _opts), do: refuse(function, args)
+
+  @doc "See `Cybernetic.WASM.Instance.run/4`."
+  @spec run(Instance.t(), String.t(), [Value.t()], keyword) ::
+          {:ok, Run.t()} | {:error, Error.t()}
+  def run(instance, function, args, opts) when is_binary(function) and length(args) >= 0 do
+    Plan.refuse_as_arguments!(args, opts)
+
+    with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
+         plan = Plan.reporting(plan),
+         {:ok, result, tally} <- Execution.call(target(instance), function, args, plan),
+         do: {:ok, Run.new(result, tally)}
+  end
+
+  def run(_instance, function, args, _opts), do: refuse(function, args)
+
+  @spec refuse(term, term) :: no_return
+  defp refuse(function, args) do
+    raise ArgumentError,
+          "a function's name and a proper list of arguments are needed, got: #{Shown.term({function, args})}"
+  end
+
+  @doc "See `Cybernetic.WASM.Instance.reset/2`."
+  @spec reset(Instance.t(), keyword) :: :ok | {:error, Error.t()}
+  def reset(%Instance{ref: ref} = instance, opts) do
+    with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
+         step = reset_step(ref, plan.native),
+         {:ok, :ok, _tally} <- Execution.drive(step, plan),
+         do: :ok
+  end
+
+  defp reset_step(ref, options) do
+    with :dirty <- Native.instance_reset(ref, options),
+         do: Native.instance_reset_dirty(ref, options)
+  end
+
+  @doc "What the guest is just now."
+  @spec state(Instance.t()) :: :idle | :busy | :poisoned | :closed
+  def state(%Instance{ref: ref}), do: Native.instance_state(ref)
+
+  @doc "See `Cybernetic.WASM.Instance.close/1`."
+  @spec close(Instance.t()) :: :ok | {:error, Error.t()}
+  def close(%Instance{ref: ref}) do
+    with {:refused, error} <- Native.instance_close(ref), do: {:error, Error.from_native(error)}
+  end
+
+  @doc """
+  Carries out an access, as a command of a host call also is: to its memories, globals and tables. The idle guest answers at
+  once; one that is on a call refuses, or lets it stand in line.
+  """
+  @spec access(Instance.t(), tuple) :: {:ok, term} | {:error, Error.t()}
+  def access(%Instance{ref: ref, member: member}, {:read, memory, offset, length} = read) do
+    if Execution.large?(read),
+      do: answer(Native.instance_read_dirty(ref, member, memory, offset, length)),
+      else: answer(Native.instance_read(ref, member, memory, offset, length))
+  end
+
+  def access(%Instance{ref: ref, member: member}, {:write, memory, offset, bytes} = write) do
+    if Execution.large?(write),
+      do: answer(Native.instance_write_dirty(ref, member, memory, offset, bytes)),
+      else: answer(Native.instance_write(ref, member, memory, offset, bytes))
+  end
+
+  def access(%Instance{ref: ref, member: member, plan: plan}, access) do
+    case Native.instance_access(ref, member, access, plan.native) do
+      {:answer, answer} ->
+        {:ok, answer}
+
+      step ->
+        with {:ok, answer, _tally} <- Execution.drive(step, plan), do: {:ok, answer}
+    end
+  end
+
+  defp answer({:refused, error}), do: {:error, Error.from_native(error)}
+  defp answer(answer), do: {:ok, answer}
+end

@@ -1,0 +1,49 @@
+defmodule Cybernetic.WASM.Instance.Snapshot do
+  @moduledoc false
+  # A live instance's state as a module, and instances that begin in it.
+
+  alias Cybernetic.WASM.{Error, Execution, Instance, Loader, Module, Native}
+  alias Cybernetic.WASM.Execution.Plan
+  alias Cybernetic.WASM.Instance.{Link, Live}
+
+  @doc "See `Cybernetic.WASM.Instance.snapshot/2`."
+  @spec take(Instance.t(), keyword) :: {:ok, binary} | {:error, Error.t()}
+  def take(%Instance{} = instance, opts) do
+    with {:ok, {wasm, _uses}} <- capture(instance, opts), do: {:ok, wasm}
+  end
+
+  # With how often the guest had been used by then: that a fork is still of its present state shows in that.
+  defp capture(%Instance{ref: ref, plan: plan, module: module}, opts) do
+    with {:ok, plan} <- Plan.narrow(plan, module, opts),
+         {:ok, captured, _tally} <-
+           ref |> Native.instance_snapshot(plan.native) |> Execution.drive(plan),
+         do: {:ok, captured}
+  end
+
+  @doc "See `Cybernetic.WASM.Instance.fork/2`."
+  @spec fork(Instance.t(), keyword) :: {:ok, Instance.t()} | {:error, Error.t()}
+  def fork(%Instance{snapshottable: true} = instance, opts) do
+    with {:ok, module} <- module(instance, opts),
+         plan = Plan.again(instance.plan, instance.wasi),
+         {:ok, fork, _tally} <- Link.first(module, plan, true),
+         do: {:ok, Live.on_trap(fork, instance.on_trap)}
+  end
+
+  # Rust has the words for what cannot be captured.
+  def fork(%Instance{} = instance, opts), do: capture(instance, opts)
+
+  # The one of the last fork, where the state is still the same.
+  defp module(%Instance{ref: ref, module: module, engine: engine} = instance, opts) do
+    fork = Native.instance_fork(ref)
+
+    if fork && Live.state(instance) != :closed do
+      {:ok, Module.new(fork, name: module.name, size: module.size, engine: engine)}
+    else
+      with {:ok, {wasm, uses}} <- capture(instance, opts),
+           {:ok, fork} <- Loader.compile(wasm, module.name, engine) do
+        :ok = Native.instance_keep_fork(ref, uses, fork.ref)
+        {:ok, fork}
+      end
+    end
+  end
+end
