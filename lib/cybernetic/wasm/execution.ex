@@ -20,7 +20,8 @@ defmodule Cybernetic.WASM.Execution do
     Shown
   }
 
-  alias Cybernetic.WASM.Execution.{Plan, Tally, Wasi}
+  alias Cybernetic.WASM.Execution.{Cancel, Plan, Streams, Tally}
+  alias Cybernetic.WASM.Execution.Streams.{Input, Output}
   alias Cybernetic.WASM.Host.Context
 
   @typedoc "What runs: a fresh instance of a module, or a live instance's member."
@@ -39,20 +40,23 @@ defmodule Cybernetic.WASM.Execution do
 
   @doc "Calls `name` on the target, and drives the call to its end."
   @spec call(target, String.t(), list, Plan.t()) :: outcome
-  def call(target, name, args, %Plan{} = plan),
+  def call(target, name, args, plan),
     do: target |> start(name, args, plan) |> drive(plan)
 
   @doc "The first step of a call."
   @spec start(target, String.t(), list, Plan.t()) :: term
   def start({:fresh, module}, name, args, plan) do
-    with :dirty <- Native.execution_call(module, name, args, plan.native, plan.scheduling),
-         do: Native.execution_call_dirty(module, name, args, plan.native)
+    options = Plan.to_native(plan)
+
+    with :dirty <- Native.execution_call(module, name, args, options, plan.scheduling),
+         do: Native.execution_call_dirty(module, name, args, options)
   end
 
   def start({:live, instance, member}, name, args, plan) do
-    with :dirty <-
-           Native.instance_call(instance, member, name, args, plan.native, plan.scheduling),
-         do: Native.instance_call_dirty(instance, member, name, args, plan.native)
+    options = Plan.to_native(plan)
+
+    with :dirty <- Native.instance_call(instance, member, name, args, options, plan.scheduling),
+         do: Native.instance_call_dirty(instance, member, name, args, options)
   end
 
   @doc "Drives a step of something that calls no host functions to its end."
@@ -65,14 +69,16 @@ defmodule Cybernetic.WASM.Execution do
   @spec drive(term, Plan.t()) :: outcome
   def drive(step, plan), do: step |> drive_part(plan) |> close_input(plan)
 
-  @doc "The same of a part of a call, whose later parts read on."
+  @doc "Drives a step to the end of a part of a call, whose later parts read on in its input."
   @spec drive_part(term, Plan.t()) :: outcome
   def drive_part(step, plan), do: step |> loop(plan, nil) |> outcome(plan)
 
   @doc "Gives up what of its standard input the guest has not read. What goes wrong with that is told if nothing else did."
   @spec close_input(result, Plan.t()) :: result | {:error, Error.t()} when result: tuple
-  def close_input(outcome, %Plan{wasi: wasi}) do
-    case Wasi.close(wasi) do
+  def close_input(outcome, %Plan{streams: nil}), do: outcome
+
+  def close_input(outcome, plan) do
+    case Streams.close(plan.streams) do
       {:error, error} when elem(outcome, 0) == :ok -> {:error, error}
       _closed -> outcome
     end
@@ -123,7 +129,7 @@ defmodule Cybernetic.WASM.Execution do
 
   # Nobody waits for a result that could tell of it.
   defp abandon_input(plan) do
-    with {:error, error} <- Wasi.close(plan.wasi), do: Error.raise!(error)
+    with {:error, error} <- Streams.close(plan.streams), do: Error.raise!(error)
   end
 
   # A command that returns has ended well.
@@ -131,7 +137,7 @@ defmodule Cybernetic.WASM.Execution do
   defp outcome({:finished, result, tally}, _plan), do: {:ok, result, tally}
 
   defp outcome({:failed, error, tally}, plan),
-    do: {:error, Run.attach(error, Wasi.flush_inherited(plan.wasi, tally))}
+    do: {:error, Run.attach(error, Output.flush(plan.streams, tally))}
 
   defp outcome({:refused, error}, _plan), do: {:error, error}
 
@@ -143,7 +149,7 @@ defmodule Cybernetic.WASM.Execution do
     do: execution |> wait(plan) |> loop(plan, raised)
 
   defp loop({:wants_input, execution}, plan, raised) do
-    with {:ok, piece} <- Wasi.next_input(plan.wasi),
+    with {:ok, piece} <- Input.next(plan.streams),
          :ok <- give_input(execution, piece) do
       execution |> step(plan) |> loop(plan, raised)
     else
@@ -157,8 +163,8 @@ defmodule Cybernetic.WASM.Execution do
 
   # The guest has written, and waits until that was taken.
   defp loop({:output, execution}, plan, raised) do
-    with :ok <- Wasi.write_inherited(plan.wasi, execution) do
-      case plan.stream && Wasi.take_output(execution, Wasi.streams(plan.wasi)) do
+    with :ok <- Output.write(plan.streams, execution) do
+      case plan.stream && Output.take(execution, Output.consumed(plan.streams)) do
         pieces when pieces in [false, []] -> execution |> step(plan) |> loop(plan, raised)
         pieces -> {:output, pieces, {:written, execution, plan}}
       end
@@ -186,6 +192,8 @@ defmodule Cybernetic.WASM.Execution do
     end
   end
 
+  defp loop({:finished, _result, nil} = finished, _plan, _raised), do: finished
+
   defp loop({:finished, result, usage}, _plan, _raised),
     do: {:finished, result, Tally.from_native(usage)}
 
@@ -200,7 +208,7 @@ defmodule Cybernetic.WASM.Execution do
     do: {:finished, code, tally}
 
   defp failed({:cancelled, _}, tally, %Plan{cancel: {cancel, _}}, _raised),
-    do: {:failed, %CancelledError{reason: Native.cancel_reason(cancel)}, tally}
+    do: {:failed, %CancelledError{reason: Cancel.reason(cancel)}, tally}
 
   defp failed({:host, _}, tally, _plan, raised), do: {:failed, raised, tally}
   defp failed(error, tally, _plan, _raised), do: {:failed, Error.from_native(error), tally}
@@ -268,14 +276,22 @@ defmodule Cybernetic.WASM.Execution do
     end
   end
 
+  # What a host function's own calls put out is handed over when it has returned.
+  defp silent(%Plan{stream: false} = plan), do: plan
+  defp silent(plan), do: %{plan | stream: false}
+
   @doc "The plan of the call that this is a part of."
   @spec root(Plan.t()) :: Plan.t()
   def root(%Plan{root: nil} = plan), do: plan
   def root(%Plan{root: root}), do: root
 
   # What the function put out comes before what it returned or raised.
-  defp hand_over(%Context{execution: execution} = context, how, %Plan{stream: true} = plan) do
-    case Wasi.take_output(execution, Wasi.streams(plan.wasi)) do
+  defp hand_over(
+         %Context{execution: execution} = context,
+         how,
+         %Plan{stream: true} = plan
+       ) do
+    case Output.take(execution, Output.consumed(plan.streams)) do
       [] -> reply(context, how, plan)
       pieces -> {:output, pieces, {context, plan, how}}
     end
@@ -430,7 +446,7 @@ defmodule Cybernetic.WASM.Execution do
   @doc "Carries out a command of the host call that `context` names."
   @spec command(Context.t(), term) :: {:ok, term} | {:error, Error.t()}
   def command(%Context{plan: plan} = context, command) do
-    case context |> native_command(command) |> loop(%{root(plan) | stream: false}, nil) do
+    case context |> native_command(command) |> loop(silent(root(plan)), nil) do
       {:answer, answer} -> {:ok, answer}
       {:refused, error} -> {:error, error}
       ended -> leave(context, ended)

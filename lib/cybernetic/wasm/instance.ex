@@ -119,13 +119,13 @@ defmodule Cybernetic.WASM.Instance do
 
   @enforce_keys [:ref, :module]
   # `ref` is the guest, and `member` says which of the instances in its store this is. `engine` is what its forks are compiled
-  # for, and `wasi` what they are given of the system.
+  # for, and `streams` what they are given of the system.
   defstruct [
     :ref,
     :module,
     :plan,
     :engine,
-    :wasi,
+    :streams,
     member: 0,
     snapshottable: false,
     on_trap: :poison
@@ -162,12 +162,13 @@ defmodule Cybernetic.WASM.Instance do
 
   @doc "As `call/4`, but gives a `Cybernetic.WASM.Run` with the result, the output and what the call used."
   @spec run(target, String.t(), [Value.t()], keyword) :: {:ok, Run.t()} | {:error, Error.t()}
-  def run(target, function, args \\ [], opts \\ []),
-    do: with_live(target, opts, &Live.run(&1, function, args, opts))
+  def run(target, function, args \\ [], opts \\ [])
 
-  # A server's for one turn.
-  defp with_live(%__MODULE__{} = instance, _opts, function), do: function.(instance)
-  defp with_live(server, opts, function), do: Server.borrow_for(server, opts, function)
+  def run(%__MODULE__{} = instance, function, args, opts),
+    do: Live.run(instance, function, args, opts)
+
+  def run(server, function, args, opts),
+    do: Server.borrow_for(server, opts, &Live.run(&1, function, args, opts))
 
   @doc "As `call/4`, but raises. What a host function raised is raised again, with its own stack."
   @spec call!(target, String.t(), [Value.t()], keyword) :: Value.result()
@@ -185,6 +186,10 @@ defmodule Cybernetic.WASM.Instance do
   """
   @spec reset(target, keyword) :: :ok | {:error, Error.t()}
   def reset(target, opts \\ []), do: with_live(target, opts, &Live.reset(&1, opts))
+
+  # A server's, for one turn.
+  defp with_live(%__MODULE__{} = instance, _opts, function), do: function.(instance)
+  defp with_live(server, opts, function), do: Server.borrow_for(server, opts, function)
 
   @doc "Whether an earlier call left the guest in a state that is not to be trusted."
   @spec poisoned?(target) :: boolean
@@ -234,7 +239,8 @@ defmodule Cybernetic.WASM.Instance do
 
   @doc false
   @spec access(target, tuple) :: {:ok, term} | {:error, Error.t()}
-  def access(target, access), do: with_live(target, [], &Live.access(&1, access))
+  def access(%__MODULE__{} = instance, access), do: Live.access(instance, access)
+  def access(server, access), do: Server.borrow_for(server, [], &Live.access(&1, access))
 
   # Snapshots
 

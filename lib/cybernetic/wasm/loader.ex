@@ -79,7 +79,7 @@ defmodule Cybernetic.WASM.Loader do
 
   def hold(module, manifest) do
     sandbox = Manifest.to_sandbox(manifest)
-    plan(%{module | manifest: manifest, sandbox: sandbox, plan: nil})
+    with_plan(%{module | manifest: manifest, sandbox: sandbox})
   end
 
   # With the stack that the manifest asks for, or every call would compile the module again.
@@ -146,9 +146,10 @@ defmodule Cybernetic.WASM.Loader do
   # Bytes whose size is nobody's mistake: the module of a snapshot is as large as its state.
   @spec compile(binary, String.t() | nil, tuple) :: {:ok, Module.t()} | {:error, Error.t()}
   def compile(bytes, name, engine) do
-    with {:ok, ref} <- bytes |> native_load(engine) |> Execution.finish(),
-         do:
-           {:ok, ref |> Module.new(name: name, size: byte_size(bytes), engine: engine) |> plan()}
+    with {:ok, ref} <- bytes |> native_load(engine) |> Execution.finish() do
+      module = Module.new(ref, name: name, size: byte_size(bytes), engine: engine)
+      {:ok, with_plan(module)}
+    end
   end
 
   defp native_load(bytes, engine) when byte_size(bytes) <= @inline_bytes,
@@ -156,13 +157,8 @@ defmodule Cybernetic.WASM.Loader do
 
   defp native_load(bytes, engine), do: Native.module_load_dirty(bytes, engine)
 
-  # Most calls bring no options: theirs is made once. The configuration does not change once it is read.
-  defp plan(%Module{imports: [], unlinkable: []} = module) do
-    {:ok, plan} = Plan.checked(module, %{})
-    %{module | plan: Plan.keep(plan)}
-  end
-
-  defp plan(module), do: module
+  # What its calls without options come to is made once, here.
+  defp with_plan(module), do: %{module | plan: Plan.default(module)}
 
   defp name({:bytes, _bytes}), do: nil
   defp name(path), do: Path.basename(path)

@@ -33,7 +33,7 @@ defmodule Cybernetic.WASM.Execution.Call do
 
     with :ok <- command(module),
          {:ok, call} <- new(module, @entry, args, opts),
-         do: {:ok, %{call | plan: Plan.command(call.plan)}}
+         do: {:ok, %{call | plan: Plan.command(call.plan, true)}}
   end
 
   def new(%Instance{}, :start, _args, _opts) do
@@ -95,8 +95,11 @@ defmodule Cybernetic.WASM.Execution.Call do
 
   @doc "The call with other arguments."
   @spec with_args(t, list) :: {:ok, t} | {:error, Error.t()}
-  def with_args(%__MODULE__{plan: %Plan{command: true}, target: module, opts: opts}, args),
-    do: new(module, :start, [args: args], Map.to_list(opts) |> Keyword.delete(:args))
+  def with_args(
+        %__MODULE__{plan: %Plan{command: true}, target: module, opts: opts},
+        args
+      ),
+      do: new(module, :start, [args: args], Map.to_list(opts) |> Keyword.delete(:args))
 
   def with_args(call, args), do: {:ok, %{call | args: args}}
 
@@ -122,6 +125,8 @@ defmodule Cybernetic.WASM.Execution.Call do
 
   @doc "What a call that has ended well comes to."
   @spec finished(t, term, Tally.t()) :: Run.t()
-  def finished(%__MODULE__{plan: %Plan{command: true}}, code, tally), do: Run.exited(code, tally)
+  def finished(%__MODULE__{plan: %Plan{command: true}}, code, tally),
+    do: Run.exited(code, tally)
+
   def finished(_call, result, tally), do: Run.new(result, tally)
 end

@@ -57,6 +57,8 @@ defmodule Cybernetic.WASM.Execution.Opened do
 
   @doc "Ends what `open/1` made, and tells the outcome as that of the whole call."
   @spec finish(Execution.outcome(), t) :: Execution.outcome()
+  def finish(outcome, %__MODULE__{own: nil, used: []}), do: outcome
+
   def finish(outcome, %__MODULE__{call: call, used: used} = opened) do
     :ok = release(opened)
     Parts.whole(outcome, used, call.plan.limits)

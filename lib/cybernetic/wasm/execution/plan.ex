@@ -1,7 +1,7 @@
 defmodule Cybernetic.WASM.Execution.Plan do
   @moduledoc false
-  # What a call's options come to: the limits and the engine as Rust takes them, how to schedule, and the host functions by
-  # the index of their import. A live instance keeps the plan that it was made with, and its calls narrow that.
+  # What a call's options come to. A module keeps the plan of its calls without options; a live instance keeps the one that it
+  # was made with, which its calls narrow. Rust is given it in the form of `to_native/1`.
 
   alias Cybernetic.WASM.{
     Config,
@@ -15,45 +15,45 @@ defmodule Cybernetic.WASM.Execution.Plan do
     Sandbox
   }
 
+  alias Cybernetic.WASM.Execution.{Cancel, Parts, Streams, Tally}
   alias Cybernetic.WASM.Imports.Bindings
-  alias Cybernetic.WASM.Execution.{Parts, Tally, Wasi}
 
   # A plan holds an environment's values.
   @derive {Inspect, only: [:limits, :engine, :scheduling, :command]}
 
-  # `native` is what Rust takes: `{{limits, engine}, report, cancel, grants, console}` (whether to tell the usage, what can end
-  # the call, and what it has of WASI), or a reference to limits that Rust keeps, in the place of the first or of it all.
-  defstruct native: nil,
+  # `kept` are the limits as Rust keeps them, once they are decoded there. `engine` is one that the module has to be compiled for
+  # once more. `bindings` are what the imports are bound to, and `sandbox` says what of imports that come with a later call.
+  # `streams` is what the guest has of the system, if anything.
+  defstruct kept: nil,
             limits: nil,
             wait: 0,
             engine: nil,
             metering: :fuel,
             scheduling: :adaptive,
-            data: nil,
-            # What the imports are bound to.
-            bindings: %Bindings{},
-            # Which of a guest's members the functions are for.
-            member: 0,
-            # The plan of the call, where this one is another member's for the time of a host call.
-            root: nil,
-            # Output is handed over piece by piece, between host calls.
-            stream: false,
-            # References that keep the host functions of the members alive: the guest itself does not.
-            hosts: [],
-            # What ends the call from outside: `{cancel, reference}`.
-            cancel: nil,
-            # What the guest has of WASI, if anything.
-            wasi: nil,
-            # What the sandbox says of imports, for functions that come with a later call.
             sandbox: nil,
-            # The module is run as a command: its result is its exit code.
-            command: false
+            data: nil,
+            bindings: %Bindings{},
+            streams: nil,
+            # How one run goes, which no option says. `command`: the module is run as one, and its result is its exit code.
+            # `report`: a result comes with what was used, as an error always does. `stream`: output is handed over piece by
+            # piece, between host calls. `cancel`: what ends the run from outside, and the reference by which a host function
+            # that awaits something is told.
+            command: false,
+            report: false,
+            stream: false,
+            cancel: nil,
+            # Which of a guest's members it is for, and references that keep the members' host functions alive: the guest itself
+            # does not.
+            member: 0,
+            hosts: [],
+            # The plan of the call, where this one is another member's for the time of a host call.
+            root: nil
 
   @type t :: %__MODULE__{}
 
   @options [imports: Imports.kind(), sandbox: Sandbox.kind()] ++
              Config.options([:scheduling, :metering, :deterministic]) ++
-             [wait: {:milliseconds, 0}, data: :any] ++ Wasi.options() ++ Limits.options()
+             [wait: {:milliseconds, 0}, data: :any] ++ Streams.options() ++ Limits.options()
 
   # What an engine or a guest was made with cannot be changed for one call on a live instance.
   @narrowing Keyword.drop(@options, [
@@ -118,134 +118,20 @@ defmodule Cybernetic.WASM.Execution.Plan do
     given = Imports.given(Map.get(opts, :imports, %{}))
 
     with {:ok, bindings} <- Bindings.bind(module, given, sandbox),
-         {:ok, wasi} <- Wasi.new(sandbox, module, bindings, opts) do
+         {:ok, streams} <- Streams.new(sandbox, module, bindings, opts) do
       {:ok,
-       pack(%__MODULE__{
+       %__MODULE__{
          limits: sandbox.limits,
          wait: Map.get(opts, :wait, 0),
          engine: unless(engine == module.engine, do: engine),
          metering: elem(engine, 0),
          scheduling: Map.get_lazy(opts, :scheduling, fn -> Config.get().scheduling end),
-         bindings: bindings,
+         sandbox: sandbox,
          data: Map.get(opts, :data),
-         wasi: wasi,
-         sandbox: sandbox
-       })}
+         bindings: bindings,
+         streams: streams
+       }}
     end
-  end
-
-  @doc "The plan of one call on an instance that was made with `plan`: its limits only narrow."
-  @spec narrow(t, Module.t(), keyword) :: {:ok, t} | {:error, LinkError.t()}
-  def narrow(plan, _module, []), do: {:ok, plan}
-
-  def narrow(plan, module, opts) do
-    opts = Options.check!(opts, @narrowing, "option of a call on an instance")
-    refuse_fuel_without_metering!(plan.metering, opts)
-    limits = Limits.narrow(plan.limits, Map.take(opts, Limits.keys()))
-
-    with {:ok, plan} <- rebind(plan, module, opts),
-         {:ok, wasi} <- Wasi.for_call(plan.wasi, plan.sandbox, opts) do
-      {:ok,
-       pack(%{
-         plan
-         | limits: limits,
-           wait: Map.get(opts, :wait, plan.wait),
-           scheduling: Map.get(opts, :scheduling, plan.scheduling),
-           data: Map.get(opts, :data, plan.data),
-           wasi: wasi
-       })}
-    end
-  end
-
-  # Functions for this call alone, in the place of those that the instance was made with.
-  defp rebind(plan, module, %{imports: imports}) do
-    with {:ok, bindings} <- Bindings.rebind(plan.bindings, module, imports, plan.sandbox),
-         do: {:ok, %{plan | bindings: bindings}}
-  end
-
-  defp rebind(plan, _module, _opts), do: {:ok, plan}
-
-  @doc "The same, kept by a module for its calls without options: what Rust takes is decoded once."
-  @spec keep(t) :: t
-  def keep(%__MODULE__{engine: nil, native: {{limits, nil}, false, nil, nil, nil}} = plan),
-    do: %{plan | native: Native.runtime_keep_limits(limits)}
-
-  def keep(plan), do: plan
-
-  @doc "The same, kept by an instance, whose engine is what it is."
-  @spec settle(t) :: t
-  def settle(%__MODULE__{native: kept} = plan) when is_reference(kept), do: plan
-
-  def settle(plan),
-    do: %{plan | native: nil, engine: nil, wasi: Wasi.settle(plan.wasi)} |> pack() |> keep()
-
-  @doc "The same, for a run of its own."
-  @spec begin(t) :: t
-  def begin(%__MODULE__{wasi: nil} = plan), do: plan
-  def begin(plan), do: %{plan | wasi: Wasi.begin(plan.wasi)}
-
-  @doc "The same, for another guest that is made with what `wasi` gives."
-  @spec again(t, Wasi.t() | nil) :: t
-  def again(plan, nil), do: plan
-  def again(plan, wasi), do: pack(%{plan | native: nil, wasi: wasi})
-
-  @doc "The same, for a call that tells what it used when it ends well. A failure always tells."
-  @spec reporting(t) :: t
-  def reporting(plan), do: put_native(plan, 1, true)
-
-  @doc "The same, for a call that hands its output over while it runs."
-  @spec streaming(t) :: t
-  def streaming(%__MODULE__{wasi: nil} = plan), do: %{reporting(plan) | stream: true}
-
-  def streaming(plan),
-    do: %{plan | stream: true, wasi: Wasi.streaming(plan.wasi)} |> pack() |> reporting()
-
-  @doc "The same, for a module that is run as a command."
-  @spec command(t) :: t
-  def command(plan), do: %{plan | command: true}
-
-  @doc "The same, for a call that `cancel` can end. A host function that awaits something is told by `reference`."
-  @spec cancelled_by(t, reference, reference) :: t
-  def cancelled_by(plan, cancel, reference),
-    do: put_native(%{plan | cancel: {cancel, reference}}, 2, cancel)
-
-  @doc "The same, for a part of the call of `other`."
-  @spec cancelled_with(t, t) :: t
-  def cancelled_with(plan, %__MODULE__{cancel: nil}), do: plan
-
-  def cancelled_with(plan, %__MODULE__{cancel: {cancel, reference}}),
-    do: cancelled_by(plan, cancel, reference)
-
-  @doc "The same, for a part of the call of `other`, whose input it reads."
-  @spec sharing_input(t, t) :: t
-  def sharing_input(plan, other), do: %{plan | wasi: Wasi.share(plan.wasi, other.wasi)}
-
-  defp put_native(%__MODULE__{native: kept} = plan, index, value) when is_reference(kept),
-    do: put_native(%{plan | native: {kept, false, nil, nil, nil}}, index, value)
-
-  defp put_native(plan, index, value),
-    do: %{plan | native: put_elem(plan.native, index, value)}
-
-  @doc "The same within these limits as well."
-  @spec within(t, Limits.t()) :: t
-  def within(plan, limits), do: pack(%{plan | limits: Limits.narrow(plan.limits, limits)})
-
-  @doc "What is left of the limits after parts of the call that used this much."
-  @spec spend(t, [Tally.t()]) :: t
-  def spend(plan, []), do: plan
-  def spend(plan, used), do: pack(%{plan | limits: Parts.left(plan.limits, used)})
-
-  @doc "What answers the host calls of a member, as the guest finds it for callers who only know another."
-  @spec host(t) :: term
-  def host(%__MODULE__{bindings: bindings} = plan),
-    do: {bindings.functions, bindings.names, plan.data}
-
-  @doc "The plan while `member`, whose host calls `host` answers, is the one that calls."
-  @spec for_member(t, non_neg_integer, term) :: t
-  def for_member(plan, member, {functions, names, data}) do
-    root = plan.root || plan
-    bindings = %{plan.bindings | functions: functions, names: names}
-    %{plan | bindings: bindings, data: data, member: member, root: root}
   end
 
   defp engine({metering, deterministic, off, _stack}, opts, sandbox) do
@@ -260,18 +146,155 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   defp refuse_fuel_without_metering!(_metering, _opts), do: :ok
 
-  defp pack(%__MODULE__{limits: limits} = plan) do
-    limits =
-      {limits.fuel, limits.max_memory, limits.max_table_elements, limits.max_instances,
-       limits.timeout, limits.max_output, limits.max_host_calls, plan.wait}
+  @doc """
+  The plan of the module's calls without options, which most are: it is made once, and the configuration does not change. `nil`
+  for a module with imports, since each call brings them.
+  """
+  @spec default(Module.t()) :: t | nil
+  def default(%Module{imports: [], unlinkable: []} = module) do
+    {:ok, plan} = checked(%{module | plan: nil}, %{})
+    keep(plan)
+  end
 
-    {report, cancel} =
-      case plan.native do
-        {_limits, report, cancel, _grants, _console} -> {report, cancel}
-        _none_or_kept -> {false, nil}
-      end
+  def default(_module), do: nil
 
-    {grants, console} = Wasi.pack(plan.wasi)
-    %{plan | native: {{limits, plan.engine}, report, cancel, grants, console}}
+  # A kept plan has the module's engine.
+  defp keep(%__MODULE__{engine: nil, kept: nil} = plan),
+    do: %{plan | kept: Native.runtime_keep_limits(limits(plan))}
+
+  defp keep(plan), do: plan
+
+  @doc "The plan of one call on an instance that was made with `plan`: its limits only narrow."
+  @spec narrow(t, Module.t(), keyword) :: {:ok, t} | {:error, LinkError.t() | DeniedError.t()}
+  def narrow(plan, _module, []), do: {:ok, plan}
+
+  def narrow(plan, module, opts) do
+    opts = Options.check!(opts, @narrowing, "option of a call on an instance")
+    refuse_fuel_without_metering!(plan.metering, opts)
+    limits = Map.take(opts, Limits.keys())
+
+    with {:ok, bindings} <- rebind(plan, module, opts),
+         {:ok, streams} <- Streams.for_call(plan.streams, plan.sandbox, opts) do
+      plan = %{
+        plan
+        | scheduling: Map.get(opts, :scheduling, plan.scheduling),
+          data: Map.get(opts, :data, plan.data),
+          bindings: bindings,
+          streams: streams
+      }
+
+      {:ok, plan |> within(limits) |> waiting(Map.get(opts, :wait, plan.wait))}
+    end
+  end
+
+  defp waiting(%__MODULE__{wait: wait} = plan, wait), do: plan
+  defp waiting(plan, wait), do: %{plan | wait: wait, kept: nil}
+
+  # Functions for this call alone, in the place of those that the instance was made with.
+  defp rebind(plan, module, %{imports: imports}),
+    do: Bindings.rebind(plan.bindings, module, imports, plan.sandbox)
+
+  defp rebind(plan, _module, _opts), do: {:ok, plan.bindings}
+
+  @doc "The plan of an instance that was made with `plan`, whose engine is what it is."
+  @spec settle(t) :: t
+  def settle(plan),
+    do: plan |> at_rest() |> keep()
+
+  defp at_rest(plan) do
+    streams = Streams.settle(plan.streams)
+
+    %{
+      plan
+      | engine: nil,
+        streams: streams,
+        command: false,
+        report: false,
+        stream: false,
+        cancel: nil
+    }
+  end
+
+  @doc "The plan of another guest that is made with what `streams` gives."
+  @spec again(t, Streams.t() | nil) :: t
+  def again(plan, nil), do: plan
+  def again(plan, streams), do: %{plan | streams: streams}
+
+  @doc "The plan of one run: two may go on at once in one process."
+  @spec begin(t) :: t
+  def begin(%__MODULE__{streams: nil} = plan), do: plan
+  def begin(plan), do: %{plan | streams: Streams.begin(plan.streams)}
+
+  @doc "The plan within these limits as well."
+  @spec within(t, Limits.t() | map) :: t
+  def within(plan, limits), do: limited(plan, Limits.narrow(plan.limits, limits))
+
+  @doc "The plan with what is left of its limits after parts of the call that used this much."
+  @spec spend(t, [Tally.t()]) :: t
+  def spend(plan, used), do: limited(plan, Parts.left(plan.limits, used))
+
+  defp limited(%__MODULE__{limits: limits} = plan, limits), do: plan
+  defp limited(plan, limits), do: %{plan | limits: limits, kept: nil}
+
+  # How a run goes
+
+  @doc "The plan of a call that tells what it used when it ends well. A failure always tells."
+  @spec reporting(t) :: t
+  def reporting(plan), do: %{plan | report: true}
+
+  @doc "The plan of a call that hands its output over while it runs, and tells what it used."
+  @spec streaming(t) :: t
+  def streaming(plan),
+    do: %{plan | streams: Streams.streaming(plan.streams), stream: true, report: true}
+
+  @doc "The plan of a module that is run as a command, or of a part of such a run, which is none."
+  @spec command(t, boolean) :: t
+  def command(plan, command), do: %{plan | command: command}
+
+  @doc "The plan, cancellable by `cancel`. A host function that awaits something is told by `reference`."
+  @spec cancelled_by(t, Cancel.t(), reference) :: t
+  def cancelled_by(plan, cancel, reference), do: %{plan | cancel: {cancel, reference}}
+
+  @doc "The plan of a part of the call of `whole`, which is cancelled with it and reads on in its input."
+  @spec part_of(t, t) :: t
+  def part_of(plan, whole),
+    do: %{plan | cancel: whole.cancel, streams: Streams.share(plan.streams, whole.streams)}
+
+  # Host functions
+
+  @doc "What answers the host calls of a member, as the guest finds it for callers who only know another."
+  @spec host(t) :: term
+  def host(%__MODULE__{bindings: bindings, data: data}),
+    do: {bindings.functions, bindings.names, data}
+
+  @doc "The plan while `member`, whose host calls `host` answers, is the one that calls."
+  @spec for_member(t, non_neg_integer, term) :: t
+  def for_member(plan, member, {functions, names, data}) do
+    root = plan.root || plan
+    bindings = %{plan.bindings | functions: functions, names: names}
+    %{plan | bindings: bindings, data: data, member: member, root: root}
+  end
+
+  # For Rust
+
+  @doc "The plan as Rust takes it: limits that it keeps, by themselves where there is nothing else to tell."
+  @spec to_native(t) :: reference | tuple
+  def to_native(%{kept: kept, report: false, cancel: nil, streams: nil})
+      when is_reference(kept),
+      do: kept
+
+  def to_native(%__MODULE__{kept: kept, report: report} = plan) do
+    cancel = if plan.cancel, do: elem(plan.cancel, 0)
+
+    case {kept, Streams.to_native(plan.streams)} do
+      {nil, {grants, console}} -> {{limits(plan), plan.engine}, report, cancel, grants, console}
+      {kept, {nil, nil}} when not report and cancel == nil -> kept
+      {kept, {grants, console}} -> {kept, report, cancel, grants, console}
+    end
+  end
+
+  defp limits(%__MODULE__{limits: limits, wait: wait}) do
+    {limits.fuel, limits.max_memory, limits.max_table_elements, limits.max_instances,
+     limits.timeout, limits.max_output, limits.max_host_calls, wait}
   end
 end

@@ -37,21 +37,25 @@ defmodule Cybernetic.WASM.Execution.Tally do
   def from_native(nil), do: nil
 
   def from_native({fuel, peak_memory, wall_time, slice_time, slices, host_calls, output}) do
-    {output, stdout, stderr, denials} =
-      if is_tuple(output), do: output, else: {output, "", "", []}
+    put_output(
+      %__MODULE__{
+        fuel: fuel,
+        peak_memory: peak_memory,
+        wall_time: wall_time,
+        slice_time: slice_time,
+        slices: slices,
+        host_calls: host_calls
+      },
+      output
+    )
+  end
 
-    %__MODULE__{
-      fuel: fuel,
-      peak_memory: peak_memory,
-      wall_time: wall_time,
-      slice_time: slice_time,
-      slices: slices,
-      host_calls: host_calls,
-      output: output,
-      stdout: stdout,
-      stderr: stderr,
-      denials: Enum.map(denials, &struct!(Denial, &1))
-    }
+  defp put_output(tally, ""), do: tally
+  defp put_output(tally, output) when is_binary(output), do: %{tally | output: output}
+
+  defp put_output(tally, {output, stdout, stderr, denials}) do
+    denials = Enum.map(denials, &struct!(Denial, &1))
+    %{tally | output: output, stdout: stdout, stderr: stderr, denials: denials}
   end
 
   @doc "The numbers alone."

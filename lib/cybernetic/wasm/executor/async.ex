@@ -3,8 +3,8 @@ defmodule Cybernetic.WASM.Executor.Async do
   A call that runs in a process of its own: see `Cybernetic.WASM.Executor.async/4`. `pid` is the process to monitor.
   """
 
-  alias Cybernetic.WASM.{Error, HostError, Native, Shown}
-  alias Cybernetic.WASM.Execution.Call
+  alias Cybernetic.WASM.{Error, HostError, Shown}
+  alias Cybernetic.WASM.Execution.{Call, Cancel}
   alias Cybernetic.WASM.Executor.{Output, Warden}
 
   @supervisor Cybernetic.WASM.TaskSupervisor
@@ -19,7 +19,7 @@ defmodule Cybernetic.WASM.Executor.Async do
   @doc false
   @spec start({:ok, Call.t()} | {:error, Error.t()}, boolean, :link | :nolink) :: t
   def start(call, report, link) do
-    {cancel, leader} = {Native.cancel_new(), Process.group_leader()}
+    {cancel, leader} = {Cancel.new(), Process.group_leader()}
 
     # What the guest or a host function writes goes where it would go without a process in between.
     work = fn ->
@@ -49,7 +49,7 @@ defmodule Cybernetic.WASM.Executor.Async do
   # Sends the call's output to `consumer`.
   @spec deliver(Call.t(), pid, pos_integer) :: t
   def deliver(call, consumer, credit) do
-    {cancel, ref, leader} = {Native.cancel_new(), make_ref(), Process.group_leader()}
+    {cancel, ref, leader} = {Cancel.new(), make_ref(), Process.group_leader()}
 
     {:ok, pid} =
       Task.Supervisor.start_child(@supervisor, fn ->
@@ -123,7 +123,7 @@ defmodule Cybernetic.WASM.Executor.Async do
       Process.group_leader(self(), leader)
 
       with {:ok, call} <- call,
-           do: Warden.run(call, Native.cancel_new(), &drive(&1, report), reader)
+           do: Warden.run(call, Cancel.new(), &drive(&1, report), reader)
     end
 
     # The call's own limit ends each, from outside if need be.

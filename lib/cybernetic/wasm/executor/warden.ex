@@ -7,8 +7,8 @@ defmodule Cybernetic.WASM.Executor.Warden do
   # task its result. A third process, the runner's shadow, kills the runner when the warden is killed: a link would not do,
   # since host functions may trap exits.
 
-  alias Cybernetic.WASM.{CancelledError, Error, HostError, LimitError, Native}
-  alias Cybernetic.WASM.Execution.{Call, Plan}
+  alias Cybernetic.WASM.{CancelledError, Error, HostError, LimitError}
+  alias Cybernetic.WASM.Execution.{Call, Cancel, Plan}
 
   # A guest notices by itself that its time is over, and a host function's `after` clauses may want to run.
   @late 100
@@ -97,7 +97,7 @@ defmodule Cybernetic.WASM.Executor.Warden do
 
   # The first who ends it decides how.
   defp end_by(%{ending: nil} = state, reason, grace, ending) do
-    Native.cancel_now(state.cancel, reason)
+    Cancel.now(state.cancel, reason)
     send(state.runner, {state.answer, :cancelled})
     until = min(state.until, System.monotonic_time(:millisecond) + grace)
     %{state | until: until, ending: ending}

@@ -27,22 +27,25 @@ defmodule Cybernetic.WASM.Instance.Link do
   @spec first(Module.t(), Plan.t(), boolean) ::
           {:ok, Instance.t(), Tally.t() | nil} | {:error, Error.t()}
   def first(%Module{} = module, %Plan{} = plan, snapshottable) do
-    step =
-      with :dirty <- Native.instance_new(module.ref, snapshottable, plan.native, plan.scheduling),
-           do: Native.instance_new_dirty(module.ref, snapshottable, plan.native)
-
-    with {:ok, ref, tally} <- Execution.drive_part(step, plan) do
+    with {:ok, ref, tally} <- module |> step(plan, snapshottable) |> Execution.drive_part(plan) do
       instance = %Instance{
         ref: ref,
         module: module,
         plan: plan |> Plan.settle() |> hosted(ref, []),
         engine: plan.engine || module.engine,
-        wasi: plan.wasi,
+        streams: plan.streams,
         snapshottable: snapshottable
       }
 
       {:ok, instance, tally}
     end
+  end
+
+  defp step(%Module{ref: ref}, plan, snapshottable) do
+    options = Plan.to_native(plan)
+
+    with :dirty <- Native.instance_new(ref, snapshottable, options, plan.scheduling),
+         do: Native.instance_new_dirty(ref, snapshottable, options)
   end
 
   # With its own host functions to be found by the guest, beside those of the members that it was linked with.
@@ -60,7 +63,7 @@ defmodule Cybernetic.WASM.Instance.Link do
           {:ok, Instance.t(), [Tally.t()]} | {:error, Error.t()}
   def link(%Module{} = module, %Plan{} = plan, store, opts) do
     # A start function that exits is no command's end.
-    plan = %{plan | command: false}
+    plan = Plan.command(plan, false)
     state = module |> begin(plan, opts) |> in_store(store, plan)
 
     case place(module, within(plan, state), state) do
@@ -81,7 +84,7 @@ defmodule Cybernetic.WASM.Instance.Link do
 
     plan_of = fn module ->
       with {:ok, own} <- Plan.checked(module, opts),
-           do: {:ok, own |> Plan.cancelled_with(plan) |> Plan.sharing_input(plan)}
+           do: {:ok, Plan.part_of(own, plan)}
     end
 
     %__MODULE__{open: [module.ref], plan_of: plan_of}
@@ -212,7 +215,7 @@ defmodule Cybernetic.WASM.Instance.Link do
     member = Native.instance_reserve(guest)
     plan = hosted(%{plan | member: member}, guest, hosts)
     sources = Bindings.sources(plan.bindings)
-    step = Native.instance_link(guest, member, module.ref, sources, step_plan.native)
+    step = Native.instance_link(guest, member, module.ref, sources, Plan.to_native(step_plan))
 
     case Execution.drive_part(step, %{step_plan | member: member}) do
       {:ok, ^member, tally} ->

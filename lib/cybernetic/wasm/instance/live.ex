@@ -119,7 +119,7 @@ defmodule Cybernetic.WASM.Instance.Live do
   @spec reset(Instance.t(), keyword) :: :ok | {:error, Error.t()}
   def reset(%Instance{ref: ref} = instance, opts) do
     with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
-         step = reset_step(ref, plan.native),
+         step = reset_step(ref, Plan.to_native(plan)),
          {:ok, :ok, _tally} <- Execution.drive(step, plan),
          do: :ok
   end
@@ -157,7 +157,7 @@ defmodule Cybernetic.WASM.Instance.Live do
   end
 
   def access(%Instance{ref: ref, member: member, plan: plan}, access) do
-    case Native.instance_access(ref, member, access, plan.native) do
+    case Native.instance_access(ref, member, access, Plan.to_native(plan)) do
       {:answer, answer} ->
         {:ok, answer}
 

@@ -16,7 +16,7 @@ defmodule Cybernetic.WASM.Instance.Snapshot do
   defp capture(%Instance{ref: ref, plan: plan, module: module}, opts) do
     with {:ok, plan} <- Plan.narrow(plan, module, opts),
          {:ok, captured, _tally} <-
-           ref |> Native.instance_snapshot(plan.native) |> Execution.drive(plan),
+           ref |> Native.instance_snapshot(Plan.to_native(plan)) |> Execution.drive(plan),
          do: {:ok, captured}
   end
 
@@ -24,7 +24,7 @@ defmodule Cybernetic.WASM.Instance.Snapshot do
   @spec fork(Instance.t(), keyword) :: {:ok, Instance.t()} | {:error, Error.t()}
   def fork(%Instance{snapshottable: true} = instance, opts) do
     with {:ok, module} <- module(instance, opts),
-         plan = Plan.again(instance.plan, instance.wasi),
+         plan = Plan.again(instance.plan, instance.streams),
          {:ok, fork, _tally} <- Link.first(module, plan, true),
          do: {:ok, Live.on_trap(fork, instance.on_trap)}
   end
