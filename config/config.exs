@@ -5,4 +5,4 @@ import Config
 
 # A call of a test that names no deadline is not to meet one, however busy the machine is: what is tested is never the
 # default, which is a shorter one.
-if config_env() == :test, do: config(:cybernetic_wasm, timeout: 60_000)
+if config_env() == :test, do: config(:cybernetic_wasm, timeout: 600_000)

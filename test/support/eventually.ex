@@ -7,7 +7,7 @@ defmodule Cybernetic.WASM.Eventually do
   alias Cybernetic.WASM.{Host, Runtime}
 
   @doc "Waits until `condition` gives something true, and gives that."
-  def eventually(condition, milliseconds \\ 60_000) do
+  def eventually(condition, milliseconds \\ 600_000) do
     wait(condition, System.monotonic_time(:millisecond) + milliseconds)
   end
 

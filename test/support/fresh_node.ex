@@ -45,7 +45,7 @@ defmodule Cybernetic.WASM.FreshNode do
   end
 
   # A deadline that no call meets, as in the VM of the tests themselves.
-  defp own(opts), do: Keyword.merge([timeout: 60_000], Keyword.get(opts, :own, []))
+  defp own(opts), do: Keyword.merge([timeout: 600_000], Keyword.get(opts, :own, []))
 
   defp command(opts) do
     case Keyword.get(opts, :ulimit) do

@@ -41,7 +41,7 @@ defmodule Cybernetic.WASM.Programs do
 
   @doc "What a command needs, and time enough for a busy machine; `opts` add to it, or take away."
   def sandbox(opts \\ []) do
-    [clocks: :real, random: :system, stdio: :captured, timeout: 60_000]
+    [clocks: :real, random: :system, stdio: :captured, timeout: 600_000]
     |> Keyword.merge(opts)
     |> Sandbox.new()
   end

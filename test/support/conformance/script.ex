@@ -27,7 +27,7 @@ defmodule Cybernetic.WASM.Conformance.Script do
     fuel: 1_000_000_000_000,
     max_memory: 1 <<< 44,
     max_instances: 10_000,
-    timeout: 60_000
+    timeout: 600_000
   ]
 
   @load [:metering, :deterministic]
