@@ -11,6 +11,9 @@ defmodule Cybernetic.WASM.Security.NarrowingTest do
   alias Cybernetic.WASM.{Limits, Sandbox}
   alias Cybernetic.WASM.Sandbox.Capabilities.{Env, HostFunctions, Network}
 
+  # Thousands of rounds take long where the machine has other things to do.
+  @moduletag timeout: :infinity
+
   @rounds 2_000
 
   setup do
