@@ -10,31 +10,19 @@ defmodule Cybernetic.WASM.Execution do
   # A re-entrant call from a host function is driven by the same loop, which then ends in `{:answer, …}` or `{:refused, …}`
   # while the execution goes on. No process but the caller's own takes part.
 
-  alias Cybernetic.WASM.{
-    CallError,
-    CancelledError,
-    Error,
-    HostError,
-    Native,
-    Run,
-    Shown
-  }
-
-  alias Cybernetic.WASM.Execution.{Cancel, Plan, Streams, Tally}
+  alias Cybernetic.WASM.{CancelledError, Error, Native, Run}
+  alias Cybernetic.WASM.Execution.{Cancel, HostCall, Plan, Streams, Tally}
   alias Cybernetic.WASM.Execution.Streams.{Input, Output}
   alias Cybernetic.WASM.Host.Context
 
   @typedoc "What runs: a fresh instance of a module, or a live instance's member."
   @type target :: {:fresh, reference} | {:live, reference, non_neg_integer}
 
-  # Copying this much takes some 0.1 ms.
-  @large 262_144
-
   @type outcome :: {:ok, term, Tally.t() | nil} | {:error, Error.t()}
 
   @typedoc "A call that is suspended in a host call, and how that is to return; or after a write of the guest's own."
   @type suspended ::
-          {Context.t(), Plan.t(), {:return, list} | {:raise, Error.t()}}
+          {Context.t(), Plan.t(), HostCall.how()}
           | {:written, reference, Plan.t()}
           | {:ended, term, Plan.t()}
 
@@ -150,7 +138,7 @@ defmodule Cybernetic.WASM.Execution do
 
   defp loop({:wants_input, execution}, plan, raised) do
     with {:ok, piece} <- Input.next(plan.streams),
-         :ok <- give_input(execution, piece) do
+         :ok <- Input.give(execution, piece) do
       execution |> step(plan) |> loop(plan, raised)
     else
       {:refused, error} ->
@@ -174,19 +162,10 @@ defmodule Cybernetic.WASM.Execution do
   end
 
   defp loop({:host_call, execution, import, args, serial, member}, plan, _raised) do
-    own = of_member(plan, member, execution)
+    context = HostCall.open(execution, {member, import, serial}, plan)
 
-    context = %Context{
-      execution: execution,
-      import: import,
-      serial: serial,
-      plan: own || plan,
-      process: self(),
-      sandbox: plan.sandbox
-    }
-
-    case own && run_host_function(context, args) do
-      nil -> context |> native_command(:raise) |> loop(plan, %CallError{reason: :host_gone})
+    case HostCall.run(context, args) do
+      :over -> end_now(execution, plan)
       {:ended, ended} -> ended
       how -> hand_over(context, how, plan)
     end
@@ -226,11 +205,6 @@ defmodule Cybernetic.WASM.Execution do
     end
   end
 
-  defp give_input(execution, piece) when byte_size(piece) > @large,
-    do: Native.execution_give_input_dirty(execution, piece)
-
-  defp give_input(execution, piece), do: Native.execution_give_input(execution, piece)
-
   # The reference is made here, just before the `receive` on it, so that the BEAM skips all older messages.
   defp wait(execution, plan) do
     reference = make_ref()
@@ -266,31 +240,20 @@ defmodule Cybernetic.WASM.Execution do
 
   # Host calls
 
-  # The guest finds another member's functions: this call may not even know that member.
-  defp of_member(%Plan{member: member} = plan, member, _execution), do: plan
+  # The next step ends the call, and says how.
+  defp end_now(execution, plan) do
+    case step(execution, plan) do
+      {:refused, _busy} ->
+        Process.sleep(1)
+        end_now(execution, plan)
 
-  defp of_member(plan, member, execution) do
-    case Native.execution_host(execution, member) do
-      nil -> nil
-      host -> Plan.for_member(plan, member, host)
+      step ->
+        loop(step, plan, nil)
     end
   end
 
-  # What a host function's own calls put out is handed over when it has returned.
-  defp silent(%Plan{stream: false} = plan), do: plan
-  defp silent(plan), do: %{plan | stream: false}
-
-  @doc "The plan of the call that this is a part of."
-  @spec root(Plan.t()) :: Plan.t()
-  def root(%Plan{root: nil} = plan), do: plan
-  def root(%Plan{root: root}), do: root
-
   # What the function put out comes before what it returned or raised.
-  defp hand_over(
-         %Context{execution: execution} = context,
-         how,
-         %Plan{stream: true} = plan
-       ) do
+  defp hand_over(%Context{execution: execution} = context, how, %Plan{stream: true} = plan) do
     case Output.take(execution, Output.consumed(plan.streams)) do
       [] -> reply(context, how, plan)
       pieces -> {:output, pieces, {context, plan, how}}
@@ -299,228 +262,24 @@ defmodule Cybernetic.WASM.Execution do
 
   defp hand_over(context, how, plan), do: reply(context, how, plan)
 
-  defp run_host_function(%Context{execution: own, plan: plan, import: import} = context, args) do
-    {function, results, kind} = elem(plan.bindings.functions, import)
-    value = apply(function, [context | args])
-    {:return, values(results, if(kind == :async, do: await(value, context), else: value))}
-  catch
-    :throw, {__MODULE__, :ended, ^own, ended} ->
-      {:ended, ended}
-
-    # The context of another call, which is over: that is no end of this one.
-    :throw, {__MODULE__, :ended, _other, {_how, error, _tally}} ->
-      {:raise, host_error(context, :error, error, __STACKTRACE__)}
-
-    :throw, {__MODULE__, :ending, error} ->
-      {:raise, error}
-
-    :throw, {__MODULE__, :trap, reason} ->
-      {:raise, host_error(context, :trap, reason, __STACKTRACE__)}
-
-    kind, reason ->
-      {:raise, host_error(context, kind, reason, __STACKTRACE__)}
-  end
-
-  # What an asynchronous host function returned is waited for here: the guest is suspended, nothing runs for it. When the
-  # call has no time left, or is cancelled, the next step says so.
-  defp await(%Task{ref: reference, owner: owner} = task, context) when owner == self() do
-    await(reference, context, fn -> Task.shutdown(task, :brutal_kill) end)
-  end
-
-  defp await({:await, reference}, context) when is_reference(reference) do
-    await(reference, context, fn -> Process.demonitor(reference, [:flush]) end)
-  end
-
-  defp await(other, _context) do
-    raise ArgumentError,
-          "an async host function returns a Task of its own or {:await, reference}, got: #{Shown.term(other)}"
-  end
-
-  # A `receive` waits no longer.
-  @longest_wait 0xFFFF_FFFF
-
-  # Another process has the execution in its hands, which cannot be asked just now.
-  @held 10
-
-  defp await(reference, %Context{execution: execution, plan: plan} = context, give_up) do
-    cancelled = if plan.cancel, do: elem(plan.cancel, 1), else: make_ref()
-
-    receive do
-      {^reference, reply} ->
-        Process.demonitor(reference, [:flush])
-        reply
-
-      {:DOWN, ^reference, _, _, reason} ->
-        exit(reason)
-
-      {^cancelled, :cancelled} ->
-        give_up.()
-        over(context)
-    after
-      time_to_wait(execution) ->
-        if Native.execution_time_left(execution) == 0 do
-          give_up.()
-          over(context)
-        else
-          await(reference, context, give_up)
-        end
+  defp reply(context, how, plan) do
+    case HostCall.reply(context, how) do
+      {:raised, error, step} -> loop(step, plan, error)
+      step -> loop(step, plan, nil)
     end
-  end
-
-  defp time_to_wait(execution) do
-    case Native.execution_time_left(execution) do
-      {:refused, _busy} -> @held
-      # Rounded up: whole milliseconds are left.
-      milliseconds -> min(milliseconds + 1, @longest_wait)
-    end
-  end
-
-  # The next step ends the call, and says how.
-  defp over(%Context{execution: execution, plan: plan} = context) do
-    case step(execution, plan) do
-      {:refused, _busy} ->
-        Process.sleep(1)
-        over(context)
-
-      step ->
-        throw({__MODULE__, :ended, execution, loop(step, plan, nil)})
-    end
-  end
-
-  defp values(0, _ignored), do: []
-  defp values(1, value), do: [value]
-  # `length` fails, and so does the guard, where a list is improper.
-  defp values(_several, values) when length(values) >= 0, do: values
-
-  defp values(several, value),
-    do:
-      raise(
-        ArgumentError,
-        "a list of #{several} results expected, got: #{Shown.term(value)}"
-      )
-
-  defp reply(context, {:raise, error} = how, plan) do
-    case native_command(context, :raise) do
-      # What it raised is what is told, also where the guest cannot be unwound: another process left it in the middle of a call.
-      {:refused, _} ->
-        if held?(context), do: reply_later(context, how, plan), else: {:refused, error}
-
-      step ->
-        loop(step, plan, error)
-    end
-  end
-
-  defp reply(context, {:return, values} = how, plan) do
-    case native_return(context, values) do
-      {:refused, {:call, %{reason: :busy}}} = busy ->
-        if held?(context), do: reply_later(context, how, plan), else: loop(busy, plan, nil)
-
-      {:refused, {:call, %{reason: reason}} = error} when reason in [:type, :arity] ->
-        # The function returned what its type does not take: that is its failure, and the guest is unwound for it.
-        raised = host_error(context, :error, Error.from_native(error), [])
-        context |> native_command(:raise) |> loop(plan, raised)
-
-      step ->
-        loop(step, plan, nil)
-    end
-  end
-
-  # A process that the host function let use its context, and killed, may be in the middle of its last slice.
-  defp held?(%Context{execution: execution}),
-    do: match?({:refused, _busy}, Native.execution_time_left(execution))
-
-  defp reply_later(context, how, plan) do
-    Process.sleep(1)
-    reply(context, how, plan)
-  end
-
-  defp host_error(%Context{plan: plan, import: import}, kind, reason, stacktrace) do
-    %HostError{
-      kind: kind,
-      reason: reason,
-      stacktrace: stacktrace,
-      import: elem(plan.bindings.names, import)
-    }
   end
 
   @doc "Carries out a command of the host call that `context` names."
   @spec command(Context.t(), term) :: {:ok, term} | {:error, Error.t()}
   def command(%Context{plan: plan} = context, command) do
-    case context |> native_command(command) |> loop(silent(root(plan)), nil) do
+    case context |> HostCall.command(command) |> loop(silent(plan), nil) do
       {:answer, answer} -> {:ok, answer}
       {:refused, error} -> {:error, error}
-      ended -> leave(context, ended)
+      ended -> HostCall.leave(context, ended)
     end
   end
 
-  # The whole call is over, past its deadline: the host function is left at once. Another process that it lets use its context
-  # is told.
-  defp leave(%Context{process: process} = context, ended) when process == self(),
-    do: throw({__MODULE__, :ended, context.execution, ended})
-
-  defp leave(_context, {:failed, error, _tally}), do: {:error, error}
-
-  # Short commands and replies run on the normal scheduler, whose step is bounded and moves on to a dirty one. Rust answers
-  # `:dirty` for a guest that does not belong there.
-  defp native_command(%Context{execution: execution, plan: plan} = context, command) do
-    %{import: import, serial: serial} = context
-
-    case plan.scheduling != :dirty and not large?(command) and
-           Native.execution_command(execution, import, serial, plan.member, command) do
-      step when step in [false, :dirty] ->
-        Native.execution_command_dirty(execution, import, serial, plan.member, command)
-
-      step ->
-        step
-    end
-  end
-
-  defp native_return(%Context{execution: execution, plan: plan} = context, values) do
-    %{import: import, serial: serial} = context
-
-    case plan.scheduling != :dirty and
-           Native.execution_return(execution, import, serial, plan.member, values) do
-      step when step in [false, :dirty] ->
-        Native.execution_return_dirty(execution, import, serial, plan.member, values)
-
-      step ->
-        step
-    end
-  end
-
-  @doc "Whether an access copies more than belongs on a normal scheduler."
-  @spec large?(term) :: boolean
-  def large?({:read, _memory, _offset, length}), do: length > @large
-  def large?({:write, _memory, _offset, bytes}), do: byte_size(bytes) > @large
-  def large?(_command), do: false
-
-  @doc "Takes output of the guest; past the limit the host function is left and the guest stopped."
-  @spec emit(Context.t(), binary) :: :ok
-  def emit(%Context{execution: execution, serial: serial} = context, bytes) do
-    case native_emit(execution, serial, bytes) do
-      :ok -> :ok
-      {:refused, error} -> give_up(context, Error.from_native(error))
-    end
-  end
-
-  defp native_emit(execution, serial, bytes) when byte_size(bytes) > @large,
-    do: Native.execution_emit_dirty(execution, serial, bytes)
-
-  defp native_emit(execution, serial, bytes),
-    do: Native.execution_emit(execution, serial, bytes)
-
-  @spec give_up(Context.t(), Error.t()) :: no_return
-  defp give_up(_context, %CallError{} = error), do: raise(error)
-
-  defp give_up(%Context{process: process}, error) when process == self(),
-    do: throw({__MODULE__, :ending, error})
-
-  defp give_up(_context, error), do: raise(error)
-
-  @doc "Milliseconds until the deadline of a suspended execution."
-  @spec time_left(reference) :: non_neg_integer
-  def time_left(execution) do
-    with {:refused, error} <- Native.execution_time_left(execution),
-         do: raise(Error.from_native(error))
-  end
+  # What a host function's own calls put out is handed over when it has returned.
+  defp silent(%Plan{stream: false} = plan), do: plan
+  defp silent(plan), do: %{plan | stream: false}
 end

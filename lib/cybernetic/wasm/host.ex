@@ -73,6 +73,7 @@ defmodule Cybernetic.WASM.Host do
   """
 
   alias Cybernetic.WASM.{CallError, Error, Execution, Memory, Shown, Value}
+  alias Cybernetic.WASM.Execution.HostCall
   alias Cybernetic.WASM.Host.{Context, Function}
 
   @typedoc "The context of one host call."
@@ -268,11 +269,11 @@ defmodule Cybernetic.WASM.Host do
   Past `max_output` the guest is stopped.
   """
   @spec emit(ctx, iodata) :: :ok
-  def emit(ctx, bytes), do: Execution.emit(ctx, IO.iodata_to_binary(bytes))
+  def emit(ctx, bytes), do: HostCall.emit(ctx, IO.iodata_to_binary(bytes))
 
   @doc "Stops the guest: the call fails with a `Cybernetic.WASM.HostError` of kind `:trap`."
   @spec trap(ctx, term) :: no_return
-  def trap(%Context{}, reason), do: throw({Execution, :trap, reason})
+  def trap(%Context{} = ctx, reason), do: HostCall.trap(ctx, reason)
 
   @doc "Fuel that the call has left; `nil` where metering is by epochs."
   @spec fuel_left(ctx) :: non_neg_integer | nil
@@ -285,7 +286,7 @@ defmodule Cybernetic.WASM.Host do
 
   @doc "Milliseconds that the call has left."
   @spec time_left(ctx) :: non_neg_integer
-  def time_left(%Context{execution: execution}), do: Execution.time_left(execution)
+  def time_left(%Context{} = ctx), do: HostCall.time_left(ctx)
 
   @doc """
   The sandbox that the call has, after all narrowing: for a host function that does something in the guest's name. See
@@ -296,5 +297,5 @@ defmodule Cybernetic.WASM.Host do
 
   @doc "What the caller gave as `data:`."
   @spec data(ctx) :: term
-  def data(%Context{plan: plan}), do: plan.data
+  def data(%Context{data: data}), do: data
 end

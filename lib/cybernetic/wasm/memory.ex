@@ -32,8 +32,9 @@ defmodule Cybernetic.WASM.Memory do
   a limit is a `Cybernetic.WASM.LimitError`.
   """
 
-  alias Cybernetic.WASM.{CallError, Error, Instance, Shown, Value}
+  alias Cybernetic.WASM.{CallError, Error, Execution, Instance, Shown, Value}
   alias Cybernetic.WASM.Host.Context
+  alias Cybernetic.WASM.Instance.Live
 
   @typedoc "Whose memory: a live instance, its server, or a host function's context."
   @type target :: Instance.t() | GenServer.server() | Cybernetic.WASM.Host.ctx()
@@ -166,10 +167,9 @@ defmodule Cybernetic.WASM.Memory do
     end)
   end
 
-  defp access(%Context{} = context, access),
-    do: Cybernetic.WASM.Execution.command(context, access)
-
-  defp access(target, access), do: Instance.access(target, access)
+  defp access(%Instance{} = instance, access), do: Live.access(instance, access)
+  defp access(%Context{} = context, access), do: Execution.command(context, access)
+  defp access(server, access), do: Instance.access(server, access)
 
   defp pop(opts, key, default) do
     if Keyword.keyword?(opts), do: Keyword.pop(opts, key, default), else: {default, opts}

@@ -45,9 +45,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
             # Which of a guest's members it is for, and references that keep the members' host functions alive: the guest itself
             # does not.
             member: 0,
-            hosts: [],
-            # The plan of the call, where this one is another member's for the time of a host call.
-            root: nil
+            hosts: []
 
   @type t :: %__MODULE__{}
 
@@ -266,14 +264,6 @@ defmodule Cybernetic.WASM.Execution.Plan do
   @spec host(t) :: term
   def host(%__MODULE__{bindings: bindings, data: data}),
     do: {bindings.functions, bindings.names, data}
-
-  @doc "The plan while `member`, whose host calls `host` answers, is the one that calls."
-  @spec for_member(t, non_neg_integer, term) :: t
-  def for_member(plan, member, {functions, names, data}) do
-    root = plan.root || plan
-    bindings = %{plan.bindings | functions: functions, names: names}
-    %{plan | bindings: bindings, data: data, member: member, root: root}
-  end
 
   # For Rust
 

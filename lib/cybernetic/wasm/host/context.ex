@@ -1,14 +1,16 @@
 defmodule Cybernetic.WASM.Host.Context do
   @moduledoc false
-  # Names one open host call: the execution that is suspended in it, the import's index and the call's serial number, and the
-  # process that the host function runs in. `sandbox` is that of the whole call.
+  # One open host call, as its host function has it. `execution` is suspended in it, and `call` says in which one; `plan` and
+  # `sandbox` are those of the whole call. `function`, its name `import` and `data` are those of the member that calls, and
+  # `process` is where the function runs. It is good for as long as that takes.
 
-  @enforce_keys [:execution, :import, :serial, :plan, :process, :sandbox]
-  defstruct [:execution, :import, :serial, :plan, :process, :sandbox]
+  @enforce_keys [:execution, :call, :plan, :process]
+  defstruct [:execution, :call, :plan, :process, :sandbox, :function, :import, :data]
 
   @type t :: %__MODULE__{}
 
   defimpl Inspect do
-    def inspect(context, _opts), do: "#Cybernetic.WASM.Host.Context<call #{context.serial}>"
+    def inspect(%{call: {_member, _import, serial}}, _opts),
+      do: "#Cybernetic.WASM.Host.Context<call #{serial}>"
   end
 end

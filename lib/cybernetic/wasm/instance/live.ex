@@ -16,7 +16,7 @@ defmodule Cybernetic.WASM.Instance.Live do
     Value
   }
 
-  alias Cybernetic.WASM.Execution.Plan
+  alias Cybernetic.WASM.Execution.{Lane, Plan}
   alias Cybernetic.WASM.Instance.Link
 
   @options [
@@ -145,13 +145,13 @@ defmodule Cybernetic.WASM.Instance.Live do
   """
   @spec access(Instance.t(), tuple) :: {:ok, term} | {:error, Error.t()}
   def access(%Instance{ref: ref, member: member}, {:read, memory, offset, length} = read) do
-    if Execution.large?(read),
+    if Lane.large?(read),
       do: answer(Native.instance_read_dirty(ref, member, memory, offset, length)),
       else: answer(Native.instance_read(ref, member, memory, offset, length))
   end
 
   def access(%Instance{ref: ref, member: member}, {:write, memory, offset, bytes} = write) do
-    if Execution.large?(write),
+    if Lane.large?(write),
       do: answer(Native.instance_write_dirty(ref, member, memory, offset, bytes)),
       else: answer(Native.instance_write(ref, member, memory, offset, bytes))
   end

@@ -3,8 +3,8 @@ defmodule Cybernetic.WASM.Execution.Streams.Input do
   # Standard input that is pulled, in the process that drives the guest. Between two pulls the rest of an enumerable is in that
   # process's dictionary, since a host function's own calls may pull as well.
 
-  alias Cybernetic.WASM.{HostError, Shown}
-  alias Cybernetic.WASM.Execution.Streams
+  alias Cybernetic.WASM.{HostError, Native, Shown}
+  alias Cybernetic.WASM.Execution.{Lane, Streams}
   alias Cybernetic.WASM.Sandbox.Check
 
   @read {Check.wasi(), "fd_read"}
@@ -63,6 +63,14 @@ defmodule Cybernetic.WASM.Execution.Streams.Input do
       Process.put(key, :ended)
       text = "standard input is made of iodata, got: #{Shown.term(piece)}"
       {:error, failed(:error, %ArgumentError{message: text}, __STACKTRACE__)}
+  end
+
+  @doc "Gives the guest a piece of what it reads; `nil` is the end."
+  @spec give(reference, binary | nil) :: :ok | {:refused, term}
+  def give(execution, piece) do
+    if Lane.large?(piece),
+      do: Native.execution_give_input_dirty(execution, piece),
+      else: Native.execution_give_input(execution, piece)
   end
 
   @doc "Gives up what has not been pulled; what that raised, as an error."

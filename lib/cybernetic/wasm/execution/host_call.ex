@@ -1,0 +1,256 @@
+defmodule Cybernetic.WASM.Execution.HostCall do
+  @moduledoc false
+  # One open host call: its context, the host function that runs for it, and what it comes to. The guest is suspended in it and
+  # takes commands, of which each is one step, as the reply is: `Cybernetic.WASM.Execution` drives them.
+  #
+  # A host function is left by a `throw` where it is not to go on: its whole call is over (`:ended`), a limit struck in
+  # `emit/2` (`:ending`), or it trapped the guest (`:trap`). They are thrown here, and caught in `run/2`.
+
+  alias Cybernetic.WASM.{CallError, Error, HostError, Native, Shown}
+  alias Cybernetic.WASM.Execution.{Lane, Plan}
+  alias Cybernetic.WASM.Host.Context
+
+  @typedoc "What a host function came to."
+  @type how :: {:return, list} | {:raise, Error.t()}
+
+  @typedoc "Which host call of an execution it is: the member that calls, the index of its import, and a serial number."
+  @type call :: {non_neg_integer, non_neg_integer, non_neg_integer}
+
+  # A `receive` waits no longer.
+  @longest_wait 0xFFFF_FFFF
+
+  # Another process has the execution in its hands, which cannot be asked just now.
+  @held 10
+
+  @doc "The context of a host call that the guest of `plan` has just made."
+  @spec open(reference, call, Plan.t()) :: Context.t()
+  def open(execution, {member, import, _serial} = call, %Plan{member: member} = plan) do
+    %{functions: functions, names: names} = plan.bindings
+
+    %Context{
+      execution: execution,
+      call: call,
+      plan: plan,
+      process: self(),
+      sandbox: plan.sandbox,
+      data: plan.data,
+      function: elem(functions, import),
+      import: elem(names, import)
+    }
+  end
+
+  # The guest finds another member's functions: this call may not even know that member.
+  def open(execution, {member, import, _serial} = call, plan) do
+    context = %Context{
+      execution: execution,
+      call: call,
+      plan: plan,
+      process: self(),
+      sandbox: plan.sandbox
+    }
+
+    case Native.execution_host(execution, member) do
+      {functions, names, data} ->
+        %{context | function: elem(functions, import), import: elem(names, import), data: data}
+
+      nil ->
+        context
+
+      {:refused, _busy} ->
+        Process.sleep(1)
+        open(execution, call, plan)
+    end
+  end
+
+  @doc "Runs the host function. `:over` is that the call is: the next step says how. So does `ended`, where that step was taken."
+  @spec run(Context.t(), list) :: how | :over | {:ended, ended :: tuple}
+  def run(%Context{function: nil}, _args), do: {:raise, %CallError{reason: :host_gone}}
+
+  def run(%Context{execution: own, function: {function, results, kind}} = context, args) do
+    function |> apply([context | args]) |> returned(results, kind, context)
+  catch
+    :throw, {__MODULE__, :ended, ^own, ended} ->
+      {:ended, ended}
+
+    # The context of another call, which is over: that is no end of this one.
+    :throw, {__MODULE__, :ended, _other, {_how, error, _tally}} ->
+      {:raise, host_error(context, :error, error, __STACKTRACE__)}
+
+    :throw, {__MODULE__, :ending, error} ->
+      {:raise, error}
+
+    :throw, {__MODULE__, :trap, reason} ->
+      {:raise, host_error(context, :trap, reason, __STACKTRACE__)}
+
+    kind, reason ->
+      {:raise, host_error(context, kind, reason, __STACKTRACE__)}
+  end
+
+  defp returned(value, results, :sync, _context), do: {:return, values(results, value)}
+
+  defp returned(value, results, :async, context) do
+    with {:ok, value} <- await(value, context), do: {:return, values(results, value)}
+  end
+
+  defp host_error(%Context{import: import}, kind, reason, stacktrace),
+    do: %HostError{kind: kind, reason: reason, stacktrace: stacktrace, import: import}
+
+  defp values(0, _ignored), do: []
+  defp values(1, value), do: [value]
+  # `length` fails, and so does the guard, where a list is improper.
+  defp values(_several, values) when length(values) >= 0, do: values
+
+  defp values(several, value) do
+    raise ArgumentError,
+          "a list of #{several} results expected, got: #{Shown.term(value)}"
+  end
+
+  # What an asynchronous host function returned is waited for here: the guest is suspended, nothing runs for it. When the
+  # call has no time left, or is cancelled, the next step says so.
+  defp await(%Task{ref: reference, owner: owner} = task, context) when owner == self(),
+    do: await(reference, context, fn -> Task.shutdown(task, :brutal_kill) end)
+
+  defp await({:await, reference}, context) when is_reference(reference),
+    do: await(reference, context, fn -> Process.demonitor(reference, [:flush]) end)
+
+  defp await(other, _context) do
+    raise ArgumentError,
+          "an async host function returns a Task of its own or {:await, reference}, got: #{Shown.term(other)}"
+  end
+
+  defp await(reference, %Context{execution: execution, plan: plan} = context, give_up) do
+    cancelled = if plan.cancel, do: elem(plan.cancel, 1), else: make_ref()
+
+    receive do
+      {^reference, reply} ->
+        Process.demonitor(reference, [:flush])
+        {:ok, reply}
+
+      {:DOWN, ^reference, _, _, reason} ->
+        exit(reason)
+
+      {^cancelled, :cancelled} ->
+        over(give_up)
+    after
+      time_to_wait(execution) ->
+        if Native.execution_time_left(execution) == 0,
+          do: over(give_up),
+          else: await(reference, context, give_up)
+    end
+  end
+
+  defp over(give_up) do
+    give_up.()
+    :over
+  end
+
+  defp time_to_wait(execution) do
+    case Native.execution_time_left(execution) do
+      {:refused, _busy} -> @held
+      # Rounded up: whole milliseconds are left.
+      milliseconds -> min(milliseconds + 1, @longest_wait)
+    end
+  end
+
+  @doc "Gives Rust what the host function came to: the next step, with what was raised if the guest is unwound for that."
+  @spec reply(Context.t(), how) :: (step :: tuple) | {:raised, Error.t(), step :: tuple}
+  def reply(context, {:raise, error} = how) do
+    case command(context, :raise) do
+      # What it raised is what is told, also where the guest cannot be unwound: another process left it in the middle of a call.
+      {:refused, _} ->
+        if held?(context),
+          do: reply_later(context, how),
+          else: {:raised, error, {:refused, {:host, %{}}}}
+
+      step ->
+        {:raised, error, step}
+    end
+  end
+
+  def reply(context, {:return, values} = how) do
+    case give(:return, context, values) do
+      {:refused, {:call, %{reason: :busy}}} = busy ->
+        if held?(context), do: reply_later(context, how), else: busy
+
+      {:refused, {:call, %{reason: reason}} = error} when reason in [:type, :arity] ->
+        # The function returned what its type does not take: that is its failure, and the guest is unwound for it.
+        raised = host_error(context, :error, Error.from_native(error), [])
+        {:raised, raised, command(context, :raise)}
+
+      step ->
+        step
+    end
+  end
+
+  # A process that the host function let use its context, and killed, may be in the middle of its last slice.
+  defp held?(%Context{execution: execution}),
+    do: match?({:refused, _busy}, Native.execution_time_left(execution))
+
+  defp reply_later(context, how) do
+    Process.sleep(1)
+    reply(context, how)
+  end
+
+  @doc "Gives Rust a command, and takes its first step."
+  @spec command(Context.t(), term) :: tuple
+  def command(context, command), do: give(:command, context, command)
+
+  # What is short runs on the normal scheduler, whose step is bounded and moves on to a dirty one. Rust answers `:dirty` for a
+  # guest that does not belong there.
+  defp give(kind, %Context{execution: execution, call: call, plan: plan}, given) do
+    case plan.scheduling != :dirty and not Lane.large?(given) and
+           inline(kind, execution, call, given) do
+      step when step in [false, :dirty] -> dirty(kind, execution, call, given)
+      step -> step
+    end
+  end
+
+  defp inline(:command, execution, {member, import, serial}, command),
+    do: Native.execution_command(execution, import, serial, member, command)
+
+  defp inline(:return, execution, {member, import, serial}, values),
+    do: Native.execution_return(execution, import, serial, member, values)
+
+  defp dirty(:command, execution, {member, import, serial}, command),
+    do: Native.execution_command_dirty(execution, import, serial, member, command)
+
+  defp dirty(:return, execution, {member, import, serial}, values),
+    do: Native.execution_return_dirty(execution, import, serial, member, values)
+
+  @doc "Leaves the host function, since its whole call is over. Another process that it lets use its context is told instead."
+  @spec leave(Context.t(), {:failed, Error.t(), term}) :: {:error, Error.t()}
+  def leave(%Context{process: process} = context, ended) when process == self(),
+    do: throw({__MODULE__, :ended, context.execution, ended})
+
+  def leave(_context, {:failed, error, _tally}), do: {:error, error}
+
+  @doc "Takes output of the guest; past the limit the host function is left and the guest stopped."
+  @spec emit(Context.t(), binary) :: :ok
+  def emit(%Context{execution: execution, call: {_member, _import, serial}} = context, bytes) do
+    emitted =
+      if Lane.large?(bytes),
+        do: Native.execution_emit_dirty(execution, serial, bytes),
+        else: Native.execution_emit(execution, serial, bytes)
+
+    with {:refused, error} <- emitted, do: give_up(context, Error.from_native(error))
+  end
+
+  @spec give_up(Context.t(), Error.t()) :: no_return
+  defp give_up(_context, %CallError{} = error), do: raise(error)
+
+  defp give_up(%Context{process: process}, error) when process == self(),
+    do: throw({__MODULE__, :ending, error})
+
+  defp give_up(_context, error), do: raise(error)
+
+  @doc "Stops the guest."
+  @spec trap(Context.t(), term) :: no_return
+  def trap(%Context{}, reason), do: throw({__MODULE__, :trap, reason})
+
+  @doc "Milliseconds until the deadline of the call."
+  @spec time_left(Context.t()) :: non_neg_integer
+  def time_left(%Context{execution: execution}) do
+    with {:refused, error} <- Native.execution_time_left(execution),
+         do: raise(Error.from_native(error))
+  end
+end

@@ -1,0 +1,14 @@
+defmodule Cybernetic.WASM.Execution.Lane do
+  @moduledoc false
+  # What belongs on a normal scheduler though no guest runs for it: copying bytes does while there are not too many.
+
+  # Copying this much takes some 0.1 ms.
+  @large 262_144
+
+  @doc "Whether bytes, an access or a command copy more than belongs on a normal scheduler."
+  @spec large?(term) :: boolean
+  def large?(bytes) when is_binary(bytes), do: byte_size(bytes) > @large
+  def large?({:read, _memory, _offset, length}), do: length > @large
+  def large?({:write, _memory, _offset, bytes}), do: byte_size(bytes) > @large
+  def large?(_other), do: false
+end
