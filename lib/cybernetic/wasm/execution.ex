@@ -37,14 +37,14 @@ defmodule Cybernetic.WASM.Execution do
     options = Plan.to_native(plan)
 
     with :dirty <- Native.execution_call(module, name, args, options, plan.scheduling),
-         do: Native.execution_call_dirty(module, name, args, options)
+         do: Native.execution_call_dirty(module, name, args, options, plan.scheduling)
   end
 
   def start({:live, instance, member}, name, args, plan) do
     options = Plan.to_native(plan)
 
     with :dirty <- Native.instance_call(instance, member, name, args, options, plan.scheduling),
-         do: Native.instance_call_dirty(instance, member, name, args, options)
+         do: Native.instance_call_dirty(instance, member, name, args, options, plan.scheduling)
   end
 
   @doc "Drives a step of something that calls no host functions to its end."
@@ -161,8 +161,8 @@ defmodule Cybernetic.WASM.Execution do
     end
   end
 
-  defp loop({:host_call, execution, import, args, serial, member}, plan, _raised) do
-    context = HostCall.open(execution, {member, import, serial}, plan)
+  defp loop({:host_call, execution, call, args}, plan, _raised) do
+    context = HostCall.open(execution, call, plan)
 
     case HostCall.run(context, args) do
       :over -> end_now(execution, plan)
@@ -173,11 +173,11 @@ defmodule Cybernetic.WASM.Execution do
 
   defp loop({:finished, _result, nil} = finished, _plan, _raised), do: finished
 
-  defp loop({:finished, result, usage}, _plan, _raised),
-    do: {:finished, result, Tally.from_native(usage)}
+  defp loop({:finished, result, tally}, _plan, _raised),
+    do: {:finished, result, Tally.from_native(tally)}
 
-  defp loop({:failed, error, usage}, plan, raised),
-    do: failed(error, Tally.from_native(usage), plan, raised)
+  defp loop({:failed, error, tally}, plan, raised),
+    do: failed(error, Tally.from_native(tally), plan, raised)
 
   defp loop({:refused, {:host, _}}, _plan, raised), do: {:refused, raised}
   defp loop({:refused, error}, _plan, _raised), do: {:refused, Error.from_native(error)}
@@ -199,9 +199,9 @@ defmodule Cybernetic.WASM.Execution do
   defp end_with(execution, error) do
     Native.execution_abandon(execution)
 
-    case Native.execution_usage(execution) do
+    case Native.execution_tally(execution) do
       {:refused, _busy} -> {:failed, error, nil}
-      usage -> {:failed, error, Tally.from_native(usage)}
+      tally -> {:failed, error, Tally.from_native(tally)}
     end
   end
 

@@ -37,24 +37,24 @@ defmodule Cybernetic.WASM.Native do
 
   # Executions
   def execution_call(_module, _name, _args, _options, _scheduling), do: stub()
-  def execution_call_dirty(_module, _name, _args, _options), do: stub()
+  def execution_call_dirty(_module, _name, _args, _options, _scheduling), do: stub()
   def execution_step(_execution), do: stub()
   def execution_step_dirty(_execution), do: stub()
   def execution_listen(_execution, _reference), do: stub()
   def execution_unlisten(_execution), do: stub()
-  def execution_command(_execution, _import, _serial, _member, _command), do: stub()
-  def execution_command_dirty(_execution, _import, _serial, _member, _command), do: stub()
-  def execution_return(_execution, _import, _serial, _member, _values), do: stub()
-  def execution_return_dirty(_execution, _import, _serial, _member, _values), do: stub()
-  def execution_emit(_execution, _serial, _bytes), do: stub()
-  def execution_emit_dirty(_execution, _serial, _bytes), do: stub()
+  def execution_command(_execution, _call, _command), do: stub()
+  def execution_command_dirty(_execution, _call, _command), do: stub()
+  def execution_return(_execution, _call, _values), do: stub()
+  def execution_return_dirty(_execution, _call, _values), do: stub()
+  def execution_emit(_execution, _call, _bytes), do: stub()
+  def execution_emit_dirty(_execution, _call, _bytes), do: stub()
   def execution_take_output(_execution, _streams), do: stub()
   def execution_take_output_dirty(_execution, _streams), do: stub()
   def execution_give_input(_execution, _piece), do: stub()
   def execution_give_input_dirty(_execution, _piece), do: stub()
   def execution_host(_execution, _member), do: stub()
   def execution_abandon(_execution), do: stub()
-  def execution_usage(_execution), do: stub()
+  def execution_tally(_execution), do: stub()
   def execution_time_left(_execution), do: stub()
 
   # Cancelling
@@ -64,7 +64,7 @@ defmodule Cybernetic.WASM.Native do
 
   # Live instances
   def instance_new(_module, _snapshottable, _options, _scheduling), do: stub()
-  def instance_new_dirty(_module, _snapshottable, _options), do: stub()
+  def instance_new_dirty(_module, _snapshottable, _options, _scheduling), do: stub()
   def instance_reset(_instance, _options), do: stub()
   def instance_reset_dirty(_instance, _options), do: stub()
   def instance_close(_instance), do: stub()
@@ -74,7 +74,7 @@ defmodule Cybernetic.WASM.Native do
   def instance_set_host(_instance, _member, _term), do: stub()
   def instance_link(_instance, _member, _module, _sources, _options), do: stub()
   def instance_call(_instance, _member, _name, _args, _options, _scheduling), do: stub()
-  def instance_call_dirty(_instance, _member, _name, _args, _options), do: stub()
+  def instance_call_dirty(_instance, _member, _name, _args, _options, _scheduling), do: stub()
   def instance_read(_instance, _member, _memory, _offset, _length), do: stub()
   def instance_read_dirty(_instance, _member, _memory, _offset, _length), do: stub()
   def instance_write(_instance, _member, _memory, _offset, _bytes), do: stub()
@@ -86,6 +86,9 @@ defmodule Cybernetic.WASM.Native do
 
   # Manifests
   def manifest_parse(_text), do: stub()
+
+  # WASI
+  def wasi_functions, do: stub()
 
   # Network
   def network_rules(_rules), do: stub()

@@ -100,7 +100,7 @@ impl State {
     }
 
     fn is_open(&self, call: HostCall) -> bool {
-        self.open.last().is_some_and(|open| open.call.serial == call.serial)
+        self.open.last().is_some_and(|open| open.call == call)
     }
 }
 

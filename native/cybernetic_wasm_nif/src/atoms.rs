@@ -50,7 +50,8 @@ rustler::atoms! {
     table,
     global,
     tag,
-    // The system interface
+    // The system
+    none,
     real,
     fixed,
     stepped,

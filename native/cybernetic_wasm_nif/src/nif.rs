@@ -1,8 +1,28 @@
 //! The functions that Elixir calls, grouped by what they are about.
 
+/// A function in both lanes: the first name is for a normal scheduler, and answers `:dirty` where the work does not belong
+/// there; the second is for a dirty one. The body is told which it is.
+macro_rules! lanes {
+    ($(#[$doc:meta])* fn $inline:ident, $dirty:ident<'a>($env:ident, $lane:ident; $($params:tt)*) -> $result:ty $body:block) => {
+        $(#[$doc])*
+        #[rustler::nif]
+        fn $inline<'a>(env: rustler::Env<'a>, $($params)*) -> $result {
+            let ($env, $lane) = (env, cybernetic_wasm_core::lane::Lane::Inline);
+            $body
+        }
+
+        #[rustler::nif(schedule = "DirtyCpu")]
+        fn $dirty<'a>(env: rustler::Env<'a>, $($params)*) -> $result {
+            let ($env, $lane) = (env, cybernetic_wasm_core::lane::Lane::Dirty);
+            $body
+        }
+    };
+}
+
 mod execution;
 mod instance;
 mod manifest;
 mod module;
 mod network;
 mod runtime;
+mod wasi;

@@ -1,13 +1,16 @@
 //! Terms in and out.
 
 pub(crate) mod access;
+pub(crate) mod call;
+pub(crate) mod engine;
 pub(crate) mod error;
 pub(crate) mod facts;
+pub(crate) mod grants;
+pub(crate) mod host_call;
 pub(crate) mod kept;
-pub(crate) mod options;
 pub(crate) mod step;
+pub(crate) mod tally;
 pub(crate) mod value;
-pub(crate) mod wasi;
 
 use cybernetic_wasm_core::code::{Code, Function};
 use cybernetic_wasm_core::error::CallError;

@@ -47,24 +47,9 @@ defmodule Cybernetic.WASM.Error do
     do: struct(%TrapError{code: :exit, detail: "exit"}, Map.merge(fields, more))
 
   def from_native({kind, fields}, more) do
-    error = struct!(Map.fetch!(@structs, kind), renamed(fields))
+    error = struct!(Map.fetch!(@structs, kind), fields)
     struct(error, more)
   end
-
-  # TRANSITIONAL: the names that Rust still gives some facts of a `CallError`. Once it gives the fields' own, `renamed/1` goes.
-  defp renamed(%{reason: :no_directory, expected: host, export: guest} = fields),
-    do: %{reason: :no_directory, host_path: host, guest_path: guest, detail: fields.detail}
-
-  defp renamed(%{reason: :cannot_grow, given: pages, size: maximum}),
-    do: %{reason: :cannot_grow, pages: pages, maximum: maximum}
-
-  defp renamed(%{reason: :other_engine, expected: instance, given: module}),
-    do: %{reason: :other_engine, instance_options: instance, module_options: module}
-
-  defp renamed(%{reason: :other, expected: "the instance has no member " <> member}),
-    do: %{reason: :no_such_member, member: String.to_integer(member)}
-
-  defp renamed(fields), do: fields
 
   @doc "What a call gave, or an exception."
   @spec unwrap!({:ok, value} | {:error, t}) :: value when value: term

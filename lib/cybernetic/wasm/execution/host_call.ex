@@ -205,17 +205,17 @@ defmodule Cybernetic.WASM.Execution.HostCall do
     end
   end
 
-  defp inline(:command, execution, {member, import, serial}, command),
-    do: Native.execution_command(execution, import, serial, member, command)
+  defp inline(:command, execution, call, command),
+    do: Native.execution_command(execution, call, command)
 
-  defp inline(:return, execution, {member, import, serial}, values),
-    do: Native.execution_return(execution, import, serial, member, values)
+  defp inline(:return, execution, call, values),
+    do: Native.execution_return(execution, call, values)
 
-  defp dirty(:command, execution, {member, import, serial}, command),
-    do: Native.execution_command_dirty(execution, import, serial, member, command)
+  defp dirty(:command, execution, call, command),
+    do: Native.execution_command_dirty(execution, call, command)
 
-  defp dirty(:return, execution, {member, import, serial}, values),
-    do: Native.execution_return_dirty(execution, import, serial, member, values)
+  defp dirty(:return, execution, call, values),
+    do: Native.execution_return_dirty(execution, call, values)
 
   @doc "Leaves the host function, since its whole call is over. Another process that it lets use its context is told instead."
   @spec leave(Context.t(), {:failed, Error.t(), term}) :: {:error, Error.t()}
@@ -226,11 +226,11 @@ defmodule Cybernetic.WASM.Execution.HostCall do
 
   @doc "Takes output of the guest; past the limit the host function is left and the guest stopped."
   @spec emit(Context.t(), binary) :: :ok
-  def emit(%Context{execution: execution, call: {_member, _import, serial}} = context, bytes) do
+  def emit(%Context{execution: execution, call: call} = context, bytes) do
     emitted =
       if Lane.large?(bytes),
-        do: Native.execution_emit_dirty(execution, serial, bytes),
-        else: Native.execution_emit(execution, serial, bytes)
+        do: Native.execution_emit_dirty(execution, call, bytes),
+        else: Native.execution_emit(execution, call, bytes)
 
     with {:refused, error} <- emitted, do: give_up(context, Error.from_native(error))
   end

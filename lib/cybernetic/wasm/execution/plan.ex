@@ -277,14 +277,16 @@ defmodule Cybernetic.WASM.Execution.Plan do
     cancel = if plan.cancel, do: elem(plan.cancel, 0)
 
     case {kept, Streams.to_native(plan.streams)} do
-      {nil, {grants, console}} -> {{limits(plan), plan.engine}, report, cancel, grants, console}
-      {kept, {nil, nil}} when not report and cancel == nil -> kept
-      {kept, {grants, console}} -> {kept, report, cancel, grants, console}
+      {kept, {nil, nil}} when is_reference(kept) and not report and cancel == nil ->
+        kept
+
+      {_, {grants, console}} ->
+        {:call, kept || limits(plan), plan.engine, report, cancel, grants, console}
     end
   end
 
   defp limits(%__MODULE__{limits: limits, wait: wait}) do
-    {limits.fuel, limits.max_memory, limits.max_table_elements, limits.max_instances,
+    {:limits, limits.fuel, limits.max_memory, limits.max_table_elements, limits.max_instances,
      limits.timeout, limits.max_output, limits.max_host_calls, wait}
   end
 end

@@ -138,11 +138,11 @@ defmodule Cybernetic.WASM.Execution.Streams do
   def share(%__MODULE__{} = part, %__MODULE__{key: key}) when key != nil, do: %{part | key: key}
   def share(part, _whole), do: part
 
-  @doc "As Rust takes them: the grants, and `{stdin, hand_over}`."
-  @spec to_native(t | nil) :: {map | nil, {binary | :pull | nil, boolean} | nil}
+  @doc "As Rust takes them: the grants, and `{:console, stdin, hand_over}`."
+  @spec to_native(t | nil) :: {map | nil, {:console, binary | :pull | nil, boolean} | nil}
   def to_native(nil), do: {nil, nil}
   def to_native(%__MODULE__{grants: grants, stdin: nil, hand_over: false}), do: {grants, nil}
-  def to_native(streams), do: {streams.grants, {streams.stdin, streams.hand_over}}
+  def to_native(streams), do: {streams.grants, {:console, streams.stdin, streams.hand_over}}
 
   @doc "Gives up what of the input has not been pulled, and writes what output was kept back; what that raised, as an error."
   @spec close(t | nil) :: :ok | {:error, HostError.t()}

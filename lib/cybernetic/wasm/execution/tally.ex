@@ -36,26 +36,22 @@ defmodule Cybernetic.WASM.Execution.Tally do
   @spec from_native(tuple | nil) :: t | nil
   def from_native(nil), do: nil
 
-  def from_native({fuel, peak_memory, wall_time, slice_time, slices, host_calls, output}) do
-    put_output(
-      %__MODULE__{
-        fuel: fuel,
-        peak_memory: peak_memory,
-        wall_time: wall_time,
-        slice_time: slice_time,
-        slices: slices,
-        host_calls: host_calls
-      },
-      output
-    )
-  end
-
-  defp put_output(tally, ""), do: tally
-  defp put_output(tally, output) when is_binary(output), do: %{tally | output: output}
-
-  defp put_output(tally, {output, stdout, stderr, denials}) do
-    denials = Enum.map(denials, &struct!(Denial, &1))
-    %{tally | output: output, stdout: stdout, stderr: stderr, denials: denials}
+  def from_native(
+        {:tally, fuel, peak_memory, wall_time, slice_time, slices, host_calls, output, stdout,
+         stderr, denials}
+      ) do
+    %__MODULE__{
+      fuel: fuel,
+      peak_memory: peak_memory,
+      wall_time: wall_time,
+      slice_time: slice_time,
+      slices: slices,
+      host_calls: host_calls,
+      output: output,
+      stdout: stdout,
+      stderr: stderr,
+      denials: Enum.map(denials, &struct!(Denial, &1))
+    }
   end
 
   @doc "The numbers alone."

@@ -45,7 +45,7 @@ defmodule Cybernetic.WASM.Instance.Link do
     options = Plan.to_native(plan)
 
     with :dirty <- Native.instance_new(ref, snapshottable, options, plan.scheduling),
-         do: Native.instance_new_dirty(ref, snapshottable, options)
+         do: Native.instance_new_dirty(ref, snapshottable, options, plan.scheduling)
   end
 
   # With its own host functions to be found by the guest, beside those of the members that it was linked with.

@@ -3,48 +3,41 @@
 use super::runtime::runtime;
 use crate::atoms;
 use crate::resources::ModuleResource;
-use crate::terms::options::EngineTuple;
+use crate::terms::engine::EngineTuple;
 use crate::terms::step::{Handle, step};
 use crate::terms::{binary, error, facts};
 use cybernetic_wasm_core::engine::EngineConfig;
 use cybernetic_wasm_core::execution::Execution;
 use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::module::Module;
-use rustler::{Binary, Encoder, Env, NifResult, ResourceArc, Term};
+use rustler::{Binary, Encoder, Env, NifResult, Term};
 
-fn load<'a>(env: Env<'a>, source: Binary<'a>, engine: EngineTuple<'a>, lane: Lane) -> NifResult<Term<'a>> {
-    let config: EngineConfig = engine.try_into()?;
-    Ok(step(env, Handle::New(Execution::load(runtime(), source.as_slice(), config), false), lane))
-}
-
-/// For small sources: the digest of a large one takes more than a normal scheduler gives.
-#[rustler::nif]
-fn module_load<'a>(env: Env<'a>, source: Binary<'a>, engine: EngineTuple<'a>) -> NifResult<Term<'a>> {
-    load(env, source, engine, Lane::Inline)
-}
-
-#[rustler::nif(schedule = "DirtyCpu")]
-fn module_load_dirty<'a>(env: Env<'a>, source: Binary<'a>, engine: EngineTuple<'a>) -> NifResult<Term<'a>> {
-    load(env, source, engine, Lane::Dirty)
+lanes! {
+    /// A normal scheduler is for small sources, which the caller sees to: the digest of a large one takes more than it gives.
+    fn module_load, module_load_dirty<'a>(
+        env, lane;
+        source: Binary<'a>,
+        engine: EngineTuple<'a>,
+    ) -> NifResult<Term<'a>> {
+        let config: EngineConfig = engine.try_into()?;
+        Ok(step(env, Handle::New(Execution::load(runtime(), source.as_slice(), config), false), lane))
+    }
 }
 
 /// Imports that a normal scheduler encodes.
 const FEW_IMPORTS: usize = 64;
 
-/// What every handle keeps: the digest, the imported functions in the order of their indices as `{module, name, arity,
-/// results, signature}`, the imports that no host function can satisfy, and whether it is a command. `:dirty` where there are
-/// many imports.
-#[rustler::nif]
-fn module_handle<'a>(env: Env<'a>, module: ResourceArc<ModuleResource>) -> Term<'a> {
-    match module.0.code().imports().len() + module.0.unlinkable().len() > FEW_IMPORTS {
-        true => atoms::dirty().encode(env),
-        false => handle(env, &module.0),
+lanes! {
+    /// What every handle keeps: the digest, the imported functions in the order of their indices as `{module, name, arity,
+    /// results, signature}`, the imports that no host function can satisfy, and whether it is a command. `:dirty` where there
+    /// are many imports.
+    fn module_handle, module_handle_dirty<'a>(env, lane; module: &'a ModuleResource) -> Term<'a> {
+        let imports = module.0.code().imports().len() + module.0.unlinkable().len();
+        match lane == Lane::Inline && imports > FEW_IMPORTS {
+            true => atoms::dirty().encode(env),
+            false => handle(env, &module.0),
+        }
     }
-}
-
-#[rustler::nif(schedule = "DirtyCpu")]
-fn module_handle_dirty<'a>(env: Env<'a>, module: ResourceArc<ModuleResource>) -> Term<'a> {
-    handle(env, &module.0)
 }
 
 fn handle<'a>(env: Env<'a>, module: &Module) -> Term<'a> {
@@ -59,6 +52,6 @@ fn handle<'a>(env: Env<'a>, module: &Module) -> Term<'a> {
 
 /// Imports, exports and custom sections; a stranger's module may have hundreds of thousands.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn module_facts<'a>(env: Env<'a>, module: ResourceArc<ModuleResource>) -> Term<'a> {
+fn module_facts<'a>(env: Env<'a>, module: &'a ModuleResource) -> Term<'a> {
     facts::encode(env, module.0.code())
 }

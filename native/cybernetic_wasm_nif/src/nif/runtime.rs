@@ -1,8 +1,8 @@
 //! The node's runtime.
 
 use crate::resources::OptionsResource;
-use crate::terms::options::{self, SettingsMap};
-use crate::terms::{binary, map};
+use crate::terms::engine::SettingsMap;
+use crate::terms::{binary, call, map};
 use crate::{atoms, terms};
 use cybernetic_wasm_core::runtime::{Runtime, Settings};
 use cybernetic_wasm_core::system::{remove_scratch_directories, terminals};
@@ -73,17 +73,12 @@ fn runtime_clear_cache() -> rustler::Atom {
 /// Limits that many calls are made with, decoded once.
 #[rustler::nif]
 fn runtime_keep_limits(limits: Term<'_>) -> NifResult<ResourceArc<OptionsResource>> {
-    options::keep(limits)
+    call::keep(limits)
 }
 
-/// Does nothing: what a call into this library costs at the least, for the bench.
-#[rustler::nif]
-fn runtime_ping() -> rustler::Atom {
-    atoms::ok()
-}
-
-/// The same on a dirty scheduler.
-#[rustler::nif(schedule = "DirtyCpu")]
-fn runtime_ping_dirty() -> rustler::Atom {
-    atoms::ok()
+lanes! {
+    /// Does nothing: what a call into this library costs at the least, for the bench.
+    fn runtime_ping, runtime_ping_dirty<'a>(_env, _lane;) -> rustler::Atom {
+        atoms::ok()
+    }
 }

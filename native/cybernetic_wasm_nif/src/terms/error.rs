@@ -88,9 +88,10 @@ fn call<'a>(env: Env<'a>, error: &CallError) -> Term<'a> {
         CallError::Busy => map(env, &[reason("busy")]),
         CallError::Poisoned => map(env, &[reason("poisoned")]),
         CallError::Closed => map(env, &[reason("closed")]),
+        CallError::NoSuchMember(member) => map(env, &[reason("no_such_member"), ("member", member.encode(env))]),
         CallError::NoSnapshot(detail) => map(env, &[reason("no_snapshot"), ("detail", detail.encode(env))]),
         CallError::CannotGrow { pages, maximum } => {
-            let numbers = [("given", pages.encode(env)), ("size", maximum.encode(env))];
+            let numbers = [("pages", pages.encode(env)), ("maximum", maximum.encode(env))];
             map(env, &[reason("cannot_grow"), numbers[0], numbers[1]])
         }
         CallError::NoSuchElement { name, index, size } => {
@@ -98,13 +99,13 @@ fn call<'a>(env: Env<'a>, error: &CallError) -> Term<'a> {
             map(env, &[reason("no_such_element"), place[0], place[1], ("size", size.encode(env))])
         }
         CallError::NoDirectory { host, guest, detail } => {
-            let names = [("expected", host.encode(env)), ("export", guest.encode(env))];
+            let names = [("host_path", host.encode(env)), ("guest_path", guest.encode(env))];
             map(env, &[reason("no_directory"), names[0], names[1], ("detail", detail.encode(env))])
         }
         CallError::OtherGrants => map(env, &[reason("other_grants")]),
         CallError::NotForPool => map(env, &[reason("not_for_pool")]),
         CallError::OtherEngine { ours, theirs } => {
-            let engines = [("expected", ours.encode(env)), ("given", theirs.encode(env))];
+            let engines = [("instance_options", ours.encode(env)), ("module_options", theirs.encode(env))];
             map(env, &[reason("other_engine"), engines[0], engines[1]])
         }
         CallError::StaleContext => map(env, &[reason("stale_context")]),
@@ -113,9 +114,6 @@ fn call<'a>(env: Env<'a>, error: &CallError) -> Term<'a> {
             map(env, &[reason("out_of_bounds"), range[0], range[1], ("size", size.encode(env))])
         }
         CallError::NoMemory(name) => map(env, &[reason("no_memory"), ("export", name.encode(env))]),
-        // A reason that a newer core knows and this crate does not: its text still says what happened.
-        #[allow(unreachable_patterns)]
-        other => map(env, &[reason("other"), ("expected", other.to_string().encode(env))]),
     }
 }
 

@@ -1,15 +1,16 @@
 //! Steps as tagged tuples, and commands from them.
 
+use super::host_call::HostCallTuple;
 use super::value::Terms;
-use super::{access, binary, error, value, wasi};
+use super::{access, binary, error, tally, value};
 use crate::atoms;
 use crate::resources::{ExecutionResource, GuestResource, Known, ModuleResource};
+use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::code::Code;
 use cybernetic_wasm_core::error::CallError;
-use cybernetic_wasm_core::execution::{Execution, Product, Step, Tally};
+use cybernetic_wasm_core::execution::{Execution, Product, Step};
 use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::mail::{Answer, Command, HostCall};
-use cybernetic_wasm_core::{Error, Stream};
 use rustler::{Atom, Binary, Encoder, Env, NifResult, ResourceArc, Term};
 use std::time::Duration;
 
@@ -75,11 +76,11 @@ fn percent(time: Duration) -> i32 {
 fn encode_ended<'a>(env: Env<'a>, execution: &Execution, step: &Step, report: bool) -> Option<Term<'a>> {
     match step {
         Step::Finished(product) => {
-            let usage = if report { usage(env, execution) } else { forget(env, execution) };
-            Some((atoms::finished(), encode_product(env, product), usage).encode(env))
+            let tally = if report { tally::encode(env, &execution.tally()) } else { forget(env, execution) };
+            Some((atoms::finished(), encode_product(env, product), tally).encode(env))
         }
         Step::Failed(failure) => {
-            Some((atoms::failed(), error::encode(env, failure), usage(env, execution)).encode(env))
+            Some((atoms::failed(), error::encode(env, failure), tally::encode(env, &execution.tally())).encode(env))
         }
         _ => None,
     }
@@ -103,8 +104,8 @@ fn encode_open<'a>(env: Env<'a>, resource: Term<'a>, step: Step) -> Term<'a> {
         Step::Waiting => (atoms::waiting(), resource).encode(env),
         Step::WantsInput => (atoms::wants_input(), resource).encode(env),
         Step::Output => (atoms::output(), resource).encode(env),
-        Step::HostCall { call: HostCall { member, import, serial }, args } => {
-            (atoms::host_call(), resource, import, value::encode_all(env, &args), serial, member.0).encode(env)
+        Step::HostCall { call, args } => {
+            (atoms::host_call(), resource, HostCallTuple::from(call), value::encode_all(env, &args)).encode(env)
         }
         Step::Answered(Ok(answer)) => (atoms::answer(), encode_answer(env, &answer)).encode(env),
         Step::Answered(Err(failure)) => error::refused(env, failure),
@@ -128,26 +129,6 @@ fn forget<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
     atoms::nil().encode(env)
 }
 
-/// `{fuel, peak memory, wall µs, slice µs, slices, host calls, output}`.
-pub(crate) fn usage<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
-    let tally = execution.tally();
-    let usage = tally.usage;
-    let micros = |time: Duration| time.as_nanos() as f64 / 1e3;
-    let fields =
-        (usage.fuel, usage.peak_memory, micros(usage.wall), micros(usage.slice), usage.slices, usage.host_calls);
-    (fields.0, fields.1, fields.2, fields.3, fields.4, fields.5, output(env, &tally)).encode(env)
-}
-
-/// What host functions put out, as a binary; `{output, stdout, stderr, denials}` where there is more.
-fn output<'a>(env: Env<'a>, Tally { output, denials, .. }: &Tally) -> Term<'a> {
-    let [emitted, stdout, stderr] = [Stream::Emitted, Stream::Stdout, Stream::Stderr].map(|of| output.of(of));
-    let emitted = binary(env, emitted);
-    match stdout.is_empty() && stderr.is_empty() && denials.is_empty() {
-        true => emitted,
-        false => (emitted, binary(env, stdout), binary(env, stderr), wasi::encode_denials(env, denials)).encode(env),
-    }
-}
-
 /// A command for an open host call of one of `importer`'s imports.
 pub(crate) fn decode_command(importer: &Code, term: Term<'_>) -> NifResult<Result<Command, Error>> {
     let tag: Atom = match term.decode::<Atom>() {
@@ -164,9 +145,10 @@ pub(crate) fn decode_command(importer: &Code, term: Term<'_>) -> NifResult<Resul
     Ok(access.map(Command::Access))
 }
 
-/// The return from a host call of `importer`'s function `import`.
-pub(crate) fn decode_return(importer: &Code, import: u32, terms: Terms<'_>) -> Result<Command, Error> {
-    let import = importer.imports().get(import as usize).ok_or(CallError::StaleContext)?;
+/// The return from a host call of one of `importer`'s functions. Its number of results is checked here, for a friendly error,
+/// and again by the core, which trusts nobody.
+pub(crate) fn decode_return(importer: &Code, call: HostCall, terms: Terms<'_>) -> Result<Command, Error> {
+    let import = importer.imports().get(call.import as usize).ok_or(CallError::StaleContext)?;
     import.check_results(terms.len())?;
     Ok(Command::Return(value::decode_all(terms, import.results())?))
 }

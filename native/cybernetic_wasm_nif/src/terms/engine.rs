@@ -1,0 +1,65 @@
+//! Engine configurations, and the node's settings.
+
+use crate::atoms;
+use cybernetic_wasm_core::engine::{Allocation, EngineConfig, Features, Metering};
+use cybernetic_wasm_core::limits::NodeLimits;
+use cybernetic_wasm_core::runtime::Settings;
+use rustler::{Atom, Error, NifMap, NifResult, NifTuple, Term};
+
+/// `{metering, deterministic, features that are off, max_stack}`.
+#[derive(NifTuple)]
+pub(crate) struct EngineTuple<'a> {
+    metering: Atom,
+    deterministic: bool,
+    features_off: Vec<Term<'a>>,
+    max_stack: u64,
+}
+
+impl TryFrom<EngineTuple<'_>> for EngineConfig {
+    type Error = Error;
+
+    fn try_from(tuple: EngineTuple<'_>) -> NifResult<Self> {
+        let off = |features: Features, name: Term<'_>| {
+            let name = name.atom_to_string()?;
+            features.without(&name).ok_or(Error::BadArg)
+        };
+        Ok(EngineConfig {
+            metering: if tuple.metering == atoms::epoch() { Metering::Epoch } else { Metering::Fuel },
+            deterministic: tuple.deterministic,
+            features: tuple.features_off.into_iter().try_fold(Features::default(), off)?,
+            max_stack: tuple.max_stack,
+            allocation: Allocation::Pooling,
+        })
+    }
+}
+
+/// The node's settings; an absent ceiling keeps the core's default.
+#[derive(NifMap)]
+pub(crate) struct SettingsMap {
+    max_live_instances: Option<u64>,
+    max_total_memory: u64,
+    max_code_memory: u64,
+    max_open_files: Option<u64>,
+    parallel_execution: bool,
+    cache_bytes: u64,
+    max_stack: u64,
+    pooling: bool,
+}
+
+impl From<SettingsMap> for Settings {
+    fn from(map: SettingsMap) -> Self {
+        let default = NodeLimits::default();
+        Settings {
+            node: NodeLimits {
+                max_live_instances: map.max_live_instances.unwrap_or(default.max_live_instances),
+                max_total_memory: map.max_total_memory,
+                max_code_memory: map.max_code_memory,
+                max_open_files: map.max_open_files.unwrap_or(default.max_open_files),
+                parallel_execution: map.parallel_execution,
+            },
+            cache_bytes: map.cache_bytes,
+            default_stack: map.max_stack,
+            pooling: map.pooling,
+        }
+    }
+}
