@@ -12,9 +12,10 @@ pub(crate) mod step;
 pub(crate) mod tally;
 pub(crate) mod value;
 
+use crate::atoms;
 use cybernetic_wasm_core::code::{Code, Function};
 use cybernetic_wasm_core::error::CallError;
-use rustler::{Atom, Encoder, Env, Term};
+use rustler::{Atom, Decoder, Encoder, Env, NifResult, Term};
 use std::sync::Arc;
 
 /// A map with atom keys. The keys are the fields of an Elixir struct, written in this crate: never a guest's words.
@@ -25,12 +26,22 @@ pub(crate) fn map<'a>(env: Env<'a>, fields: &[(&'static str, Term<'a>)]) -> Term
 
 /// An atom of a fixed set.
 pub(crate) fn atom<'a>(env: Env<'a>, name: &'static str) -> Term<'a> {
-    Atom::from_str(env, name).map_or_else(|_| crate::atoms::nil().encode(env), |atom| atom.to_term(env))
+    Atom::from_str(env, name).map_or_else(|_| atoms::nil().encode(env), |atom| atom.to_term(env))
 }
 
 /// Bytes as a binary.
 pub(crate) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
     rustler::NewBinary::from_slice(env, bytes).into()
+}
+
+/// Something, or `nil`. It is looked at before it is decoded: a decoder that fails makes a message first.
+pub(crate) struct Optional<T>(pub(crate) Option<T>);
+
+impl<'a, T: Decoder<'a>> Decoder<'a> for Optional<T> {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let none = term.is_atom() && term.decode::<Atom>()? == atoms::nil();
+        Ok(Self(if none { None } else { Some(term.decode()?) }))
+    }
 }
 
 /// The exported function that bytes from Elixir name.

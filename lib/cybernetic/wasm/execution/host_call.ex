@@ -168,7 +168,7 @@ defmodule Cybernetic.WASM.Execution.HostCall do
   end
 
   def reply(context, {:return, values} = how) do
-    case give(:return, context, values) do
+    case return(context, values) do
       {:refused, {:call, %{reason: :busy}}} = busy ->
         if held?(context), do: reply_later(context, how), else: busy
 
@@ -191,31 +191,28 @@ defmodule Cybernetic.WASM.Execution.HostCall do
     reply(context, how)
   end
 
-  @doc "Gives Rust a command, and takes its first step."
-  @spec command(Context.t(), term) :: tuple
-  def command(context, command), do: give(:command, context, command)
-
   # What is short runs on the normal scheduler, whose step is bounded and moves on to a dirty one. Rust answers `:dirty` for a
   # guest that does not belong there.
-  defp give(kind, %Context{execution: execution, call: call, plan: plan}, given) do
-    case plan.scheduling != :dirty and not Lane.large?(given) and
-           inline(kind, execution, call, given) do
-      step when step in [false, :dirty] -> dirty(kind, execution, call, given)
-      step -> step
+
+  @doc "Gives Rust a command, and takes its first step."
+  @spec command(Context.t(), term) :: tuple
+  def command(%Context{execution: execution, call: call, plan: plan}, command) do
+    case plan.scheduling != :dirty and not Lane.large?(command) and
+           Native.execution_command(execution, call, command) do
+      step when step in [false, :dirty] ->
+        Native.execution_command_dirty(execution, call, command)
+
+      step ->
+        step
     end
   end
 
-  defp inline(:command, execution, call, command),
-    do: Native.execution_command(execution, call, command)
-
-  defp inline(:return, execution, call, values),
-    do: Native.execution_return(execution, call, values)
-
-  defp dirty(:command, execution, call, command),
-    do: Native.execution_command_dirty(execution, call, command)
-
-  defp dirty(:return, execution, call, values),
-    do: Native.execution_return_dirty(execution, call, values)
+  defp return(%Context{execution: execution, call: call, plan: plan}, values) do
+    case plan.scheduling != :dirty and Native.execution_return(execution, call, values) do
+      step when step in [false, :dirty] -> Native.execution_return_dirty(execution, call, values)
+      step -> step
+    end
+  end
 
   @doc "Leaves the host function, since its whole call is over. Another process that it lets use its context is told instead."
   @spec leave(Context.t(), {:failed, Error.t(), term}) :: {:error, Error.t()}

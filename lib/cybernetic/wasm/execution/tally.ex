@@ -50,7 +50,7 @@ defmodule Cybernetic.WASM.Execution.Tally do
       output: output,
       stdout: stdout,
       stderr: stderr,
-      denials: Enum.map(denials, &struct!(Denial, &1))
+      denials: for(denial <- denials, do: struct!(Denial, denial))
     }
   end
 

@@ -1,5 +1,6 @@
 //! What a call is made with: its limits, its engine, what it gives its guest.
 
+use super::Optional;
 use super::engine::EngineTuple;
 use super::grants::GrantsMap;
 use crate::resources::{CancelResource, OptionsResource};
@@ -17,6 +18,7 @@ use std::time::Duration;
 /// The limits of `Cybernetic.WASM.Limits`, and how long the call may wait.
 #[derive(NifRecord)]
 #[tag = "limits"]
+#[rustler(decode)]
 struct LimitsRecord {
     fuel: u64,
     max_memory: u64,
@@ -46,22 +48,24 @@ impl From<LimitsRecord> for Limits {
 /// A call's options as `Execution.Plan` gives them.
 #[derive(NifRecord)]
 #[tag = "call"]
+#[rustler(decode)]
 struct CallRecord<'a> {
     /// A reference to limits that were decoded before, or the limits themselves.
     limits: Term<'a>,
     /// Where the call wants another engine than the module's.
-    engine: Option<EngineTuple<'a>>,
+    engine: Optional<EngineTuple<'a>>,
     /// Whether to tell what the call used when it ends well; a failure always tells.
     report: bool,
-    cancel: Option<ResourceArc<CancelResource>>,
+    cancel: Optional<ResourceArc<CancelResource>>,
     /// What a fresh guest is given of the system.
-    grants: Option<GrantsMap<'a>>,
-    console: Option<ConsoleRecord<'a>>,
+    grants: Optional<GrantsMap<'a>>,
+    console: Optional<ConsoleRecord<'a>>,
 }
 
 /// A call's standard input, and whether its output is handed over while it runs.
 #[derive(NifRecord)]
 #[tag = "console"]
+#[rustler(decode)]
 struct ConsoleRecord<'a> {
     /// A binary, `:pull` for input that is asked for, or `nil`.
     stdin: Term<'a>,
@@ -116,13 +120,13 @@ impl<'a> Decoder<'a> for CallOptions {
             Some(limits) => limits,
             None => record.limits.decode::<LimitsRecord>()?.into(),
         };
-        let console = record.console.as_ref();
+        let console = record.console.0.as_ref();
         Ok(Self {
             limits,
             report: record.report,
-            engine: record.engine.map(TryInto::try_into).transpose()?,
-            cancel: record.cancel.map(|cancel| Arc::clone(&cancel.0)),
-            grants: record.grants.map(TryInto::try_into).transpose()?.map(Arc::new),
+            engine: record.engine.0.map(TryInto::try_into).transpose()?,
+            cancel: record.cancel.0.map(|cancel| Arc::clone(&cancel.0)),
+            grants: record.grants.0.map(TryInto::try_into).transpose()?.map(Arc::new),
             stdin: console.map(|console| stdin(console.stdin)).transpose()?.flatten(),
             hand_over: console.is_some_and(|console| console.hand_over),
         })

@@ -8,6 +8,7 @@ use rustler::{Atom, Error, NifMap, NifResult, NifTuple, Term};
 
 /// `{metering, deterministic, features that are off, max_stack}`.
 #[derive(NifTuple)]
+#[rustler(decode)]
 pub(crate) struct EngineTuple<'a> {
     metering: Atom,
     deterministic: bool,
@@ -35,6 +36,7 @@ impl TryFrom<EngineTuple<'_>> for EngineConfig {
 
 /// The node's settings; an absent ceiling keeps the core's default.
 #[derive(NifMap)]
+#[rustler(decode)]
 pub(crate) struct SettingsMap {
     max_live_instances: Option<u64>,
     max_total_memory: u64,

@@ -5,6 +5,7 @@ use cybernetic_wasm_core::system::{Clocks, Directory, Grants, Random};
 use rustler::{Atom, Error, NifMap, NifResult, Term};
 
 #[derive(NifMap)]
+#[rustler(decode)]
 pub(crate) struct GrantsMap<'a> {
     args: Vec<String>,
     env: Vec<(String, String)>,

@@ -10,6 +10,7 @@ use std::time::Duration;
 /// Times are in microseconds.
 #[derive(NifRecord)]
 #[tag = "tally"]
+#[rustler(encode)]
 struct TallyRecord<'a> {
     fuel: Option<u64>,
     peak_memory: u64,
@@ -25,7 +26,12 @@ struct TallyRecord<'a> {
 
 pub(crate) fn encode<'a>(env: Env<'a>, Tally { usage, output, denials }: &Tally) -> Term<'a> {
     let micros = |time: Duration| time.as_nanos() as f64 / 1e3;
-    let bytes = |stream| binary(env, output.of(stream));
+    // Most calls put nothing out: that is one binary for all.
+    let nothing = binary(env, b"");
+    let bytes = |stream| match output.of(stream) {
+        [] => nothing,
+        bytes => binary(env, bytes),
+    };
     let record = TallyRecord {
         fuel: usage.fuel,
         peak_memory: usage.peak_memory,
