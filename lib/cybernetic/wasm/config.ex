@@ -32,7 +32,7 @@ defmodule Cybernetic.WASM.Config do
   | `:cache_size` | bytes | 268,435,456 | of code and source in the cache |
   | `:parallel_execution` | | `true` | `false`: one guest at a time on this node |
   | `:max_live_instances` | guests | (the kernel's `vm.max_map_count` - 15,000) / 5, from 16 to 10,000 | live at once on this node |
-  | `:max_total_memory` | bytes | 8,589,934,592 | of all guests of this node, and of what they have written to standard output and nobody has taken yet |
+  | `:max_total_memory` | bytes | 8,589,934,592 | of all guests of this node, with the output that nobody has taken yet |
   | `:max_code_memory` | bytes | 1,073,741,824 | of compiled code on this node |
   | `:max_open_files` | files | half of what the process may open, from 16 to 100,000 | and directories that guests have open on this node |
   """

@@ -61,7 +61,7 @@ defmodule Cybernetic.WASM.Execution do
   @spec drive_part(term, Plan.t()) :: outcome
   def drive_part(step, plan), do: step |> loop(plan, nil) |> outcome(plan)
 
-  @doc "Gives up what of its standard input the guest has not read. What goes wrong with that is told if nothing else did."
+  @doc "Gives up what of its standard input the guest has not read. An error of that is the outcome, if there is no other."
   @spec close_input(result, Plan.t()) :: result | {:error, Error.t()} when result: tuple
   def close_input(outcome, %Plan{streams: nil}), do: outcome
 

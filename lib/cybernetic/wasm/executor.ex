@@ -12,8 +12,8 @@ defmodule Cybernetic.WASM.Executor do
       iex> error.reason
       :no_such_export
 
-  The calling process drives the guest itself, a slice at a time: kill it and the guest is gone, and no other process
-  waits meanwhile. A fresh instance sees its module's initial state and nothing that another call left behind.
+  The calling process drives the guest itself, a slice at a time. Kill it, and the guest is gone. No other process waits
+  meanwhile. A fresh instance has its module's initial state, and sees nothing that another call left behind.
 
   ## Commands
 
@@ -27,41 +27,39 @@ defmodule Cybernetic.WASM.Executor do
       iex> {error.capability, error.grant}
       {:wasi, "add sandbox: :command, or wasi: true to the sandbox"}
 
-  The exit code is a result, whatever it is; `call/4` gives it alone. What the program is granted is its sandbox's affair,
-  and what it was refused is in the run's `denials`. `stream/4` gives its output as it is written. Its own data are options
-  of the call:
+  Any exit code is a result, not an error; `call/4` gives it alone. The sandbox says what the program may use, and the run's
+  `denials` are what it was refused. `stream/4` gives its output as it is written. Its input is given by options of the call:
 
     * `:args` - a list of strings, without the program's name, which is the module's (`"main.wasm"` where it was loaded from
       bytes)
     * `:env` - a map of variables, which the sandbox must allow: `:command` allows any
     * `:stdin` - iodata, or an `Enumerable` of iodata that is pulled in this process as the program reads. Default: empty.
 
-  `:env` and `:args` hold for a function of a reactor, too, and `:stdin` for any call of a guest that reads. See
+  The functions of a reactor take `:env` and `:args` too, and every call of a guest that reads takes `:stdin`. See
   [the guide](guides/wasi.md).
 
   ## Options
 
-    * every limit of `Cybernetic.WASM.Limits`: `:fuel`, `:max_memory`, `:timeout`, …. They replace the configured defaults;
-      with `:sandbox` they only narrow it.
+    * every limit of `Cybernetic.WASM.Limits`: `:fuel`, `:max_memory`, `:timeout`, …. Without `:sandbox` they replace the
+      configured defaults; with it they can only lower its limits.
     * `:sandbox` - a `Cybernetic.WASM.Sandbox` or a preset's name
     * `:imports` - host functions: see `Cybernetic.WASM.Host`; modules to link with: see `Cybernetic.WASM.Instance`.
-      Default: none. A module whose imports are not all there fails with a `Cybernetic.WASM.LinkError` that names every
-      missing one; what a map gives and the module does not import is ignored.
+      Default: none. A call without all of the module's imports fails with a `Cybernetic.WASM.LinkError` that names every
+      missing one. What a map gives and the module does not import is ignored.
     * `:data` - any term, for the host functions: `Cybernetic.WASM.Host.data/1`
-    * `:scheduling` - `:adaptive` (default): a function starts on a dirty CPU scheduler, and once it has proven short on
-      the normal one, which it leaves at the first slice that it does not finish. `:dirty` and `:inline` force either.
-    * `:wait` - milliseconds that the call may queue while the node has as many live guests as it may have. Default: 0,
-      which fails at once with a `Cybernetic.WASM.LimitError`.
-    * `:metering`, `:deterministic` - as when loading. `deterministic: true` also takes real clocks and the system's random
-      bytes from what the sandbox grants. A module that was loaded otherwise is compiled once more, the first
-      time.
+    * `:scheduling` - `:adaptive` (default): a function starts on a dirty CPU scheduler. Once it has proven short it starts
+      on the normal one, and moves to a dirty one when it overruns its slice. `:dirty` and `:inline` force either.
+    * `:wait` - milliseconds that the call may queue while the node has no room for another live guest. Default: 0, which
+      fails at once with a `Cybernetic.WASM.LimitError`.
+    * `:metering`, `:deterministic` - as when loading. `deterministic: true` also removes real clocks and the system's random
+      bytes from what the sandbox grants. The first such call compiles the module once more, if it was loaded otherwise.
 
   An unknown option or a wrong value raises `ArgumentError`. See `Cybernetic.WASM.Value` for arguments and results.
 
   ## Errors
 
   `Cybernetic.WASM.CallError` (the caller's mistake), `Cybernetic.WASM.LinkError`, `Cybernetic.WASM.DeniedError` (the sandbox
-  does not grant what the module needs to link, or what the call gives), `Cybernetic.WASM.TrapError`,
+  does not grant what the module imports, or what the call gives), `Cybernetic.WASM.TrapError`,
   `Cybernetic.WASM.LimitError`, `Cybernetic.WASM.HostError`, `Cybernetic.WASM.CancelledError`;
   `Cybernetic.WASM.InternalError` should not happen.
   """
@@ -134,7 +132,7 @@ defmodule Cybernetic.WASM.Executor do
 
   Host functions run in that process, with the caller among its `$callers`. The deadline is enforced from outside: a
   host function that does not return in time is killed, and the call fails with the limit. The process is linked to the
-  caller, as with `Task.async/1`; a call that fails is a result, no crash.
+  caller, as with `Task.async/1`. A call that fails gives a result, and does not crash.
 
   Options: those of `call/4`, and `:run` - `true`: the result is a `Cybernetic.WASM.Run`.
   """
@@ -175,13 +173,13 @@ defmodule Cybernetic.WASM.Executor do
   def yield(async, timeout \\ 5_000), do: Async.yield(async, timeout)
 
   @doc """
-  Ends the call. The guest is unwound at the end of its slice, in the middle of whatever it does; host functions that
-  are open below it are left as by a `throw`, so that their `after` clauses run. What has not ended after `grace:`
-  milliseconds, default 1,000, such as a host function that blocks, is killed.
+  Ends the call. The guest is unwound at the end of its slice, whatever it is doing. Host functions that are open below it
+  are left as by a `throw`, so that their `after` clauses run. What has not ended after `grace:` milliseconds, default 1,000,
+  is killed: a host function that blocks, for example.
 
-  In the process that started the call this gives its result, and there is nothing to await any more:
-  `{:error, %Cybernetic.WASM.CancelledError{}}` with the `reason`, or what it came to if it was faster. Elsewhere, and where the
-  result was taken before, it gives `:ok` once the call has ended.
+  In the process that started the call this gives the call's result, and nothing is left to await:
+  `{:error, %Cybernetic.WASM.CancelledError{}}` with the `reason`, or the call's own result if it ended first. In another
+  process, or where the result was taken before, it gives `:ok` once the call has ended.
   """
   @spec cancel(Async.t(), term, keyword) ::
           {:ok, Value.result() | Run.t()} | {:error, Error.t()} | :ok
@@ -200,10 +198,10 @@ defmodule Cybernetic.WASM.Executor do
       iex> module |> Cybernetic.WASM.Executor.async_stream("process", [[1], [2], [:no]]) |> Enum.map(&elem(&1, 0))
       [:ok, :ok, :error]
 
-  Options: those of `call/4`, and as with `Task.async_stream/3` `:max_concurrency` (default: the number of schedulers)
-  and `:ordered` (default: `true`), and `:run` as with `async/4`. `:timeout` is each call's own, enforced from outside as with `async/4`; a call that
-  fails is an element like any other. An element that is no list raises `ArgumentError`. Of a command, `:start`, an element is
-  the list of its `:args`.
+  Options: those of `call/4`; `:max_concurrency` (default: the number of schedulers) and `:ordered` (default: `true`) as with
+  `Task.async_stream/3`; and `:run` as with `async/4`. `:timeout` is each call's own, enforced from outside as with `async/4`.
+  A call that fails is an element like any other. An element that is no list raises `ArgumentError`. For a command, `:start`,
+  each element is the list of its `:args`.
   """
   @spec async_stream(Module.t(), entry, Enumerable.t(), keyword) :: Enumerable.t()
   def async_stream(module, function, enumerable, opts \\ []) do
@@ -216,7 +214,7 @@ defmodule Cybernetic.WASM.Executor do
   # Output
 
   @doc """
-  A lazy stream of what the guest puts out: a binary for each write to its standard output or error, and for each
+  A lazy stream of the guest's output: a binary for each write to its standard output or error, and for each
   `Cybernetic.WASM.Host.emit/2` of a host function.
 
       iex> wc = Cybernetic.WASM.Runtime.load_module!("priv/wasm/wc.wasm")
@@ -232,21 +230,21 @@ defmodule Cybernetic.WASM.Executor do
       iex> module |> Cybernetic.WASM.Executor.stream("count", [], imports: %{"env" => %{"put" => put}}) |> Enum.take(3)
       ["0", "1", "2"]
 
-  The process that reads the stream drives the guest, which advances only when more is wanted: this one would go on for
-  ever. After each of its writes, and each host function that has put something out, the guest stays suspended until the
-  next element is asked for. Reading less than all of it unwinds the guest; an error raises, after the output before it. The time between two
-  elements counts against the call's deadline.
+  The process that reads the stream drives the guest, which runs only as far as the stream is read: this one would never
+  end. After each of its writes, and after each host function that emitted something, the guest is suspended until the next
+  element is asked for. A stream that is not read to its end unwinds the guest. An error is raised after the output that came
+  before it. The time between two elements counts against the call's deadline.
 
   Options: those of `call/4`, and
 
     * `:tagged` - `true`: the elements are `{:stdout, binary}`, `{:stderr, binary}`, `{:output, binary}` (a host function's),
       and last `{:done, run}` with the `Cybernetic.WASM.Run`
-    * `:into` - a pid: a process of its own drives the guest, and what would be the elements are messages to that pid; see below
+    * `:into` - a pid: a process of its own drives the guest, and sends the elements to that pid; see below
     * `:credit` - with `:into`, how many messages may be sent at first. Default: 16.
 
   With `:into` this gives `{:ok, async}` at once. The messages are `{async.ref, {:stdout | :stderr | :output, binary}}`, at
-  the end `{async.ref, {:done, run}}` or `{async.ref, {:failed, error}}`. Each output uses up one of the credit, and the guest
-  stands still when there is none: `demand/2` gives more. `cancel/3` ends it, as does the end of the consumer.
+  the end `{async.ref, {:done, run}}` or `{async.ref, {:failed, error}}`. Each message with output uses up one credit. Without
+  credit the guest is suspended: `demand/2` gives more. The call ends with `cancel/3`, or when the consumer ends.
   """
   @spec stream(Module.t() | Instance.t(), entry, [Value.t()] | keyword, keyword) ::
           Enumerable.t() | {:ok, Async.t()} | {:error, Error.t()}
@@ -263,7 +261,7 @@ defmodule Cybernetic.WASM.Executor do
     end
   end
 
-  @doc "Lets a stream with `into:` send that many messages more."
+  @doc "Lets a stream with `into:` send that many more messages."
   @spec demand(Async.t(), pos_integer) :: :ok
   def demand(async, more \\ 1) when is_integer(more) and more > 0, do: Async.demand(async, more)
 end

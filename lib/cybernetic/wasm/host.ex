@@ -265,8 +265,8 @@ defmodule Cybernetic.WASM.Host do
   end
 
   @doc """
-  Puts out bytes: an element of `Cybernetic.WASM.Executor.stream/4`, or a part of the finished `Cybernetic.WASM.Run`'s `output`.
-  Past `max_output` the guest is stopped.
+  Adds bytes to the call's output: an element of `Cybernetic.WASM.Executor.stream/4`, or a part of the `output` of the finished
+  `Cybernetic.WASM.Run`. Past `max_output` the guest is stopped.
   """
   @spec emit(ctx, iodata) :: :ok
   def emit(ctx, bytes), do: HostCall.emit(ctx, IO.iodata_to_binary(bytes))

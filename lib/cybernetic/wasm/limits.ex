@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Limits do
   @moduledoc """
   What one call may use. Every field has a finite value: there is no unlimited.
 
-  | field | unit | default | when it strikes |
+  | field | unit | default | at the limit |
   |---|---|---|---|
   | `fuel` | about one per instruction; bulk instructions by size | 1,000,000,000 | the guest is stopped |
   | `max_memory` | bytes, all memories, tables and GC heaps of the guest together, and what its globals and functions take where that is over 64 KiB | 100,000,000 | `memory.grow` gives the guest -1; instantiation, or a trap that follows, fails with the limit |
@@ -13,14 +13,14 @@ defmodule Cybernetic.WASM.Limits do
   | `max_output` | bytes that the guest writes to standard output and error, and that host functions give to `Cybernetic.WASM.Host.emit/2`, together | 10,000,000 | the guest is stopped |
   | `max_host_calls` | calls of imported functions, those of WASI included | 1,000,000 | the guest is stopped |
 
-  A limit that strikes is a `Cybernetic.WASM.LimitError` with the limit's name without `max_`. Where a module is metered by
-  epochs there is no fuel, and `fuel` never strikes: `timeout` alone ends the guest.
+  A call that exceeds a limit fails with a `Cybernetic.WASM.LimitError`; its `limit` is the field's name without `max_`. A
+  module that is metered by epochs uses no fuel: only `timeout` ends its guests.
 
-  A trap after a refused growth is taken for the limit's doing: most languages answer a failed allocation by
-  `unreachable`, and what the caller needs to hear then is that the memory was too small.
+  A trap after a refused growth is reported as the limit. Most languages answer a failed allocation with `unreachable`, and
+  the caller needs to know that the memory was too small.
 
-  `max_stack`, from 16,384 to 67,108,864, belongs to the compiled code's engine. A call with another stack than the configured one compiles the
-  module once more, the first time.
+  `max_stack`, from 16,384 to 67,108,864, is a part of the compiled code. The first call with another `max_stack` than the
+  configured one compiles the module once more.
   """
 
   alias Cybernetic.WASM.Options

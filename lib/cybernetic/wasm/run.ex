@@ -5,12 +5,12 @@ defmodule Cybernetic.WASM.Run do
     * `result` - what the function returned: the bare value, a list of several, or `nil`
     * `exit_code` - of a command (`Cybernetic.WASM.Executor.run(module, :start)`): what it gave `proc_exit`, or 0 where it
       returned; `nil` otherwise
-    * `stdout`, `stderr` - what the guest wrote there, binaries, where its sandbox says that it is captured
-    * `output` - what host functions put out with `Cybernetic.WASM.Host.emit/2`, a binary
+    * `stdout`, `stderr` - what the guest wrote there, binaries; empty unless its sandbox captures it
+    * `output` - what host functions gave to `Cybernetic.WASM.Host.emit/2`, a binary
     * `denials` - what the guest asked for and was refused: `Cybernetic.WASM.Denial`s, the first 100 different ones
     * `usage` - a `Cybernetic.WASM.Usage`
 
-  An error of a call that ended otherwise has one as its `run`, with what there was by then.
+  A call that fails has one as the `run` of its error, with what there was by then.
   """
 
   alias Cybernetic.WASM.{Denial, Error}

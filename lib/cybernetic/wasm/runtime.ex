@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Runtime do
   alias Cybernetic.WASM.Features
 
   @moduledoc """
-  Loads modules, and tells what the node uses.
+  Loads modules, and reports what the node uses.
 
       iex> {:ok, module} = Cybernetic.WASM.Runtime.load_module("priv/wasm/compute.wasm")
       iex> Cybernetic.WASM.Executor.call(module, "process", [42])

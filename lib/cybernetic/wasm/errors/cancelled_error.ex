@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.CancelledError do
 
     * `reason` - what the one who cancelled gave
     * `usage` - what the call had used, a `Cybernetic.WASM.Usage`; `nil` where it did not end in its grace time
-    * `run` - a `Cybernetic.WASM.Run` of what the guest had put out by then, and what it was refused
+    * `run` - a `Cybernetic.WASM.Run` with the output and the denials up to then
   """
 
   alias Cybernetic.WASM.Shown

@@ -6,7 +6,7 @@ defmodule Cybernetic.WASM.HostError do
       `Cybernetic.WASM.Host.trap/2` is `:trap`
     * `import` - `{module, name}` of the function; `nil` where the process of an asynchronous call was killed
     * `usage` - what the call had used, a `Cybernetic.WASM.Usage`
-    * `run` - a `Cybernetic.WASM.Run` of what the guest had put out by then, and what it was refused
+    * `run` - a `Cybernetic.WASM.Run` with the output and the denials up to then
 
   `Cybernetic.WASM.Executor.call!/4` raises the original with its own stack instead.
   """

@@ -9,7 +9,7 @@ defmodule Cybernetic.WASM.LimitError do
     * `used` - what had been used, or what the refused request would have made it. Of fuel and stack no more is known than
       that all of it was used.
     * `usage` - what the call had used, a `Cybernetic.WASM.Usage`; `nil` before it started
-    * `run` - a `Cybernetic.WASM.Run` of what the guest had put out by then, and what it was refused
+    * `run` - a `Cybernetic.WASM.Run` with the output and the denials up to then
   """
 
   defexception [:limit, :allowed, :used, :usage, :run, blame: :guest]

@@ -12,7 +12,7 @@ defmodule Cybernetic.WASM.TrapError do
     * `frames` - the WebAssembly stack, innermost first: maps with `function` (its index), `name` (from the module's name
       section, or `nil`) and `offset` (of the instruction, in bytes, in the module)
     * `usage` - what the call had used, a `Cybernetic.WASM.Usage`
-    * `run` - a `Cybernetic.WASM.Run` of what the guest had put out by then, and what it was refused
+    * `run` - a `Cybernetic.WASM.Run` with the output and the denials up to then
   """
 
   defexception [:code, :exit_code, :detail, :usage, :run, frames: [], blame: :guest]

@@ -103,7 +103,7 @@ defmodule Cybernetic.WASM.Execution.Call do
 
   def with_args(call, args), do: {:ok, %{call | args: args}}
 
-  @doc "The call, telling what it used when it ends well. A failure always tells."
+  @doc "The call, with a tally when it ends well. A failure always has one."
   @spec reporting(t) :: t
   def reporting(%__MODULE__{plan: plan} = call), do: %{call | plan: Plan.reporting(plan)}
 

@@ -156,7 +156,7 @@ defmodule Cybernetic.WASM.Execution.HostCall do
   @spec reply(Context.t(), how) :: (step :: tuple) | {:raised, Error.t(), step :: tuple}
   def reply(context, {:raise, error} = how) do
     case command(context, :raise) do
-      # What it raised is what is told, also where the guest cannot be unwound: another process left it in the middle of a call.
+      # What it raised is the error, also where the guest cannot be unwound: another process left it in the middle of a call.
       {:refused, _} ->
         if held?(context),
           do: reply_later(context, how),
@@ -214,7 +214,7 @@ defmodule Cybernetic.WASM.Execution.HostCall do
     end
   end
 
-  @doc "Leaves the host function, since its whole call is over. Another process that it lets use its context is told instead."
+  @doc "Leaves the host function, since its whole call is over. To another process that uses its context it is an error."
   @spec leave(Context.t(), {:failed, Error.t(), term}) :: {:error, Error.t()}
   def leave(%Context{process: process} = context, ended) when process == self(),
     do: throw({__MODULE__, :ended, context.execution, ended})

@@ -55,7 +55,7 @@ defmodule Cybernetic.WASM.Execution.Opened do
   def start(%__MODULE__{target: target, call: call, plan: plan}),
     do: Execution.start(target, call.name, call.args, plan)
 
-  @doc "Ends what `open/1` made, and tells the outcome as that of the whole call."
+  @doc "Ends what `open/1` made, and gives the outcome of the whole call."
   @spec finish(Execution.outcome(), t) :: Execution.outcome()
   def finish(outcome, %__MODULE__{own: nil, used: []}), do: outcome
 

@@ -1,7 +1,7 @@
 defmodule Cybernetic.WASM.Execution.Parts do
   @moduledoc false
   # A call in parts. Where a module is linked with others, an instance of each of those is made first. All of it together has
-  # the limits of one call, and is told as one.
+  # the limits of one call, and one tally.
 
   alias Cybernetic.WASM.{Error, Execution, LimitError, Limits, Run}
   alias Cybernetic.WASM.Execution.Tally

@@ -236,11 +236,11 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   # How a run goes
 
-  @doc "The plan of a call that tells what it used when it ends well. A failure always tells."
+  @doc "The plan of a call that gives a tally when it ends well. A failure always has one."
   @spec reporting(t) :: t
   def reporting(plan), do: %{plan | report: true}
 
-  @doc "The plan of a call that hands its output over while it runs, and tells what it used."
+  @doc "The plan of a call that hands its output over while it runs, and gives a tally."
   @spec streaming(t) :: t
   def streaming(plan),
     do: %{plan | streams: Streams.streaming(plan.streams), stream: true, report: true}

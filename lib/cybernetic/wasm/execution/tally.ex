@@ -1,6 +1,6 @@
 defmodule Cybernetic.WASM.Execution.Tally do
   @moduledoc false
-  # What one part of a call used, and what it put out. Most calls have one part: see `Cybernetic.WASM.Execution.Parts`.
+  # What one part of a call used, and its output. Most calls have one part: see `Cybernetic.WASM.Execution.Parts`.
 
   alias Cybernetic.WASM.{Denial, Usage}
 
@@ -29,7 +29,7 @@ defmodule Cybernetic.WASM.Execution.Tally do
           denials: [Denial.t()]
         }
 
-  @typedoc "What a host function put out, or what the guest wrote itself."
+  @typedoc "Output of a host function, or what the guest wrote itself."
   @type piece :: binary | {:stdout | :stderr, binary}
 
   @doc "That of Rust, which gives `nil` where nobody asked for it."

@@ -1,6 +1,6 @@
 defmodule Cybernetic.WASM.Executor.Output do
   @moduledoc false
-  # What a guest puts out while it runs: as a lazy stream in the process that reads it, or sent to another process as fast as
+  # A guest's output while it runs: as a lazy stream in the process that reads it, or sent to another process as fast as
   # that one asks for it. Either way the guest is suspended in the host call that made the output until more is wanted.
 
   alias Cybernetic.WASM.{Error, Execution}
@@ -27,7 +27,7 @@ defmodule Cybernetic.WASM.Executor.Output do
       {:done, run} ->
         {if(tagged, do: [{:done, run}], else: []), :ended}
 
-      # What was put out before the error came first.
+      # The output before the error comes first.
       {:failed, _error} = failed ->
         {[], failed}
     end

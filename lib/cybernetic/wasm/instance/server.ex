@@ -52,7 +52,7 @@ defmodule Cybernetic.WASM.Instance.Server do
     end
   end
 
-  @doc "The same for a call with these options, of which some say how long it may stand in line."
+  @doc "Runs a call with these options, of which some say how long it may stand in line."
   def borrow_for(server, opts, function) do
     in_line =
       if Keyword.keyword?(opts), do: Keyword.take(opts, Keyword.keys(Plan.in_line())), else: opts

@@ -1,6 +1,6 @@
 defmodule Cybernetic.WASM.Execution.Streams.Output do
   @moduledoc false
-  # What a guest puts out: taken from it while it runs, and written to those of the VM's streams that are its own. The beginning
+  # A guest's output: taken from it while it runs, and written to those of the VM's streams that are its own. The beginning
   # of a character whose end is not there yet is kept in the dictionary of the process that drives the guest.
 
   alias Cybernetic.WASM.{HostError, Native}
@@ -9,7 +9,7 @@ defmodule Cybernetic.WASM.Execution.Streams.Output do
 
   @write {Check.wasi(), "fd_write"}
 
-  @doc "What the guest has put out to these streams since the last time, in pieces."
+  @doc "The guest's output to these streams since the last time, in pieces."
   @spec take(reference, [atom]) :: [Tally.piece()]
   def take(execution, streams) do
     with :dirty <- Native.execution_take_output(execution, streams),
@@ -21,7 +21,7 @@ defmodule Cybernetic.WASM.Execution.Streams.Output do
   def consumed(nil), do: [:output]
   def consumed(%Streams{inherited: inherited}), do: [:output, :stdout, :stderr] -- inherited
 
-  @doc "Writes what the guest has put out to those of the VM's streams that are its own."
+  @doc "Writes the guest's output to those of the VM's streams that are its own."
   @spec write(Streams.t() | nil, reference) :: :ok | {:error, HostError.t()}
   def write(%Streams{inherited: [_ | _] = streams, key: key}, execution) do
     for {stream, bytes} <- take(execution, streams), do: keep({key, stream}, bytes)
@@ -62,7 +62,7 @@ defmodule Cybernetic.WASM.Execution.Streams.Output do
     kind, reason -> {:error, failed(kind, reason, __STACKTRACE__)}
   end
 
-  # What ended the call is what is told, not that its last words could not be written either.
+  # The call has ended with an error already: that its last words could not be written either is none.
   defp last("", _write), do: ""
 
   defp last(bytes, write) do
