@@ -74,7 +74,7 @@ defmodule Cybernetic.WASM.Host do
 
   alias Cybernetic.WASM.{CallError, Error, Execution, Memory, Shown, Value}
   alias Cybernetic.WASM.Execution.HostCall
-  alias Cybernetic.WASM.Host.{Context, Function}
+  alias Cybernetic.WASM.Host.{Context, Declarations}
 
   @typedoc "The context of one host call."
   @type ctx :: Context.t()
@@ -92,86 +92,21 @@ defmodule Cybernetic.WASM.Host do
     quote do
       import Cybernetic.WASM.Host, only: [defimport: 2, defimport: 3]
       Module.register_attribute(__MODULE__, :wasm_imports, accumulate: true)
-      @wasm_host unquote(__MODULE__).__options__!(unquote(opts))
+      @wasm_host unquote(Declarations).defaults!(unquote(opts))
       @before_compile Cybernetic.WASM.Host
     end
   end
 
   @doc false
-  def __options__!(opts),
-    do: Keyword.merge([module: "env", extra: :refuse], options!(opts, [:module, :extra], "use"))
-
-  defp options!(opts, known, whose) do
-    unless Keyword.keyword?(opts) do
-      raise ArgumentError,
-            "options of #{whose} must be a keyword list, got: #{Macro.to_string(opts)}"
-    end
-
-    Enum.each(opts, fn {key, value} ->
-      unless key in known do
-        raise ArgumentError,
-              "unknown option of #{whose} #{inspect(key)}; known are: #{Enum.map_join(known, ", ", &inspect/1)}"
-      end
-
-      option!(key, value)
-    end)
-
-    opts
-  end
-
-  # What is no literal is an expression, whose value is not known yet.
-  defp option!(_key, {_, _, _}), do: :ok
-  defp option!(:module, name) when is_binary(name), do: :ok
-  defp option!(:as, name) when is_binary(name), do: :ok
-  defp option!(:async, async) when is_boolean(async), do: :ok
-  defp option!(:extra, extra) when extra in [:refuse, :ignore], do: :ok
-
-  defp option!(key, value) do
-    expected = %{
-      module: "a string",
-      as: "a string",
-      async: "true or false",
-      extra: ":refuse or :ignore"
-    }
-
-    raise ArgumentError,
-          "option #{inspect(key)} must be #{expected[key]}, got: #{Macro.to_string(value)}"
-  end
-
-  @doc false
   defmacro __before_compile__(env) do
-    declarations = env.module |> Module.get_attribute(:wasm_imports) |> Enum.reverse()
-    imports = imports(env.module, declarations, Module.get_attribute(env.module, :wasm_host))
+    declared = env.module |> Module.get_attribute(:wasm_imports) |> Enum.reverse()
+    host = Module.get_attribute(env.module, :wasm_host)
 
     quote do
       @doc false
-      def __wasm_imports__, do: unquote(Macro.escape(imports))
+      def __wasm_imports__,
+        do: unquote(env.module |> Declarations.imports(declared, host) |> Macro.escape())
     end
-  end
-
-  defp imports(declared_by, declarations, host) do
-    Enum.reduce(declarations, %{}, fn {function, name, params, results, opts}, imports ->
-      entry = %Function{
-        function: Elixir.Function.capture(declared_by, function, length(params) + 1),
-        signature: Function.signature(params, results),
-        declared_by: declared_by,
-        kind: if(opts[:async], do: :async, else: :sync),
-        strict: host[:extra] == :refuse
-      }
-
-      module = Keyword.get(opts, :module, host[:module])
-      Map.update(imports, module, %{name => entry}, &once(&1, module, name, entry))
-    end)
-  end
-
-  # The clauses of one function are declared one by one.
-  defp once(functions, module, name, entry) do
-    if Map.get(functions, name, entry) != entry do
-      raise ArgumentError,
-            "#{inspect(module)} #{inspect(name)} is declared twice, as #{functions[name].signature} and as #{entry.signature}"
-    end
-
-    Map.put(functions, name, entry)
   end
 
   @doc """
@@ -181,45 +116,15 @@ defmodule Cybernetic.WASM.Host do
   defmacro defimport(declaration, opts \\ [], body) do
     # On one line the body is the last of the options.
     {body, more} = Keyword.split(body, [:do, :rescue, :catch, :else, :after])
-    opts = options!(if(more == [], do: opts, else: more), [:as, :module, :async], "defimport")
-    {head, results} = results(declaration)
-    {name, _meta, [context | params]} = head(head)
-    {variables, types} = params |> Enum.map(&param/1) |> Enum.unzip()
+    opts = Declarations.options!(if more == [], do: opts, else: more)
+    {name, arguments, params, results} = Declarations.parse(declaration)
 
     quote do
       @wasm_imports {unquote(name), to_string(unquote(Keyword.get(opts, :as, name))),
-                     unquote(types), unquote(results),
+                     unquote(params), unquote(results),
                      unquote(Keyword.take(opts, [:module, :async]))}
       @doc false
-      def unquote(name)(unquote_splicing([context | variables])), unquote(body)
-    end
-  end
-
-  defp results({:"::", _, [head, {:{}, _, results}]}), do: {head, Enum.map(results, &type!/1)}
-  defp results({:"::", _, [head, {one, other}]}), do: {head, [type!(one), type!(other)]}
-  defp results({:"::", _, [head, result]}), do: {head, [type!(result)]}
-  defp results(head), do: {head, []}
-
-  defp head({name, _, [_context | _]} = head) when is_atom(name) and name != :when, do: head
-
-  defp head(other) do
-    raise ArgumentError,
-          "a declaration is name(context, parameter :: type, …) :: result, got: #{Macro.to_string(other)}"
-  end
-
-  defp param({:"::", _, [variable, type]}), do: {variable, type!(type)}
-
-  defp param(other),
-    do: raise(ArgumentError, "a parameter is variable :: type, got: #{Macro.to_string(other)}")
-
-  defp type!({type, _, context}) when is_atom(context), do: type!(type)
-
-  defp type!(type) do
-    if type in Function.types() do
-      type
-    else
-      raise ArgumentError,
-            "unknown type #{Macro.to_string(type)}; known are: #{Enum.join(Function.types(), ", ")}"
+      def unquote(name)(unquote_splicing(arguments)), unquote(body)
     end
   end
 
