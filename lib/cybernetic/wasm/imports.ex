@@ -20,11 +20,11 @@ defmodule Cybernetic.WASM.Imports do
   @type host_function :: {function, non_neg_integer, :sync | :async}
 
   @typedoc "What an import is bound to, or why to nothing."
-  @type found ::
-          host_function
-          | :wasi
-          | {:export, Instance.t() | Module.t(), String.t()}
-          | {:nothing, String.t()}
+  @type found :: host_function | :wasi | found_elsewhere
+
+  @typedoc "What another guest or module exports, or why nothing does."
+  @type found_elsewhere ::
+          {:export, Instance.t() | Module.t(), String.t()} | {:nothing, String.t()}
 
   @wasi Check.wasi()
 
@@ -149,7 +149,7 @@ defmodule Cybernetic.WASM.Imports do
   defp function(other, {arity, _, _}), do: {:nothing, Words.wrong(other, arity)}
 
   @doc "What an imported memory, table, global or tag finds."
-  @spec find_other(%{module: String.t(), name: String.t()}, given) :: found
+  @spec find_other(%{module: String.t(), name: String.t()}, given) :: found_elsewhere
   def find_other(%{module: module, name: name}, given) do
     case given do
       %{^module => from} when is_guest(from) ->

@@ -66,6 +66,7 @@ defmodule Cybernetic.WASM.Module do
 
   @doc false
   # Raises for what stands in the place of a module: the first mistake of many is to call a path.
+  @spec needed!(term) :: no_return
   @spec needed!(term, String.t()) :: no_return
   def needed!(given, what \\ "a %Cybernetic.WASM.Module{} is needed") do
     raise ArgumentError,
