@@ -171,6 +171,7 @@ defmodule Cybernetic.WASM.Execution do
     end
   end
 
+  # Nobody asked for a tally.
   defp loop({:finished, _result, nil} = finished, _plan, _raised), do: finished
 
   defp loop({:finished, result, tally}, _plan, _raised),

@@ -198,7 +198,7 @@ defmodule Cybernetic.WASM.Host do
   `Cybernetic.WASM.Sandbox.Capabilities.Network` for one that connects.
   """
   @spec sandbox(ctx) :: Cybernetic.WASM.Sandbox.t()
-  def sandbox(%Context{sandbox: sandbox}), do: sandbox
+  def sandbox(%Context{plan: plan}), do: plan.sandbox
 
   @doc "What the caller gave as `data:`."
   @spec data(ctx) :: term

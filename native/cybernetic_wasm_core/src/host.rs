@@ -64,10 +64,12 @@ async fn call(
     invocation.mail.open(trampoline.code.clone(), function, args).map_err(Error::from)?;
     invocation.turn.give_back();
     let values = serve(&mut caller, trampoline, &invocation).await?;
-    let importer = trampoline.importer(&caller);
     // Elixir's replies have been checked before, with friendlier words; this guards the guest.
-    let arity = importer.imports()[trampoline.import as usize].check_results(values.len());
-    arity.inspect_err(|_| invocation.taint()).map_err(Error::from)?;
+    if values.len() != results.len() {
+        invocation.taint();
+        let importer = trampoline.importer(&caller);
+        importer.imports()[trampoline.import as usize].check_results(values.len()).map_err(Error::from)?;
+    }
     invocation.turn.take().await;
     for (index, (value, ty)) in values.into_iter().zip(&trampoline.results).enumerate() {
         let value = value.put(ty, index, &mut caller).await;
@@ -78,7 +80,8 @@ async fn call(
 }
 
 /// Serves commands until one ends the call: with values, or with a raise. A guest that has exited in a re-entrant call does not
-/// go on, whatever the host function makes of that.
+/// go on, whatever the host function makes of that. Most host functions only return: what they rarely ask for is boxed, since
+/// every host call allocates room for what is not.
 async fn serve(
     caller: &mut Caller<'_, StoreData>,
     trampoline: &Trampoline,
@@ -91,14 +94,14 @@ async fn serve(
             Command::Raise => return Err(exited.unwrap_or(Error::Host)),
             Command::Call { function, args } => {
                 invocation.turn.take().await;
-                let answer = reenter(caller, trampoline, (&function, args)).await.map(Answer::Values);
+                let values = Box::pin(reenter(caller, trampoline, (&function, args))).await;
                 invocation.turn.give_back();
-                if let Err(exit @ Error::Exit(_)) = &answer {
+                if let Err(exit @ Error::Exit(_)) = &values {
                     exited = Some(exit.clone());
                 }
-                answer
+                values.map(Answer::Values)
             }
-            Command::Access(wanted) => access(caller, trampoline, wanted).await,
+            Command::Access(wanted) => Box::pin(access(caller, trampoline, wanted)).await,
             Command::Fuel => Ok(Answer::Number(caller.get_fuel().ok())),
         };
         invocation.mail.answer(answer);

@@ -4,8 +4,10 @@
 use crate::terms::kept::KeptTerm;
 use cybernetic_wasm_core::Cancel;
 use cybernetic_wasm_core::execution::Execution;
+use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::limits::Limits;
 use cybernetic_wasm_core::live::LiveGuest;
+use cybernetic_wasm_core::member::MemberId;
 use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::reaper::reap;
 use cybernetic_wasm_core::value::{FuncRef, HostRef};
@@ -29,6 +31,12 @@ pub(crate) struct GuestResource(pub(crate) Arc<LiveGuest>);
 
 #[rustler::resource_impl]
 impl Resource for GuestResource {}
+
+impl GuestResource {
+    pub(crate) fn instance(&self, member: u32) -> Instance<'_> {
+        Instance { guest: &self.0, member: MemberId(member) }
+    }
+}
 
 impl Drop for GuestResource {
     fn drop(&mut self) {

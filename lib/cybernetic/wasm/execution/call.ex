@@ -13,7 +13,7 @@ defmodule Cybernetic.WASM.Execution.Call do
     Shown
   }
 
-  alias Cybernetic.WASM.Execution.{Opened, Plan, Tally}
+  alias Cybernetic.WASM.Execution.{Cancel, Opened, Plan, Tally}
 
   # Its options hold an environment's values.
   @derive {Inspect, only: [:target, :name, :args]}
@@ -108,20 +108,13 @@ defmodule Cybernetic.WASM.Execution.Call do
   def reporting(%__MODULE__{plan: plan} = call), do: %{call | plan: Plan.reporting(plan)}
 
   @doc "The call, cancellable by `cancel`. A host function that awaits something is told by `reference`."
-  @spec cancelled_by(t, reference, reference) :: t
+  @spec cancelled_by(t, Cancel.t(), reference) :: t
   def cancelled_by(%__MODULE__{plan: plan} = call, cancel, reference),
     do: %{call | plan: Plan.cancelled_by(plan, cancel, reference)}
 
   @doc "Drives the call to its end."
   @spec run(t) :: Execution.outcome()
-  def run(%__MODULE__{} = call) do
-    with {:ok, opened} <- Opened.open(call) do
-      opened
-      |> Opened.start()
-      |> Execution.drive(opened.plan)
-      |> Opened.finish(opened)
-    end
-  end
+  def run(%__MODULE__{} = call), do: Opened.run(call)
 
   @doc "What a call that has ended well comes to."
   @spec finished(t, term, Tally.t()) :: Run.t()

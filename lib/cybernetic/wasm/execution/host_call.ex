@@ -24,49 +24,40 @@ defmodule Cybernetic.WASM.Execution.HostCall do
 
   @doc "The context of a host call that the guest of `plan` has just made."
   @spec open(reference, call, Plan.t()) :: Context.t()
-  def open(execution, {member, import, _serial} = call, %Plan{member: member} = plan) do
-    %{functions: functions, names: names} = plan.bindings
-
+  def open(execution, {member, _import, _serial} = call, %Plan{member: member} = plan) do
     %Context{
       execution: execution,
       call: call,
       plan: plan,
       process: self(),
-      sandbox: plan.sandbox,
-      data: plan.data,
-      function: elem(functions, import),
-      import: elem(names, import)
+      host: plan.bindings,
+      data: plan.data
     }
   end
 
   # The guest finds another member's functions: this call may not even know that member.
-  def open(execution, {member, import, _serial} = call, plan) do
-    context = %Context{
-      execution: execution,
-      call: call,
-      plan: plan,
-      process: self(),
-      sandbox: plan.sandbox
-    }
+  def open(execution, {member, _import, _serial} = call, plan) do
+    context = %Context{execution: execution, call: call, plan: plan, process: self()}
 
     case Native.execution_host(execution, member) do
-      {functions, names, data} ->
-        %{context | function: elem(functions, import), import: elem(names, import), data: data}
-
       nil ->
         context
 
       {:refused, _busy} ->
         Process.sleep(1)
         open(execution, call, plan)
+
+      {bindings, data} ->
+        %{context | host: bindings, data: data}
     end
   end
 
   @doc "Runs the host function. `:over` is that the call is: the next step says how. So does `ended`, where that step was taken."
   @spec run(Context.t(), list) :: how | :over | {:ended, ended :: tuple}
-  def run(%Context{function: nil}, _args), do: {:raise, %CallError{reason: :host_gone}}
+  def run(%Context{host: nil}, _args), do: {:raise, %CallError{reason: :host_gone}}
 
-  def run(%Context{execution: own, function: {function, results, kind}} = context, args) do
+  def run(%Context{execution: own, call: {_member, import, _serial}} = context, args) do
+    {function, results, kind} = elem(context.host.functions, import)
     function |> apply([context | args]) |> returned(results, kind, context)
   catch
     :throw, {__MODULE__, :ended, ^own, ended} ->
@@ -92,8 +83,10 @@ defmodule Cybernetic.WASM.Execution.HostCall do
     with {:ok, value} <- await(value, context), do: {:return, values(results, value)}
   end
 
-  defp host_error(%Context{import: import}, kind, reason, stacktrace),
-    do: %HostError{kind: kind, reason: reason, stacktrace: stacktrace, import: import}
+  defp host_error(context, kind, reason, stacktrace) do
+    %Context{call: {_member, import, _serial}, host: %{names: names}} = context
+    %HostError{kind: kind, reason: reason, stacktrace: stacktrace, import: elem(names, import)}
+  end
 
   defp values(0, _ignored), do: []
   defp values(1, value), do: [value]

@@ -19,18 +19,43 @@ defmodule Cybernetic.WASM.Execution.Opened do
           used: [Tally.t()]
         }
 
+  @doc "Drives a call from its beginning to its end."
+  @spec run(Call.t()) :: Execution.outcome()
+  def run(%Call{plan: plan} = call) do
+    if target = there(call),
+      do: Execution.call(target, call.name, call.args, Plan.begin(plan)),
+      else: run_linked(call)
+  end
+
+  defp run_linked(call) do
+    with {:ok, opened} <- open(call) do
+      opened
+      |> start()
+      |> Execution.drive(opened.plan)
+      |> finish(opened)
+    end
+  end
+
+  # What is there already: nothing is made for the call, and nothing to be ended after it.
+  defp there(%Call{target: %Instance{} = instance}), do: Live.target(instance)
+
+  defp there(%Call{target: %Module{ref: ref}, plan: %{bindings: %{sources: nil}}}),
+    do: {:fresh, ref}
+
+  defp there(_links), do: nil
+
   @doc "Begins a call, up to its first step."
   @spec open(Call.t()) :: {:ok, t} | {:error, Error.t()}
-  def open(%Call{target: %Instance{} = instance, plan: plan} = call),
-    do: {:ok, %__MODULE__{call: call, target: Live.target(instance), plan: Plan.begin(plan)}}
-
-  def open(%Call{target: %Module{ref: ref}, plan: %{bindings: %{sources: nil}} = plan} = call),
-    do: {:ok, %__MODULE__{call: call, target: {:fresh, ref}, plan: Plan.begin(plan)}}
-
-  def open(%Call{target: %Module{} = module, plan: plan} = call) do
+  def open(%Call{plan: plan} = call) do
     plan = Plan.begin(plan)
 
-    case Link.link(module, plan, nil, call.opts) do
+    if target = there(call),
+      do: {:ok, %__MODULE__{call: call, target: target, plan: plan}},
+      else: link(call, plan)
+  end
+
+  defp link(call, plan) do
+    case Link.link(call.target, plan, nil, call.opts) do
       {:ok, instance, used} -> {:ok, linked(call, plan, instance, used)}
       error -> Execution.close_input(error, plan)
     end

@@ -261,26 +261,21 @@ defmodule Cybernetic.WASM.Execution.Plan do
   # Host functions
 
   @doc "What answers the host calls of a member, as the guest finds it for callers who only know another."
-  @spec host(t) :: term
-  def host(%__MODULE__{bindings: bindings, data: data}),
-    do: {bindings.functions, bindings.names, data}
+  @spec host(t) :: {Bindings.t(), data :: term}
+  def host(%__MODULE__{bindings: %{functions: functions, names: names}, data: data}),
+    do: {%Bindings{functions: functions, names: names}, data}
 
   # For Rust
 
   @doc "The plan as Rust takes it: limits that it keeps, by themselves where there is nothing else to tell."
   @spec to_native(t) :: reference | tuple
-  def to_native(%{kept: kept, report: false, cancel: nil, streams: nil})
-      when is_reference(kept),
-      do: kept
-
-  def to_native(%__MODULE__{kept: kept, report: report} = plan) do
-    cancel = if plan.cancel, do: elem(plan.cancel, 0)
-
-    case {kept, Streams.to_native(plan.streams)} do
-      {kept, {nil, nil}} when is_reference(kept) and not report and cancel == nil ->
+  def to_native(%__MODULE__{kept: kept, report: report, cancel: cancel} = plan) do
+    case Streams.to_native(plan.streams) do
+      {nil, nil} when kept != nil and not report and cancel == nil ->
         kept
 
-      {_, {grants, console}} ->
+      {grants, console} ->
+        cancel = if cancel, do: elem(cancel, 0)
         {:call, kept || limits(plan), plan.engine, report, cancel, grants, console}
     end
   end

@@ -32,10 +32,8 @@ defmodule Cybernetic.WASM.Execution.Tally do
   @typedoc "Output of a host function, or what the guest wrote itself."
   @type piece :: binary | {:stdout | :stderr, binary}
 
-  @doc "That of Rust, which gives `nil` where nobody asked for it."
-  @spec from_native(tuple | nil) :: t | nil
-  def from_native(nil), do: nil
-
+  @doc "That of Rust."
+  @spec from_native(tuple) :: t
   def from_native(
         {:tally, fuel, peak_memory, wall_time, slice_time, slices, host_calls, output, stdout,
          stderr, denials}

@@ -5,7 +5,7 @@ use crate::resources::{CancelResource, ExecutionResource, Known, ModuleResource}
 use crate::terms::call::CallOptions;
 use crate::terms::host_call::HostCallTuple;
 use crate::terms::kept::KeptTerm;
-use crate::terms::step::{Handle, decode_command, decode_return, step};
+use crate::terms::step::{self, decode_command, decode_return};
 use crate::terms::value::Terms;
 use crate::terms::{binary, error, exported_function, tally, value};
 use crate::{atoms, courier};
@@ -46,7 +46,7 @@ pub(super) fn started<'a>(
     match execution {
         Ok(mut execution) => {
             options.prepare(&mut execution);
-            step(env, Handle::New(execution, options.report), lane)
+            step::first(env, execution, options.report, lane)
         }
         Err(failure) => error::refused(env, failure),
     }
@@ -58,10 +58,6 @@ fn with<'a>(env: Env<'a>, execution: &ExecutionResource, work: impl FnOnce(&Exec
         Some(execution) => work(&execution),
         None => error::refused(env, CallError::Busy),
     }
-}
-
-fn done<'a>(env: Env<'a>, result: Result<(), impl Into<Error>>) -> Term<'a> {
-    result.map_or_else(|failure| error::refused(env, failure), |()| atoms::ok().encode(env))
 }
 
 lanes! {
@@ -88,7 +84,7 @@ lanes! {
 
 lanes! {
     fn execution_step, execution_step_dirty<'a>(env, lane; execution: Known<'a>) -> Term<'a> {
-        step(env, Handle::Known(execution), lane)
+        step::next(env, execution, lane)
     }
 }
 
@@ -123,9 +119,8 @@ fn serve<'a>(
         return Ok(atoms::dirty().encode(env));
     }
     let given = make(&importer)?.and_then(|command| execution.command(call, command));
-    drop(execution);
     Ok(match given {
-        Ok(()) => step(env, Handle::Known(known), lane),
+        Ok(()) => step::held(env, known, execution, lane),
         Err(failure) => error::refused(env, failure),
     })
 }
@@ -165,7 +160,7 @@ lanes! {
         bytes: Binary<'a>,
     ) -> Term<'a> {
         with(env, execution, |execution| match execution.is_open(call.into()) {
-            true => done(env, execution.emit(&bytes)),
+            true => error::done(env, execution.emit(&bytes)),
             false => error::refused(env, CallError::StaleContext),
         })
     }

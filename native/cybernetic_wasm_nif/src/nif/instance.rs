@@ -54,10 +54,7 @@ lanes! {
 
 #[rustler::nif]
 fn instance_close<'a>(env: Env<'a>, guest: &'a GuestResource) -> Term<'a> {
-    match guest.0.close() {
-        Ok(()) => atoms::ok().encode(env),
-        Err(failure) => error::refused(env, failure),
-    }
+    error::done(env, guest.0.close())
 }
 
 /// `:idle`, `:busy`, `:poisoned` or `:closed`.
@@ -84,7 +81,7 @@ fn instance_reserve(guest: &GuestResource) -> u32 {
 #[rustler::nif]
 fn instance_set_host<'a>(env: Env<'a>, guest: &'a GuestResource, member: u32, term: Term<'a>) -> Term<'a> {
     let host: HostRef = Arc::new(KeptTerm::new(term));
-    let instance = Instance { guest: &guest.0, member: MemberId(member) };
+    let instance = guest.instance(member);
     match instance.set_host(&host) {
         Ok(()) => ResourceArc::new(HostResource(host)).encode(env),
         Err(failure) => error::refused(env, failure),
@@ -140,7 +137,7 @@ lanes! {
         options: CallOptions,
         scheduling: Atom,
     ) -> Term<'a> {
-        let instance = Instance { guest: &guest.0, member: MemberId(member) };
+        let instance = guest.instance(member);
         let function = match find_on(instance, &name, arguments.len()) {
             Ok(function) => function,
             Err(failure) => return error::refused(env, failure),
@@ -167,7 +164,7 @@ lanes! {
         length: u64,
     ) -> Term<'a> {
         let bytes = access::memory_name(memory).and_then(|memory| {
-            let instance = Instance { guest: &guest.0, member: MemberId(member) };
+            let instance = guest.instance(member);
             let copy = |bytes: &[u8]| Term::from(NewBinary::from_slice(env, bytes));
             instance.read(memory.as_deref(), (offset, length), copy)
         });
@@ -184,10 +181,10 @@ lanes! {
         offset: u64,
         bytes: Binary<'a>,
     ) -> Term<'a> {
-        let instance = Instance { guest: &guest.0, member: MemberId(member) };
+        let instance = guest.instance(member);
         let written = access::memory_name(memory)
             .and_then(|memory| instance.write(memory.as_deref(), offset, &bytes));
-        written.map_or_else(|failure| error::refused(env, failure), |()| atoms::ok().encode(env))
+        error::done(env, written)
     }
 }
 
@@ -200,7 +197,7 @@ fn instance_access<'a>(
     term: Term<'a>,
     options: CallOptions,
 ) -> NifResult<Term<'a>> {
-    let instance = Instance { guest: &guest.0, member: MemberId(member) };
+    let instance = guest.instance(member);
     let code = match instance.code() {
         Ok(code) => code,
         Err(failure) => return Ok(error::refused(env, failure)),

@@ -4,7 +4,7 @@ use super::runtime::runtime;
 use crate::atoms;
 use crate::resources::ModuleResource;
 use crate::terms::engine::EngineTuple;
-use crate::terms::step::{Handle, step};
+use crate::terms::step;
 use crate::terms::{binary, error, facts};
 use cybernetic_wasm_core::engine::EngineConfig;
 use cybernetic_wasm_core::execution::Execution;
@@ -20,7 +20,7 @@ lanes! {
         engine: EngineTuple<'a>,
     ) -> NifResult<Term<'a>> {
         let config: EngineConfig = engine.try_into()?;
-        Ok(step(env, Handle::New(Execution::load(runtime(), source.as_slice(), config), false), lane))
+        Ok(step::first(env, Execution::load(runtime(), source.as_slice(), config), false, lane))
     }
 }
 

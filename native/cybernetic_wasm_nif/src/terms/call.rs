@@ -3,6 +3,7 @@
 use super::Optional;
 use super::engine::EngineTuple;
 use super::grants::GrantsMap;
+use crate::atoms;
 use crate::resources::{CancelResource, OptionsResource};
 use cybernetic_wasm_core::engine::EngineConfig;
 use cybernetic_wasm_core::execution::{Execution, Setup};
@@ -46,9 +47,6 @@ impl From<LimitsRecord> for Limits {
 }
 
 /// A call's options as `Execution.Plan` gives them.
-#[derive(NifRecord)]
-#[tag = "call"]
-#[rustler(decode)]
 struct CallRecord<'a> {
     /// A reference to limits that were decoded before, or the limits themselves.
     limits: Term<'a>,
@@ -60,6 +58,17 @@ struct CallRecord<'a> {
     /// What a fresh guest is given of the system.
     grants: Optional<GrantsMap<'a>>,
     console: Optional<ConsoleRecord<'a>>,
+}
+
+// By hand, since what is derived allocates, and every call with options has one.
+impl<'a> Decoder<'a> for CallRecord<'a> {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let (tag, limits, engine, report, cancel, grants, console): (Atom, _, _, _, _, _, _) = term.decode()?;
+        match tag == atoms::call() {
+            true => Ok(Self { limits, engine, report, cancel, grants, console }),
+            false => Err(rustler::Error::BadArg),
+        }
+    }
 }
 
 /// A call's standard input, and whether its output is handed over while it runs.
@@ -134,7 +143,7 @@ impl<'a> Decoder<'a> for CallOptions {
 }
 
 fn kept(term: Term<'_>) -> Option<Limits> {
-    Some(term.decode::<ResourceArc<OptionsResource>>().ok()?.0.clone())
+    Some(term.decode::<&OptionsResource>().ok()?.0.clone())
 }
 
 fn stdin(term: Term<'_>) -> NifResult<Option<Stdin>> {
@@ -142,7 +151,7 @@ fn stdin(term: Term<'_>) -> NifResult<Option<Stdin>> {
         return Ok(Some(Stdin::Bytes(bytes.to_vec())));
     }
     let name: Atom = term.decode()?;
-    Ok((name == crate::atoms::pull()).then_some(Stdin::Asked))
+    Ok((name == atoms::pull()).then_some(Stdin::Asked))
 }
 
 /// Limits that many calls are made with, decoded once.

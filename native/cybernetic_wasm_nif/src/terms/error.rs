@@ -25,6 +25,11 @@ pub(crate) fn refused<'a>(env: Env<'a>, error: impl Into<Error>) -> Term<'a> {
     (atoms::refused(), encode(env, &error.into())).encode(env)
 }
 
+/// `:ok`, or `{:refused, error}`.
+pub(crate) fn done<'a>(env: Env<'a>, result: Result<(), impl Into<Error>>) -> Term<'a> {
+    result.map_or_else(|failure| refused(env, failure), |()| atoms::ok().encode(env))
+}
+
 fn load<'a>(env: Env<'a>, error: &LoadError) -> Term<'a> {
     let reason = |name| ("reason", atom(env, name));
     let detail = |text: &str| ("detail", text.encode(env));

@@ -11,36 +11,37 @@ use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::{Execution, Product, Step};
 use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::mail::{Answer, Command, HostCall};
+use parking_lot::MutexGuard;
 use rustler::{Atom, Binary, Encoder, Env, NifResult, ResourceArc, Term};
 use std::time::Duration;
 
-/// An execution on its first step has no resource yet: a call that ends in it never needs one.
-pub(crate) enum Handle<'a> {
-    New(Execution, bool),
-    Known(Known<'a>),
+/// Takes the first step of an execution and encodes the outcome. It has no resource yet: a call that ends here never needs one.
+pub(crate) fn first<'a>(env: Env<'a>, mut execution: Execution, report: bool, lane: Lane) -> Term<'a> {
+    let step = run(env, &mut execution, lane);
+    encode_ended(env, &execution, &step, report).unwrap_or_else(|| {
+        let resource = ResourceArc::new(ExecutionResource(execution.into(), report));
+        encode_open(env, resource.encode(env), step)
+    })
 }
 
-/// Steps once and encodes the outcome.
-pub(crate) fn step<'a>(env: Env<'a>, handle: Handle<'a>, lane: Lane) -> Term<'a> {
-    match handle {
-        Handle::New(mut execution, report) => {
-            let step = run(env, &mut execution, lane);
-            match encode_ended(env, &execution, &step, report) {
-                Some(term) => term,
-                None => {
-                    let resource = ResourceArc::new(ExecutionResource(execution.into(), report));
-                    encode_open(env, resource.encode(env), step)
-                }
-            }
-        }
-        Handle::Known(Known { execution: resource, term }) => {
-            let Some(mut execution) = resource.0.try_lock() else { return again(env, term, lane) };
-            let step = run(env, &mut execution, lane);
-            let ended = encode_ended(env, &execution, &step, resource.1);
-            drop(execution);
-            ended.unwrap_or_else(|| encode_open(env, term, step))
-        }
+/// Steps on and encodes the outcome.
+pub(crate) fn next<'a>(env: Env<'a>, known: Known<'a>, lane: Lane) -> Term<'a> {
+    match known.execution.0.try_lock() {
+        Some(execution) => held(env, known, execution, lane),
+        None => again(env, known.term, lane),
     }
+}
+
+/// Steps on with an execution that is locked already.
+pub(crate) fn held<'a>(
+    env: Env<'a>,
+    known: Known<'a>,
+    mut execution: MutexGuard<'a, Execution>,
+    lane: Lane,
+) -> Term<'a> {
+    let step = run(env, &mut execution, lane);
+    let ended = encode_ended(env, &execution, &step, known.execution.1);
+    ended.unwrap_or_else(|| encode_open(env, known.term, step))
 }
 
 /// Another process has the execution for a moment: one that was given the context of a host call. What this one has begun

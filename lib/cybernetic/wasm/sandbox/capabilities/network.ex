@@ -257,7 +257,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
   # The grant itself, or of a sandbox, of a host function's context, or of a preset.
   defp of(%__MODULE__{} = network), do: network
   defp of(%{network: %__MODULE__{} = network}), do: network
-  defp of(%{sandbox: %{network: %__MODULE__{} = network}}), do: network
+  defp of(%{plan: %{sandbox: %{network: %__MODULE__{} = network}}}), do: network
   defp of(preset), do: grant!(__MODULE__, Keyword.get(Presets.options!(preset), :network, false))
 
   defp judge(%{lists: lists, dns: dns}, protocol, {name, ip, port}) do

@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.NetworkTest do
   # The rules themselves are tested where they are judged, in the core crate's network.rs.
   use ExUnit.Case, async: true
 
-  alias Cybernetic.WASM.{DeniedError, Sandbox}
+  alias Cybernetic.WASM.{DeniedError, Executor, Runtime, Sandbox}
   alias Cybernetic.WASM.Sandbox.Capabilities.Network
 
   doctest Cybernetic.WASM.Sandbox.Capabilities.Network
@@ -124,14 +124,22 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.NetworkTest do
     end
   end
 
-  test "who asks has the grant, a sandbox with it, what has such a sandbox, or a preset's name" do
+  test "who asks has the grant, a sandbox with it, a host function's context, or a preset's name" do
     sandbox = Sandbox.new(network: ["a.example:1"])
 
-    for granted <- [sandbox.network, sandbox, %{sandbox: sandbox}] do
+    ask = fn granted ->
       assert Network.allowed?(granted, "a.example:1")
       assert Network.lookup?(granted, "a.example")
       refute Network.allowed?(granted, "b.example:1")
     end
+
+    Enum.each([sandbox.network, sandbox], ask)
+
+    module = Runtime.load_module!({:bytes, ~S|
+        (module (import "env" "ask" (func $ask)) (func (export "run") (call $ask)))|})
+
+    imports = %{"env" => %{"ask" => ask}}
+    assert {:ok, nil} = Executor.call(module, "run", [], sandbox: sandbox, imports: imports)
 
     for preset <- Sandbox.presets(), do: refute(Network.allowed?(preset, "a.example:1"))
 
