@@ -66,7 +66,7 @@ defmodule Cybernetic.WASM.Executor do
 
   alias Cybernetic.WASM.{Error, Instance, Module, Options, Run, Value}
   alias Cybernetic.WASM.Execution.Call
-  alias Cybernetic.WASM.Executor.{Async, Output}
+  alias Cybernetic.WASM.Executor.{Async, Stream}
 
   @typedoc "An exported function's name, or `:start` for a command, whose arguments are in the options."
   @type entry :: String.t() | :start
@@ -254,9 +254,9 @@ defmodule Cybernetic.WASM.Executor do
     if own[:credit] && !own[:into], do: raise(ArgumentError, "option :credit needs :into")
 
     case {Call.new(target, function, args, opts), own[:into]} do
-      {{:ok, call}, nil} -> Output.stream(call, Keyword.get(own, :tagged, false))
+      {{:ok, call}, nil} -> Stream.new(call, Keyword.get(own, :tagged, false))
       {{:ok, call}, pid} -> {:ok, Async.deliver(call, pid, Keyword.get(own, :credit, 16))}
-      {{:error, error}, nil} -> Output.failed(error)
+      {{:error, error}, nil} -> Stream.failed(error)
       {error, _pid} -> error
     end
   end

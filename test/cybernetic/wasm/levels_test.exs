@@ -112,7 +112,7 @@ defmodule Cybernetic.WASM.LevelsTest do
 
     for {what, caller, called} <- [
           {"a call", Executor, Execution.Call},
-          {"a captured function", Executor.Output, Execution.Tally},
+          {"a captured function", Executor.Stream, Execution.Tally},
           {"a delegation", Instance, Instance.Live},
           {"an imported function", Sandbox.Manifest.Reader, Sandbox.Manifest.Tree},
           {"a call while compiling", Imports, Sandbox.Check},

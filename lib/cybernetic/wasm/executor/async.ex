@@ -3,9 +3,9 @@ defmodule Cybernetic.WASM.Executor.Async do
   A call that runs in a process of its own: see `Cybernetic.WASM.Executor.async/4`. `pid` is the process to monitor.
   """
 
-  alias Cybernetic.WASM.{Error, HostError, Shown}
+  alias Cybernetic.WASM.{Error, Executor, HostError, Shown}
   alias Cybernetic.WASM.Execution.{Call, Cancel}
-  alias Cybernetic.WASM.Executor.{Output, Warden}
+  alias Cybernetic.WASM.Executor.Warden
 
   @supervisor Cybernetic.WASM.TaskSupervisor
 
@@ -55,7 +55,7 @@ defmodule Cybernetic.WASM.Executor.Async do
       Task.Supervisor.start_child(@supervisor, fn ->
         Process.group_leader(self(), leader)
         warden = self()
-        drive = &Output.deliver(&1, {consumer, ref}, warden, credit)
+        drive = &Executor.Stream.deliver(&1, {consumer, ref}, warden, credit)
         result = Warden.run(call, cancel, drive, consumer)
         with {:error, error} <- result, do: send(consumer, {ref, {:failed, error}})
       end)

@@ -1,4 +1,4 @@
-defmodule Cybernetic.WASM.Executor.Output do
+defmodule Cybernetic.WASM.Executor.Stream do
   @moduledoc false
   # A guest's output while it runs: as a lazy stream in the process that reads it, or sent to another process as fast as
   # that one asks for it. Either way the guest is suspended in the host call that made the output until more is wanted.
@@ -8,8 +8,8 @@ defmodule Cybernetic.WASM.Executor.Output do
   alias Cybernetic.WASM.Executor.Warden
 
   @doc "The lazy stream. Nothing runs before its first element is asked for."
-  @spec stream(Call.t(), boolean) :: Enumerable.t()
-  def stream(%Call{} = call, tagged),
+  @spec new(Call.t(), boolean) :: Enumerable.t()
+  def new(%Call{} = call, tagged),
     do: Stream.resource(fn -> {:begin, call} end, &next(&1, tagged), &halt/1)
 
   @doc "The stream of a call that cannot begin."
