@@ -78,14 +78,8 @@ defmodule Cybernetic.WASM.Options do
   defp shown(_kind, value), do: Shown.term(value)
 
   defp unknown(key, known, whose, nil) do
-    text = to_string(key)
-
-    {alike, nearest} =
-      known
-      |> Enum.map(fn {key, _} -> {String.jaro_distance(to_string(key), text), key} end)
-      |> Enum.max()
-
-    hint = if alike >= 0.8, do: " (did you mean #{inspect(nearest)}?)", else: ""
+    nearest = Shown.nearest(key, Keyword.keys(known))
+    hint = if nearest, do: " (did you mean #{inspect(nearest)}?)", else: ""
     "unknown #{whose} #{inspect(key)}#{hint}; known are: #{list(Keyword.keys(known))}"
   end
 

@@ -5,6 +5,8 @@ defmodule Cybernetic.WASM.Shown do
 
   @longest 1_000
   @longest_name 200
+  # So alike are two names if a letter is wrong, missing or in the wrong place.
+  @alike 0.8
   @control ~r/[[:cntrl:]]/
 
   @doc "A term: its beginning, as `inspect/2` writes it."
@@ -29,6 +31,17 @@ defmodule Cybernetic.WASM.Shown do
   @doc "A name in quotes."
   @spec quoted(String.t()) :: String.t()
   def quoted(name), do: inspect(name, printable_limit: @longest_name)
+
+  @doc "The name of `known` that was probably meant by one that is not there."
+  @spec nearest(name, [name, ...]) :: name | nil when name: atom | String.t()
+  def nearest(name, known) do
+    {alike, nearest} =
+      known
+      |> Enum.map(&{String.jaro_distance(to_string(&1), to_string(name)), &1})
+      |> Enum.max()
+
+    if alike >= @alike, do: nearest
+  end
 
   @doc "A path: bare where it is text, in quotes otherwise."
   @spec path(String.t()) :: String.t()

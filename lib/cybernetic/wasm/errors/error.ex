@@ -39,17 +39,10 @@ defmodule Cybernetic.WASM.Error do
     internal: InternalError
   }
 
-  @doc "The struct of a `{kind, fields}` from Rust, with further fields of this side's knowledge."
-  @spec from_native({atom, map}, map) :: t
-  def from_native(native, more \\ %{})
-
-  def from_native({:exit, fields}, more),
-    do: struct(%TrapError{code: :exit, detail: "exit"}, Map.merge(fields, more))
-
-  def from_native({kind, fields}, more) do
-    error = struct!(Map.fetch!(@structs, kind), fields)
-    struct(error, more)
-  end
+  @doc "The struct of a `{kind, fields}` from Rust."
+  @spec from_native({atom, map}) :: t
+  def from_native({:exit, fields}), do: struct(%TrapError{code: :exit, detail: "exit"}, fields)
+  def from_native({kind, fields}), do: struct!(Map.fetch!(@structs, kind), fields)
 
   @doc "What a call gave, or an exception."
   @spec unwrap!({:ok, value} | {:error, t}) :: value when value: term

@@ -4,6 +4,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Place do
 
   alias Cybernetic.WASM.ManifestError
   alias Cybernetic.WASM.Sandbox.{Capabilities, Manifest}
+  alias Cybernetic.WASM.Sandbox.Manifest.Tree
 
   @doc "The error with these facts, at the key of `field`."
   @spec mistake(Manifest.t(), atom, keyword) :: {:error, ManifestError.t()}
@@ -23,6 +24,6 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Place do
   def of(manifest, capability) do
     keys = for {key, {^capability, _module}} <- Capabilities.keys(), do: key
     {key, line} = Enum.find_value(keys ++ [capability], &manifest.places[&1])
-    "#{manifest.file || "manifest"}:#{line}: #{key}"
+    Tree.place(manifest.file, line, key)
   end
 end

@@ -106,7 +106,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Reader do
   defp threads(at) do
     %DeniedError{
       capability: :threading,
-      denied: "#{at.file || "manifest"}:#{at.line}: #{at.key}",
+      denied: place(at.file, at.line, at.key),
       grant: "threads are never offered: write threading = false"
     }
   end

@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Tree do
   # The nodes of a manifest's text, each read as the kind that it should be. An `at` is the place of a node: its file, line and
   # key. The first mistake is thrown, as `{:mistake, exception}`.
 
-  alias Cybernetic.WASM.ManifestError
+  alias Cybernetic.WASM.{ManifestError, Shown}
 
   @type tree :: {atom, pos_integer, term}
 
@@ -14,9 +14,6 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Tree do
           base: String.t(),
           allow_absolute: boolean
         }
-
-  # So alike are two names if a letter is wrong, missing or in the wrong place.
-  @alike 0.8
 
   @shown 80
 
@@ -106,6 +103,10 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Tree do
     %{at | key: Enum.join(List.wrap(at.key) ++ [key], "."), line: line}
   end
 
+  @doc "A place in words."
+  @spec place(String.t() | nil, pos_integer, String.t()) :: String.t()
+  def place(file, line, key), do: "#{file || "manifest"}:#{line}: #{key}"
+
   @doc "Refuses a node that stands in the place of `expected`."
   @spec refuse(tree, at, String.t()) :: no_return
   def refuse(node, at, expected), do: mistake(at, expected, shown(node))
@@ -118,9 +119,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Tree do
 
   @spec unknown(at, String.t(), [String.t()]) :: no_return
   defp unknown(at, key, known) do
-    {alike, suggestion} = known |> Enum.map(&{String.jaro_distance(&1, key), &1}) |> Enum.max()
-    suggestion = if alike >= @alike, do: suggestion
-    throw_mistake(at, :unknown_key, known: known, suggestion: suggestion)
+    throw_mistake(at, :unknown_key, known: known, suggestion: Shown.nearest(key, known))
   end
 
   @spec throw_mistake(at, atom, keyword) :: no_return
