@@ -1,5 +1,5 @@
 for file <-
-      ~w(measure raw report groups/calls groups/instances groups/loads groups/kernels groups/wasi groups/throughput groups/fairness groups/idle) do
+      ~w(measure raw report groups/calls groups/instances groups/loads groups/compiling groups/kernels groups/wasi groups/throughput groups/fairness groups/idle) do
   Code.require_file("#{file}.exs", __DIR__)
 end
 
@@ -9,6 +9,7 @@ defmodule Cybernetic.WASM.Bench do
 
   alias Cybernetic.WASM.Bench.{
     Calls,
+    Compiling,
     Fairness,
     Idle,
     Instances,
@@ -24,6 +25,7 @@ defmodule Cybernetic.WASM.Bench do
     {"calls", Calls},
     {"instances", Instances},
     {"loads", Loads},
+    {"compiling", Compiling},
     {"kernels", Kernels},
     {"wasi", Wasi},
     {"throughput", Throughput},

@@ -306,14 +306,14 @@ defmodule Cybernetic.WASM.Security.ManifestsTest do
     assert byte_size(Exception.message(refused(long.(5_000)))) < 1_000
   end
 
-  # In what the VM counts, whatever time that takes.
-  defp work(text) do
-    elsewhere(fn ->
-      {:reductions, before} = Process.info(self(), :reductions)
-      Manifest.parse(text)
-      {:reductions, later} = Process.info(self(), :reductions)
-      later - before
-    end)
+  # In what the VM counts, whatever time that takes. It counts some time as well: the least of several is the work alone.
+  defp work(text), do: Enum.min(for _ <- 1..10, do: elsewhere(fn -> reductions(text) end))
+
+  defp reductions(text) do
+    {:reductions, before} = Process.info(self(), :reductions)
+    Manifest.parse(text)
+    {:reductions, later} = Process.info(self(), :reductions)
+    later - before
   end
 
   test "no atom is made of what stands in it" do

@@ -10,7 +10,7 @@ defmodule Cybernetic.WASM.FreshNode do
   What tests wait with, `eventually/1` and the like, is imported there.
 
   `own:` is configuration under `:cybernetic_wasm`, `ulimit:` are arguments for the shell's `ulimit`,
-  `env:` are environment variables.
+  `env:` are environment variables. `ebin:` is the application's, if it is not that of the tests.
   """
   def run(config, code, opts \\ []) do
     environment = [
@@ -28,7 +28,7 @@ defmodule Cybernetic.WASM.FreshNode do
 
     script = Enum.join(environment ++ [start] ++ names ++ [code], "\n")
 
-    System.cmd("sh", ["-c", command(opts), "sh", ebin(), script],
+    System.cmd("sh", ["-c", command(opts), "sh", ebin(opts), script],
       stderr_to_stdout: true,
       env: [{"ERL_CRASH_DUMP_BYTES", "0"} | Keyword.get(opts, :env, [])]
     )
@@ -54,5 +54,6 @@ defmodule Cybernetic.WASM.FreshNode do
     end
   end
 
-  defp ebin, do: Application.app_dir(:cybernetic_wasm, "ebin")
+  defp ebin(opts),
+    do: Keyword.get_lazy(opts, :ebin, fn -> Application.app_dir(:cybernetic_wasm, "ebin") end)
 end

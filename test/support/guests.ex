@@ -16,6 +16,14 @@ defmodule Cybernetic.WASM.Guests do
     ~s|(module #{more} (func (export "number") (result i32) i32.const #{number}))|
   end
 
+  @doc "A module that takes long to compile, with nothing strange in it: so many plain functions, of which `f` gives 1."
+  def plain(functions, seed) do
+    step = "(local.set 0 (i32.add (i32.mul (local.get 0) (i32.const 3)) (i32.const 1)))"
+    body = "(param i32) (result i32) #{String.duplicate(step, 8)}"
+    functions = for n <- 1..functions, do: "(func #{body} (i32.const #{n + seed}))"
+    ~s|(module (func (export "f") (result i32) (i32.const 1)) #{functions})|
+  end
+
   @doc "A module whose `$f` is the host's `env.f`, from `i32` to `i32`, with `more` beside it."
   def asking(more),
     do: load!(~s|(module (import "env" "f" (func $f (param i32) (result i32))) #{more})|)

@@ -33,6 +33,10 @@ defmodule Cybernetic.WASM.Config do
   | `:parallel_execution` | | `true` | `false`: one guest at a time on this node |
   | `:max_live_instances` | guests | (the kernel's `vm.max_map_count` - 15,000) / 5, from 16 to 10,000 | live at once on this node |
   | `:max_total_memory` | bytes | 8,589,934,592 | of all guests of this node, with the output that nobody has taken yet |
+  | `:compiler` | | `:apart` | in processes of their own; or `:in_process`: see `Cybernetic.WASM.Runtime.compiler/0` |
+  | `:max_compile_memory` | bytes | 1,000,000,000 | resident while a module is compiled |
+  | `:max_compile_time` | ms | 60,000 | of processor time while a module is compiled |
+  | `:max_compile_queue` | bytes | 268,435,456 | of sources that wait to be compiled on this node |
   | `:max_code_memory` | bytes | 1,073,741,824 | of compiled code on this node |
   | `:max_open_files` | files | half of what the process may open, from 16 to 100,000 | and directories that guests have open on this node |
   """
@@ -48,6 +52,10 @@ defmodule Cybernetic.WASM.Config do
     scheduling: {{:one_of, [:adaptive, :dirty, :inline]}, :adaptive},
     allocation: {{:one_of, [:pooling, :on_demand]}, :pooling},
     max_module_size: {:positive, 10_000_000},
+    compiler: {{:one_of, [:apart, :in_process]}, :apart},
+    max_compile_memory: {:positive, 1_000_000_000},
+    max_compile_time: {:positive, 60_000},
+    max_compile_queue: {:positive, 268_435_456},
     cache_compiled_modules: {:boolean, true},
     cache_size: {:count, 268_435_456},
     parallel_execution: {:boolean, true},

@@ -4,6 +4,8 @@ defmodule Cybernetic.WASM.Loader do
   # itself are the runtime's in Rust, which a load drives as an execution: a caller that dies leaves a compilation that others
   # may use.
 
+  require Logger
+
   alias Cybernetic.WASM.{
     Config,
     Error,
@@ -23,7 +25,8 @@ defmodule Cybernetic.WASM.Loader do
   @inline_bytes 65_536
 
   @manifest_words "true, false, a path, a %Cybernetic.WASM.Sandbox.Manifest{}, or options of its load/2"
-  @options Config.options([:metering, :deterministic, :features, :max_module_size]) ++
+  @budget [:max_compile_memory, :max_compile_time]
+  @options Config.options([:metering, :deterministic, :features, :max_module_size] ++ @budget) ++
              [manifest: {@manifest_words, &__MODULE__.manifest?/1}]
 
   # What a manifest is called beside its module.
@@ -40,7 +43,8 @@ defmodule Cybernetic.WASM.Loader do
 
     with {:ok, manifest} <- manifest(Map.get(opts, :manifest, false), source),
          {:ok, bytes} <- fetch(source, Map.get(opts, :max_module_size, config.max_module_size)),
-         {:ok, module} <- compile(bytes, name(source), engine(opts, config, manifest)),
+         engine = engine(opts, config, manifest),
+         {:ok, module} <- compile(bytes, name(source), engine, budget(opts, config)),
          :ok <- if(manifest, do: Manifest.check(manifest, module), else: :ok) do
       {:ok, hold(module, manifest)}
     else
@@ -145,17 +149,45 @@ defmodule Cybernetic.WASM.Loader do
   @doc false
   # Bytes whose size is nobody's mistake: the module of a snapshot is as large as its state.
   @spec compile(binary, String.t() | nil, tuple) :: {:ok, Module.t()} | {:error, Error.t()}
-  def compile(bytes, name, engine) do
-    with {:ok, ref} <- bytes |> native_load(engine) |> Execution.finish() do
+  def compile(bytes, name, engine), do: compile(bytes, name, engine, budget(%{}, Config.get()))
+
+  defp compile(bytes, name, engine, budget) do
+    loaded = bytes |> native_load(engine, budget) |> Execution.finish()
+    Enum.each(Native.runtime_take_notices(), &tell/1)
+
+    with {:ok, ref} <- loaded do
       module = Module.new(ref, name: name, size: byte_size(bytes), engine: engine)
       {:ok, with_plan(module)}
     end
   end
 
-  defp native_load(bytes, engine) when byte_size(bytes) <= @inline_bytes,
-    do: Native.module_load(bytes, engine)
+  defp native_load(bytes, engine, budget) when byte_size(bytes) <= @inline_bytes,
+    do: Native.module_load(bytes, engine, budget)
 
-  defp native_load(bytes, engine), do: Native.module_load_dirty(bytes, engine)
+  defp native_load(bytes, engine, budget), do: Native.module_load_dirty(bytes, engine, budget)
+
+  # What compiling may take. Rust holds it to the node's own.
+  defp budget(opts, config) do
+    [memory, time] =
+      for key <- @budget, do: Map.get_lazy(opts, key, fn -> Map.fetch!(config, key) end)
+
+    {memory, time}
+  end
+
+  @doc false
+  # What an operator should read of the compiler.
+  @spec tell(tuple) :: :ok
+  def tell({:in_process, why}) do
+    Logger.warning(
+      "Cybernetic.WASM: modules are compiled inside this VM, where nothing ends a compilation that takes too much " <>
+        "(config compiler: :in_process silences this): #{why}"
+    )
+  end
+
+  def tell({:compiler_failed, digest, detail}) do
+    digest = Base.encode16(digest, case: :lower)
+    Logger.error("Cybernetic.WASM: compiling the module blake3:#{digest} failed: #{detail}")
+  end
 
   # What its calls without options come to is made once, here.
   defp with_plan(module), do: %{module | plan: Plan.default(module)}

@@ -24,13 +24,16 @@ defmodule Cybernetic.WASM.Native do
   def runtime_terminals, do: stub()
   def runtime_stats, do: stub()
   def runtime_clear_cache, do: stub()
+  def runtime_compiles_in_process, do: stub()
+  def runtime_take_notices, do: stub()
+  def runtime_build, do: stub()
   def runtime_keep_limits(_limits), do: stub()
   def runtime_ping, do: stub()
   def runtime_ping_dirty, do: stub()
 
   # Modules
-  def module_load(_source, _engine), do: stub()
-  def module_load_dirty(_source, _engine), do: stub()
+  def module_load(_source, _engine, _budget), do: stub()
+  def module_load_dirty(_source, _engine, _budget), do: stub()
   def module_handle(_module), do: stub()
   def module_handle_dirty(_module), do: stub()
   def module_facts(_module), do: stub()

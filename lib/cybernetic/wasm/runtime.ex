@@ -19,12 +19,16 @@ defmodule Cybernetic.WASM.Runtime do
     * `:deterministic` - `true`: NaNs are canonical and relaxed SIMD gives the same bits on every machine. Default: `false`.
     * `:features` - WebAssembly features to switch off: `[simd: false]`. All are on by default: #{Features.in_words()}. Threads
       are always off.
+    * `:max_compile_memory` - bytes that the compiler may have resident, at most the configured ones. Default: 1,000,000,000.
+    * `:max_compile_time` - milliseconds of processor time that compiling may take, at most the configured ones. Default: 60,000.
     * `:manifest` - what the module's calls are held to: `true` for `module.toml` in the same directory, a path, or a
       `Cybernetic.WASM.Sandbox.Manifest`; or options of its `load/2`, such as `[require_limits: true, offer: [:stdio]]`, with the
       path as `:file` where it is not `module.toml`. Default: `false`.
 
   Compiled modules are cached in memory, by the digest of their bytes and these options; processes that ask for the same
-  module at once share one compilation.
+  module at once share one compilation. It ends when none of them waits any more.
+
+  Modules are compiled outside the VM, in processes of the operating system: see `compiler/0`.
   """
 
   require Logger
@@ -34,7 +38,8 @@ defmodule Cybernetic.WASM.Runtime do
   @doc """
   Loads a module from a path or from `{:bytes, binary}`, in the binary or the text format.
 
-  Errors: `Cybernetic.WASM.LoadError`, or `Cybernetic.WASM.LimitError` where the node's code memory is full; of a manifest
+  Errors: `Cybernetic.WASM.LoadError`; `Cybernetic.WASM.LimitError` where compiling takes too much, where the node's code memory
+  is full, or where too many sources wait to be compiled; of a manifest
   `Cybernetic.WASM.ManifestError`, or `Cybernetic.WASM.DeniedError` where it asks for what is not offered. An unknown option
   raises `ArgumentError`.
   """
@@ -83,11 +88,40 @@ defmodule Cybernetic.WASM.Runtime do
   @doc """
   What the node uses now, as a map: of the compiled-module cache `:cache_hits`, `:cache_misses` (compilations),
   `:cache_joined` (loads that waited for another's compilation), `:cache_evictions`, `:cache_entries` and `:cache_bytes`;
-  `:live_instances`; `:total_memory` of all guests and `:code_memory` in bytes; `:open_files` of all guests; `:engines`; and `:epoch_ticks` since the
-  node started.
+  `:live_instances`; `:total_memory` of all guests and `:code_memory` in bytes; `:open_files` of all guests; `:engines`; `:epoch_ticks` since the
+  node started; and of the compiler `:compile_workers` (processes), `:compile_worker_memory` (bytes that they had when they last
+  spoke), `:compile_jobs` (compilations begun), `:compile_kills` (those ended because nobody waited any more, or to let others
+  go first), `:compile_queued` and `:compile_queued_bytes` (sources that wait).
   """
   @spec stats() :: %{atom => non_neg_integer}
   def stats, do: Native.runtime_stats()
+
+  @doc """
+  How modules are compiled on this node.
+
+      iex> Cybernetic.WASM.Runtime.compiler().mode
+      :apart
+
+    * `:mode` - `:apart`, in processes of their own, or `:in_process`, on threads of this VM
+    * `:reason` - why `:in_process`, a text; `nil` with `:apart`
+    * `:executable` - the program that compiles
+    * `:build` - what tells the build of the native library; the program must be of the same
+
+  Apart, a stranger's module can take no more than `:max_compile_memory` and `:max_compile_time`, and a compiler that is made to
+  crash is not this VM. With `compiler: :in_process`, and where no process can be started, nothing ends a compilation before it is
+  done: functions that nest deeply are refused instead. `guides/operations.md` has more.
+  """
+  @spec compiler() :: %{
+          mode: :apart | :in_process,
+          reason: String.t() | nil,
+          executable: Path.t(),
+          build: String.t()
+        }
+  def compiler do
+    reason = Native.runtime_compiles_in_process()
+    mode = if reason, do: :in_process, else: :apart
+    %{mode: mode, reason: reason, executable: executable(), build: Native.runtime_build()}
+  end
 
   @doc "Empties the compiled-module cache. Modules in use live on with their users."
   @spec clear_cache() :: :ok
@@ -96,7 +130,10 @@ defmodule Cybernetic.WASM.Runtime do
   @doc false
   @spec start!(Config.t()) :: :ok
   def start!(config) do
-    case Native.runtime_start(settings(config)) do
+    started = Native.runtime_start(settings(config))
+    Enum.each(Native.runtime_take_notices(), &Loader.tell/1)
+
+    case started do
       :ok ->
         :ok
 
@@ -124,7 +161,13 @@ defmodule Cybernetic.WASM.Runtime do
       parallel_execution: config.parallel_execution,
       cache_bytes: if(config.cache_compiled_modules, do: config.cache_size, else: 0),
       max_stack: config.limits.max_stack,
-      pooling: config.allocation == :pooling
+      pooling: config.allocation == :pooling,
+      compiler: if(config.compiler == :apart, do: executable()),
+      compile_budget: {config.max_compile_memory, config.max_compile_time},
+      max_compile_queue: config.max_compile_queue
     }
   end
+
+  defp executable,
+    do: Path.join(:code.priv_dir(:cybernetic_wasm), "native/cybernetic_wasm_compiler")
 end

@@ -1,6 +1,7 @@
 defmodule Mix.Tasks.Compile.CyberneticWasm do
   @moduledoc """
-  Builds the native library with cargo and installs it as `priv/native/cybernetic_wasm.so`.
+  Builds the native library with cargo, and the program that compiles modules outside the VM, and installs them as
+  `priv/native/cybernetic_wasm.so` and `priv/native/cybernetic_wasm_compiler`.
 
   It is the last of this project's compilers, so `mix compile` runs it, also where Cybernetic.WASM is
   a dependency. Rust is needed on the machine that compiles (https://rustup.rs), in the version that
@@ -13,7 +14,7 @@ defmodule Mix.Tasks.Compile.CyberneticWasm do
 
   `mix compile --force` asks cargo even when nothing seems to have changed. With
   `--warnings-as-errors` a warning of the Rust compiler is an error too. `mix clean` removes the
-  library, not cargo's `target` folder: that is `cargo clean`.
+  two, not cargo's `target` folder: that is `cargo clean`.
 
   ## Environment
 
@@ -30,7 +31,10 @@ defmodule Mix.Tasks.Compile.CyberneticWasm do
 
   # On macOS the file is a .dylib by content, but the BEAM looks for .so there too.
   @extension if match?({:win32, _}, :os.type()), do: ".dll", else: ".so"
-  @library "priv/native/cybernetic_wasm" <> @extension
+  @installed %{
+    library: "priv/native/cybernetic_wasm" <> @extension,
+    compiler: "priv/native/cybernetic_wasm_compiler"
+  }
 
   @impl true
   def run(args) do
@@ -53,7 +57,7 @@ defmodule Mix.Tasks.Compile.CyberneticWasm do
 
   @impl true
   def clean do
-    _ = File.rm(@library)
+    for {_what, path} <- @installed, do: File.rm(path)
     _ = File.rm(manifest())
     :ok
   end
@@ -67,9 +71,11 @@ defmodule Mix.Tasks.Compile.CyberneticWasm do
 
   defp build(profile, sources, strict?) do
     with {:ok, cargo} <- Cargo.find(),
-         {:ok, library, output} <- Cargo.build(cargo, profile),
+         {:ok, built, output} <- Cargo.build(cargo, profile),
          {:ok, warnings} <- accept(output, strict?) do
-      install(library)
+      for {what, path} <- built, do: install(path, @installed[what])
+      # Links priv into the build folder, or copies it where links are not to be had.
+      Mix.Project.build_structure()
       record(sources)
       {:ok, warnings}
     else
@@ -86,18 +92,15 @@ defmodule Mix.Tasks.Compile.CyberneticWasm do
     end
   end
 
-  # A running VM may have the old library mapped, and writing into a mapped file crashes it: a new
+  # A running VM may have the old file mapped, and writing into a mapped file crashes it: a new
   # file takes the name. It keeps its time, by which the manifest of another environment (MIX_ENV=test
   # has its own) knows the library that it built.
-  defp install(built) do
-    new = "#{@library}.#{System.pid()}"
-    File.mkdir_p!(Path.dirname(@library))
+  defp install(built, installed) do
+    new = "#{installed}.#{System.pid()}"
+    File.mkdir_p!(Path.dirname(installed))
     File.cp!(built, new)
     File.touch!(new, File.stat!(built, time: :posix).mtime)
-    File.rename!(new, @library)
-
-    # Links priv into the build folder, or copies it where links are not to be had.
-    Mix.Project.build_structure()
+    File.rename!(new, installed)
   end
 
   defp record(sources) do
@@ -107,7 +110,10 @@ defmodule Mix.Tasks.Compile.CyberneticWasm do
 
   defp manifest, do: Path.join(Mix.Project.manifest_path(), "compile.cybernetic_wasm")
 
-  defp stamp(sources), do: :erlang.term_to_binary({sources, identity(@library)})
+  defp stamp(sources) do
+    identities = for {_what, path} <- @installed, do: identity(path)
+    :erlang.term_to_binary({sources, identities})
+  end
 
   defp identity(path) do
     with {:ok, %{size: size, mtime: mtime}} <- File.stat(path, time: :posix), do: {size, mtime}

@@ -1,9 +1,10 @@
-//! The compiled-module cache: in memory, keyed by the BLAKE3 digest of the bytes and the engine's configuration, bounded by
-//! bytes, least recently used out first. Who asks for a module that is being compiled waits for that compilation.
+//! The compiled-module cache: in memory, keyed by the BLAKE3 digest of the bytes and the kind of code, bounded by bytes, least
+//! recently used out first. Who asks for a module that is being compiled waits for that compilation.
 //!
 //! A module dropped here lives on as long as somebody uses it: the cache holds one reference among others.
 
-use crate::engine::EngineConfig;
+use crate::code::CodeKey;
+use crate::compiler::Budget;
 use crate::error::Error;
 use crate::module::Module;
 use lru::LruCache;
@@ -13,11 +14,11 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-/// What a compiled module is found by.
+/// What a compilation under way is found by: who allows less is not to wait for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    pub(crate) digest: [u8; 32],
-    pub(crate) config: EngineConfig,
+pub(crate) struct FlightKey {
+    pub(crate) code: CodeKey,
+    pub(crate) budget: Budget,
 }
 
 /// What the cache has done so far, and holds now.
@@ -43,17 +44,25 @@ pub(crate) struct Cache {
 }
 
 struct State {
-    modules: LruCache<Key, Arc<Module>>,
-    flights: HashMap<Key, Arc<Flight>>,
+    modules: LruCache<CodeKey, Arc<Module>>,
+    flights: HashMap<FlightKey, Arc<Flight>>,
     stats: CacheStats,
 }
 
 pub(crate) enum Lookup {
     Hit(Arc<Module>),
     /// Somebody compiles it already.
-    Join(Arc<Flight>),
+    Join(Awaited),
     /// The asker must compile it, and land the flight.
-    Start(Arc<Flight>),
+    Start(Awaited),
+}
+
+impl State {
+    fn forget(&mut self, key: FlightKey, flight: &Arc<Flight>) {
+        if self.flights.get(&key).is_some_and(|known| Arc::ptr_eq(known, flight)) {
+            self.flights.remove(&key);
+        }
+    }
 }
 
 impl Cache {
@@ -62,20 +71,20 @@ impl Cache {
         Self { most_bytes, state: Mutex::new(state) }
     }
 
-    pub(crate) fn look_up(&self, key: Key) -> Lookup {
+    pub(crate) fn look_up(&self, key: FlightKey) -> Lookup {
         let mut state = self.state.lock();
-        if let Some(module) = state.modules.get(&key).cloned() {
+        if let Some(module) = state.modules.get(&key.code).cloned() {
             state.stats.hits += 1;
             return Lookup::Hit(module);
         }
         match state.flights.entry(key) {
             Entry::Occupied(flight) => {
-                let flight = Arc::clone(flight.get());
+                let flight = Awaited::new(flight.get());
                 state.stats.joined += 1;
                 Lookup::Join(flight)
             }
             Entry::Vacant(place) => {
-                let flight = Arc::clone(place.insert(Arc::default()));
+                let flight = Awaited::new(place.insert(Arc::default()));
                 state.stats.misses += 1;
                 Lookup::Start(flight)
             }
@@ -83,12 +92,12 @@ impl Cache {
     }
 
     /// Ends a compilation: the result goes to all who wait, a module into the cache.
-    pub(crate) fn land(&self, key: Key, flight: Arc<Flight>, result: Result<Arc<Module>, Error>) {
+    pub(crate) fn land(&self, key: FlightKey, flight: Arc<Flight>, result: Result<Arc<Module>, Error>) {
         let evicted = {
             let mut state = self.state.lock();
-            state.flights.remove(&key);
+            state.forget(key, &flight);
             match &result {
-                Ok(module) => self.insert(&mut state, key, module),
+                Ok(module) => self.insert(&mut state, key.code, module),
                 Err(_) => Vec::new(),
             }
         };
@@ -96,8 +105,18 @@ impl Cache {
         flight.land(result);
     }
 
+    /// Whether somebody waits for a flight. If not, nobody will any more: who asks now starts another.
+    pub(crate) fn is_awaited(&self, key: FlightKey, flight: &Arc<Flight>) -> bool {
+        let mut state = self.state.lock();
+        let awaited = flight.is_awaited();
+        if !awaited {
+            state.forget(key, flight);
+        }
+        awaited
+    }
+
     /// Gives the modules that had to go, to be dropped outside the lock: unmapping code takes time.
-    fn insert(&self, state: &mut State, key: Key, module: &Arc<Module>) -> Vec<Arc<Module>> {
+    fn insert(&self, state: &mut State, key: CodeKey, module: &Arc<Module>) -> Vec<Arc<Module>> {
         if module.code().size() > self.most_bytes {
             return Vec::new();
         }
@@ -148,6 +167,24 @@ pub(crate) struct Flight(Mutex<FlightState>);
 struct FlightState {
     result: Option<Result<Arc<Module>, Error>>,
     waiting: Vec<Waker>,
+    /// How many wait for it, or are about to.
+    awaited: usize,
+}
+
+/// A flight that somebody waits for.
+pub(crate) struct Awaited(pub(crate) Arc<Flight>);
+
+impl Awaited {
+    pub(crate) fn new(flight: &Arc<Flight>) -> Self {
+        flight.0.lock().awaited += 1;
+        Self(Arc::clone(flight))
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.0.0.lock().awaited -= 1;
+    }
 }
 
 impl Flight {
@@ -160,6 +197,10 @@ impl Flight {
         };
         drop(self);
         waiting.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.0.lock().awaited > 0
     }
 
     pub(crate) async fn landed(&self) -> Result<Arc<Module>, Error> {

@@ -1,13 +1,11 @@
-//! Engines, one for each configuration, and the threads that serve them: those that compile, and the ticker of epochs.
+//! Engines, one for each configuration, and the ticker of epochs that serves them.
 
-mod compiler;
 mod config;
 mod features;
 mod pool;
 mod ticker;
 
-pub(crate) use compiler::Compiler;
-pub use config::{Allocation, EngineConfig, Metering, STACK_RANGE};
+pub use config::{Allocation, CodeConfig, EngineConfig, Metering, STACK_RANGE};
 pub use features::Features;
 pub(crate) use pool::{POOL_INSTANCE, POOL_MEMORY, PoolFull, Stack};
 pub use pool::{POOL_PER_MODULE, POOL_SLOTS, POOL_TABLE_ELEMENTS, pool};

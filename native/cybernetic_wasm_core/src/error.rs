@@ -1,5 +1,6 @@
 //! What can go wrong, as facts: one enum, its `kind` and whose fault it is. The text is derived from the facts.
 
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
 use thiserror::Error;
@@ -45,6 +46,8 @@ pub enum Blame {
     Guest,
     /// The embedder's functions, or this library.
     Host,
+    /// The node: it has too much to do.
+    Node,
 }
 
 impl Error {
@@ -66,6 +69,10 @@ impl Error {
     /// Whose fault it is.
     pub fn blame(&self) -> Blame {
         match self {
+            Error::Limit(LimitError { compiling: true, .. } | LimitError { limit: Limit::CompileQueue, .. }) => {
+                Blame::Node
+            }
+            Error::Load(LoadError::CompilerFailed(_)) => Blame::Host,
             Error::Load(_) | Error::Link(_) | Error::Call(_) | Error::Cancelled => Blame::Caller,
             Error::Trap(_) | Error::Limit(_) | Error::Exit(_) => Blame::Guest,
             Error::Host | Error::Internal(_) => Blame::Host,
@@ -86,7 +93,7 @@ impl Error {
 }
 
 /// Why a module was refused.
-#[derive(Debug, Clone, PartialEq, Error)]
+#[derive(Debug, Clone, PartialEq, Error, Serialize, Deserialize)]
 pub enum LoadError {
     /// Neither the binary nor the text format.
     #[error("not WebAssembly: {found}")]
@@ -128,6 +135,9 @@ pub enum LoadError {
     /// Valid, but beyond what the compiler or the engine can take.
     #[error("cannot be compiled: {0}")]
     Unsupported(String),
+    /// The compiler panicked, or its process died.
+    #[error("the compiler failed: {0}")]
+    CompilerFailed(String),
 }
 
 /// One import that cannot be satisfied.
@@ -303,7 +313,7 @@ pub struct Frame {
 }
 
 /// What a limit bounds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Limit {
     /// Fuel of one call.
     Fuel,
@@ -331,6 +341,12 @@ pub enum Limit {
     CodeMemory,
     /// Files and directories that guests of this node have open.
     OpenFiles,
+    /// Bytes resident in the process that compiles a module.
+    CompileMemory,
+    /// Processor time of compiling a module, in milliseconds.
+    CompileTime,
+    /// Bytes of sources that wait to be compiled on this node.
+    CompileQueue,
 }
 
 impl Limit {
@@ -350,12 +366,15 @@ impl Limit {
             Limit::TotalMemory => "total_memory",
             Limit::CodeMemory => "code_memory",
             Limit::OpenFiles => "open_files",
+            Limit::CompileMemory => "compile_memory",
+            Limit::CompileTime => "compile_time",
+            Limit::CompileQueue => "compile_queue",
         }
     }
 }
 
 /// A limit struck: which, what it allowed, and what was used or asked for when it did.
-#[derive(Debug, Clone, PartialEq, Error)]
+#[derive(Debug, Clone, PartialEq, Error, Serialize, Deserialize)]
 #[error("{} limit reached: allowed {allowed}, used {used}", .limit.name())]
 pub struct LimitError {
     /// Which limit.
@@ -364,11 +383,13 @@ pub struct LimitError {
     pub allowed: u64,
     /// What was used, or what the refused request would have made it.
     pub used: u64,
+    /// It struck while the call waited for a module to be compiled.
+    pub compiling: bool,
 }
 
 impl LimitError {
     /// A limit that struck.
     pub fn new(limit: Limit, allowed: u64, used: u64) -> Self {
-        Self { limit, allowed, used }
+        Self { limit, allowed, used, compiling: false }
     }
 }

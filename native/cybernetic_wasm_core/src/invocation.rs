@@ -50,6 +50,8 @@ pub(crate) struct Invocation {
     denials: Mutex<Denials>,
     /// Set while the call waits for something that others have: a place among the live guests, or a guest.
     queueing: AtomicBool,
+    /// Set while the call waits for a module to be compiled.
+    compiling: AtomicBool,
     /// The number of the lease that the call has on a live guest; zero before, and for a guest of its own.
     lease: AtomicU64,
     /// Set when a re-entrant call was cut off: what it left behind is not to be trusted.
@@ -84,6 +86,7 @@ impl Invocation {
             stdin: Mutex::default(),
             denials: Mutex::default(),
             queueing: AtomicBool::new(false),
+            compiling: AtomicBool::new(false),
             lease: AtomicU64::new(0),
             tainted: AtomicBool::new(false),
         })
@@ -91,7 +94,8 @@ impl Invocation {
 
     pub(crate) fn time_error(&self) -> LimitError {
         let millis = |duration: Duration| duration.as_millis() as u64;
-        LimitError::new(Limit::Time, millis(self.limits.time), millis(self.started.elapsed()))
+        let error = LimitError::new(Limit::Time, millis(self.limits.time), millis(self.started.elapsed()));
+        LimitError { compiling: self.compiling.load(Relaxed), ..error }
     }
 
     /// Waits for something that others have, for as long as the limits say.
@@ -100,6 +104,14 @@ impl Invocation {
         let turn = turn.await;
         self.queueing.store(false, Relaxed);
         turn
+    }
+
+    /// Waits for a module that is being compiled.
+    pub(crate) async fn compile<T>(&self, module: impl Future<Output = T>) -> T {
+        self.compiling.store(true, Relaxed);
+        let module = module.await;
+        self.compiling.store(false, Relaxed);
+        module
     }
 
     pub(crate) fn queueing(&self) -> bool {

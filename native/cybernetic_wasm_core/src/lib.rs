@@ -2,8 +2,8 @@
 //!
 //! # The journey of a call
 //!
-//! 1. [`runtime`] takes the bytes of a module, digests them, and asks the `cache`; at a miss a thread of the `engine`'s
-//!    compiler makes [`code`] of them, and a [`module::Module`] whose imported functions the [`linker`] binds to trampolines
+//! 1. [`runtime`] takes the bytes of a module, digests them, and asks the `cache`; at a miss the [`compiler`] makes
+//!    code of them in a process of its own, which becomes [`code`] in an engine, and a [`module::Module`] whose imported functions the [`linker`] binds to trampolines
 //!    once and for all.
 //! 2. [`execution::Execution::call`] boxes a future that owns everything the call needs. Nothing has run yet.
 //! 3. [`execution::Execution::step`] polls it: the future takes a place among the live guests ([`limits`]), makes a `guest`
@@ -26,7 +26,10 @@
 //!
 //! - *node*: what all guests of one VM share: engines, cache, ceilings ([`runtime::Runtime`]).
 //! - *engine*: Wasmtime's, one for each configuration.
-//! - *code*: one compilation of a module's bytes, and the facts about it.
+//! - *code*: one compilation of a module's bytes in an engine, and the facts about it. Engines of a kind load the same
+//!   *compiled* bytes.
+//! - *worker*: a process that compiles. The *keeper* is the one that starts and ends them; a *runner* the thread that waits for
+//!   one.
 //! - *module*: what was loaded: code, what it is linked with, and its variants for other engines.
 //! - *guest*: a store and what lives in it. It has a *system* where it was granted one.
 //! - *member*: one of the instances in a guest's store. The first is what the guest began with; others join it.
@@ -46,7 +49,7 @@
 //! 1. `error` `lane` `member` `reaper` `toml`
 //! 2. `engine` `limits` `network` `value`
 //! 3. `code`
-//! 4. `access`
+//! 4. `access` `compiler`
 //! 5. `mail`
 //! 6. `invocation`
 //! 7. `system`
@@ -64,6 +67,7 @@
 pub mod access;
 mod cache;
 pub mod code;
+pub mod compiler;
 pub mod engine;
 pub mod error;
 pub mod execution;

@@ -1,10 +1,12 @@
 //! The node: its engines, its compiled-module cache, its compiling threads and its ceilings, under one roof. Loading goes
 //! through it.
 
-use crate::cache::{Cache, CacheStats, Flight, Key, Lookup};
-use crate::code::{Code, Order, Outline, instrument::instrument, to_binary};
-use crate::engine::{Allocation, Compiler, Engine, EngineConfig, Features, Metering, Ticker};
+use crate::cache::{Awaited, Cache, CacheStats, Flight, FlightKey, Lookup};
+use crate::code::{Code, CodeKey, Compiled};
+use crate::compiler::{Asker, Budget, Client, Compiler, CompilerSettings, CompilerStats, Job, Notice, Request};
+use crate::engine::{Allocation, CodeConfig, Engine, EngineConfig, Features, Metering, Ticker};
 use crate::error::Error;
+use crate::invocation::Invocation;
 use crate::limits::{Ceilings, NodeLimits};
 use crate::linker::Linkers;
 use crate::module::Module;
@@ -24,11 +26,19 @@ pub struct Settings {
     pub default_stack: u64,
     /// False: never reserve a pool.
     pub pooling: bool,
+    /// How modules are compiled.
+    pub compiler: CompilerSettings,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { node: NodeLimits::default(), cache_bytes: 256 << 20, default_stack: 1_000_000, pooling: true }
+        Self {
+            node: NodeLimits::default(),
+            cache_bytes: 256 << 20,
+            default_stack: 1_000_000,
+            pooling: true,
+            compiler: CompilerSettings::default(),
+        }
     }
 }
 
@@ -69,6 +79,8 @@ pub struct Stats {
     pub engines: u64,
     /// Ticks of the epoch ticker since the runtime was made.
     pub ticks: u64,
+    /// The compiler.
+    pub compiler: CompilerStats,
 }
 
 impl Runtime {
@@ -77,7 +89,7 @@ impl Runtime {
         Arc::new(Self {
             engines: Mutex::default(),
             ticker: Arc::default(),
-            compiler: Compiler::default(),
+            compiler: Compiler::new(settings.compiler.clone()),
             cache: Cache::new(settings.cache_bytes),
             ceilings: Arc::new(Ceilings::new(&settings.node)),
             no_pool: Mutex::new(None),
@@ -119,7 +131,23 @@ impl Runtime {
             open_files: self.ceilings.files(),
             engines: self.engines.lock().len() as u64,
             ticks: self.ticker.ticks(),
+            compiler: self.compiler.stats(),
         }
+    }
+
+    /// Why modules are compiled in this process; `None` where processes of their own do it.
+    pub fn compiles_in_process(&self) -> Option<String> {
+        self.compiler.in_process()
+    }
+
+    /// What an operator should read, once.
+    pub fn take_notices(&self) -> Vec<Notice> {
+        self.compiler.take_notices()
+    }
+
+    /// Ends the compiling processes, until there is something to compile again.
+    pub fn rest(&self) {
+        self.compiler.rest();
     }
 
     /// Forgets all compiled modules that nobody uses; those in use live on with their users.
@@ -134,8 +162,10 @@ impl Runtime {
         self.no_pool.lock().clone()
     }
 
-    /// Makes the default engine now rather than at the first module, so that a missing pool is known.
+    /// Makes the default engine and starts the compiler now rather than at the first module, so that it is known what of them
+    /// cannot be had.
     pub fn warm_up(&self) -> Result<(), Error> {
+        self.compiler.warm_up()?;
         self.linkers(self.default_config()).map(|_| ())
     }
 
@@ -171,72 +201,72 @@ impl Runtime {
     // Loading
 
     /// Loads a module, in the binary or the text format, for an engine of `config`: from the cache, from another's
-    /// compilation under way, or by compiling it on a thread of ours.
+    /// compilation under way, or by having it compiled.
     pub async fn load(self: &Arc<Self>, source: impl AsRef<[u8]>, config: EngineConfig) -> Result<Arc<Module>, Error> {
-        self.begin_load(source.as_ref(), config).end().await
+        self.begin_load(source.as_ref(), config, None, Asker::next()).end(self, config, None).await
     }
 
     /// The part of a load that needs the source: its digest, a look into the cache, and at a miss a copy for the compiler.
-    pub(crate) fn begin_load(self: &Arc<Self>, source: &[u8], config: EngineConfig) -> Loading {
-        let key = Key { digest: *blake3::hash(source).as_bytes(), config };
-        self.begin(key, || source.into())
+    pub(crate) fn begin_load(
+        self: &Arc<Self>,
+        source: &[u8],
+        config: EngineConfig,
+        budget: Option<Budget>,
+        asker: Asker,
+    ) -> Loading {
+        let code = self.key(*blake3::hash(source).as_bytes(), config, false);
+        let wanted = Wanted { key: FlightKey { code, budget: self.compiler.budget(budget) }, config, asker };
+        self.begin(wanted, || source.into())
     }
 
-    fn begin(self: &Arc<Self>, key: Key, source: impl FnOnce() -> Arc<[u8]>) -> Loading {
-        let cached = self.settings.cache_bytes > 0;
-        match cached.then(|| self.cache.look_up(key)) {
+    fn key(&self, digest: [u8; 32], config: EngineConfig, instrumented: bool) -> CodeKey {
+        let mut config = config.code();
+        config.scarce |= self.no_pool.lock().is_some();
+        CodeKey { digest, config, instrumented }
+    }
+
+    fn begin(self: &Arc<Self>, wanted: Wanted, source: impl FnOnce() -> Arc<[u8]>) -> Loading {
+        let cached = self.settings.cache_bytes > 0 && !wanted.key.code.instrumented;
+        match cached.then(|| self.cache.look_up(wanted.key)) {
             Some(Lookup::Hit(module)) => Loading::Done(module),
             Some(Lookup::Join(flight)) => Loading::UnderWay(flight),
-            Some(Lookup::Start(flight)) => Loading::UnderWay(self.compile(key, source(), flight, cached)),
-            None => Loading::UnderWay(self.compile(key, source(), Arc::default(), cached)),
+            Some(Lookup::Start(flight)) => self.compile(wanted, source(), flight, cached),
+            None => self.compile(wanted, source(), Awaited::new(&Arc::default()), cached),
         }
     }
 
-    /// Starts a compilation that lands `flight` whether or not anybody still waits for it.
-    fn compile(self: &Arc<Self>, key: Key, source: Arc<[u8]>, flight: Arc<Flight>, cached: bool) -> Arc<Flight> {
-        let (runtime, landing) = (Arc::clone(self), Arc::clone(&flight));
-        let job = move || {
-            let work = || to_binary(source).map_err(Error::from).and_then(|wasm| runtime.compile_now(key, wasm, false));
-            let made = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Error::panic(&*panic)));
-            runtime.land(key, landing, made.map(Arc::new), cached);
-        };
-        if let Err(error) = self.compiler.run(job) {
-            self.land(key, Arc::clone(&flight), Err(Error::Internal(format!("no compiling thread: {error}"))), cached);
-        }
-        flight
+    fn compile(self: &Arc<Self>, wanted: Wanted, source: Arc<[u8]>, flight: Awaited, cached: bool) -> Loading {
+        let Wanted { key, asker, .. } = wanted;
+        let request =
+            Request { config: key.code.config, instrument: key.code.instrumented, budget: key.budget, bounded: false };
+        let landing = Landing { runtime: Arc::clone(self), flight: Arc::clone(&flight.0), wanted, cached };
+        let client = Box::new(landing);
+        self.compiler.submit(Job { key: key.code, request, source, asker, again: false, client });
+        Loading::UnderWay(flight)
     }
 
-    fn land(&self, key: Key, flight: Arc<Flight>, result: Result<Arc<Module>, Error>, cached: bool) {
+    fn land(&self, key: FlightKey, flight: Arc<Flight>, result: Result<Arc<Module>, Error>, cached: bool) {
         match cached {
             true => self.cache.land(key, flight, result),
             false => flight.land(result),
         }
     }
 
-    fn compile_now(&self, key: Key, wasm: Arc<[u8]>, instrumented: bool) -> Result<Module, Error> {
-        let outline = Outline::read(&wasm)?;
-        let mut config = key.config;
-        if !outline.fits_pool() {
+    /// Loads what was compiled into an engine for `requested`.
+    fn module(&self, compiled: &Arc<Compiled>, requested: EngineConfig) -> Result<Module, Error> {
+        let mut config = requested;
+        if !compiled.outline.fits_pool() {
             config.allocation = Allocation::OnDemand;
         }
         let linkers = self.linkers(config)?;
-        let code = Code::compile(Order {
-            digest: key.digest,
-            wasm,
-            outline,
-            requested: key.config,
-            engine: Arc::clone(linkers.engine()),
-            ceilings: Arc::clone(&self.ceilings),
-            instrumented,
-        })?;
-        Module::new(self.count(code)?, linkers)
+        Module::new(Code::load(compiled, linkers.engine(), requested, &self.ceilings)?, linkers)
     }
 
     /// Makes room in the cache for code that the node's ceiling has none for.
-    fn count(&self, mut code: Code) -> Result<Code, Error> {
+    fn count(&self, mut compiled: Compiled) -> Result<Compiled, Error> {
         loop {
-            match code.count() {
-                Ok(()) => return Ok(code),
+            match compiled.count(&self.ceilings) {
+                Ok(()) => return Ok(compiled),
                 Err(_) if self.cache.evict_unused() => {}
                 Err(error) => return Err(error.into()),
             }
@@ -259,19 +289,49 @@ impl Runtime {
         self: &Arc<Self>,
         module: &Arc<Module>,
         config: EngineConfig,
+        invocation: &Invocation,
     ) -> Result<Arc<Module>, Error> {
         let code = module.code();
         self.check_own(code)?;
-        if [code.requested(), code.engine().config()].contains(&&config) {
+        if is_for(module, &config) {
             return Ok(Arc::clone(module));
         }
         if let Some(variant) = module.variant(&config) {
             return Ok(variant);
         }
-        let key = Key { digest: *code.digest(), config };
-        let variant = self.begin(key, || Arc::clone(code.wasm())).end().await?;
+        let key = self.key(*code.digest(), config, false);
+        if key == code.compiled().key {
+            return self.mapped(module, config, Some(invocation)).await;
+        }
+        let variant = self.begin(self.wanted(key, config), || Arc::clone(code.wasm()));
+        let variant = invocation.compile(variant.end(self, config, Some(invocation))).await?;
         module.keep_variant(config, &variant);
         Ok(variant)
+    }
+
+    /// `module` for an engine of `config`, which takes the same code: that is only mapped once more.
+    async fn mapped(
+        &self,
+        module: &Arc<Module>,
+        config: EngineConfig,
+        invocation: Option<&Invocation>,
+    ) -> Result<Arc<Module>, Error> {
+        if is_for(module, &config) {
+            return Ok(Arc::clone(module));
+        }
+        if let Some(variant) = module.variant(&config) {
+            return Ok(variant);
+        }
+        if let Some(invocation) = invocation {
+            invocation.leave_inline().await;
+        }
+        let variant = Arc::new(self.module(module.code().compiled(), config)?);
+        module.keep_variant(config, &variant);
+        Ok(variant)
+    }
+
+    fn wanted(&self, code: CodeKey, config: EngineConfig) -> Wanted {
+        Wanted { key: FlightKey { code, budget: self.compiler.budget(None) }, config, asker: Asker::next() }
     }
 
     /// `module` made fit for snapshots, compiled for `config`. The module itself keeps it, not the cache.
@@ -279,35 +339,92 @@ impl Runtime {
         self: &Arc<Self>,
         module: &Arc<Module>,
         config: EngineConfig,
+        invocation: &Invocation,
     ) -> Result<Arc<Module>, Error> {
-        self.check_own(module.code())?;
+        let code = module.code();
+        self.check_own(code)?;
         if let Some(instrumented) = module.instrumented(&config) {
             return Ok(instrumented);
         }
-        let (code, runtime) = (Arc::clone(module.code()), Arc::clone(self));
-        let job = move || {
-            let wasm = instrument(code.wasm())?;
-            // Its functions are known by the module that they come from.
-            let key = Key { digest: *code.digest(), config };
-            runtime.compile_now(key, wasm.into(), true).map(Arc::new)
-        };
-        let instrumented = self.compiler.compute(job).await??;
+        // Its functions are known by the module that they come from.
+        let key = self.key(*code.digest(), config, true);
+        let instrumented = self.begin(self.wanted(key, config), || Arc::clone(code.wasm()));
+        let instrumented = invocation.compile(instrumented.end(self, config, Some(invocation))).await?;
         module.keep_instrumented(config, &instrumented);
         Ok(instrumented)
+    }
+}
+
+/// Whether the module was asked to be made for this configuration, or is.
+fn is_for(module: &Module, config: &EngineConfig) -> bool {
+    [module.code().requested(), module.code().engine().config()].contains(&config)
+}
+
+/// What is to be compiled, for which engine, and who asks.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    key: FlightKey,
+    config: EngineConfig,
+    asker: Asker,
+}
+
+/// A compilation that a flight waits for.
+struct Landing {
+    runtime: Arc<Runtime>,
+    flight: Arc<Flight>,
+    wanted: Wanted,
+    cached: bool,
+}
+
+impl Landing {
+    fn module(&self, compiled: Compiled) -> Result<Arc<Module>, Error> {
+        let compiled = Arc::new(self.runtime.count(compiled)?);
+        self.runtime.module(&compiled, self.wanted.config).map(Arc::new)
+    }
+}
+
+impl Client for Landing {
+    fn wants(&self) -> bool {
+        match self.cached {
+            true => self.runtime.cache.is_awaited(self.wanted.key, &self.flight),
+            false => self.flight.is_awaited(),
+        }
+    }
+
+    /// The first engine of its kind may find no room for its pool: all take other code from then on.
+    fn config(&self) -> Result<CodeConfig, Error> {
+        self.runtime.linkers(self.wanted.config)?;
+        let CodeKey { digest, instrumented, .. } = self.wanted.key.code;
+        Ok(self.runtime.key(digest, self.wanted.config, instrumented).config)
+    }
+
+    fn take(self: Box<Self>, compiled: Result<Compiled, Error>) {
+        let module = compiled.and_then(|compiled| {
+            let module = catch_unwind(AssertUnwindSafe(|| self.module(compiled)));
+            module.unwrap_or_else(|panic| Err(Error::panic(&*panic)))
+        });
+        self.runtime.land(self.wanted.key, self.flight, module, self.cached);
     }
 }
 
 /// A load that has begun.
 pub(crate) enum Loading {
     Done(Arc<Module>),
-    UnderWay(Arc<Flight>),
+    UnderWay(Awaited),
 }
 
 impl Loading {
-    pub(crate) async fn end(self) -> Result<Arc<Module>, Error> {
-        match self {
-            Loading::Done(module) => Ok(module),
-            Loading::UnderWay(flight) => flight.landed().await,
-        }
+    /// The module, for an engine of `config`: what was found may be for another.
+    pub(crate) async fn end(
+        self,
+        runtime: &Runtime,
+        config: EngineConfig,
+        invocation: Option<&Invocation>,
+    ) -> Result<Arc<Module>, Error> {
+        let module = match self {
+            Loading::Done(module) => module,
+            Loading::UnderWay(flight) => flight.0.landed().await?,
+        };
+        runtime.mapped(&module, config, invocation).await
     }
 }

@@ -15,6 +15,9 @@ rustler::atoms! {
     epoch,
     pooling,
     on_demand,
+    // Notices
+    in_process,
+    compiler_failed,
     // Steps
     finished,
     yielded,

@@ -11,7 +11,7 @@ defmodule Mix.Tasks.Compile.CyberneticWasmTest do
     "Cargo.toml" => """
     [workspace]
     resolver = "3"
-    members = ["native/cybernetic_wasm_nif"]
+    members = ["native/cybernetic_wasm_compiler", "native/cybernetic_wasm_nif"]
     [workspace.package]
     rust-version = "1.95"
     """,
@@ -33,10 +33,18 @@ defmodule Mix.Tasks.Compile.CyberneticWasmTest do
     name = "cybernetic_wasm"
     crate-type = ["cdylib"]
     """,
-    "native/cybernetic_wasm_nif/src/lib.rs" => "pub fn one() -> u32 { 1 }\n"
+    "native/cybernetic_wasm_nif/src/lib.rs" => "pub fn one() -> u32 { 1 }\n",
+    "native/cybernetic_wasm_compiler/Cargo.toml" => """
+    [package]
+    name = "cybernetic_wasm_compiler"
+    version = "0.1.0"
+    edition = "2024"
+    """,
+    "native/cybernetic_wasm_compiler/src/main.rs" => "fn main() {}\n"
   }
   @source "native/cybernetic_wasm_nif/src/lib.rs"
   @library "priv/native/cybernetic_wasm.so"
+  @compiler "priv/native/cybernetic_wasm_compiler"
 
   setup do
     number = System.unique_integer([:positive])
@@ -62,10 +70,12 @@ defmodule Mix.Tasks.Compile.CyberneticWasmTest do
   end
 
   describe "a build" do
-    test "installs the library, and with nothing changed does not even start cargo", context do
+    test "installs library and compiler, and with nothing changed does not even start cargo",
+         context do
       assert {{:ok, []}, ""} = compile(context)
       assert_received {:mix_shell, :info, ["Compiling the native library with cargo"]}
       assert File.regular?(Path.join(context.root, @library))
+      assert {"", 0} = System.cmd(Path.join(context.root, @compiler), [])
 
       System.put_env("PATH", "")
       File.touch!(Path.join(context.root, @source), 1_000_000_000)
@@ -86,18 +96,21 @@ defmodule Mix.Tasks.Compile.CyberneticWasmTest do
       assert File.dir?(Path.join(context.root, "target/debug"))
     end
 
-    test "restores a library that is gone or that another environment replaced", context do
-      library = Path.join(context.root, @library)
+    test "restores what is gone or what another environment replaced", context do
       assert {{:ok, []}, ""} = compile(context)
-      built = File.read!(library)
 
-      File.rm!(library)
-      assert {{:ok, []}, ""} = compile(context)
-      assert File.read!(library) == built
+      for installed <- [@library, @compiler] do
+        path = Path.join(context.root, installed)
+        built = File.read!(path)
 
-      File.write!(library, "another")
-      assert {{:ok, []}, ""} = compile(context)
-      assert File.read!(library) == built
+        File.rm!(path)
+        assert {{:ok, []}, ""} = compile(context)
+        assert File.read!(path) == built
+
+        File.write!(path, "another")
+        assert {{:ok, []}, ""} = compile(context)
+        assert File.read!(path) == built
+      end
     end
 
     test "gives a running VM's mapped library a successor, not new content", context do
@@ -108,7 +121,9 @@ defmodule Mix.Tasks.Compile.CyberneticWasmTest do
       write(context.root, @source, "#[unsafe(no_mangle)] pub extern \"C\" fn two() {}\n")
       assert {{:ok, []}, ""} = compile(context)
       assert File.stat!(library).inode != before
-      assert File.ls!(Path.dirname(library)) == ["cybernetic_wasm.so"]
+
+      assert Enum.sort(File.ls!(Path.dirname(library))) ==
+               ["cybernetic_wasm.so", "cybernetic_wasm_compiler"]
     end
 
     test "shows cargo's progress when dependencies have to be compiled", context do
@@ -119,6 +134,7 @@ defmodule Mix.Tasks.Compile.CyberneticWasmTest do
       echo "   Compiling cybernetic_wasm_nif v0.1.0 (/x)" >&2
       echo "   Compiling wasmtime v48.0.0" >&2
       echo '{"reason":"compiler-artifact","target":{"name":"cybernetic_wasm","doc":true},"filenames":["#{artifact}"]}'
+      echo '{"reason":"compiler-artifact","target":{"name":"cybernetic_wasm_compiler"},"executable":"#{artifact}"}'
       """)
 
       assert {{:ok, []}, shown} = compile(context)
@@ -134,7 +150,7 @@ defmodule Mix.Tasks.Compile.CyberneticWasmTest do
     test "is undone by clean", context do
       assert {{:ok, []}, ""} = compile(context)
       in_package(context, fn -> assert CyberneticWasm.clean() == :ok end)
-      refute File.exists?(Path.join(context.root, @library))
+      for path <- [@library, @compiler], do: refute(File.exists?(Path.join(context.root, path)))
       assert {{:ok, []}, ""} = compile(context)
     end
   end

@@ -44,6 +44,11 @@ defmodule Cybernetic.WASM.Error do
   def from_native({:exit, fields}), do: struct(%TrapError{code: :exit, detail: "exit"}, fields)
   def from_native({kind, fields}), do: struct!(Map.fetch!(@structs, kind), fields)
 
+  @doc "Whether the same may go well a little later: the node had too much to do."
+  @spec transient?(t) :: boolean
+  def transient?(%LimitError{blame: :node}), do: true
+  def transient?(_error), do: false
+
   @doc "What a call gave, or an exception."
   @spec unwrap!({:ok, value} | {:error, t}) :: value when value: term
   def unwrap!({:ok, value}), do: value

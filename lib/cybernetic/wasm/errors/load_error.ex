@@ -11,6 +11,8 @@ defmodule Cybernetic.WASM.LoadError do
     * `:invalid` - malformed or invalid at byte `offset`; `detail` has the validator's words
     * `:invalid_text` - the text format, at `line` and `column`
     * `:unsupported_feature` - needs `feature`, which is switched off or not supported
+    * `:compiler_failed` - the compiler panicked, or its process died, and the node's log has a line with the module's digest;
+      `detail` says what is known, and `blame` is `:host`
     * `:unsupported` - valid, but beyond what the compiler takes; `detail` says what
 
   `source` is the path, or `:bytes`.
@@ -36,7 +38,7 @@ defmodule Cybernetic.WASM.LoadError do
           reason: atom,
           source: String.t() | :bytes | nil,
           detail: String.t() | nil,
-          blame: :caller
+          blame: :caller | :host
         }
 
   @bytes_as_path "no such file; a module that is at hand already is loaded as {:bytes, binary}"
@@ -69,5 +71,6 @@ defmodule Cybernetic.WASM.LoadError do
     "it needs the feature #{error.feature}, which is off (offset #{error.offset}: #{error.detail})"
   end
 
+  defp why(%{reason: :compiler_failed} = error), do: "the compiler failed: #{error.detail}"
   defp why(%{reason: :unsupported} = error), do: error.detail
 end

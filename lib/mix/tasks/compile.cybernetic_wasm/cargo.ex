@@ -4,7 +4,8 @@ defmodule Mix.Tasks.Compile.CyberneticWasm.Cargo do
   # Finds a cargo that is new enough, runs it and decides what of its output the user sees. Works in
   # the current folder, which Mix sets to the project's root, also for a dependency.
 
-  @package "cybernetic_wasm_nif"
+  # The library that the VM loads, and the program that it starts to compile modules.
+  @packages ["cybernetic_wasm_nif", "cybernetic_wasm_compiler"]
 
   @doc "The path of a cargo that is new enough, or what to do about it."
   @spec find() :: {:ok, Path.t()} | {:error, String.t()}
@@ -20,12 +21,13 @@ defmodule Mix.Tasks.Compile.CyberneticWasm.Cargo do
   end
 
   @doc """
-  Builds the library.
+  Builds the library and the compiler.
 
-  Answers its path and cargo's output without colours, or a message and the output.
+  Answers their paths and cargo's output without colours, or a message and the output.
   """
   @spec build(Path.t(), String.t()) ::
-          {:ok, Path.t(), String.t()} | {:error, String.t(), String.t()}
+          {:ok, %{library: Path.t(), compiler: Path.t()}, String.t()}
+          | {:error, String.t(), String.t()}
   def build(cargo, profile) do
     port =
       Port.open({:spawn_executable, cargo}, [
@@ -38,13 +40,14 @@ defmodule Mix.Tasks.Compile.CyberneticWasm.Cargo do
         env: [{~c"CARGO_TERM_COLOR", if(IO.ANSI.enabled?(), do: ~c"always", else: ~c"never")}]
       ])
 
-    follow(port, %{line: "", log: [], library: nil, shown: :nothing})
+    follow(port, %{line: "", log: [], built: %{}, shown: :nothing})
   end
 
-  # One line of JSON for each artifact tells where the library is: only cargo knows, what with
+  # One line of JSON for each artifact tells where it is: only cargo knows, what with
   # CARGO_TARGET_DIR, build.target and their like in the user's configuration.
   defp arguments(profile) do
-    ["build", "--package", @package, "--message-format=json-render-diagnostics"] ++
+    ["build", "--message-format=json-render-diagnostics"] ++
+      Enum.flat_map(@packages, &["--package", &1]) ++
       if(profile == "release", do: ["--release"], else: [])
   end
 
@@ -62,7 +65,7 @@ defmodule Mix.Tasks.Compile.CyberneticWasm.Cargo do
   end
 
   defp line(~s({"reason":) <> _ = json, state) do
-    %{state | library: library(json) || state.library}
+    %{state | built: Map.merge(state.built, built(json))}
   end
 
   defp line(text, state) do
@@ -107,16 +110,23 @@ defmodule Mix.Tasks.Compile.CyberneticWasm.Cargo do
 
     cond do
       status != 0 -> {:error, "cargo build failed with exit status #{status}", output}
-      state.library == nil -> {:error, "cargo built no library of #{@package}", output}
-      true -> {:ok, state.library, output}
+      map_size(state.built) < 2 -> {:error, "cargo built less than it was asked for", output}
+      true -> {:ok, state.built, output}
     end
   end
 
-  defp library(json) do
-    with [_, names] <- Regex.run(~r/"name":"cybernetic_wasm",.*"filenames":\[(.*?)\]/, json),
-         [name] <- Regex.run(~r/[^"]+\.(so|dylib|dll)(?=")/, names, capture: :first) do
-      String.replace(name, "\\\\", "\\")
-    end
+  defp built(json) do
+    [
+      library: ~r/"name":"cybernetic_wasm",.*"filenames":\[.*?"([^"]+\.(?:so|dylib|dll))"/,
+      compiler: ~r/"name":"cybernetic_wasm_compiler",.*"executable":"([^"]+)"/
+    ]
+    |> Enum.flat_map(fn {what, place} ->
+      case Regex.run(place, json) do
+        [_, path] -> [{what, String.replace(path, "\\\\", "\\")}]
+        nil -> []
+      end
+    end)
+    |> Map.new()
   end
 
   defp plain(text), do: String.replace(text, ~r/\e\[[\d;]*m/, "")

@@ -72,7 +72,7 @@ impl Code {
         match found {
             Some((ExternType::Func(ty), export)) => Ok(Function {
                 name: name.to_owned(),
-                digest: self.digest,
+                digest: *self.digest(),
                 exported_again: self.exported_again.contains(name),
                 export,
                 params: ty.params().collect(),
@@ -88,7 +88,7 @@ impl Code {
 
     /// What `function`, of another compilation of the same source, is here.
     pub(crate) fn counterpart(&self, function: &Function) -> Result<Arc<Function>, CallError> {
-        match function.digest == self.digest {
+        match function.digest == *self.digest() {
             true => self.function(&function.name),
             false => Err(self.no_such_export(&function.name, "function")),
         }
@@ -109,7 +109,7 @@ impl Code {
 
     /// Whether an export of that name is there for snapshots only.
     pub(crate) fn hides(&self, name: &str) -> bool {
-        self.instrumented && instrument::adds(name)
+        self.compiled().key.instrumented && instrument::adds(name)
     }
 
     /// Why `name` is not of the kind that was `expected`.

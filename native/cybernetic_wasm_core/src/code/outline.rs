@@ -2,6 +2,7 @@
 
 use crate::engine::{POOL_INSTANCE, POOL_MEMORY, POOL_PER_MODULE, POOL_TABLE_ELEMENTS};
 use crate::error::LoadError;
+use serde::{Deserialize, Serialize};
 use wasmparser::{ExternalKind, FunctionBody, Operator, Parser, Payload};
 
 /// Each import costs a trampoline; nobody needs this many, and a module of 10 MB could have a million.
@@ -19,7 +20,7 @@ const MOST_NESTED: usize = 1_000;
 const MOST_NESTED_BLOCKS: usize = 5_000;
 
 /// A custom section: its name and size in bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CustomSection {
     /// The section's name.
     pub name: String,
@@ -28,8 +29,8 @@ pub struct CustomSection {
 }
 
 /// What a look at the sections tells before compiling.
-#[derive(Default)]
-pub(crate) struct Outline {
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Outline {
     pub(super) sections: Vec<CustomSection>,
     pub(super) memories: u32,
     /// Exported functions that may be imports, with their indices.
@@ -43,8 +44,8 @@ pub(crate) struct Outline {
 }
 
 impl Outline {
-    /// Reads the sections. Defects are left to the compiler, which has the better words for them.
-    pub(crate) fn read(wasm: &[u8]) -> Result<Self, LoadError> {
+    /// Reads the sections. Where compiling is `bounded` by nothing else, functions that nest deeply are refused. Defects are left to the compiler, which has the better words for them.
+    pub(crate) fn read(wasm: &[u8], bounded: bool) -> Result<Self, LoadError> {
         let mut outline = Outline::default();
         for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
             match payload {
@@ -68,7 +69,7 @@ impl Outline {
                     let early = functions.filter(|export| (export.index as usize) < outline.imports);
                     outline.exported = early.map(|export| (export.name.to_owned(), export.index)).collect();
                 }
-                Payload::CodeSectionEntry(body) => check_nesting(&body)?,
+                Payload::CodeSectionEntry(body) if bounded => check_nesting(&body)?,
                 Payload::CustomSection(section) if outline.sections.len() < MOST_SECTIONS => outline
                     .sections
                     .push(CustomSection { name: section.name().to_owned(), size: section.data().len() as u64 }),

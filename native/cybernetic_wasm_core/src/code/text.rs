@@ -1,17 +1,17 @@
 //! The text format: sources come in it or in the binary format.
 
 use crate::error::LoadError;
-use std::sync::Arc;
+use std::borrow::Cow;
 
 const MAGIC: &[u8] = b"\0asm";
 
 /// The binary format, from either.
-pub(crate) fn to_binary(source: Arc<[u8]>) -> Result<Arc<[u8]>, LoadError> {
+pub(crate) fn to_binary(source: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
     if source.starts_with(MAGIC) {
-        return Ok(source);
+        return Ok(source.into());
     }
-    let text = std::str::from_utf8(&source).ok().filter(|text| looks_like_text_format(text));
-    let text = text.ok_or_else(|| LoadError::NotWasm { found: describe(&source) })?;
+    let text = std::str::from_utf8(source).ok().filter(|text| looks_like_text_format(text));
+    let text = text.ok_or_else(|| LoadError::NotWasm { found: describe(source) })?;
     let binary = wat::parse_str(text).map_err(|error| text_error(&error.to_string()))?;
     Ok(binary.into())
 }

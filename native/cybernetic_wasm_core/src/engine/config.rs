@@ -1,11 +1,12 @@
 //! What an engine is made for: everything that decides what code is compiled and how guests are allocated.
 
 use super::{Features, pool};
+use serde::{Deserialize, Serialize};
 use wasmparser::WasmFeatures;
 use wasmtime::{Config, InstanceAllocationStrategy, OperatorCost};
 
 /// How a guest's running time is cut into slices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Metering {
     /// By fuel: deterministic, bounded by the call's fuel as well as by its deadline.
     Fuel,
@@ -40,6 +41,29 @@ pub struct EngineConfig {
     pub allocation: Allocation,
 }
 
+/// What of a configuration decides what code is compiled: engines that differ in the rest load the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CodeConfig {
+    /// How running time is cut.
+    pub metering: Metering,
+    /// NaN canonicalisation and deterministic relaxed SIMD.
+    pub deterministic: bool,
+    /// The WebAssembly features that are on.
+    pub features: Features,
+    /// For engines that reserve no more address space than a guest has.
+    pub scarce: bool,
+}
+
+impl CodeConfig {
+    /// An engine that only compiles.
+    pub(crate) fn engine(self) -> wasmtime::Result<wasmtime::Engine> {
+        let Self { metering, deterministic, features, scarce } = self;
+        let allocation = if scarce { Allocation::Scarce } else { Allocation::OnDemand };
+        let max_stack = *STACK_RANGE.start();
+        wasmtime::Engine::new(&EngineConfig { metering, deterministic, features, max_stack, allocation }.to_wasmtime())
+    }
+}
+
 /// Room on a fiber beyond the WebAssembly stack, for our host functions and Wasmtime's library calls.
 const HOST_STACK: u64 = 512 << 10;
 
@@ -52,6 +76,12 @@ const SPARSE_IMAGE: u64 = 256 << 10;
 pub const STACK_RANGE: std::ops::RangeInclusive<u64> = (16 << 10)..=(64 << 20);
 
 impl EngineConfig {
+    /// What code its engines load.
+    pub(crate) fn code(&self) -> CodeConfig {
+        let Self { metering, deterministic, features, allocation, .. } = *self;
+        CodeConfig { metering, deterministic, features, scarce: allocation == Allocation::Scarce }
+    }
+
     pub(super) fn to_wasmtime(self) -> Config {
         let mut wasmtime = Config::new();
         wasmtime

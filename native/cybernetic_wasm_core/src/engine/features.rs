@@ -1,5 +1,6 @@
 //! The WebAssembly features that can be switched.
 
+use serde::{Deserialize, Serialize};
 use wasmparser::WasmFeatures;
 
 /// The features that can be switched, by the names of the option.
@@ -27,7 +28,7 @@ const NEEDS: &[(&str, &[&str])] = &[
 ];
 
 /// A set of WebAssembly features. Threads are always off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Features(u32);
 
 impl Default for Features {

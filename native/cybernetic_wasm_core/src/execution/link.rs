@@ -31,7 +31,7 @@ impl Execution {
         let (module, live) = (Arc::clone(module), Arc::clone(live));
         execution.work = Some(Box::pin(async move {
             let free = place(runtime.ceilings(), module.code().weight(), &invocation).await?;
-            let module = runtime.variant(&module, config).await?;
+            let module = runtime.variant(&module, config, &invocation).await?;
             let (code, linkers) = (Arc::clone(module.code()), Arc::clone(module.linkers()));
             let joining = Joining { code, linkers, member, sources: sources.into() };
             let lease = now_or_later(live.lease(), &invocation)?;

@@ -1,6 +1,7 @@
 //! Loading a module: an execution like any other to whoever steps it, though no guest runs.
 
 use super::{Execution, Product};
+use crate::compiler::{Asker, Budget};
 use crate::engine::EngineConfig;
 use crate::invocation::Invocation;
 use crate::limits::Limits;
@@ -24,10 +25,24 @@ const LOADING: Limits = Limits {
 impl Execution {
     /// A load: see [`Runtime::load`].
     pub fn load(runtime: &Arc<Runtime>, source: &[u8], config: EngineConfig) -> Self {
+        Self::load_within(runtime, source, config, (None, Asker::next()))
+    }
+
+    /// The same for somebody, whose turn comes among others', within less than the runtime allows for compiling.
+    pub fn load_within(
+        runtime: &Arc<Runtime>,
+        source: &[u8],
+        config: EngineConfig,
+        (budget, asker): (Option<Budget>, Asker),
+    ) -> Self {
         let invocation = Invocation::new(LOADING, runtime.ceilings());
         let mut execution = Self::new(runtime.ceilings(), config.metering, &invocation);
-        let loading = runtime.begin_load(source, config);
-        execution.work = Some(Box::pin(async move { loading.end().await.map(Product::Module) }));
+        let loading = runtime.begin_load(source, config, budget, asker);
+        let runtime = Arc::clone(runtime);
+        execution.work = Some(Box::pin(async move {
+            let module = loading.end(&runtime, config, Some(&invocation));
+            invocation.compile(module).await.map(Product::Module)
+        }));
         execution
     }
 }

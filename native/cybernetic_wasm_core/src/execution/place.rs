@@ -57,13 +57,13 @@ impl Wanted {
         let weight = self.module.code().weight();
         let free = place(runtime.ceilings(), weight, invocation).await?;
         invocation.turn.take().await;
-        let variant = self.variant(self.config, runtime).await?;
+        let variant = self.variant(self.config, runtime, invocation).await?;
         let grants = self.grants.as_deref();
         let (guest, variant) = match make((&variant, grants), invocation, free).await {
             Err(error) if error.is::<PoolFull>() || error.is::<wasmtime::PoolConcurrencyLimitError>() => {
                 let free = place(runtime.ceilings(), weight, invocation).await?;
                 let sibling = EngineConfig { allocation: Allocation::OnDemand, ..self.config };
-                let variant = self.variant(sibling, runtime).await?;
+                let variant = self.variant(sibling, runtime, invocation).await?;
                 (make((&variant, grants), invocation, free).await, variant)
             }
             guest => (guest, variant),
@@ -71,10 +71,15 @@ impl Wanted {
         Ok((guest.map_err(|error| classify(error, invocation, variant.code()))?, variant))
     }
 
-    async fn variant(&self, config: EngineConfig, runtime: &Arc<Runtime>) -> Result<Arc<Module>, Error> {
+    async fn variant(
+        &self,
+        config: EngineConfig,
+        runtime: &Arc<Runtime>,
+        invocation: &Invocation,
+    ) -> Result<Arc<Module>, Error> {
         match self.form {
-            Form::Loaded => runtime.variant(&self.module, config).await,
-            Form::Instrumented => runtime.instrumented(&self.module, config).await,
+            Form::Loaded => runtime.variant(&self.module, config, invocation).await,
+            Form::Instrumented => runtime.instrumented(&self.module, config, invocation).await,
         }
     }
 }

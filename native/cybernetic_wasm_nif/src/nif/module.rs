@@ -3,9 +3,10 @@
 use super::runtime::runtime;
 use crate::atoms;
 use crate::resources::ModuleResource;
-use crate::terms::engine::EngineTuple;
+use crate::terms::engine::{BudgetTuple, EngineTuple};
 use crate::terms::step;
 use crate::terms::{binary, error, facts};
+use cybernetic_wasm_core::compiler::Asker;
 use cybernetic_wasm_core::engine::EngineConfig;
 use cybernetic_wasm_core::execution::Execution;
 use cybernetic_wasm_core::lane::Lane;
@@ -18,10 +19,17 @@ lanes! {
         env, lane;
         source: Binary<'a>,
         engine: EngineTuple<'a>,
+        budget: BudgetTuple,
     ) -> NifResult<Term<'a>> {
         let config: EngineConfig = engine.try_into()?;
-        Ok(step::first(env, Execution::load(runtime(), source.as_slice(), config), false, lane))
+        let execution = Execution::load_within(runtime(), source.as_slice(), config, (Some(budget.into()), asker(env)));
+        Ok(step::first(env, execution, false, lane))
     }
+}
+
+/// The calling process, to whoever shares the compiler out.
+fn asker(env: Env<'_>) -> Asker {
+    Asker(env.pid().encode(env).hash_internal(0) >> 1)
 }
 
 /// Imports that a normal scheduler encodes.

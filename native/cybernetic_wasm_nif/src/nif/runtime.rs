@@ -4,6 +4,7 @@ use crate::resources::OptionsResource;
 use crate::terms::engine::SettingsMap;
 use crate::terms::{binary, call, map};
 use crate::{atoms, terms};
+use cybernetic_wasm_core::compiler::{BUILD, Notice};
 use cybernetic_wasm_core::runtime::{Runtime, Settings};
 use cybernetic_wasm_core::system::{remove_scratch_directories, terminals};
 use once_cell::sync::OnceCell;
@@ -37,6 +38,9 @@ fn runtime_terminals() -> (bool, bool, bool) {
 /// The application stops: what must not stay behind is removed.
 #[rustler::nif(schedule = "DirtyIo")]
 fn runtime_stop() -> Atom {
+    if let Some(runtime) = RUNTIME.get() {
+        runtime.rest();
+    }
     remove_scratch_directories();
     atoms::ok()
 }
@@ -44,7 +48,7 @@ fn runtime_stop() -> Atom {
 #[rustler::nif]
 fn runtime_stats<'a>(env: Env<'a>) -> Term<'a> {
     let stats = runtime().stats();
-    let cache = stats.cache;
+    let (cache, compiler) = (stats.cache, stats.compiler);
     map(
         env,
         &[
@@ -60,8 +64,37 @@ fn runtime_stats<'a>(env: Env<'a>) -> Term<'a> {
             ("open_files", stats.open_files.encode(env)),
             ("engines", stats.engines.encode(env)),
             ("epoch_ticks", stats.ticks.encode(env)),
+            ("compile_workers", compiler.workers.encode(env)),
+            ("compile_worker_memory", compiler.worker_memory.encode(env)),
+            ("compile_jobs", compiler.jobs.encode(env)),
+            ("compile_kills", compiler.kills.encode(env)),
+            ("compile_queued", compiler.queued.encode(env)),
+            ("compile_queued_bytes", compiler.queued_bytes.encode(env)),
         ],
     )
+}
+
+/// Why modules are compiled in this process; `nil` where they are compiled apart. It may wait for a process that is just being
+/// started.
+#[rustler::nif(schedule = "DirtyIo")]
+fn runtime_compiles_in_process() -> Option<String> {
+    runtime().compiles_in_process()
+}
+
+/// What an operator should read, once: `{:in_process, why}` or `{:compiler_failed, digest, detail}`.
+#[rustler::nif]
+fn runtime_take_notices<'a>(env: Env<'a>) -> Vec<Term<'a>> {
+    let encode = |notice| match notice {
+        Notice::InProcess(why) => (atoms::in_process(), why).encode(env),
+        Notice::Failed { digest, detail } => (atoms::compiler_failed(), binary(env, &digest), detail).encode(env),
+    };
+    runtime().take_notices().into_iter().map(encode).collect()
+}
+
+/// Tells the build of the library, as the compiling processes tell theirs.
+#[rustler::nif]
+fn runtime_build() -> &'static str {
+    BUILD
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]

@@ -1,10 +1,12 @@
 //! Engine configurations, and the node's settings.
 
 use crate::atoms;
+use cybernetic_wasm_core::compiler::{Budget, CompilerSettings, QueueBytes};
 use cybernetic_wasm_core::engine::{Allocation, EngineConfig, Features, Metering};
 use cybernetic_wasm_core::limits::NodeLimits;
 use cybernetic_wasm_core::runtime::Settings;
 use rustler::{Atom, Error, NifMap, NifResult, NifTuple, Term};
+use std::time::Duration;
 
 /// `{metering, deterministic, features that are off, max_stack}`.
 #[derive(NifTuple)]
@@ -34,6 +36,20 @@ impl TryFrom<EngineTuple<'_>> for EngineConfig {
     }
 }
 
+/// `{bytes, milliseconds}` that compiling may take.
+#[derive(NifTuple)]
+#[rustler(decode)]
+pub(crate) struct BudgetTuple {
+    memory: u64,
+    time: u64,
+}
+
+impl From<BudgetTuple> for Budget {
+    fn from(BudgetTuple { memory, time }: BudgetTuple) -> Self {
+        Budget { memory, time: Duration::from_millis(time) }
+    }
+}
+
 /// The node's settings; an absent ceiling keeps the core's default.
 #[derive(NifMap)]
 #[rustler(decode)]
@@ -46,6 +62,10 @@ pub(crate) struct SettingsMap {
     cache_bytes: u64,
     max_stack: u64,
     pooling: bool,
+    /// The program that compiles; `nil` compiles in this process.
+    compiler: Option<String>,
+    compile_budget: BudgetTuple,
+    max_compile_queue: u64,
 }
 
 impl From<SettingsMap> for Settings {
@@ -62,6 +82,11 @@ impl From<SettingsMap> for Settings {
             cache_bytes: map.cache_bytes,
             default_stack: map.max_stack,
             pooling: map.pooling,
+            compiler: CompilerSettings {
+                executable: map.compiler.map(Into::into),
+                budget: map.compile_budget.into(),
+                queue: QueueBytes(map.max_compile_queue),
+            },
         }
     }
 }

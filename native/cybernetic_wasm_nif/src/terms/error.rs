@@ -3,7 +3,7 @@
 use super::{atom, map};
 use crate::atoms;
 use cybernetic_wasm_core::Error;
-use cybernetic_wasm_core::error::{CallError, Frame, ImportProblem, LimitError, LoadError, Trap};
+use cybernetic_wasm_core::error::{Blame, CallError, Frame, ImportProblem, LimitError, LoadError, Trap};
 use rustler::{Encoder, Env, Term};
 
 pub(crate) fn encode<'a>(env: Env<'a>, error: &Error) -> Term<'a> {
@@ -46,6 +46,9 @@ fn load<'a>(env: Env<'a>, error: &LoadError) -> Term<'a> {
         LoadError::UnsupportedFeature { feature, offset, message } => {
             let facts = [("feature", feature.encode(env)), ("offset", offset.encode(env))];
             map(env, &[reason("unsupported_feature"), facts[0], facts[1], detail(message)])
+        }
+        LoadError::CompilerFailed(message) => {
+            map(env, &[reason("compiler_failed"), detail(message), blame(env, "host")])
         }
         LoadError::Unsupported(message) => map(env, &[reason("unsupported"), detail(message)]),
     }
@@ -138,6 +141,21 @@ fn trap<'a>(env: Env<'a>, trap: &Trap) -> Term<'a> {
 }
 
 fn limit<'a>(env: Env<'a>, error: &LimitError) -> Term<'a> {
-    let numbers = [("allowed", error.allowed.encode(env)), ("used", error.used.encode(env))];
-    map(env, &[("limit", atom(env, error.limit.name())), numbers[0], numbers[1]])
+    let mut fields = vec![
+        ("limit", atom(env, error.limit.name())),
+        ("allowed", error.allowed.encode(env)),
+        ("used", error.used.encode(env)),
+    ];
+    if error.compiling {
+        fields.push(("during", atom(env, "compile")));
+    }
+    if Error::from(error.clone()).blame() == Blame::Node {
+        fields.push(blame(env, "node"));
+    }
+    map(env, &fields)
+}
+
+/// Where it is another's than is usual for such an error.
+fn blame<'a>(env: Env<'a>, whose: &'static str) -> (&'static str, Term<'a>) {
+    ("blame", atom(env, whose))
 }

@@ -89,6 +89,6 @@ fn each_call_is_counted_and_so_limited() {
     for (name, args) in [("spam", vec![Value::I32(11)]), ("yields", i32s(&[11])), ("randoms", i32s(&[1, 11]))] {
         let mut execution = start(&guest(), (name, &args), nothing(), within.clone());
         let error = Driver::default().values(&mut execution).unwrap_err();
-        assert_eq!(error, LimitError { limit: Limit::HostCalls, allowed: 10, used: 11 }.into());
+        assert_eq!(error, LimitError::new(Limit::HostCalls, 10, 11).into());
     }
 }

@@ -136,7 +136,7 @@ fn output_is_limited_together() {
         match Driver::default().values(&mut execution) {
             Ok(_) => assert_eq!(max_output, 4),
             Err(error) => {
-                assert_eq!(error, LimitError { limit: Limit::Output, allowed: max_output, used: max_output + 1 }.into())
+                assert_eq!(error, LimitError::new(Limit::Output, max_output, max_output + 1).into())
             }
         }
         let output = execution.tally().output;

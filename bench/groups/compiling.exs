@@ -1,0 +1,125 @@
+defmodule Cybernetic.WASM.Bench.Compiling do
+  # What compiling costs: alone, by size; and everybody else, while large modules are compiled.
+
+  alias Cybernetic.WASM.{Bench.Measure, Executor, Instance, Runtime}
+
+  # Functions in modules of about 1 KB, 17 KB, 0.6 MB and 4 MB.
+  @sizes [{"1 KB", 20}, {"17 KB", 350}, {"0.6 MB", 12_000}]
+  @large 80_000
+  @at_once 4
+
+  # More guests at once than a pool has slots for.
+  @pool 800
+
+  def rows(quick) do
+    alone(quick) ++ lateness(quick) ++ [memory(), beyond_the_pool()]
+  end
+
+  defp alone(quick) do
+    for {name, functions} <- @sizes do
+      load = fn -> {:ok, _} = Runtime.load_module({:bytes, plain(functions)}) end
+
+      [{row, figures}] =
+        Measure.compare([{"cold load, #{name}", load}], 1, if(quick, do: 3, else: 9))
+
+      {row, figures}
+    end
+  end
+
+  # How late a timer of a millisecond is.
+  defp lateness(quick) do
+    idle = late(fn -> Process.sleep(if(quick, do: 500, else: 3_000)) end)
+    busy = late(fn -> at_once() |> Task.await_many(:infinity) end)
+
+    [
+      {"timer of 1 ms, idle: late by", Measure.percentiles(idle)},
+      {"timer of 1 ms, while #{@at_once} modules of 4 MB are compiled: late by",
+       Measure.percentiles(busy)}
+    ]
+  end
+
+  defp at_once do
+    sources = for _ <- 1..@at_once, do: plain(@large)
+
+    for source <- sources,
+        do:
+          Task.async(fn ->
+            {:ok, _} = Runtime.load_module({:bytes, source})
+          end)
+  end
+
+  defp late(work) do
+    timer = Task.async(fn -> ticks([]) end)
+    work.()
+    send(timer.pid, :stop)
+    Task.await(timer, :infinity)
+  end
+
+  defp ticks(late) do
+    began = System.monotonic_time(:nanosecond)
+
+    receive do
+      :stop -> late
+    after
+      1 -> ticks([max(System.monotonic_time(:nanosecond) - began - 1_000_000, 0) | late])
+    end
+  end
+
+  defp memory do
+    # What earlier work has left to be given back is not to be counted.
+    Enum.each(Process.list(), &:erlang.garbage_collect/1)
+    before = resident()
+    modules = for task <- at_once(), do: Task.await(task, :infinity)
+    Enum.each(Process.list(), &:erlang.garbage_collect/1)
+    grown = resident() - before
+    _ = length(modules)
+    {"resident memory of the VM after #{@at_once} modules of 4 MB", [bytes: grown]}
+  end
+
+  defp resident do
+    [_, kilobytes] = Regex.run(~r/VmRSS:\s+(\d+) kB/, File.read!("/proc/self/status"))
+    1024 * String.to_integer(kilobytes)
+  end
+
+  # The first guest that finds no slot in the pool, of a module that takes seconds to compile.
+  defp beyond_the_pool do
+    module = Runtime.load_module!({:bytes, plain(@large)})
+    guests = for _ <- 1..@pool, do: module |> Instance.new() |> elem(1)
+    began = System.monotonic_time(:nanosecond)
+    {:ok, guest} = Instance.new(module)
+    took = System.monotonic_time(:nanosecond) - began
+    Enum.each([guest | guests], &Instance.close/1)
+    {:ok, 1} = Executor.call(module, "f")
+    {"guest #{@pool + 1} of a module of 4 MB", [median_ns: took]}
+  end
+
+  # Functions of eight additions and multiplications each, in the binary format; no two modules are the same.
+  defp plain(functions) do
+    seed = System.unique_integer([:positive])
+    step = <<0x20, 0, 0x41, 3, 0x6C, 0x41, 1, 0x6A, 0x21, 0>>
+
+    bodies =
+      for n <- 1..functions do
+        body = [0, String.duplicate(step, 4), 0x41, leb(n), 0x0B]
+        [leb(IO.iodata_length(body)), body]
+      end
+
+    first = [0, 0x41, 1, 0x0B]
+    code = [leb(functions + 1), leb(length(first)), first, bodies]
+
+    IO.iodata_to_binary([
+      <<0, "asm", 1, 0, 0, 0>>,
+      # One type for `f`, one for all others.
+      section(1, [2, 0x60, 0, 1, 0x7F, 0x60, 1, 0x7F, 1, 0x7F]),
+      section(3, [leb(functions + 1), 0, List.duplicate(1, functions)]),
+      section(7, [1, 1, "f", 0, 0]),
+      section(10, code),
+      section(0, [4, "seed", <<seed::64>>])
+    ])
+  end
+
+  defp section(id, content), do: [id, leb(IO.iodata_length(content)), content]
+
+  defp leb(n) when n < 64, do: [n]
+  defp leb(n), do: [Bitwise.bor(Bitwise.band(n, 0x7F), 0x80) | leb(Bitwise.bsr(n, 7))]
+end

@@ -1,0 +1,86 @@
+//! Compiled code, and its way into a process: the one unsafe call of this library stands here, with what is checked before it.
+//!
+//! Wasmtime trusts what it deserializes completely, and runs it. So an [`Artifact`] is made of what a compiler of this very
+//! build has given, and of nothing else: see [`Artifact::sealed`] and [`Artifact::inline`].
+
+use std::io;
+
+/// A compiled module that engines of its configuration can load, as often as they like.
+#[derive(Debug)]
+pub struct Artifact(Form);
+
+#[derive(Debug)]
+enum Form {
+    /// Pages that nobody can change any more, which all loads share.
+    #[cfg(target_os = "linux")]
+    Sealed(std::fs::File, u64),
+    Inline(Box<[u8]>),
+}
+
+/// What must be sealed: a file that shrinks while it is mapped kills the process, one that is written to runs other code.
+#[cfg(target_os = "linux")]
+const SEALS: rustix::fs::SealFlags = rustix::fs::SealFlags::WRITE
+    .union(rustix::fs::SealFlags::SHRINK)
+    .union(rustix::fs::SealFlags::GROW)
+    .union(rustix::fs::SealFlags::SEAL);
+
+impl Artifact {
+    /// An artifact of `size` bytes in a memory file that a compiler of this build has filled and sealed. Another size, or a
+    /// file that can still be changed, is an error.
+    #[cfg(target_os = "linux")]
+    pub fn sealed(file: std::os::fd::OwnedFd, size: u64) -> io::Result<Self> {
+        let seals = rustix::fs::fcntl_get_seals(&file)?;
+        let file = std::fs::File::from(file);
+        let found = file.metadata()?.len();
+        if !seals.contains(SEALS) {
+            return Err(io::Error::other("the compiler's file is not sealed"));
+        }
+        if found != size {
+            return Err(io::Error::other(format!("the compiler's file has {found} bytes, not the {size} announced")));
+        }
+        Ok(Self(Form::Sealed(file, size)))
+    }
+
+    /// An artifact of these bytes, which a compiler of this build has given.
+    pub fn inline(bytes: Vec<u8>) -> Self {
+        Self(Form::Inline(bytes.into()))
+    }
+
+    /// Bytes of it.
+    pub fn size(&self) -> u64 {
+        match &self.0 {
+            #[cfg(target_os = "linux")]
+            Form::Sealed(_, size) => *size,
+            Form::Inline(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// Loads it. An engine of another configuration refuses, but for settings that Wasmtime does not compare, such as the
+    /// canonical form of NaNs: the caller must know what the artifact was compiled for.
+    #[expect(unsafe_code, reason = "deserialize trusts its input: the type's constructors say what that is")]
+    pub fn load(&self, engine: &wasmtime::Engine) -> wasmtime::Result<wasmtime::Module> {
+        // SAFETY: the bytes are what `Engine::precompile_module` of this build gave, in a process that runs our own executable
+        // (its build is compared before the first job) or in this one. A file is sealed against every change, which was
+        // checked, so it stays what it is for as long as it is mapped.
+        unsafe {
+            match &self.0 {
+                #[cfg(target_os = "linux")]
+                Form::Sealed(file, _) => wasmtime::Module::deserialize_open_file(engine, file.try_clone()?),
+                Form::Inline(bytes) => wasmtime::Module::deserialize(engine, bytes),
+            }
+        }
+    }
+}
+
+/// A memory file with these bytes, sealed as [`Artifact::sealed`] wants it.
+#[cfg(target_os = "linux")]
+pub fn seal(bytes: &[u8]) -> io::Result<std::os::fd::OwnedFd> {
+    use rustix::fs::MemfdFlags;
+    use std::io::Write;
+
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut file = std::fs::File::from(rustix::fs::memfd_create("wasm", flags)?);
+    file.write_all(bytes)?;
+    rustix::fs::fcntl_add_seals(&file, SEALS)?;
+    Ok(file.into())
+}

@@ -1,0 +1,70 @@
+//! What is taken for compiled code, and what is not.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use cybernetic_wasm_artifact::{Artifact, seal};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use wasmtime::{Config, Engine, Instance, Store};
+
+fn compile(engine: &Engine) -> Vec<u8> {
+    let wasm = wat::parse_str(r#"(module (func (export "f") (result i32) (i32.const 7)))"#).unwrap();
+    engine.precompile_module(&wasm).unwrap()
+}
+
+fn call(artifact: &Artifact, engine: &Engine) -> i32 {
+    let mut store = Store::new(engine, ());
+    let instance = Instance::new(&mut store, &artifact.load(engine).unwrap(), &[]).unwrap();
+    instance.get_typed_func::<(), i32>(&mut store, "f").unwrap().call(&mut store, ()).unwrap()
+}
+
+#[test]
+fn code_runs_from_a_sealed_file_and_from_bytes_as_often_as_it_is_loaded() {
+    let engine = Engine::default();
+    let code = compile(&engine);
+    let size = code.len() as u64;
+    let artifacts = [Artifact::sealed(seal(&code).unwrap(), size).unwrap(), Artifact::inline(code)];
+    let other = Engine::new(Config::new().max_wasm_stack(100_000)).unwrap();
+    for artifact in &artifacts {
+        assert_eq!(artifact.size(), size);
+        for engine in [&engine, &engine, &other] {
+            assert_eq!(call(artifact, engine), 7);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_can_still_be_changed_is_refused() {
+    let engine = Engine::default();
+    let code = compile(&engine);
+    let all = [SealFlags::WRITE, SealFlags::SHRINK, SealFlags::GROW, SealFlags::SEAL];
+    for missing in all {
+        let mut file = File::from(memfd_create("code", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap());
+        file.write_all(&code).unwrap();
+        let seals = all.into_iter().filter(|seal| *seal != missing).fold(SealFlags::empty(), SealFlags::union);
+        fcntl_add_seals(&file, seals).unwrap();
+        let refused = Artifact::sealed(file.into(), code.len() as u64).unwrap_err();
+        assert!(refused.to_string().contains("not sealed"), "{refused}");
+    }
+    let plain: OwnedFd = tempfile::tempfile().unwrap().into();
+    assert!(Artifact::sealed(plain, 0).is_err(), "a file of a disk has no seals");
+}
+
+#[test]
+fn a_file_of_another_size_than_announced_is_refused() {
+    let code = compile(&Engine::default());
+    for size in [0, code.len() as u64 - 1, code.len() as u64 + 1, u64::MAX] {
+        let refused = Artifact::sealed(seal(&code).unwrap(), size).unwrap_err();
+        assert!(refused.to_string().contains("bytes"), "{refused}");
+    }
+}
+
+#[test]
+fn an_engine_of_another_kind_refuses() {
+    let code = compile(&Engine::default());
+    let artifact = Artifact::inline(code);
+    let fuel = Engine::new(Config::new().consume_fuel(true)).unwrap();
+    assert!(artifact.load(&fuel).is_err());
+}

@@ -1,0 +1,217 @@
+//! Compiling strangers' modules: in processes of their own, or on threads of ours where there can be none.
+//!
+//! A job goes through the [`queue`](Queue) to a runner (`runner.rs`): a thread that gives it to a compiling process and waits
+//! for the answer, so that it can end a job that nobody waits for any more. What the processes run is `work.rs`, by way of the
+//! crate `cybernetic_wasm_compiler`; how they are started is `keeper.rs`, and what goes to and fro `job.rs` and `wire.rs`.
+
+mod job;
+mod pool;
+mod queue;
+mod runner;
+mod work;
+
+#[cfg(target_os = "linux")]
+mod keeper;
+#[cfg(target_os = "linux")]
+pub mod wire;
+
+pub use job::{Answer, Budget, Done, Refusal, Request, Word};
+#[cfg(target_os = "linux")]
+pub use keeper::{Order, Report, Start};
+pub use pool::compiling_pool;
+pub use queue::Asker;
+pub(crate) use queue::{Client, Job};
+#[cfg(target_os = "linux")]
+pub use work::hand_over;
+pub use work::{Product, Workshop};
+
+use crate::error::Error;
+use once_cell::sync::OnceCell;
+use parking_lot::Mutex;
+use queue::Queue;
+use runner::Runner;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use tokio::sync::oneshot;
+
+/// Tells this build from every other: code is only taken from a process of the same.
+pub const BUILD: &str = env!("CYBERNETIC_WASM_BUILD");
+
+/// How modules are compiled.
+#[derive(Debug, Clone, Default)]
+pub struct CompilerSettings {
+    /// The program that compiles in processes of its own; `None` compiles on threads of this one.
+    pub executable: Option<PathBuf>,
+    /// What one compilation may take at the most.
+    pub budget: Budget,
+    /// Bytes of sources that may wait.
+    pub queue: QueueBytes,
+}
+
+/// Bytes of sources that may wait to be compiled.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueBytes(pub u64);
+
+impl Default for QueueBytes {
+    fn default() -> Self {
+        Self(256 << 20)
+    }
+}
+
+/// What the compiler does, and has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CompilerStats {
+    /// Compiling processes.
+    pub workers: u64,
+    /// Bytes that they had resident when they last spoke.
+    pub worker_memory: u64,
+    /// Jobs that were begun.
+    pub jobs: u64,
+    /// Jobs that were ended because nobody waited any more, or to let others go first.
+    pub kills: u64,
+    /// Jobs that wait.
+    pub queued: u64,
+    /// Bytes of their sources.
+    pub queued_bytes: u64,
+}
+
+/// Something that an operator should read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// Modules are compiled in this process although that was not asked for.
+    InProcess(String),
+    /// A compiling process panicked or died.
+    Failed {
+        /// The digest of the module that it had.
+        digest: [u8; 32],
+        /// What is known of it.
+        detail: String,
+    },
+}
+
+/// Compiles for one runtime.
+pub(crate) struct Compiler {
+    shared: Arc<Shared>,
+    started: OnceCell<()>,
+}
+
+/// What the runners share.
+struct Shared {
+    settings: CompilerSettings,
+    queue: Queue<runner::Running>,
+    jobs: AtomicU64,
+    kills: AtomicU64,
+    notices: Mutex<Vec<Notice>>,
+    pool: OnceCell<rayon::ThreadPool>,
+    apart: runner::Apart,
+}
+
+/// Notices that are kept until somebody reads them.
+const MOST_NOTICES: usize = 100;
+
+impl Shared {
+    fn notice(&self, notice: Notice) {
+        let mut notices = self.notices.lock();
+        if notices.len() < MOST_NOTICES {
+            notices.push(notice);
+        }
+    }
+
+    /// The threads that compile in this process.
+    fn pool(&self) -> std::io::Result<&rayon::ThreadPool> {
+        self.pool.get_or_try_init(|| compiling_pool(pool::spared_cores(), pool::step_back))
+    }
+}
+
+impl Compiler {
+    pub(crate) fn new(settings: CompilerSettings) -> Self {
+        let shared = Shared {
+            queue: Queue::new(settings.queue.0),
+            apart: runner::Apart::new(&settings),
+            settings,
+            jobs: AtomicU64::new(0),
+            kills: AtomicU64::new(0),
+            notices: Mutex::default(),
+            pool: OnceCell::new(),
+        };
+        Self { shared: Arc::new(shared), started: OnceCell::new() }
+    }
+
+    /// Starts what is started once, so that the first module need not wait for it.
+    pub(crate) fn warm_up(&self) -> Result<(), Error> {
+        self.shared.apart.ready(&self.shared);
+        self.start()
+    }
+
+    fn start(&self) -> Result<(), Error> {
+        let started = self.started.get_or_try_init(|| Runner::start_all(&self.shared));
+        started.copied().map_err(|error| Error::Internal(format!("no compiling thread: {error}")))
+    }
+
+    /// What a compilation may take that was asked to take no more than `wanted`.
+    pub(crate) fn budget(&self, wanted: Option<Budget>) -> Budget {
+        let most = self.shared.settings.budget;
+        let wanted = wanted.unwrap_or(most);
+        Budget { memory: wanted.memory.min(most.memory), time: wanted.time.min(most.time) }
+    }
+
+    /// Takes a job in. Where that fails its client is told at once.
+    pub(crate) fn submit(&self, job: Job) {
+        match self.start().and_then(|()| Ok(self.shared.queue.check_room(&job)?)) {
+            Ok(()) => self.shared.queue.push(job),
+            Err(error) => job.client.take(Err(error)),
+        }
+    }
+
+    /// What `work` gives, done on a thread of this process. It runs to its end even when nobody waits for it any more. A panic
+    /// in it is an error.
+    pub(crate) fn compute<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(
+        &self,
+        work: W,
+    ) -> impl Future<Output = Result<T, Error>> + use<T, W> {
+        let (sender, result) = oneshot::channel();
+        let started = self.start();
+        if started.is_ok() {
+            self.shared.queue.push_work(Box::new(move || {
+                let made = catch_unwind(AssertUnwindSafe(work));
+                let _ = sender.send(made.map_err(|panic| Error::panic(&*panic)));
+            }));
+        }
+        async move {
+            started?;
+            result.await.unwrap_or_else(|_| Err(Error::Internal("the compiling thread is gone".into())))
+        }
+    }
+
+    pub(crate) fn stats(&self) -> CompilerStats {
+        let (queued, queued_bytes) = self.shared.queue.waiting();
+        let (workers, worker_memory) = self.shared.apart.workers();
+        let (jobs, kills) = (self.shared.jobs.load(Relaxed), self.shared.kills.load(Relaxed));
+        CompilerStats { workers, worker_memory, jobs, kills, queued, queued_bytes }
+    }
+
+    /// Why modules are compiled in this process; `None` where they are compiled apart.
+    pub(crate) fn in_process(&self) -> Option<String> {
+        self.shared.apart.in_process()
+    }
+
+    /// What an operator should read, once.
+    pub(crate) fn take_notices(&self) -> Vec<Notice> {
+        std::mem::take(&mut *self.shared.notices.lock())
+    }
+
+    /// Ends all compiling processes. They are started again when there is something to compile.
+    pub(crate) fn rest(&self) {
+        self.shared.apart.rest();
+    }
+}
+
+/// The runners end once they have nothing more to do.
+impl Drop for Compiler {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        self.shared.apart.rest();
+    }
+}

@@ -1,0 +1,69 @@
+//! The work itself: from a source to code. It runs in a process of its own (`cybernetic_wasm_compiler`), or on a thread here.
+
+use super::job::Request;
+use crate::code::instrument::instrument;
+use crate::code::{Outline, explain, to_binary};
+use crate::engine::CodeConfig;
+use crate::error::Error;
+use std::borrow::Cow;
+
+/// Code up to this size is kept as bytes: a memory file takes a descriptor for as long as the module lives.
+pub(super) const INLINE_CODE: usize = 64 << 10;
+
+/// Compiles module after module.
+#[derive(Default)]
+pub struct Workshop {
+    /// The engine of the last module.
+    engine: Option<(CodeConfig, wasmtime::Engine)>,
+}
+
+/// A compiled module.
+pub struct Product<'a> {
+    pub(crate) outline: Outline,
+    /// The binary format: the source itself, where it is in that.
+    pub(crate) wasm: Cow<'a, [u8]>,
+    pub(crate) code: Vec<u8>,
+}
+
+impl Workshop {
+    /// Does one job.
+    pub fn compile<'a>(&mut self, request: &Request, source: &'a [u8]) -> Result<Product<'a>, Error> {
+        let mut wasm = to_binary(source)?;
+        let mut outline = Outline::read(&wasm, request.bounded)?;
+        if request.instrument {
+            wasm = instrument(&wasm)?.into();
+            outline = Outline::read(&wasm, request.bounded)?;
+        }
+        let code = self.engine(request.config)?.precompile_module(&wasm);
+        let code = code.map_err(|error| explain(&wasm, request.config.features, error))?;
+        Ok(Product { outline, wasm, code })
+    }
+
+    fn engine(&mut self, config: CodeConfig) -> Result<&wasmtime::Engine, Error> {
+        let known = self.engine.take().filter(|(known, _)| *known == config);
+        let engine = match known {
+            Some((_, engine)) => engine,
+            None => config.engine().map_err(Error::internal)?,
+        };
+        Ok(&self.engine.insert((config, engine)).1)
+    }
+}
+
+/// Hands a module over to the VM: code of some size in a memory file that nobody can change, where there can be one.
+#[cfg(target_os = "linux")]
+pub fn hand_over(vm: &std::os::unix::net::UnixStream, product: &Product<'_>, resident: u64) -> std::io::Result<()> {
+    use super::job::{Answer, Done, Word};
+    use std::os::fd::AsFd;
+
+    let Product { outline, wasm, code } = product;
+    let file = (code.len() > INLINE_CODE).then(|| cybernetic_wasm_artifact::seal(code).ok()).flatten();
+    let binary: &[u8] = if let Cow::Owned(wasm) = wasm { wasm } else { &[] };
+    let done = Done {
+        outline: outline.clone(),
+        binary: matches!(wasm, Cow::Owned(_)).then_some(binary.len() as u64),
+        code: code.len() as u64,
+    };
+    let inline: &[u8] = if file.is_some() { &[] } else { code };
+    let word = Word { answer: Answer::Done(Box::new(done)), resident };
+    super::wire::send(vm, &word, &[binary, inline], file.as_ref().map(AsFd::as_fd))
+}
