@@ -3,9 +3,10 @@ defmodule Cybernetic.WASM.Bench.Compiling do
 
   alias Cybernetic.WASM.{Bench.Measure, Executor, Instance, Runtime}
 
-  # Functions in modules of about 1 KB, 17 KB, 0.6 MB and 4 MB.
+  # Functions in modules of about 1 KB, 17 KB and 0.6 MB, and in one of 4 MB, which are few enough for a slot of the pool.
   @sizes [{"1 KB", 20}, {"17 KB", 350}, {"0.6 MB", 12_000}]
-  @large 80_000
+  @large 20_000
+  @large_steps 20
   @at_once 4
 
   # More guests at once than a pool has slots for.
@@ -39,7 +40,7 @@ defmodule Cybernetic.WASM.Bench.Compiling do
   end
 
   defp at_once do
-    sources = for _ <- 1..@at_once, do: plain(@large)
+    sources = for _ <- 1..@at_once, do: plain(@large, @large_steps)
 
     for source <- sources,
         do:
@@ -83,7 +84,7 @@ defmodule Cybernetic.WASM.Bench.Compiling do
 
   # The first guest that finds no slot in the pool, of a module that takes seconds to compile.
   defp beyond_the_pool do
-    module = Runtime.load_module!({:bytes, plain(@large)})
+    module = Runtime.load_module!({:bytes, plain(@large, @large_steps)})
     guests = for _ <- 1..@pool, do: module |> Instance.new() |> elem(1)
     began = System.monotonic_time(:nanosecond)
     {:ok, guest} = Instance.new(module)
@@ -93,14 +94,14 @@ defmodule Cybernetic.WASM.Bench.Compiling do
     {"guest #{@pool + 1} of a module of 4 MB", [median_ns: took]}
   end
 
-  # Functions of eight additions and multiplications each, in the binary format; no two modules are the same.
-  defp plain(functions) do
+  # Functions of so many additions and multiplications, in the binary format; no two modules are the same.
+  defp plain(functions, steps \\ 4) do
     seed = System.unique_integer([:positive])
     step = <<0x20, 0, 0x41, 3, 0x6C, 0x41, 1, 0x6A, 0x21, 0>>
 
     bodies =
       for n <- 1..functions do
-        body = [0, String.duplicate(step, 4), 0x41, leb(n), 0x0B]
+        body = [0, String.duplicate(step, steps), 0x41, leb(n), 0x0B]
         [leb(IO.iodata_length(body)), body]
       end
 

@@ -21,6 +21,10 @@ defmodule Mix.Tasks.Compile.CyberneticWasmTest do
     version = 4
 
     [[package]]
+    name = "cybernetic_wasm_compiler"
+    version = "0.1.0"
+
+    [[package]]
     name = "cybernetic_wasm_nif"
     version = "0.1.0"
     """,
@@ -134,7 +138,7 @@ defmodule Mix.Tasks.Compile.CyberneticWasmTest do
       echo "   Compiling cybernetic_wasm_nif v0.1.0 (/x)" >&2
       echo "   Compiling wasmtime v48.0.0" >&2
       echo '{"reason":"compiler-artifact","target":{"name":"cybernetic_wasm","doc":true},"filenames":["#{artifact}"]}'
-      echo '{"reason":"compiler-artifact","target":{"name":"cybernetic_wasm_compiler"},"executable":"#{artifact}"}'
+      echo '{"reason":"compiler-artifact","target":{"name":"cybernetic_wasm_compiler","doc":true},"executable":"#{artifact}"}'
       """)
 
       assert {{:ok, []}, shown} = compile(context)
