@@ -164,6 +164,30 @@ defmodule Cybernetic.WASM.Security.CompilingTest do
            ) == [:ok]
   end
 
+  test "no descriptor is left behind, whatever is killed" do
+    assert fresh("""
+           open = fn -> length(File.ls!("/proc/\#{System.pid()}/fd")) end
+           {:ok, _} = Runtime.load_module({:bytes, plain(1, 0)})
+           before = open.()
+
+           for n <- 1..40 do
+             task = Task.async(fn -> match?({_, _}, Runtime.load_module({:bytes, plain(600, n)})) end)
+             if rem(n, 4) == 0, do: Enum.each(compiling("work"), &Cybernetic.WASM.Processes.kill/1)
+             if rem(n, 10) == 0, do: Enum.each(compiling("keep"), &Cybernetic.WASM.Processes.kill/1)
+             true = await(task)
+           end
+
+           Runtime.clear_cache()
+           {:ok, _} = Runtime.load_module({:bytes, plain(1, 1)})
+
+           eventually(fn ->
+             :erlang.garbage_collect()
+             Runtime.clear_cache()
+             Runtime.stats().code_memory == 0 and open.() <= before
+           end)
+           """)
+  end
+
   test "200 loads at once" do
     assert fresh("""
            loads = for n <- 1..200, do: Task.async(fn -> elem(Runtime.load_module({:bytes, plain(rem(n, 50) + 1, n)}), 0) end)

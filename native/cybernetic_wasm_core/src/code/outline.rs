@@ -3,7 +3,7 @@
 use crate::engine::{POOL_INSTANCE, POOL_MEMORY, POOL_PER_MODULE, POOL_TABLE_ELEMENTS};
 use crate::error::LoadError;
 use serde::{Deserialize, Serialize};
-use wasmparser::{ExternalKind, FunctionBody, Operator, Parser, Payload};
+use wasmparser::{ExternalKind, FunctionBody, KnownCustom, Operator, Parser, Payload, TypeRef};
 
 /// Each import costs a trampoline; nobody needs this many, and a module of 10 MB could have a million.
 const MOST_IMPORTS: usize = 10_000;
@@ -69,7 +69,9 @@ impl Outline {
                     let early = functions.filter(|export| (export.index as usize) < outline.imports);
                     outline.exported = early.map(|export| (export.name.to_owned(), export.index)).collect();
                 }
-                Payload::CodeSectionEntry(body) if bounded => check_nesting(&body)?,
+                Payload::CodeSectionEntry(body) if bounded => {
+                    check_nesting(&body).map_err(|nested| nested.refused(wasm, &body))?;
+                }
                 Payload::CustomSection(section) if outline.sections.len() < MOST_SECTIONS => outline
                     .sections
                     .push(CustomSection { name: section.name().to_owned(), size: section.data().len() as u64 }),
@@ -103,8 +105,14 @@ fn least_bytes(memory: &wasmparser::MemoryType) -> u64 {
     memory.initial.saturating_mul(1 << memory.page_size_log2.unwrap_or(16))
 }
 
-/// Refuses a function that is nested too deeply. A body that does not parse is left to the compiler.
-fn check_nesting(body: &FunctionBody<'_>) -> Result<(), LoadError> {
+/// How deeply a function nests: all constructs, and those that are no plain blocks.
+struct Nested {
+    constructs: usize,
+    costly: usize,
+}
+
+/// Finds a function that is nested too deeply. A body that does not parse is left to the compiler.
+fn check_nesting(body: &FunctionBody<'_>) -> Result<(), Nested> {
     let Ok(operators) = body.get_operators_reader() else { return Ok(()) };
     let mut open = Vec::new();
     let mut costly = 0;
@@ -119,11 +127,52 @@ fn check_nesting(body: &FunctionBody<'_>) -> Result<(), LoadError> {
             _ => continue,
         }
         if costly > MOST_NESTED || open.len() > MOST_NESTED_BLOCKS {
-            let offset = body.range().start;
-            let text =
-                format!("the function at offset {offset} nests {} constructs, {costly} of them no blocks", open.len());
-            return Err(LoadError::Unsupported(format!("{text}; at most {MOST_NESTED_BLOCKS} and {MOST_NESTED}")));
+            return Err(Nested { constructs: open.len(), costly });
         }
     }
     Ok(())
+}
+
+impl Nested {
+    fn refused(self, wasm: &[u8], body: &FunctionBody<'_>) -> LoadError {
+        let Self { constructs, costly } = self;
+        let (index, name) = which(wasm, body);
+        let name = name.map(|name| format!(" ({name:?})")).unwrap_or_default();
+        LoadError::Unsupported(format!(
+            "function {index}{name} nests {constructs} constructs, {costly} of them loops or conditions. Inside this process, \
+             where nothing ends a compilation, at most {MOST_NESTED_BLOCKS} and {MOST_NESTED} are compiled: let modules be \
+             compiled apart (compiler: :apart), or split the function"
+        ))
+    }
+}
+
+/// A function's index, and its name as the module's name section has it.
+fn which(wasm: &[u8], body: &FunctionBody<'_>) -> (u32, Option<String>) {
+    const LONGEST_NAME: usize = 100;
+    let (mut index, mut found) = (0, None);
+    for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
+        match payload {
+            Payload::ImportSection(section) => {
+                let imports = section.into_imports().map_while(Result::ok);
+                index += imports.filter(|import| matches!(import.ty, TypeRef::Func(_))).count() as u32;
+            }
+            Payload::CodeSectionEntry(entry) if found.is_none() => match entry.range() == body.range() {
+                true => found = Some(index),
+                false => index += 1,
+            },
+            Payload::CustomSection(section) => {
+                let (Some(index), KnownCustom::Name(names)) = (found, section.as_known()) else { continue };
+                let functions = names.into_iter().map_while(Result::ok).find_map(|names| match names {
+                    wasmparser::Name::Function(names) => Some(names),
+                    _ => None,
+                });
+                let named = functions.into_iter().flatten().map_while(Result::ok).find(|naming| naming.index == index);
+                if let Some(naming) = named {
+                    return (index, Some(naming.name.chars().take(LONGEST_NAME).collect()));
+                }
+            }
+            _ => {}
+        }
+    }
+    (found.unwrap_or(index), None)
 }
