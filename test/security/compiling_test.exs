@@ -233,7 +233,8 @@ defmodule Cybernetic.WASM.Security.CompilingTest do
 
     ebin = Application.app_dir(:cybernetic_wasm, "ebin")
     {output, _killed} = System.cmd("elixir", ["-pa", ebin, "-e", script], stderr_to_stdout: true)
-    {processes, _} = output |> String.split("\n") |> hd() |> Code.eval_string()
+    [line] = Regex.run(~r/^\[\d.*\]$/m, output)
+    {processes, _} = Code.eval_string(line)
     assert length(processes) >= 2
 
     Cybernetic.WASM.Eventually.eventually(fn ->

@@ -10,7 +10,7 @@ defmodule Cybernetic.WASM.Execution do
   # A re-entrant call from a host function is driven by the same loop, which then ends in `{:answer, …}` or `{:refused, …}`
   # while the execution goes on. No process but the caller's own takes part.
 
-  alias Cybernetic.WASM.{CancelledError, Error, Native, Run}
+  alias Cybernetic.WASM.{CancelledError, Error, Native, Notices, Run}
   alias Cybernetic.WASM.Execution.{Cancel, HostCall, Plan, Streams, Tally}
   alias Cybernetic.WASM.Execution.Streams.{Input, Output}
   alias Cybernetic.WASM.Host.Context
@@ -189,6 +189,12 @@ defmodule Cybernetic.WASM.Execution do
 
   defp failed({:cancelled, _}, tally, %Plan{cancel: {cancel, _}}, _raised),
     do: {:failed, %CancelledError{reason: Cancel.reason(cancel)}, tally}
+
+  # Its module was to be compiled for it.
+  defp failed({:load, _} = error, tally, _plan, _raised) do
+    Notices.log()
+    {:failed, Error.from_native(error), tally}
+  end
 
   defp failed({:host, _}, tally, _plan, raised), do: {:failed, raised, tally}
   defp failed(error, tally, _plan, _raised), do: {:failed, Error.from_native(error), tally}

@@ -19,8 +19,8 @@ defmodule Cybernetic.WASM.Limits do
   A trap after a refused growth is reported as the limit. Most languages answer a failed allocation with `unreachable`, and
   the caller needs to know that the memory was too small.
 
-  `max_stack`, from 16,384 to 67,108,864, is a part of the compiled code. The first call with another `max_stack` than the
-  configured one compiles the module once more.
+  `max_stack` is from 16,384 to 67,108,864. Calls with another than the configured one run on an engine of their own, without
+  the pool, so that their instances take longer to make.
   """
 
   alias Cybernetic.WASM.Options

@@ -1,10 +1,8 @@
 defmodule Cybernetic.WASM.Loader do
   @moduledoc false
   # From a source to a compiled module: fetch, measure, compile, hold to its manifest. Digesting, the cache and the compiling
-  # itself are the runtime's in Rust, which a load drives as an execution: a caller that dies leaves a compilation that others
-  # may use.
-
-  require Logger
+  # itself are the runtime's in Rust, which a load drives as an execution: a compilation goes on for as long as somebody waits
+  # for it.
 
   alias Cybernetic.WASM.{
     Config,
@@ -14,6 +12,7 @@ defmodule Cybernetic.WASM.Loader do
     LoadError,
     Module,
     Native,
+    Notices,
     Options,
     Shown
   }
@@ -86,7 +85,7 @@ defmodule Cybernetic.WASM.Loader do
     with_plan(%{module | manifest: manifest, sandbox: sandbox})
   end
 
-  # With the stack that the manifest asks for, or every call would compile the module again.
+  # With the stack that the manifest asks for, or every call would be for another engine.
   defp engine(opts, config, manifest) do
     stack = if manifest, do: manifest.limits[:max_stack]
     off = config.features |> Keyword.merge(Map.get(opts, :features, [])) |> Features.off()
@@ -153,7 +152,7 @@ defmodule Cybernetic.WASM.Loader do
 
   defp compile(bytes, name, engine, budget) do
     loaded = bytes |> native_load(engine, budget) |> Execution.finish()
-    Enum.each(Native.runtime_take_notices(), &tell/1)
+    Notices.log()
 
     with {:ok, ref} <- loaded do
       module = Module.new(ref, name: name, size: byte_size(bytes), engine: engine)
@@ -172,21 +171,6 @@ defmodule Cybernetic.WASM.Loader do
       for key <- @budget, do: Map.get_lazy(opts, key, fn -> Map.fetch!(config, key) end)
 
     {memory, time}
-  end
-
-  @doc false
-  # What an operator should read of the compiler.
-  @spec tell(tuple) :: :ok
-  def tell({:in_process, why}) do
-    Logger.warning(
-      "Cybernetic.WASM: modules are compiled inside this VM, where nothing ends a compilation that takes too much " <>
-        "(config compiler: :in_process silences this): #{why}"
-    )
-  end
-
-  def tell({:compiler_failed, digest, detail}) do
-    digest = Base.encode16(digest, case: :lower)
-    Logger.error("Cybernetic.WASM: compiling the module blake3:#{digest} failed: #{detail}")
   end
 
   # What its calls without options come to is made once, here.

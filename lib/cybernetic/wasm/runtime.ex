@@ -19,13 +19,16 @@ defmodule Cybernetic.WASM.Runtime do
     * `:deterministic` - `true`: NaNs are canonical and relaxed SIMD gives the same bits on every machine. Default: `false`.
     * `:features` - WebAssembly features to switch off: `[simd: false]`. All are on by default: #{Features.in_words()}. Threads
       are always off.
-    * `:max_compile_memory` - bytes that the compiler may have resident, at most the configured ones. Default: 1,000,000,000.
-    * `:max_compile_time` - milliseconds of processor time that compiling may take, at most the configured ones. Default: 60,000.
+    * `:max_compile_memory` - bytes that the compiler may have resident, default: the configured ones, and no more than
+      those.
+    * `:max_compile_time` - milliseconds of processor time that compiling may take; default: the configured ones, and no more
+      than those.
     * `:manifest` - what the module's calls are held to: `true` for `module.toml` in the same directory, a path, or a
       `Cybernetic.WASM.Sandbox.Manifest`; or options of its `load/2`, such as `[require_limits: true, offer: [:stdio]]`, with the
       path as `:file` where it is not `module.toml`. Default: `false`.
 
-  Compiled modules are cached in memory, by the digest of their bytes and these options; processes that ask for the same
+  Compiled modules are cached in memory, by the digest of their bytes and by `:metering`, `:deterministic` and `:features`. What
+  is cached is given whatever it took to compile. Processes that ask for the same
   module at once share one compilation. It ends when none of them waits any more.
 
   Modules are compiled outside the VM, in processes of the operating system: see `compiler/0`.
@@ -33,7 +36,7 @@ defmodule Cybernetic.WASM.Runtime do
 
   require Logger
 
-  alias Cybernetic.WASM.{Config, Error, Instance, Loader, Module, Native}
+  alias Cybernetic.WASM.{Config, Error, Instance, Loader, Module, Native, Notices}
 
   @doc """
   Loads a module from a path or from `{:bytes, binary}`, in the binary or the text format.
@@ -131,7 +134,7 @@ defmodule Cybernetic.WASM.Runtime do
   @spec start!(Config.t()) :: :ok
   def start!(config) do
     started = Native.runtime_start(settings(config))
-    Enum.each(Native.runtime_take_notices(), &Loader.tell/1)
+    Notices.log()
 
     case started do
       :ok ->

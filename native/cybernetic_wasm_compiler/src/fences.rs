@@ -1,11 +1,15 @@
-//! What a process that compiles cannot do: whatever a module makes of the compiler, it can read no file, reach no network,
-//! start no program, and take no more than its share.
+//! What a process that compiles cannot do: whatever a module makes of the compiler, it can open no file, make no TCP
+//! connection, start no program, and take no more than its share.
 //!
-//! Fences that a kernel does not know are left out: the compiler would do without them inside the VM, too.
+//! Fences that a kernel does not know are left out: the compiler would do without them inside the VM, too. What Landlock does
+//! not know of is UDP, and sockets that have a path.
 
-use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit};
-use std::io;
+use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus, Scope};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setpriority_pgrp, setrlimit,
+};
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
@@ -36,6 +40,26 @@ pub(crate) fn leave_session() {
     let _ = rustix::process::setsid();
 }
 
+/// How far back a process steps that takes long.
+const NICE: i32 = 10;
+
+/// The way to leave others more of the processors.
+pub(crate) struct Back(Option<File>);
+
+impl Back {
+    /// Before the fences, behind which it cannot be found.
+    pub(crate) fn new() -> Self {
+        Self(File::options().write(true).open("/proc/self/autogroup").ok())
+    }
+
+    /// Steps back, for good: a process of its own group among the group's, and, where the kernel shares processors out between
+    /// sessions, its session among the others.
+    pub(crate) fn step(&self) {
+        let _ = setpriority_pgrp(None, NICE);
+        let _ = self.0.as_ref().map(|mut group| group.write_all(NICE.to_string().as_bytes()));
+    }
+}
+
 /// Ends with the keeper, whose number `keeper` is.
 pub(crate) fn die_with(keeper: Option<Pid>) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -45,25 +69,25 @@ pub(crate) fn die_with(keeper: Option<Pid>) -> io::Result<()> {
     }
 }
 
-/// Comes last, and before threads are started: they inherit it.
-pub(crate) fn enclose(space: u64) {
+/// Comes last, and before threads are started: they inherit it. False: the kernel knows no Landlock.
+pub(crate) fn enclose(space: u64) -> bool {
     // The first to go where memory is short.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     for (resource, most) in [(Resource::As, space), (Resource::Core, 0), (Resource::Nofile, DESCRIPTORS)] {
         let _ = setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) });
     }
-    let _ = forbid();
+    forbid().is_ok_and(|status| status != RulesetStatus::NotEnforced)
 }
 
 /// All that Landlock knows: files, network, and signals to others.
-fn forbid() -> Result<(), landlock::RulesetError> {
+fn forbid() -> Result<RulesetStatus, landlock::RulesetError> {
     let abi = ABI::V6;
-    Ruleset::default()
+    let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(abi))?
         .handle_access(AccessNet::from_all(abi))?
         .scope(Scope::from_all(abi))?
         .create()?
         .restrict_self()?;
-    Ok(())
+    Ok(status.ruleset)
 }

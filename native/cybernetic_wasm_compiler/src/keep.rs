@@ -1,19 +1,15 @@
-//! The keeper: starts, renices, kills and waits for workers.
+//! The keeper: starts, kills and waits for workers.
 
 use crate::fences;
 use cybernetic_wasm_core::compiler::wire::{Frame, receive, send};
 use cybernetic_wasm_core::compiler::{BUILD, Order, Report, Start};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, setpriority_pgrp};
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-
-/// How far back a worker steps that takes long.
-const NICE: i32 = 10;
 
 /// Runs until the VM closes the socket.
 pub(crate) fn keep() -> io::Result<()> {
@@ -48,7 +44,7 @@ impl Workers {
                 self.bury(vm)?;
             }
             if orders {
-                let Some(Frame { header, descriptor, .. }) = receive::<Order>(vm)? else { return Ok(()) };
+                let Some(Frame { header, descriptor, .. }) = receive::<Order>(vm, 0)? else { return Ok(()) };
                 self.carry_out(header, descriptor, vm)?;
             }
         }
@@ -66,14 +62,8 @@ impl Workers {
                 }
             }
             Order::Kill(id) => {
-                if let Some(child) = self.0.get_mut(&id) {
-                    child.kill()?;
-                }
-            }
-            Order::Renice(id) => {
-                // It leads a group of its own, and only the group's priority is that of all its threads.
-                let pid = self.0.get(&id).and_then(|child| Pid::from_raw(child.id().cast_signed()));
-                let _ = pid.map(|pid| setpriority_pgrp(Some(pid), NICE));
+                // One that has just ended cannot be killed, and need not be.
+                let _ = self.0.get_mut(&id).map(Child::kill);
             }
         }
         Ok(())
@@ -112,11 +102,17 @@ fn describe(status: ExitStatus) -> String {
 }
 
 /// Of this very program, even where another file has its name by now.
-fn spawn(Start { space, slow, .. }: Start, socket: OwnedFd) -> io::Result<Child> {
+fn spawn(Start { space, .. }: Start, socket: OwnedFd) -> io::Result<Child> {
     let own = std::path::Path::new("/proc/self/exe");
     let program = if own.exists() { own.to_owned() } else { std::env::current_exe()? };
-    let nice = if slow { NICE } else { 0 };
     let mut command = Command::new(program);
-    command.args(["work".to_owned(), std::process::id().to_string(), space.to_string(), nice.to_string()]);
-    command.env_clear().current_dir("/").stdin(socket).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    command.args(["work".to_owned(), std::process::id().to_string(), space.to_string()]);
+    command
+        .arg0("cybernetic_wasm_compiler")
+        .env_clear()
+        .current_dir("/")
+        .stdin(socket)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
 }

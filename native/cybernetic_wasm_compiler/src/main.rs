@@ -1,6 +1,6 @@
 //! Compiles strangers' WebAssembly outside the VM that runs it.
 //!
-//! The library starts this program as the *keeper* (`keep`): it starts, renices, kills and waits for *workers* (`work`), which
+//! The library starts this program as the *keeper* (`keep`): it starts, kills and waits for *workers* (`work`), which
 //! compile. Each talks over the Unix socket that it has as standard input, in the frames of `cybernetic_wasm_core`'s
 //! `compiler`. Neither outlives the VM: a closed socket ends them.
 
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let ended = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["keep"] => keep::keep(),
-        ["work", keeper, space, nice] => work::work(keeper, space, nice),
+        ["work", keeper, space] => work::work(keeper, space),
         _ => return usage(),
     };
     if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

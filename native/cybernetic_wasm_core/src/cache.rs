@@ -97,7 +97,8 @@ impl Cache {
             let mut state = self.state.lock();
             state.forget(key, &flight);
             match &result {
-                Ok(module) => self.insert(&mut state, key.code, module),
+                // It may be of another kind than was known when the flight began.
+                Ok(module) => self.insert(&mut state, module.code().compiled().key, module),
                 Err(_) => Vec::new(),
             }
         };

@@ -1,6 +1,6 @@
 //! Compiling strangers' modules: in processes of their own, or on threads of ours where there can be none.
 //!
-//! A job goes through the [`queue`](Queue) to a runner (`runner.rs`): a thread that gives it to a compiling process and waits
+//! A job goes through the queue (`queue.rs`) to a runner (`runner.rs`): a thread that gives it to a compiling process and waits
 //! for the answer, so that it can end a job that nobody waits for any more. What the processes run is `work.rs`, by way of the
 //! crate `cybernetic_wasm_compiler`; how they are started is `keeper.rs`, and what goes to and fro `job.rs` and `wire.rs`.
 
@@ -33,7 +33,7 @@ use runner::Runner;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use tokio::sync::oneshot;
 
 /// Tells this build from every other: code is only taken from a process of the same.
@@ -95,6 +95,8 @@ pub enum Notice {
 pub(crate) struct Compiler {
     shared: Arc<Shared>,
     started: OnceCell<()>,
+    /// Threads for other long work.
+    beside: OnceCell<rayon::ThreadPool>,
 }
 
 /// What the runners share.
@@ -103,6 +105,9 @@ struct Shared {
     queue: Queue<runner::Running>,
     jobs: AtomicU64,
     kills: AtomicU64,
+    /// Runners that have something to do, and those of the slow line among them.
+    busy: AtomicUsize,
+    slow: AtomicUsize,
     notices: Mutex<Vec<Notice>>,
     pool: OnceCell<rayon::ThreadPool>,
     apart: runner::Apart,
@@ -111,8 +116,16 @@ struct Shared {
 /// Notices that are kept until somebody reads them.
 const MOST_NOTICES: usize = 100;
 
+/// The beginning of a text that a process has made up.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 1_000;
+    text.chars().take(LONGEST).collect()
+}
+
 impl Shared {
-    fn notice(&self, notice: Notice) {
+    fn notice(&self, mut notice: Notice) {
+        let (Notice::InProcess(text) | Notice::Failed { detail: text, .. }) = &mut notice;
+        *text = shortened(text);
         let mut notices = self.notices.lock();
         if notices.len() < MOST_NOTICES {
             notices.push(notice);
@@ -133,15 +146,17 @@ impl Compiler {
             settings,
             jobs: AtomicU64::new(0),
             kills: AtomicU64::new(0),
+            busy: AtomicUsize::new(0),
+            slow: AtomicUsize::new(0),
             notices: Mutex::default(),
             pool: OnceCell::new(),
         };
-        Self { shared: Arc::new(shared), started: OnceCell::new() }
+        Self { shared: Arc::new(shared), started: OnceCell::new(), beside: OnceCell::new() }
     }
 
     /// Starts what is started once, so that the first module need not wait for it.
     pub(crate) fn warm_up(&self) -> Result<(), Error> {
-        self.shared.apart.ready(&self.shared);
+        self.shared.apart.wake(&self.shared);
         self.start()
     }
 
@@ -159,29 +174,33 @@ impl Compiler {
 
     /// Takes a job in. Where that fails its client is told at once.
     pub(crate) fn submit(&self, job: Job) {
-        match self.start().and_then(|()| Ok(self.shared.queue.check_room(&job)?)) {
-            Ok(()) => self.shared.queue.push(job),
-            Err(error) => job.client.take(Err(error)),
+        if let Err(error) = self.start() {
+            return job.client.take(Err(error));
+        }
+        if let Err(refused) = self.shared.queue.push(job) {
+            let (job, full) = *refused;
+            job.client.take(Err(full.into()));
         }
     }
 
-    /// What `work` gives, done on a thread of this process. It runs to its end even when nobody waits for it any more. A panic
-    /// in it is an error.
+    /// What `work` gives, done on a thread beside the compiling ones. It runs to its end even when nobody waits for it any more.
+    /// A panic in it is an error.
     pub(crate) fn compute<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(
         &self,
         work: W,
     ) -> impl Future<Output = Result<T, Error>> + use<T, W> {
         let (sender, result) = oneshot::channel();
-        let started = self.start();
-        if started.is_ok() {
-            self.shared.queue.push_work(Box::new(move || {
+        let pool = self.beside.get_or_try_init(|| compiling_pool(pool::cores(), || {}));
+        let started = pool.map(|pool| {
+            pool.spawn(move || {
                 let made = catch_unwind(AssertUnwindSafe(work));
                 let _ = sender.send(made.map_err(|panic| Error::panic(&*panic)));
-            }));
-        }
+            });
+        });
+        let started = started.map_err(|error| Error::Internal(format!("no thread: {error}")));
         async move {
             started?;
-            result.await.unwrap_or_else(|_| Err(Error::Internal("the compiling thread is gone".into())))
+            result.await.unwrap_or_else(|_| Err(Error::Internal("the thread is gone".into())))
         }
     }
 

@@ -1,6 +1,6 @@
 //! Modules as the embedder holds them: code, what it is linked with, and the same source compiled in other ways.
 
-use crate::code::Code;
+use crate::code::{Code, CodeKey};
 use crate::engine::EngineConfig;
 use crate::error::{Error, ImportProblem};
 use crate::linker::{Linked, Linkers};
@@ -56,9 +56,21 @@ impl Module {
         &self.linkers
     }
 
-    /// Whether nobody holds the module, or what was compiled, but whoever asks.
+    /// Whether nobody holds the module but whoever asks, nor its code or one of its kept compilations, which may share it.
     pub(crate) fn is_unused(module: &Arc<Self>) -> bool {
-        Arc::strong_count(module) == 1 && Arc::strong_count(&module.code) == 1
+        let unused = |kept: &Compilations| kept.lock().iter().all(|(_, other)| Self::is_unused(other));
+        Arc::strong_count(module) == 1
+            && Arc::strong_count(&module.code) == 1
+            && unused(&module.variants)
+            && unused(&module.instrumented)
+    }
+
+    /// This module, or one of its kept compilations, whose code is this.
+    pub(crate) fn of_code(self: &Arc<Self>, key: &CodeKey) -> Option<Arc<Self>> {
+        let is = |module: &Arc<Self>| module.code.compiled().key == *key;
+        let among =
+            |kept: &Compilations| kept.lock().iter().map(|(_, other)| other).find(|other| is(other)).map(Arc::clone);
+        if is(self) { Some(Arc::clone(self)) } else { among(&self.variants).or_else(|| among(&self.instrumented)) }
     }
 
     /// Whether a live instance may be made on a normal scheduler.

@@ -237,19 +237,18 @@ impl Runtime {
 
     fn compile(self: &Arc<Self>, wanted: Wanted, source: Arc<[u8]>, flight: Awaited, cached: bool) -> Loading {
         let Wanted { key, asker, .. } = wanted;
-        let request =
-            Request { config: key.code.config, instrument: key.code.instrumented, budget: key.budget, bounded: false };
-        let landing = Landing { runtime: Arc::clone(self), flight: Arc::clone(&flight.0), wanted, cached };
+        let request = Request {
+            config: key.code.config,
+            instrument: key.code.instrumented,
+            budget: key.budget,
+            threads: 1,
+            refuse_deep: false,
+        };
+        let (runtime, landing) = (Arc::clone(self), Arc::clone(&flight.0));
+        let landing = Landing { runtime, flight: landing, wanted, cached, landed: false };
         let client = Box::new(landing);
         self.compiler.submit(Job { key: key.code, request, source, asker, again: false, client });
         Loading::UnderWay(flight)
-    }
-
-    fn land(&self, key: FlightKey, flight: Arc<Flight>, result: Result<Arc<Module>, Error>, cached: bool) {
-        match cached {
-            true => self.cache.land(key, flight, result),
-            false => flight.land(result),
-        }
     }
 
     /// Loads what was compiled into an engine for `requested`.
@@ -300,8 +299,8 @@ impl Runtime {
             return Ok(variant);
         }
         let key = self.key(*code.digest(), config, false);
-        if key == code.compiled().key {
-            return self.mapped(module, config, Some(invocation)).await;
+        if let Some(same) = module.of_code(&key) {
+            return self.mapped(&same, config, Some(invocation)).await;
         }
         let variant = self.begin(self.wanted(key, config), || Arc::clone(code.wasm()));
         let variant = invocation.compile(variant.end(self, config, Some(invocation))).await?;
@@ -348,6 +347,9 @@ impl Runtime {
         }
         // Its functions are known by the module that they come from.
         let key = self.key(*code.digest(), config, true);
+        if let Some(same) = module.of_code(&key) {
+            return self.mapped(&same, config, Some(invocation)).await;
+        }
         let instrumented = self.begin(self.wanted(key, config), || Arc::clone(code.wasm()));
         let instrumented = invocation.compile(instrumented.end(self, config, Some(invocation))).await?;
         module.keep_instrumented(config, &instrumented);
@@ -374,12 +376,22 @@ struct Landing {
     flight: Arc<Flight>,
     wanted: Wanted,
     cached: bool,
+    landed: bool,
 }
 
 impl Landing {
     fn module(&self, compiled: Compiled) -> Result<Arc<Module>, Error> {
         let compiled = Arc::new(self.runtime.count(compiled)?);
         self.runtime.module(&compiled, self.wanted.config).map(Arc::new)
+    }
+
+    fn land(&mut self, module: Result<Arc<Module>, Error>) {
+        self.landed = true;
+        let flight = Arc::clone(&self.flight);
+        match self.cached {
+            true => self.runtime.cache.land(self.wanted.key, flight, module),
+            false => flight.land(module),
+        }
     }
 }
 
@@ -398,12 +410,21 @@ impl Client for Landing {
         Ok(self.runtime.key(digest, self.wanted.config, instrumented).config)
     }
 
-    fn take(self: Box<Self>, compiled: Result<Compiled, Error>) {
+    fn take(mut self: Box<Self>, compiled: Result<Compiled, Error>) {
         let module = compiled.and_then(|compiled| {
             let module = catch_unwind(AssertUnwindSafe(|| self.module(compiled)));
             module.unwrap_or_else(|panic| Err(Error::panic(&*panic)))
         });
-        self.runtime.land(self.wanted.key, self.flight, module, self.cached);
+        self.land(module);
+    }
+}
+
+/// Whoever waits is told, also where a job is lost.
+impl Drop for Landing {
+    fn drop(&mut self) {
+        if !self.landed {
+            self.land(Err(Error::Internal("the compilation was given up".into())));
+        }
     }
 }
 

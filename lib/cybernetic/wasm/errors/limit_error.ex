@@ -42,8 +42,9 @@ defmodule Cybernetic.WASM.LimitError do
     total_memory: "bytes of memory of all guests on this node",
     code_memory: "bytes of compiled code on this node",
     open_files: "files that guests have open on this node",
-    compile_memory: "bytes for compiling the module",
-    compile_time: "milliseconds of processor time for compiling the module",
+    compile_memory: "bytes for compiling the module (option :max_compile_memory)",
+    compile_time:
+      "milliseconds of processor time for compiling the module (option :max_compile_time)",
     compile_queue: "bytes of modules that wait to be compiled on this node"
   }
 

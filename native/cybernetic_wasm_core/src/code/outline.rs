@@ -44,8 +44,8 @@ pub struct Outline {
 }
 
 impl Outline {
-    /// Reads the sections. Where compiling is `bounded` by nothing else, functions that nest deeply are refused. Defects are left to the compiler, which has the better words for them.
-    pub(crate) fn read(wasm: &[u8], bounded: bool) -> Result<Self, LoadError> {
+    /// Reads the sections. Functions that nest deeply are refused where nothing else bounds compiling. Defects are left to the compiler, which has the better words for them.
+    pub(crate) fn read(wasm: &[u8], refuse_deep: bool) -> Result<Self, LoadError> {
         let mut outline = Outline::default();
         for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
             match payload {
@@ -69,7 +69,7 @@ impl Outline {
                     let early = functions.filter(|export| (export.index as usize) < outline.imports);
                     outline.exported = early.map(|export| (export.name.to_owned(), export.index)).collect();
                 }
-                Payload::CodeSectionEntry(body) if bounded => {
+                Payload::CodeSectionEntry(body) if refuse_deep => {
                     check_nesting(&body).map_err(|nested| nested.refused(wasm, &body))?;
                 }
                 Payload::CustomSection(section) if outline.sections.len() < MOST_SECTIONS => outline

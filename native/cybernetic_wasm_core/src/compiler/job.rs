@@ -30,8 +30,10 @@ pub struct Request {
     pub instrument: bool,
     /// What it may take.
     pub budget: Budget,
-    /// Whether a function may nest as deeply as the validator allows: where nothing ends a compilation, that is too deep.
-    pub bounded: bool,
+    /// Threads that may compile it.
+    pub threads: usize,
+    /// Whether functions that nest deeply are refused: where nothing ends a compilation they are.
+    pub refuse_deep: bool,
 }
 
 /// A compiled module, as a process hands it over. Two pieces of bytes go beside this.
@@ -52,6 +54,8 @@ pub enum Answer {
         /// The build: see [`crate::compiler::BUILD`].
         build: String,
     },
+    /// It is still at its job.
+    Working,
     /// The job is done.
     Done(Box<Done>),
     /// The module cannot be compiled.
@@ -67,6 +71,8 @@ pub struct Word {
     pub answer: Answer,
     /// Bytes that the process has resident.
     pub resident: u64,
+    /// It has less of the processors than others, for good: a job took it long.
+    pub stepped_back: bool,
 }
 
 /// Why a module was not compiled.

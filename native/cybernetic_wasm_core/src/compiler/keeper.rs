@@ -26,8 +26,6 @@ pub enum Order {
     Start(Start),
     /// End one.
     Kill(u64),
-    /// Let one have less of the processors.
-    Renice(u64),
 }
 
 /// How a compiling process is started.
@@ -37,8 +35,6 @@ pub struct Start {
     pub id: u64,
     /// Bytes of address space that it may have.
     pub space: u64,
-    /// Whether it is for slow jobs.
-    pub slow: bool,
 }
 
 /// What the keeper tells.
@@ -56,8 +52,11 @@ pub enum Report {
 /// A process that has not said its first word by then will not.
 const FIRST_WORD: Duration = Duration::from_secs(20);
 
+/// Bytes beside a report or a greeting: there are none.
+const MOST_WORDS: u64 = 0;
+
 /// Nobody takes this long to say a word on any machine, however busy: who does is stuck.
-pub(super) const STUCK: Duration = Duration::from_secs(60);
+const STUCK: Duration = Duration::from_secs(20);
 
 pub(super) struct Keeper {
     socket: Mutex<UnixStream>,
@@ -98,17 +97,15 @@ impl Keeper {
         let mut child = command.spawn()?;
         // The command holds the other end: the keeper's death would not be seen.
         drop(command);
-        socket.set_read_timeout(Some(FIRST_WORD))?;
-        socket.set_write_timeout(Some(STUCK))?;
-        match receive::<Report>(&socket)?.map(|frame| frame.header) {
-            Some(Report::Hello { build }) => same_build(&build)?,
-            _ => return Err(io::Error::other("it says nothing")),
+        if let Err(error) = greeted(&socket) {
+            // Where the BEAM ignores its children, there is nothing to wait for.
+            let _ = (child.kill(), child.wait());
+            return Err(in_words(error));
         }
-        socket.set_read_timeout(None)?;
         let ends = Arc::new(Ends::default());
         let (reading, noted) = (socket.try_clone()?, Arc::clone(&ends));
         std::thread::Builder::new().name("wasm-keeper".into()).spawn(move || {
-            while let Ok(Some(frame)) = receive::<Report>(&reading) {
+            while let Ok(Some(frame)) = receive::<Report>(&reading, MOST_WORDS) {
                 if let Report::Ended(id, how) = frame.header {
                     noted.note(id, how);
                 }
@@ -134,7 +131,7 @@ impl Keeper {
     pub(super) fn workers(&self) -> (u64, u64) {
         let state = self.ends.state.lock();
         let alive = state.known.values().filter(|known| known.end.is_none() && !state.over);
-        alive.fold((0, 0), |(count, bytes), known| (count + 1, bytes + known.resident))
+        alive.fold((0, 0_u64), |(count, bytes), known| (count + 1, bytes.saturating_add(known.resident)))
     }
 
     fn order(&self, order: &Order, descriptor: Option<&UnixStream>) -> io::Result<()> {
@@ -142,17 +139,19 @@ impl Keeper {
     }
 
     /// Starts a compiling process, and waits for its first word.
-    pub(super) fn worker(self: &Arc<Self>, slow: bool) -> io::Result<Worker> {
+    pub(super) fn worker(self: &Arc<Self>) -> io::Result<Worker> {
         let id = self.next_id.fetch_add(1, Relaxed);
         let (socket, theirs) = UnixStream::pair()?;
         socket.set_read_timeout(Some(FIRST_WORD))?;
         socket.set_write_timeout(Some(STUCK))?;
         self.ends.expect(id);
         // A keeper that cannot be told anything is none.
-        self.order(&Order::Start(Start { id, space: self.space, slow }), Some(&theirs)).inspect_err(|_| self.stop())?;
+        self.order(&Order::Start(Start { id, space: self.space }), Some(&theirs)).inspect_err(|_| self.stop())?;
         drop(theirs);
-        let mut worker = Worker { socket, id, keeper: Arc::clone(self), slow, resident: 0 };
-        match worker.hear()? {
+        let mut worker = Worker { socket, id, keeper: Arc::clone(self), stepped_back: false, resident: 0 };
+        // A keeper that starts nothing is stuck.
+        let word = worker.hear(MOST_WORDS).inspect_err(|_| self.stop()).map_err(in_words)?;
+        match word {
             Some(word) => match word.header.answer {
                 Answer::Hello { build } => same_build(&build)?,
                 _ => return Err(io::Error::other("its first word is another")),
@@ -161,6 +160,27 @@ impl Keeper {
         }
         worker.socket.set_read_timeout(Some(STUCK))?;
         Ok(worker)
+    }
+}
+
+/// Waits for the keeper's first word.
+fn greeted(socket: &UnixStream) -> io::Result<()> {
+    socket.set_read_timeout(Some(FIRST_WORD))?;
+    socket.set_write_timeout(Some(STUCK))?;
+    match receive::<Report>(socket, MOST_WORDS)?.map(|frame| frame.header) {
+        Some(Report::Hello { build }) => same_build(&build)?,
+        _ => return Err(io::Error::other("it says nothing")),
+    }
+    socket.set_read_timeout(None)
+}
+
+/// In words: what a time-out is called by the system is no help.
+fn in_words(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            io::Error::other(format!("it says nothing for {} s", FIRST_WORD.as_secs()))
+        }
+        _ => error,
     }
 }
 
@@ -206,9 +226,11 @@ impl Ends {
             if let Some(how) = state.known.get(&id).and_then(|known| known.end.clone()) {
                 return Some(how);
             }
-            if state.over || self.changed.wait_until(&mut state, until).timed_out() {
+            if state.over {
                 return None;
             }
+            // One that tells nothing is stuck.
+            state.over = self.changed.wait_until(&mut state, until).timed_out();
         }
     }
 }
@@ -218,18 +240,18 @@ pub(super) struct Worker {
     pub(super) socket: UnixStream,
     id: u64,
     pub(super) keeper: Arc<Keeper>,
-    /// It has less of the processors than others.
-    pub(super) slow: bool,
+    /// It has less of the processors than others, for good.
+    pub(super) stepped_back: bool,
     /// Bytes resident when it last spoke.
     pub(super) resident: u64,
 }
 
 impl Worker {
-    /// Its next word; `None` where it has ended.
-    pub(super) fn hear(&mut self) -> io::Result<Option<super::wire::Frame<Word>>> {
-        let word = receive::<Word>(&self.socket)?;
+    /// Its next word, with so many bytes beside it at the most; `None` where it has ended.
+    pub(super) fn hear(&mut self, most: u64) -> io::Result<Option<super::wire::Frame<Word>>> {
+        let word = receive::<Word>(&self.socket, most)?;
         if let Some(word) = &word {
-            self.resident = word.header.resident;
+            (self.resident, self.stepped_back) = (word.header.resident, word.header.stepped_back);
             self.keeper.ends.resident(self.id, self.resident);
         }
         Ok(word)
@@ -238,12 +260,6 @@ impl Worker {
     /// How it ended; `None` where its keeper has, which took it along.
     pub(super) fn end(&self) -> Option<String> {
         self.keeper.ends.of(self.id)
-    }
-
-    /// Lets it have less of the processors.
-    pub(super) fn renice(&mut self) {
-        self.slow = true;
-        let _ = self.keeper.order(&Order::Renice(self.id), None);
     }
 }
 

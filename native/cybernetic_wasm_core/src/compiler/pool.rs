@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 pub(super) const STACK: usize = 64 << 20;
 
 /// Threads that compile one module.
-const MOST_THREADS: usize = 8;
+pub(super) const MOST_THREADS: usize = 8;
 
 /// Less of the processors than the schedulers have, in this process and others.
 const NICE: i32 = 10;

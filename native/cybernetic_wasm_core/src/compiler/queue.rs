@@ -8,13 +8,13 @@ use crate::code::{CodeKey, Compiled};
 use crate::engine::CodeConfig;
 use crate::error::{Error, Limit, LimitError};
 use parking_lot::{Condvar, Mutex};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Who asks for a module: turns go round by these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Asker(pub u64);
 
 impl Asker {
@@ -36,6 +36,16 @@ pub(crate) struct Job {
     pub(crate) client: Box<dyn Client>,
 }
 
+impl Job {
+    fn bytes(&self) -> u64 {
+        self.source.len() as u64
+    }
+
+    fn line(&self) -> Line {
+        if self.source.len() <= SMALL { Line::Quick } else { Line::Slow }
+    }
+}
+
 /// Who waits for a job.
 pub(crate) trait Client: Send + Sync {
     /// Asked before the job begins, and while it runs. Once it says no, nobody will wait for it again.
@@ -53,8 +63,6 @@ pub(super) enum Task<R> {
     Compile(Job),
     /// What another runner has begun.
     GoOn(R),
-    /// Other work, on this thread.
-    Here(Box<dyn FnOnce() + Send>),
     /// There was nothing to do for so long.
     Nothing,
     /// There will be nothing more.
@@ -73,80 +81,83 @@ pub(super) enum Line {
 /// Sources larger than this are not expected to be quick.
 const SMALL: usize = 64 << 10;
 
+/// The quick line has this part of all the room, so that large sources cannot fill it.
+const QUICK_PART: u64 = 8;
+
+/// Jobs that go on in their processes while no runner of the slow line has time for them.
+const MOST_PARKED: usize = 4;
+
 pub(super) struct Queue<R> {
     state: Mutex<State<R>>,
     changed: Condvar,
-    most_bytes: u64,
 }
 
 struct State<R> {
     quick: Turns,
     slow: Turns,
-    here: VecDeque<Box<dyn FnOnce() + Send>>,
-    handed_over: Vec<R>,
+    parked: Vec<R>,
     /// Runners of the slow line that wait.
     idle: usize,
-    bytes: u64,
-    jobs: u64,
+    /// Tasks taken by runners that take what comes.
+    taken: usize,
     closed: bool,
 }
 
 impl<R> Queue<R> {
     pub(super) fn new(most_bytes: u64) -> Self {
+        let quick = most_bytes / QUICK_PART;
         let state = State {
-            quick: Turns::default(),
-            slow: Turns::default(),
-            here: VecDeque::new(),
-            handed_over: Vec::new(),
+            quick: Turns::new(quick),
+            slow: Turns::new(most_bytes - quick),
+            parked: Vec::new(),
             idle: 0,
-            bytes: 0,
-            jobs: 0,
+            taken: 0,
             closed: false,
         };
-        Self { state: Mutex::new(state), changed: Condvar::new(), most_bytes }
+        Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Jobs that wait, and the bytes of their sources.
     pub(super) fn waiting(&self) -> (u64, u64) {
         let state = self.state.lock();
-        (state.jobs, state.bytes)
+        (state.quick.count + state.slow.count, state.quick.bytes + state.slow.bytes)
     }
 
-    /// Whether there is room for a job. One that is larger than all the room is let in alone.
-    pub(super) fn check_room(&self, job: &Job) -> Result<(), LimitError> {
-        let (_, bytes) = self.waiting();
-        match bytes + job.source.len() as u64 {
-            sum if bytes > 0 && sum > self.most_bytes => {
-                Err(LimitError::new(Limit::CompileQueue, self.most_bytes, sum))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    pub(super) fn push(&self, job: Job) {
-        let small = job.source.len() <= SMALL;
-        self.state.lock().add(job, small);
-        self.changed.notify_all();
-    }
-
-    /// Puts a job that turned out slow among its kind.
-    pub(super) fn put_back(&self, job: Job) {
-        self.state.lock().add(job, false);
-        self.changed.notify_all();
-    }
-
-    pub(super) fn push_work(&self, work: Box<dyn FnOnce() + Send>) {
-        self.state.lock().here.push_back(work);
-        self.changed.notify_all();
-    }
-
-    /// Hands what runs to a runner of the slow line, or gives it back if none is idle.
-    pub(super) fn hand_over(&self, running: R) -> Result<(), R> {
+    /// Takes a job in, or gives it back where there is no room.
+    pub(super) fn push(&self, job: Job) -> Result<(), Box<(Job, LimitError)>> {
         let mut state = self.state.lock();
-        if state.idle <= state.handed_over.len() {
+        let turns = state.turns(job.line());
+        if !turns.has_room(&job) {
+            // What nobody waits for any more is only noticed when its turn comes, or here.
+            turns.sweep();
+        }
+        match turns.has_room(&job) {
+            true => turns.push(job),
+            false => {
+                let full = LimitError::new(Limit::CompileQueue, turns.most_bytes, turns.bytes + job.bytes());
+                return Err(Box::new((job, full)));
+            }
+        }
+        drop(state);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Puts a job that was interrupted back, among its kind or among the slow ones. It had been let in.
+    pub(super) fn put_back(&self, job: Job, slow: bool) {
+        let line = if slow { Line::Slow } else { job.line() };
+        self.state.lock().turns(line).push(job);
+        self.changed.notify_all();
+    }
+
+    /// Hands what runs to a runner of the slow line: one that is idle or, where it is to make way, the next that will be. Gives
+    /// it back where that is none.
+    pub(super) fn hand_over(&self, running: R, make_way: bool) -> Result<(), R> {
+        let mut state = self.state.lock();
+        if state.parked.len() >= state.idle + if make_way { MOST_PARKED } else { 0 } {
             return Err(running);
         }
-        state.handed_over.push(running);
+        state.parked.push(running);
         drop(state);
         self.changed.notify_all();
         Ok(())
@@ -154,7 +165,13 @@ impl<R> Queue<R> {
 
     /// Whether a job waits in the quick line.
     pub(super) fn quick_waits(&self) -> bool {
-        !self.state.lock().quick.0.is_empty()
+        self.state.lock().quick.count > 0
+    }
+
+    /// Whether nothing of the slow line waits.
+    pub(super) fn slow_is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.slow.count == 0 && state.parked.is_empty()
     }
 
     /// Lets the runners end once they have nothing more to do.
@@ -174,10 +191,10 @@ impl<R> Queue<R> {
             if state.closed {
                 return Task::End;
             }
-            let slow = line != Line::Quick;
-            state.idle += usize::from(slow);
+            let slow = usize::from(line != Line::Quick);
+            state.idle += slow;
             let waited = self.changed.wait_until(&mut state, until);
-            state.idle -= usize::from(slow);
+            state.idle -= slow;
             if waited.timed_out() {
                 return state.take(line).unwrap_or(Task::Nothing);
             }
@@ -186,47 +203,97 @@ impl<R> Queue<R> {
 }
 
 impl<R> State<R> {
-    fn add(&mut self, job: Job, quick: bool) {
-        self.bytes += job.source.len() as u64;
-        self.jobs += 1;
-        if quick { self.quick.push(job) } else { self.slow.push(job) }
+    fn turns(&mut self, line: Line) -> &mut Turns {
+        if line == Line::Quick { &mut self.quick } else { &mut self.slow }
     }
 
     fn take(&mut self, line: Line) -> Option<Task<R>> {
-        if line != Line::Quick {
-            if let Some(running) = self.handed_over.pop() {
-                return Some(Task::GoOn(running));
-            }
-            if let Some(work) = self.here.pop_front() {
-                return Some(Task::Here(work));
-            }
+        if line != Line::Quick
+            && let Some(running) = self.parked.pop()
+        {
+            return Some(Task::GoOn(running));
         }
-        let quick = if line == Line::Slow { None } else { self.quick.pop() };
-        let job = quick.or_else(|| if line == Line::Quick { None } else { self.slow.pop() })?;
-        self.bytes -= job.source.len() as u64;
-        self.jobs -= 1;
-        Some(Task::Compile(job))
+        self.taken = self.taken.wrapping_add(1);
+        let job = match line {
+            Line::Quick => self.quick.pop(),
+            Line::Slow => self.slow.pop(),
+            // Neither line is to wait for the other's end.
+            Line::Both if self.taken.is_multiple_of(2) => self.slow.pop().or_else(|| self.quick.pop()),
+            Line::Both => self.quick.pop().or_else(|| self.slow.pop()),
+        };
+        job.map(Task::Compile)
     }
 }
 
 /// Jobs by their askers, whose turn goes round.
-#[derive(Default)]
-struct Turns(VecDeque<(Asker, VecDeque<Job>)>);
+struct Turns {
+    jobs: HashMap<Asker, VecDeque<Job>>,
+    /// Askers of whom nothing has been taken since they came.
+    new: VecDeque<Asker>,
+    /// The others.
+    served: VecDeque<Asker>,
+    /// Jobs taken so far.
+    taken: usize,
+    count: u64,
+    bytes: u64,
+    most_bytes: u64,
+}
 
 impl Turns {
-    fn push(&mut self, job: Job) {
-        match self.0.iter_mut().find(|(asker, _)| *asker == job.asker) {
-            Some((_, jobs)) => jobs.push_back(job),
-            None => self.0.push_back((job.asker, VecDeque::from([job]))),
-        }
+    fn new(most_bytes: u64) -> Self {
+        let (new, served) = (VecDeque::new(), VecDeque::new());
+        Self { jobs: HashMap::new(), new, served, taken: 0, count: 0, bytes: 0, most_bytes }
     }
 
+    /// One that is larger than all the room is let in alone.
+    fn has_room(&self, job: &Job) -> bool {
+        self.bytes == 0 || self.bytes + job.bytes() <= self.most_bytes
+    }
+
+    fn push(&mut self, job: Job) {
+        self.count += 1;
+        self.bytes += job.bytes();
+        let asker = job.asker;
+        let jobs = self.jobs.entry(asker).or_insert_with(|| {
+            self.new.push_back(asker);
+            VecDeque::new()
+        });
+        jobs.push_back(job);
+    }
+
+    /// The turns are the last comer's, the first's, and that of one who has been served, one after the other: however many
+    /// come at once, who comes now is not behind all of them, and nobody waits for ever.
     fn pop(&mut self) -> Option<Job> {
-        let (asker, mut jobs) = self.0.pop_front()?;
+        self.taken = self.taken.wrapping_add(1);
+        let (new, served) = (&mut self.new, &mut self.served);
+        let asker = match self.taken % 3 {
+            0 => served.pop_front().or_else(|| new.pop_front()),
+            1 => new.pop_back().or_else(|| served.pop_front()),
+            _ => new.pop_front().or_else(|| served.pop_front()),
+        }?;
+        let jobs = self.jobs.get_mut(&asker)?;
         let job = jobs.pop_front();
-        if !jobs.is_empty() {
-            self.0.push_back((asker, jobs));
+        match jobs.is_empty() {
+            true => drop(self.jobs.remove(&asker)),
+            false => self.served.push_back(asker),
+        }
+        if let Some(job) = &job {
+            self.count -= 1;
+            self.bytes -= job.bytes();
         }
         job
+    }
+
+    /// Drops the jobs that nobody waits for.
+    fn sweep(&mut self) {
+        for jobs in self.jobs.values_mut() {
+            jobs.retain(|job| job.client.wants());
+        }
+        self.jobs.retain(|_, jobs| !jobs.is_empty());
+        let (jobs, known) = (&self.jobs, |asker: &Asker| self.jobs.contains_key(asker));
+        self.new.retain(known);
+        self.served.retain(known);
+        self.count = jobs.values().map(|jobs| jobs.len() as u64).sum();
+        self.bytes = jobs.values().flatten().map(Job::bytes).sum();
     }
 }

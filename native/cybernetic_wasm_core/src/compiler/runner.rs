@@ -1,8 +1,8 @@
 //! Runners: threads that take jobs from the queue and see to it that each ends.
 //!
-//! One serves the quick line. A job that takes it too long goes on in the hands of a runner of the slow line, or waits there
-//! for its turn, so that whatever is being compiled, a small module is begun within [`QUICK`]. Where there are no processes
-//! nothing can be interrupted: then every runner takes what comes.
+//! One serves the quick line. A job that takes it too long goes on in its process, in the hands of a runner of the slow line,
+//! so that a small module is begun soon whatever is being compiled. Where there are no processes nothing can be interrupted:
+//! then every runner takes what comes.
 
 #[cfg(target_os = "linux")]
 mod apart;
@@ -10,10 +10,10 @@ mod apart;
 mod nowhere;
 
 use super::job::Request;
-use super::pool::{STACK, cores};
+use super::pool::{cores, spared_cores};
 use super::queue::{Job, Line, Task};
 use super::work::{INLINE_CODE, Product, Workshop};
-use super::{CompilerSettings, Notice, Shared};
+use super::{CompilerSettings, Notice, Shared, shortened};
 use crate::code::Compiled;
 use crate::error::{Error, LoadError};
 use cybernetic_wasm_artifact::Artifact;
@@ -39,16 +39,18 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    /// Starts all runners. One module is compiled on several threads, so few are compiled at once.
+    /// Starts all runners: one for the quick line, and for the slow one as many as leave a core to the schedulers.
     pub(super) fn start_all(shared: &Arc<Shared>) -> std::io::Result<()> {
-        let slow = (cores() / 8).max(1);
-        for index in 0..=slow {
-            let line = if index == 0 { Line::Quick } else { Line::Slow };
-            let shared = Arc::clone(shared);
-            let thread = std::thread::Builder::new().name(format!("wasm-compile-{index}")).stack_size(STACK);
-            thread.spawn(move || Runner::new(shared, line).run())?;
+        let threads = (0..=spared_cores()).map(|index| {
+            let runner = Runner::new(Arc::clone(shared), if index == 0 { Line::Quick } else { Line::Slow });
+            std::thread::Builder::new().name(format!("wasm-compile-{index}")).spawn(move || runner.run())
+        });
+        let started: Vec<_> = threads.filter_map(Result::ok).collect();
+        // Fewer are enough, but for a line that nobody serves.
+        match started.len() > 1 {
+            true => Ok(()),
+            false => Err(std::io::Error::other("the system gives no threads")),
         }
-        Ok(())
     }
 
     fn new(shared: Arc<Shared>, line: Line) -> Self {
@@ -62,24 +64,45 @@ impl Runner {
     }
 
     fn run(mut self) {
-        loop {
-            let in_process = self.shared.apart.in_process().is_some();
-            let line = if in_process { Line::Both } else { self.line };
-            if !in_process && line == Line::Quick {
-                self.prepare();
-            }
-            match self.shared.queue.next(line, IDLE) {
-                Task::Compile(job) => self.begin(job, in_process),
-                Task::GoOn(running) => self.go_on(running),
-                Task::Here(work) => match self.shared.pool() {
-                    Ok(pool) => pool.install(work),
-                    Err(_) => work(),
-                },
-                Task::Nothing if self.line == Line::Slow => self.dismiss(),
-                Task::Nothing => {}
-                Task::End => return,
-            }
+        while self.turn() {}
+    }
+
+    /// Does the next thing. False: there will be nothing more.
+    fn turn(&mut self) -> bool {
+        let in_process = self.shared.apart.in_process().is_some();
+        let line = if in_process { Line::Both } else { self.line };
+        if !in_process && line == Line::Quick {
+            self.prepare();
         }
+        match self.shared.queue.next(line, IDLE) {
+            Task::Compile(job) => self.busy(|runner| runner.begin(job, in_process)),
+            Task::GoOn(running) => self.busy(|runner| runner.go_on(running)),
+            Task::Nothing if self.line == Line::Slow => self.dismiss(),
+            Task::Nothing => {}
+            Task::End => return false,
+        }
+        self.rest();
+        true
+    }
+
+    /// A job that is lost in a panic tells its client so when it is dropped.
+    fn busy(&mut self, work: impl FnOnce(&mut Self)) {
+        let slow = usize::from(self.line == Line::Slow);
+        self.shared.busy.fetch_add(1, Relaxed);
+        self.shared.slow.fetch_add(slow, Relaxed);
+        // A panic in it must not leave this runner among the busy.
+        let done = catch_unwind(AssertUnwindSafe(|| work(self)));
+        self.shared.slow.fetch_sub(slow, Relaxed);
+        self.shared.busy.fetch_sub(1, Relaxed);
+        if done.is_err() {
+            self.dismiss();
+        }
+    }
+
+    /// All cores where nothing else is compiled, which nobody knows for long; one otherwise.
+    fn threads(&self) -> usize {
+        let others = self.shared.slow.load(Relaxed) - usize::from(self.line == Line::Slow);
+        if others == 0 && self.shared.queue.slow_is_idle() { cores() } else { 1 }
     }
 
     fn begin(&mut self, mut job: Job, in_process: bool) {
@@ -90,13 +113,14 @@ impl Runner {
             Ok(config) => (job.key.config, job.request.config) = (config, config),
             Err(error) => return job.client.take(Err(error)),
         }
+        job.request.threads = self.threads();
         self.shared.jobs.fetch_add(1, Relaxed);
         if in_process { self.compile_here(job) } else { self.compile_apart(job) }
     }
 
     /// Compiles in this process, where nothing ends it before it is done.
     fn compile_here(&mut self, job: Job) {
-        let request = Request { bounded: true, ..job.request };
+        let request = Request { refuse_deep: true, ..job.request };
         let (shared, workshop) = (&self.shared, &mut self.workshop);
         let work = || {
             let product = workshop.compile(&request, &job.source)?;
@@ -135,6 +159,7 @@ fn artifact(code: Vec<u8>) -> Artifact {
 
 /// The error of a compiler that failed, which an operator is told of.
 fn failed(shared: &Shared, job: &Job, detail: String) -> Error {
+    let detail = shortened(&detail);
     shared.notice(Notice::Failed { digest: job.key.digest, detail: detail.clone() });
     LoadError::CompilerFailed(detail).into()
 }

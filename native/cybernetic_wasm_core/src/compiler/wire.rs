@@ -3,8 +3,8 @@
 //! Nobody is trusted to be well: lengths are bounded, and whoever reads or writes here sets time-outs on the socket.
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,12 +12,13 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 /// Bytes of a header: what is told of a module, whose exports may have many names.
 const MOST_HEADER: u32 = 256 << 20;
 
-/// Bytes beside a header: a module and its code.
-const MOST_BYTES: u64 = 4 << 30;
+/// One frame takes no longer, however slowly its bytes come.
+const MOST_TIME: Duration = Duration::from_secs(60);
 
 /// Bytes of both lengths.
 const PREFIX: usize = 12;
@@ -62,8 +63,8 @@ pub fn send<H: Serialize>(
     pieces.iter().try_for_each(|piece| socket.write_all(piece))
 }
 
-/// Receives one frame; `None` where the other side has closed.
-pub fn receive<H: DeserializeOwned>(mut socket: &UnixStream) -> io::Result<Option<Frame<H>>> {
+/// Receives one frame, with so many bytes beside its header at the most; `None` where the other side has closed.
+pub fn receive<H: DeserializeOwned>(mut socket: &UnixStream, most: u64) -> io::Result<Option<Frame<H>>> {
     let mut prefix = [0; PREFIX];
     let mut descriptor = None;
     let read = receive_start(socket, &mut prefix, &mut descriptor)?;
@@ -74,12 +75,13 @@ pub fn receive<H: DeserializeOwned>(mut socket: &UnixStream) -> io::Result<Optio
     let (header, bytes) = prefix.split_at(4);
     let header = header.try_into().map(u32::from_le_bytes).map_err(io::Error::other)?;
     let bytes = bytes.try_into().map(u64::from_le_bytes).map_err(io::Error::other)?;
-    if header > MOST_HEADER || bytes > MOST_BYTES {
+    if header > MOST_HEADER || bytes > most {
         return Err(io::Error::new(ErrorKind::InvalidData, "a frame is too large"));
     }
-    let header = exactly(socket, header.into())?;
+    let until = Instant::now() + MOST_TIME;
+    let header = exactly(socket, header.into(), until)?;
     let header = postcard::from_bytes(&header).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
-    Ok(Some(Frame { header, bytes: exactly(socket, bytes)?, descriptor }))
+    Ok(Some(Frame { header, bytes: exactly(socket, bytes, until)?, descriptor }))
 }
 
 /// The first bytes, with which a descriptor comes. As at the end of a stream, a reset is the other side's end.
@@ -90,22 +92,33 @@ fn receive_start(socket: &UnixStream, bytes: &mut [u8], descriptor: &mut Option<
         match recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC) {
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::CONNRESET | rustix::io::Errno::PIPE) => return Ok(0),
-            read => break read?.bytes,
+            read => break read?,
         }
     };
+    if read.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(io::Error::other("this process has no descriptor left for what was handed over"));
+    }
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(mut descriptors) = message {
             *descriptor = descriptors.next();
         }
     }
-    Ok(read)
+    Ok(read.bytes)
 }
 
 /// As many bytes, for which no more room is made than really comes.
-fn exactly(socket: &UnixStream, length: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(length.min(1 << 20) as usize);
-    match socket.take(length).read_to_end(&mut bytes)? as u64 == length {
-        true => Ok(bytes),
-        false => Err(ErrorKind::UnexpectedEof.into()),
+fn exactly(socket: &UnixStream, length: u64, until: Instant) -> io::Result<Vec<u8>> {
+    const PIECE: u64 = 1 << 20;
+    let mut bytes = Vec::with_capacity(length.min(PIECE) as usize);
+    while (bytes.len() as u64) < length {
+        let piece = PIECE.min(length - bytes.len() as u64);
+        let read = socket.take(piece).read_to_end(&mut bytes)?;
+        if read == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        if Instant::now() > until {
+            return Err(ErrorKind::TimedOut.into());
+        }
     }
+    Ok(bytes)
 }

@@ -29,10 +29,10 @@ impl Workshop {
     /// Does one job.
     pub fn compile<'a>(&mut self, request: &Request, source: &'a [u8]) -> Result<Product<'a>, Error> {
         let mut wasm = to_binary(source)?;
-        let mut outline = Outline::read(&wasm, request.bounded)?;
+        let mut outline = Outline::read(&wasm, request.refuse_deep)?;
         if request.instrument {
             wasm = instrument(&wasm)?.into();
-            outline = Outline::read(&wasm, request.bounded)?;
+            outline = Outline::read(&wasm, request.refuse_deep)?;
         }
         let code = self.engine(request.config)?.precompile_module(&wasm);
         let code = code.map_err(|error| explain(&wasm, request.config.features, error))?;
@@ -51,8 +51,12 @@ impl Workshop {
 
 /// Hands a module over to the VM: code of some size in a memory file that nobody can change, where there can be one.
 #[cfg(target_os = "linux")]
-pub fn hand_over(vm: &std::os::unix::net::UnixStream, product: &Product<'_>, resident: u64) -> std::io::Result<()> {
-    use super::job::{Answer, Done, Word};
+pub fn hand_over(
+    vm: &std::os::unix::net::UnixStream,
+    product: &Product<'_>,
+    word: impl FnOnce(super::job::Answer) -> super::job::Word,
+) -> std::io::Result<()> {
+    use super::job::{Answer, Done};
     use std::os::fd::AsFd;
 
     let Product { outline, wasm, code } = product;
@@ -64,6 +68,5 @@ pub fn hand_over(vm: &std::os::unix::net::UnixStream, product: &Product<'_>, res
         code: code.len() as u64,
     };
     let inline: &[u8] = if file.is_some() { &[] } else { code };
-    let word = Word { answer: Answer::Done(Box::new(done)), resident };
-    super::wire::send(vm, &word, &[binary, inline], file.as_ref().map(AsFd::as_fd))
+    super::wire::send(vm, &word(Answer::Done(Box::new(done))), &[binary, inline], file.as_ref().map(AsFd::as_fd))
 }

@@ -13,14 +13,14 @@ impl Apart {
     }
 
     pub(in crate::compiler) fn in_process(&self) -> Option<String> {
-        Some(self.0.clone().unwrap_or_else(|| "that is what was asked for".to_owned()))
+        Some(self.0.clone().unwrap_or_else(|| "compiler: :in_process".to_owned()))
     }
 
     pub(in crate::compiler) fn workers(&self) -> (u64, u64) {
         (0, 0)
     }
 
-    pub(in crate::compiler) fn ready(&self, shared: &Shared) {
+    pub(in crate::compiler) fn wake(&self, shared: &Shared) {
         if let Some(why) = &self.0 {
             shared.notice(Notice::InProcess(why.clone()));
         }
@@ -33,6 +33,8 @@ impl Runner {
     pub(super) fn prepare(&mut self) {}
 
     pub(super) fn dismiss(&mut self) {}
+
+    pub(super) fn rest(&mut self) {}
 
     pub(super) fn compile_apart(&mut self, job: Job) {
         self.compile_here(job);
