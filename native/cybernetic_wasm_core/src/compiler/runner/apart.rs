@@ -24,7 +24,7 @@ const SLOW: Duration = Duration::from_millis(50);
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// A process that keeps more than this from its last job is replaced.
-const RESIDENT: u64 = 64 << 20;
+const RESIDENT: u64 = 128 << 20;
 
 /// Where compiling processes come from.
 pub(in crate::compiler) struct Apart {
@@ -258,7 +258,9 @@ impl Runner {
         };
         // One that met a limit ends by itself.
         let sound = !matches!(made, Err(Error::Limit(_) | Error::Load(LoadError::CompilerFailed(_))));
-        if sound && worker.resident <= RESIDENT && !worker.stepped_back {
+        // One that has stepped back is good enough for what takes long anyway: a new one would have all its memory to come by.
+        let in_place = self.line == Line::Slow || !worker.stepped_back;
+        if sound && in_place && worker.resident <= RESIDENT {
             self.worker = Some(worker);
         }
         job.client.take(made);
