@@ -13,6 +13,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wasmtime::InstancePre;
 
+/// Which form of a module a guest runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As it was loaded.
+    Loaded,
+    /// Made fit for snapshots.
+    Instrumented,
+}
+
 /// A loaded module.
 pub struct Module {
     code: Arc<Code>,
@@ -56,13 +65,13 @@ impl Module {
         &self.linkers
     }
 
-    /// Whether nobody holds the module but whoever asks, nor its code or one of its kept compilations, which may share it.
+    /// Whether nobody holds the module but whoever asks, nor its code, nor one of its compilations for other engines that share
+    /// that code: dropped, it gives memory back.
     pub(crate) fn is_unused(module: &Arc<Self>) -> bool {
-        let unused = |kept: &Compilations| kept.lock().iter().all(|(_, other)| Self::is_unused(other));
+        let shares = |other: &Arc<Self>| Arc::ptr_eq(other.code.compiled(), module.code.compiled());
         Arc::strong_count(module) == 1
             && Arc::strong_count(&module.code) == 1
-            && unused(&module.variants)
-            && unused(&module.instrumented)
+            && module.variants.lock().iter().all(|(_, other)| !shares(other) || Self::is_unused(other))
     }
 
     /// This module, or one of its kept compilations, whose code is this.
@@ -95,42 +104,33 @@ impl Module {
         self.linked.as_ref().err().map_or(&[], Vec::as_slice)
     }
 
-    /// This module compiled for another configuration, if that has been done already.
-    pub(crate) fn variant(&self, config: &EngineConfig) -> Option<Arc<Module>> {
-        kept(&self.variants, config)
+    /// This module in a form, compiled for another configuration, if that has been done already.
+    pub(crate) fn kept(&self, form: Form, config: &EngineConfig) -> Option<Arc<Module>> {
+        let compilations = self.compilations(form).lock();
+        compilations.iter().find(|(known, _)| known == config).map(|(_, module)| Arc::clone(module))
     }
 
-    pub(crate) fn keep_variant(&self, config: EngineConfig, module: &Arc<Module>) {
+    /// Keeps it. A host that goes through ever new stacks gets the latest few; what falls out is only made again.
+    pub(crate) fn keep(&self, form: Form, config: EngineConfig, module: &Arc<Module>) {
+        const MOST: usize = 8;
         // Two modules can be variants of each other. If each kept the other, neither would ever be freed: only the older
         // keeps the younger, and the younger asks the cache, from where the older cannot go without becoming young.
-        if module.serial > self.serial {
-            keep(&self.variants, config, module);
+        if module.serial <= self.serial {
+            return;
         }
+        let mut compilations = self.compilations(form).lock();
+        if compilations.len() == MOST {
+            compilations.remove(0);
+        }
+        compilations.push((config, Arc::clone(module)));
     }
 
-    /// This module made fit for snapshots and compiled for a configuration, if that has been done already.
-    pub(crate) fn instrumented(&self, config: &EngineConfig) -> Option<Arc<Module>> {
-        kept(&self.instrumented, config)
-    }
-
-    pub(crate) fn keep_instrumented(&self, config: EngineConfig, module: &Arc<Module>) {
-        keep(&self.instrumented, config, module);
+    fn compilations(&self, form: Form) -> &Compilations {
+        match form {
+            Form::Loaded => &self.variants,
+            Form::Instrumented => &self.instrumented,
+        }
     }
 }
 
 type Compilations = Mutex<Vec<(EngineConfig, Arc<Module>)>>;
-
-fn kept(compilations: &Compilations, config: &EngineConfig) -> Option<Arc<Module>> {
-    let compilations = compilations.lock();
-    compilations.iter().find(|(known, _)| known == config).map(|(_, module)| Arc::clone(module))
-}
-
-/// A host that goes through ever new stacks gets the latest few; what falls out is only recompiled.
-fn keep(compilations: &Compilations, config: EngineConfig, module: &Arc<Module>) {
-    const MOST: usize = 8;
-    let mut compilations = compilations.lock();
-    if compilations.len() == MOST {
-        compilations.remove(0);
-    }
-    compilations.push((config, Arc::clone(module)));
-}

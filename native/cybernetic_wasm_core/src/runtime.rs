@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::invocation::Invocation;
 use crate::limits::{Ceilings, NodeLimits};
 use crate::linker::Linkers;
-use crate::module::Module;
+use crate::module::{Form, Module};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -282,29 +282,33 @@ impl Runtime {
         }
     }
 
-    /// `module` compiled for `config`: itself where that is what it was asked to be made for, or is, which is something else
-    /// where the pool is too small for it or there is none.
+    /// `module` in this form, compiled for `config`: itself where that is what it was asked to be made for, or is, which is
+    /// something else where the pool is too small for it or there is none. The module itself keeps what was made fit for
+    /// snapshots, not the cache.
     pub(crate) async fn variant(
         self: &Arc<Self>,
         module: &Arc<Module>,
-        config: EngineConfig,
+        (form, config): (Form, EngineConfig),
         invocation: &Invocation,
     ) -> Result<Arc<Module>, Error> {
         let code = module.code();
         self.check_own(code)?;
-        if is_for(module, &config) {
+        if form == Form::Loaded && is_for(module, &config) {
             return Ok(Arc::clone(module));
         }
-        if let Some(variant) = module.variant(&config) {
+        if let Some(variant) = module.kept(form, &config) {
             return Ok(variant);
         }
-        let key = self.key(*code.digest(), config, false);
+        // The functions of every form are known by the module that they come from.
+        let key = self.key(*code.digest(), config, form == Form::Instrumented);
         if let Some(same) = module.of_code(&key) {
             return self.mapped(&same, config, Some(invocation)).await;
         }
-        let variant = self.begin(self.wanted(key, config), || Arc::clone(code.wasm()));
+        let wanted =
+            Wanted { key: FlightKey { code: key, budget: self.compiler.budget(None) }, config, asker: Asker::next() };
+        let variant = self.begin(wanted, || Arc::clone(code.wasm()));
         let variant = invocation.compile(variant.end(self, config, Some(invocation))).await?;
-        module.keep_variant(config, &variant);
+        module.keep(form, config, &variant);
         Ok(variant)
     }
 
@@ -318,42 +322,15 @@ impl Runtime {
         if is_for(module, &config) {
             return Ok(Arc::clone(module));
         }
-        if let Some(variant) = module.variant(&config) {
+        if let Some(variant) = module.kept(Form::Loaded, &config) {
             return Ok(variant);
         }
         if let Some(invocation) = invocation {
             invocation.leave_inline().await;
         }
         let variant = Arc::new(self.module(module.code().compiled(), config)?);
-        module.keep_variant(config, &variant);
+        module.keep(Form::Loaded, config, &variant);
         Ok(variant)
-    }
-
-    fn wanted(&self, code: CodeKey, config: EngineConfig) -> Wanted {
-        Wanted { key: FlightKey { code, budget: self.compiler.budget(None) }, config, asker: Asker::next() }
-    }
-
-    /// `module` made fit for snapshots, compiled for `config`. The module itself keeps it, not the cache.
-    pub(crate) async fn instrumented(
-        self: &Arc<Self>,
-        module: &Arc<Module>,
-        config: EngineConfig,
-        invocation: &Invocation,
-    ) -> Result<Arc<Module>, Error> {
-        let code = module.code();
-        self.check_own(code)?;
-        if let Some(instrumented) = module.instrumented(&config) {
-            return Ok(instrumented);
-        }
-        // Its functions are known by the module that they come from.
-        let key = self.key(*code.digest(), config, true);
-        if let Some(same) = module.of_code(&key) {
-            return self.mapped(&same, config, Some(invocation)).await;
-        }
-        let instrumented = self.begin(self.wanted(key, config), || Arc::clone(code.wasm()));
-        let instrumented = invocation.compile(instrumented.end(self, config, Some(invocation))).await?;
-        module.keep_instrumented(config, &instrumented);
-        Ok(instrumented)
     }
 }
 

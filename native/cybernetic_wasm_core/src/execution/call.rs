@@ -1,11 +1,11 @@
 //! A call in a fresh instance.
 
-use super::place::{Form, Wanted, allocate_for};
+use super::place::{Wanted, allocate_for};
 use super::{Execution, Paced, Product, Setup};
 use crate::code::Function;
 use crate::invocation::Invocation;
 use crate::member::MemberId;
-use crate::module::Module;
+use crate::module::{Form, Module};
 use crate::store;
 use crate::value::Value;
 use std::sync::Arc;

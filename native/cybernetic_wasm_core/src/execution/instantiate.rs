@@ -1,10 +1,10 @@
 //! Making a live guest.
 
-use super::place::{Form, Wanted, allocate_for};
+use super::place::{Wanted, allocate_for};
 use super::{Execution, Paced, Product, Setup};
 use crate::invocation::Invocation;
 use crate::live::LiveGuest;
-use crate::module::Module;
+use crate::module::{Form, Module};
 use crate::store;
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use crate::limits::Place;
 use crate::linker::{Joining, Source};
 use crate::live::LiveGuest;
 use crate::member::MemberId;
-use crate::module::Module;
+use crate::module::{Form, Module};
 use crate::store;
 use crate::system::{Grants, System};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl Execution {
         let (module, live) = (Arc::clone(module), Arc::clone(live));
         execution.work = Some(Box::pin(async move {
             let free = place(runtime.ceilings(), module.code().weight(), &invocation).await?;
-            let module = runtime.variant(&module, config, &invocation).await?;
+            let module = runtime.variant(&module, (Form::Loaded, config), &invocation).await?;
             let (code, linkers) = (Arc::clone(module.code()), Arc::clone(module.linkers()));
             let joining = Joining { code, linkers, member, sources: sources.into() };
             let lease = now_or_later(live.lease(), &invocation)?;

@@ -5,19 +5,10 @@ use crate::error::Error;
 use crate::guest::{Guest, Ingredients, classify};
 use crate::invocation::Invocation;
 use crate::limits::{Ceilings, Limits, Place};
-use crate::module::Module;
+use crate::module::{Form, Module};
 use crate::runtime::Runtime;
 use crate::system::Grants;
 use std::sync::Arc;
-
-/// Which form of a module a guest runs.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Form {
-    /// As it was loaded.
-    Loaded,
-    /// Made fit for snapshots.
-    Instrumented,
-}
 
 /// A guest that is wanted.
 pub(super) struct Wanted {
@@ -57,30 +48,18 @@ impl Wanted {
         let weight = self.module.code().weight();
         let free = place(runtime.ceilings(), weight, invocation).await?;
         invocation.turn.take().await;
-        let variant = self.variant(self.config, runtime, invocation).await?;
+        let variant = runtime.variant(&self.module, (self.form, self.config), invocation).await?;
         let grants = self.grants.as_deref();
         let (guest, variant) = match make((&variant, grants), invocation, free).await {
             Err(error) if error.is::<PoolFull>() || error.is::<wasmtime::PoolConcurrencyLimitError>() => {
                 let free = place(runtime.ceilings(), weight, invocation).await?;
                 let sibling = EngineConfig { allocation: Allocation::OnDemand, ..self.config };
-                let variant = self.variant(sibling, runtime, invocation).await?;
+                let variant = runtime.variant(&self.module, (self.form, sibling), invocation).await?;
                 (make((&variant, grants), invocation, free).await, variant)
             }
             guest => (guest, variant),
         };
         Ok((guest.map_err(|error| classify(error, invocation, variant.code()))?, variant))
-    }
-
-    async fn variant(
-        &self,
-        config: EngineConfig,
-        runtime: &Arc<Runtime>,
-        invocation: &Invocation,
-    ) -> Result<Arc<Module>, Error> {
-        match self.form {
-            Form::Loaded => runtime.variant(&self.module, config, invocation).await,
-            Form::Instrumented => runtime.instrumented(&self.module, config, invocation).await,
-        }
     }
 }
 
