@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Security.CompilingTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureLog
-  import Cybernetic.WASM.{Guests, Plenty}
+  import Cybernetic.WASM.{Eventually, Guests, Plenty}
 
   alias Cybernetic.WASM.{Error, Executor, FreshNode, LimitError, Runtime}
 
@@ -47,11 +47,13 @@ defmodule Cybernetic.WASM.Security.CompilingTest do
   test "a load whose process was killed stops compiling" do
     assert fresh("""
            stats = fn key -> Map.fetch!(Runtime.stats(), key) end
-           loads = for n <- 1..3, do: spawn(fn -> Runtime.load_module({:bytes, plain(12_000, n)}) end)
-           eventually(fn -> stats.(:compile_jobs) == 1 and stats.(:compile_queued) == 2 end)
+           # More than are compiled at once.
+           sources = for n <- 1..(2 * System.schedulers_online() + 2), do: plain(12_000, n)
+           loads = for source <- sources, do: spawn(fn -> Runtime.load_module({:bytes, source}) end)
+           eventually(fn -> stats.(:compile_jobs) > 0 and stats.(:compile_queued) > 0 end)
            Enum.each(loads, &Process.exit(&1, :kill))
            eventually(fn -> stats.(:compile_queued) == 0 and stats.(:compile_kills) > 0 end)
-           stats.(:compile_jobs) < 3
+           stats.(:compile_jobs) < length(sources)
            """)
   end
 
@@ -62,21 +64,6 @@ defmodule Cybernetic.WASM.Security.CompilingTest do
            small = for n <- 1..20, do: elem(Runtime.load_module({:bytes, plain(1, n)}), 0)
            {Enum.uniq(small), elem(await(large), 0)}
            """) == {[:ok], :ok}
-  end
-
-  test "whoever loads one module is not behind all of those that another loads" do
-    assert fresh("""
-           parent = self()
-           load = fn who, seed -> {:ok, _} = Runtime.load_module({:bytes, plain(2_000, seed)}); send(parent, who) end
-           greedy = spawn_link(fn ->
-             {:ok, call} = {:ok, self()}
-             for n <- 1..6, do: load.({:greedy, call}, n)
-           end)
-           eventually(fn -> Runtime.stats().compile_jobs > 0 end)
-           load.(:modest, 100)
-           order = for _ <- 1..7, do: receive(do: ({:greedy, ^greedy} -> :greedy; :modest -> :modest))
-           Enum.find_index(order, &(&1 == :modest)) < 6
-           """)
   end
 
   test "a worker that is killed fails one load, and the log has the module's digest once" do
@@ -191,16 +178,26 @@ defmodule Cybernetic.WASM.Security.CompilingTest do
   test "200 loads at once" do
     assert fresh("""
            loads = for n <- 1..200, do: Task.async(fn -> elem(Runtime.load_module({:bytes, plain(rem(n, 50) + 1, n)}), 0) end)
-           {loads |> await() |> Enum.uniq(), length(compiling("keep")), length(compiling("work")) <= 3}
-           """) == {[:ok], 1, true}
+           results = loads |> await() |> Enum.uniq()
+           # One is free, and those for slow modules leave a core.
+           eventually(fn -> length(compiling("work")) <= max(System.schedulers_online(), 2) end)
+           {results, length(compiling("keep"))}
+           """) == {[:ok], 1}
   end
 
   test "a call whose module is compiled for it again waits within its deadline, and that is the node's fault" do
     module = Runtime.load_module!({:bytes, plain(10_000, System.unique_integer([:positive]))})
 
-    assert {:error, %LimitError{limit: :timeout, during: :compile, blame: :node} = error} =
-             Executor.call(module, "f", [], metering: :epoch, timeout: 20)
+    # A deadline may strike before the compiler is asked, where the machine is busy.
+    error =
+      given_time(fn milliseconds ->
+        assert {:error, %LimitError{limit: :timeout} = error} =
+                 Executor.call(module, "f", [], metering: :epoch, timeout: milliseconds)
 
+        error.during && error
+      end)
+
+    assert %LimitError{during: :compile, blame: :node} = error
     assert Error.transient?(error)
 
     assert Exception.message(error) =~
@@ -237,7 +234,7 @@ defmodule Cybernetic.WASM.Security.CompilingTest do
     {processes, _} = Code.eval_string(line)
     assert length(processes) >= 2
 
-    Cybernetic.WASM.Eventually.eventually(fn ->
+    eventually(fn ->
       not Enum.any?(processes, &File.exists?("/proc/#{&1}"))
     end)
   end

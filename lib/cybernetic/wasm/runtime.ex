@@ -19,17 +19,16 @@ defmodule Cybernetic.WASM.Runtime do
     * `:deterministic` - `true`: NaNs are canonical and relaxed SIMD gives the same bits on every machine. Default: `false`.
     * `:features` - WebAssembly features to switch off: `[simd: false]`. All are on by default: #{Features.in_words()}. Threads
       are always off.
-    * `:max_compile_memory` - bytes that the compiler may have resident, default: the configured ones, and no more than
-      those.
-    * `:max_compile_time` - milliseconds of processor time that compiling may take; default: the configured ones, and no more
-      than those.
+    * `:max_compile_memory` - bytes that compiling may take. Default: what is configured. More than that is not given.
+    * `:max_compile_time` - milliseconds of processor time that compiling may take. Default: what is configured. More than
+      that is not given.
     * `:manifest` - what the module's calls are held to: `true` for `module.toml` in the same directory, a path, or a
       `Cybernetic.WASM.Sandbox.Manifest`; or options of its `load/2`, such as `[require_limits: true, offer: [:stdio]]`, with the
       path as `:file` where it is not `module.toml`. Default: `false`.
 
-  Compiled modules are cached in memory, by the digest of their bytes and by `:metering`, `:deterministic` and `:features`. What
-  is cached is given whatever it took to compile. Processes that ask for the same
-  module at once share one compilation. It ends when none of them waits any more.
+  Compiled modules are cached in memory, by the digest of their bytes and by `:metering`, `:deterministic` and `:features`. A
+  cached module is given at once, whatever it took to compile. Processes that ask for the same module at once share one
+  compilation. It ends when none of them waits any more.
 
   Modules are compiled outside the VM, in processes of the operating system: see `compiler/0`.
   """

@@ -4,6 +4,7 @@
 //! Fences that a kernel does not know are left out: the compiler would do without them inside the VM, too. What Landlock does
 //! not know of is UDP, and sockets that have a path.
 
+use cybernetic_wasm_core::compiler::NICE;
 use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus, Scope};
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setpriority_pgrp, setrlimit,
@@ -39,9 +40,6 @@ pub(crate) fn close_others() {
 pub(crate) fn leave_session() {
     let _ = rustix::process::setsid();
 }
-
-/// How far back a process steps that takes long.
-const NICE: i32 = 10;
 
 /// The way to leave others more of the processors.
 pub(crate) struct Back(Option<File>);

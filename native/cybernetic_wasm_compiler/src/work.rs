@@ -2,8 +2,10 @@
 
 use crate::fences;
 use cybernetic_wasm_core::compiler::wire::{receive, send};
-use cybernetic_wasm_core::compiler::{Answer, BUILD, Budget, Request, Word, Workshop, compiling_pool, hand_over};
-use cybernetic_wasm_core::error::{Limit, LimitError};
+use cybernetic_wasm_core::compiler::{
+    Answer, BUILD, Budget, Request, Word, Workshop, compiling_pool, cores, hand_over,
+};
+use cybernetic_wasm_core::error::{Limit, LimitError, panic_text};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 use rustix::time::{ClockId, clock_gettime};
@@ -33,8 +35,8 @@ pub(crate) fn work(keeper: &str, space: &str) -> io::Result<()> {
     fences::close_others();
     fences::leave_session();
     fences::die_with(keeper.parse().ok().and_then(Pid::from_raw))?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    // What cannot be opened any more behind the fences.
+    // What cannot be opened or read any more behind the fences.
+    let cores = cores();
     let meter = Arc::new(Meter::new());
     let _known = fences::enclose(space.parse().map_err(io::Error::other)?);
     let _ = rustix::thread::set_name(c"wasm-compiler");
@@ -56,15 +58,10 @@ pub(crate) fn work(keeper: &str, space: &str) -> io::Result<()> {
             Ok(Ok(product)) => hand_over(&vm, &product, |answer| meter.word(answer))?,
             Ok(Err(error)) => send(&vm, &meter.word(Answer::Refused(error.into())), &[], None)?,
             // Nobody knows what it left behind.
-            Err(panic) => return send(&vm, &meter.word(Answer::Panicked(text(&*panic))), &[], None),
+            Err(panic) => return send(&vm, &meter.word(Answer::Panicked(panic_text(&*panic))), &[], None),
         }
     }
     Ok(())
-}
-
-fn text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
 
 /// What the worker uses, and may use.

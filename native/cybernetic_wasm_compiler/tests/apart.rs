@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use cybernetic_wasm_core::Error;
-use cybernetic_wasm_core::compiler::{Budget, CompilerSettings, Notice, QueueBytes};
+use cybernetic_wasm_core::compiler::{Asker, Budget, CompilerSettings, Notice, cores};
 use cybernetic_wasm_core::engine::{EngineConfig, Metering};
 use cybernetic_wasm_core::error::{Blame, Limit, LoadError};
+use cybernetic_wasm_core::execution::{Execution, Step};
+use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::runtime::{Runtime, Settings};
 use std::os::unix::fs::PermissionsExt;
@@ -331,7 +333,8 @@ fn its_processes_hold_nothing_of_ours_and_can_do_nothing() {
 fn a_job_that_nobody_waits_for_is_dropped_or_ended() {
     let node = node(|_| {});
     let config = node.runtime.default_config();
-    let sources: Vec<_> = (0..5).map(|seed| large(20_000, seed)).collect();
+    // More than are compiled at once.
+    let sources: Vec<_> = (0..2 * cores() + 4).map(|seed| large(20_000, seed)).collect();
     block_on(async {
         let loads = sources.iter().map(|source| node.runtime.load(source, config));
         let mut loads: Vec<_> = loads.map(Box::pin).collect();
@@ -344,7 +347,7 @@ fn a_job_that_nobody_waits_for_is_dropped_or_ended() {
     });
     eventually(|| (node.runtime.stats().compiler.queued == 0 && node.runtime.stats().compiler.kills > 0).then_some(()));
     let begun = node.runtime.stats().compiler.jobs;
-    assert!(begun < 5, "{begun} of 5 were begun for nobody");
+    assert!(begun < sources.len() as u64, "{begun} of {} were begun for nobody", sources.len());
     node.load(numbered(1)).unwrap();
     // Who asks again is served, by another flight.
     node.load(&sources[0]).unwrap();
@@ -363,6 +366,23 @@ fn small_modules_are_served_while_others_take_long() {
         }
         load.await.unwrap();
     });
+}
+
+#[test]
+fn whoever_loads_one_module_is_not_behind_all_of_those_that_another_loads() {
+    let node = node(|_| {});
+    let config = node.runtime.default_config();
+    let begin = |source: &Vec<u8>, asker| {
+        let mut load = Execution::load_within(&node.runtime, source, config, (None, Asker(asker)));
+        assert!(matches!(load.step(Lane::Dirty), Step::Waiting | Step::Yielded));
+        load
+    };
+    // Some are begun at once, and others go on where they are: this is far more.
+    let sources: Vec<_> = (0..4 * (cores() + 4)).map(|seed| large(3_000, seed)).collect();
+    let greedy: Vec<_> = sources.iter().map(|source| begin(source, 1)).collect();
+    let mut modest = begin(&large(3_000, 1_000_000), 2);
+    eventually(|| matches!(modest.step(Lane::Dirty), Step::Finished(_)).then_some(()));
+    assert!(node.runtime.stats().compiler.queued > 0, "it came last of {}", greedy.len() + 1);
 }
 
 #[test]
@@ -408,9 +428,10 @@ fn code_is_shared_by_all_engines_of_its_kind() {
 
 #[test]
 fn a_full_queue_refuses_and_blames_the_node() {
-    let node = node(|settings| settings.compiler.queue = QueueBytes(1_000));
+    let node = node(|settings| settings.compiler.queue_bytes = 1_000);
     let config = node.runtime.default_config();
-    let sources: Vec<_> = (0..4).map(|seed| large(5_000, seed)).collect();
+    // More than are compiled at once.
+    let sources: Vec<_> = (0..2 * cores() + 4).map(|seed| large(5_000, seed)).collect();
     let results = block_on(async {
         let mut loads: Vec<_> = sources.iter().map(|source| Box::pin(node.runtime.load(source, config))).collect();
         let mut results = Vec::new();

@@ -18,7 +18,7 @@ pub mod wire;
 pub use job::{Answer, Budget, Done, Refusal, Request, Word};
 #[cfg(target_os = "linux")]
 pub use keeper::{Order, Report, Start};
-pub use pool::compiling_pool;
+pub use pool::{NICE, compiling_pool, cores};
 pub use queue::Asker;
 pub(crate) use queue::{Client, Job};
 #[cfg(target_os = "linux")]
@@ -40,23 +40,19 @@ use tokio::sync::oneshot;
 pub const BUILD: &str = env!("CYBERNETIC_WASM_BUILD");
 
 /// How modules are compiled.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct CompilerSettings {
     /// The program that compiles in processes of its own; `None` compiles on threads of this one.
     pub executable: Option<PathBuf>,
     /// What one compilation may take at the most.
     pub budget: Budget,
     /// Bytes of sources that may wait.
-    pub queue: QueueBytes,
+    pub queue_bytes: u64,
 }
 
-/// Bytes of sources that may wait to be compiled.
-#[derive(Debug, Clone, Copy)]
-pub struct QueueBytes(pub u64);
-
-impl Default for QueueBytes {
+impl Default for CompilerSettings {
     fn default() -> Self {
-        Self(256 << 20)
+        Self { executable: None, budget: Budget::default(), queue_bytes: 256 << 20 }
     }
 }
 
@@ -116,16 +112,8 @@ struct Shared {
 /// Notices that are kept until somebody reads them.
 const MOST_NOTICES: usize = 100;
 
-/// The beginning of a text that a process has made up.
-fn shortened(text: &str) -> String {
-    const LONGEST: usize = 1_000;
-    text.chars().take(LONGEST).collect()
-}
-
 impl Shared {
-    fn notice(&self, mut notice: Notice) {
-        let (Notice::InProcess(text) | Notice::Failed { detail: text, .. }) = &mut notice;
-        *text = shortened(text);
+    fn notice(&self, notice: Notice) {
         let mut notices = self.notices.lock();
         if notices.len() < MOST_NOTICES {
             notices.push(notice);
@@ -141,7 +129,7 @@ impl Shared {
 impl Compiler {
     pub(crate) fn new(settings: CompilerSettings) -> Self {
         let shared = Shared {
-            queue: Queue::new(settings.queue.0),
+            queue: Queue::new(settings.queue_bytes),
             apart: runner::Apart::new(&settings),
             settings,
             jobs: AtomicU64::new(0),

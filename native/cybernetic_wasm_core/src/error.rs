@@ -1,6 +1,7 @@
 //! What can go wrong, as facts: one enum, its `kind` and whose fault it is. The text is derived from the facts.
 
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use thiserror::Error;
@@ -80,16 +81,20 @@ impl Error {
     }
 
     /// An [`Error::Internal`] with the text of a caught panic.
-    pub(crate) fn panic(panic: &(dyn std::any::Any + Send)) -> Self {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        Error::Internal(format!("panicked: {}", text.unwrap_or_else(|| "no message".to_owned())))
+    pub(crate) fn panic(panic: &(dyn Any + Send)) -> Self {
+        Error::Internal(format!("panicked: {}", panic_text(panic)))
     }
 
     /// An [`Error::Internal`] with the whole chain of causes as its text.
     pub fn internal(error: impl Into<wasmtime::Error>) -> Self {
         Error::Internal(format!("{:#}", error.into()))
     }
+}
+
+/// What a caught panic says.
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
 
 /// Why a module was refused.

@@ -44,7 +44,8 @@ pub struct Outline {
 }
 
 impl Outline {
-    /// Reads the sections. Functions that nest deeply are refused where nothing else bounds compiling. Defects are left to the compiler, which has the better words for them.
+    /// Reads the sections. Functions that nest deeply are refused where nothing else bounds compiling. Defects are left to the
+    /// compiler, which has the better words for them.
     pub(crate) fn read(wasm: &[u8], refuse_deep: bool) -> Result<Self, LoadError> {
         let mut outline = Outline::default();
         for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {

@@ -1,4 +1,4 @@
-//! The keeper, seen from here: a small process that starts, renices, kills and waits for the compiling ones.
+//! The keeper, seen from here: a small process that starts, kills and waits for the compiling ones.
 //!
 //! The BEAM ignores SIGCHLD, so that this process can never learn how a child ended, nor kill one without the risk of
 //! meeting another's number: the keeper can do both.

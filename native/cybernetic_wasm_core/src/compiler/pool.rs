@@ -4,15 +4,16 @@ use std::num::NonZeroUsize;
 
 /// Stack of a compiling thread: Cranelift recurses on hostile nesting. Address space only: the pages are touched when they
 /// are needed.
-pub(super) const STACK: usize = 64 << 20;
+const STACK: usize = 64 << 20;
 
 /// Threads that compile one module.
-pub(super) const MOST_THREADS: usize = 8;
+const MOST_THREADS: usize = 8;
 
-/// Less of the processors than the schedulers have, in this process and others.
-const NICE: i32 = 10;
+/// How far back those step that compile, behind the schedulers.
+pub const NICE: i32 = 10;
 
-pub(super) fn cores() -> usize {
+/// The processors that this process may use.
+pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 

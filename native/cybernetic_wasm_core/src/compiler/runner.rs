@@ -12,8 +12,10 @@ mod nowhere;
 use super::job::Request;
 use super::pool::{cores, spared_cores};
 use super::queue::{Job, Line, Task};
-use super::work::{INLINE_CODE, Product, Workshop};
-use super::{CompilerSettings, Notice, Shared, shortened};
+#[cfg(target_os = "linux")]
+use super::work::sealed;
+use super::work::{Product, Workshop};
+use super::{CompilerSettings, Notice, Shared};
 use crate::code::Compiled;
 use crate::error::{Error, LoadError};
 use cybernetic_wasm_artifact::Artifact;
@@ -124,7 +126,7 @@ impl Runner {
         let (shared, workshop) = (&self.shared, &mut self.workshop);
         let work = || {
             let product = workshop.compile(&request, &job.source)?;
-            keep(&job, product)
+            Ok(keep(&job, product))
         };
         let made = match shared.pool() {
             Ok(pool) => catch_unwind(AssertUnwindSafe(|| pool.install(work))),
@@ -136,30 +138,28 @@ impl Runner {
 }
 
 /// What a compiler of this process gave.
-fn keep(job: &Job, product: Product<'_>) -> Result<Compiled, Error> {
+fn keep(job: &Job, product: Product<'_>) -> Compiled {
     let Product { outline, wasm, code } = product;
     let wasm = match wasm {
         std::borrow::Cow::Borrowed(_) => Arc::clone(&job.source),
         std::borrow::Cow::Owned(wasm) => wasm.into(),
     };
-    Ok(Compiled::new(job.key, wasm, outline, artifact(code)))
+    Compiled::new(job.key, wasm, outline, artifact(code))
 }
 
-/// Sealed pages where there can be such: all that load them share them.
 fn artifact(code: Vec<u8>) -> Artifact {
     #[cfg(target_os = "linux")]
-    if code.len() > INLINE_CODE {
-        let sealed = cybernetic_wasm_artifact::seal(&code);
-        if let Ok(artifact) = sealed.and_then(|file| Artifact::sealed(file, code.len() as u64)) {
-            return artifact;
-        }
+    if let Some(Ok(artifact)) = sealed(&code).map(|file| Artifact::sealed(file, code.len() as u64)) {
+        return artifact;
     }
     Artifact::inline(code)
 }
 
 /// The error of a compiler that failed, which an operator is told of.
 fn failed(shared: &Shared, job: &Job, detail: String) -> Error {
-    let detail = shortened(&detail);
+    // It may be a text that a process has made up.
+    const LONGEST: usize = 1_000;
+    let detail: String = detail.chars().take(LONGEST).collect();
     shared.notice(Notice::Failed { digest: job.key.digest, detail: detail.clone() });
     LoadError::CompilerFailed(detail).into()
 }

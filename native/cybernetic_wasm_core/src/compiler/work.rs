@@ -7,9 +7,6 @@ use crate::engine::CodeConfig;
 use crate::error::Error;
 use std::borrow::Cow;
 
-/// Code up to this size is kept as bytes: a memory file takes a descriptor for as long as the module lives.
-pub(super) const INLINE_CODE: usize = 64 << 10;
-
 /// Compiles module after module.
 #[derive(Default)]
 pub struct Workshop {
@@ -29,11 +26,10 @@ impl Workshop {
     /// Does one job.
     pub fn compile<'a>(&mut self, request: &Request, source: &'a [u8]) -> Result<Product<'a>, Error> {
         let mut wasm = to_binary(source)?;
-        let mut outline = Outline::read(&wasm, request.refuse_deep)?;
         if request.instrument {
             wasm = instrument(&wasm)?.into();
-            outline = Outline::read(&wasm, request.refuse_deep)?;
         }
+        let outline = Outline::read(&wasm, request.refuse_deep)?;
         let code = self.engine(request.config)?.precompile_module(&wasm);
         let code = code.map_err(|error| explain(&wasm, request.config.features, error))?;
         Ok(Product { outline, wasm, code })
@@ -49,7 +45,15 @@ impl Workshop {
     }
 }
 
-/// Hands a module over to the VM: code of some size in a memory file that nobody can change, where there can be one.
+/// Code in a memory file that nobody can change: all that load it share its pages. `None` where there can be none, and for
+/// little code: a file takes a descriptor for as long as the module lives.
+#[cfg(target_os = "linux")]
+pub(super) fn sealed(code: &[u8]) -> Option<std::os::fd::OwnedFd> {
+    const LITTLE: usize = 64 << 10;
+    (code.len() > LITTLE).then(|| cybernetic_wasm_artifact::seal(code).ok()).flatten()
+}
+
+/// Hands a module over to the VM.
 #[cfg(target_os = "linux")]
 pub fn hand_over(
     vm: &std::os::unix::net::UnixStream,
@@ -60,7 +64,7 @@ pub fn hand_over(
     use std::os::fd::AsFd;
 
     let Product { outline, wasm, code } = product;
-    let file = (code.len() > INLINE_CODE).then(|| cybernetic_wasm_artifact::seal(code).ok()).flatten();
+    let file = sealed(code);
     let binary: &[u8] = if let Cow::Owned(wasm) = wasm { wasm } else { &[] };
     let done = Done {
         outline: outline.clone(),

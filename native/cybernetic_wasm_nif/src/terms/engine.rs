@@ -1,7 +1,7 @@
 //! Engine configurations, and the node's settings.
 
 use crate::atoms;
-use cybernetic_wasm_core::compiler::{Budget, CompilerSettings, QueueBytes};
+use cybernetic_wasm_core::compiler::{Budget, CompilerSettings};
 use cybernetic_wasm_core::engine::{Allocation, EngineConfig, Features, Metering};
 use cybernetic_wasm_core::limits::NodeLimits;
 use cybernetic_wasm_core::runtime::Settings;
@@ -85,7 +85,7 @@ impl From<SettingsMap> for Settings {
             compiler: CompilerSettings {
                 executable: map.compiler.map(Into::into),
                 budget: map.compile_budget.into(),
-                queue: QueueBytes(map.max_compile_queue),
+                queue_bytes: map.max_compile_queue,
             },
         }
     }
