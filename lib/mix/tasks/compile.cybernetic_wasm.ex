@@ -7,7 +7,8 @@ defmodule Mix.Tasks.Compile.CyberneticWasm do
   a dependency. Rust is needed on the machine that compiles (https://rustup.rs), in the version that
   `Cargo.toml` names as `rust-version`, and a C linker.
 
-    * Nothing changed: nothing runs and nothing is printed.
+    * Nothing changed, and the system is the one that it was built on (its kind of machine, its C library): nothing runs and
+      nothing is printed.
     * Only our own crates changed: cargo rebuilds them; its output is shown when it fails or warns.
     * Dependencies have to be compiled, as in a first build: cargo's progress is shown on standard
       error. Compiling Wasmtime takes 4 to 8 minutes, once.
@@ -19,13 +20,15 @@ defmodule Mix.Tasks.Compile.CyberneticWasm do
   ## Environment
 
     * `CYBERNETIC_WASM_PROFILE` - `release` (default) or `debug`: faster to build, far slower to run
-    * `CARGO_TARGET_DIR` and cargo's other variables mean what they mean to cargo
+    * `CARGO_TARGET_DIR`, `CARGO_BUILD_TARGET` and cargo's other variables mean what they mean to cargo
+
+  When this VM ends, however it does, cargo and its compilers are ended with it.
   """
 
   use Mix.Task.Compiler
 
   alias Mix.Task.Compiler.Diagnostic
-  alias Mix.Tasks.Compile.CyberneticWasm.Cargo
+  alias Mix.Tasks.Compile.CyberneticWasm.{Cargo, Host}
 
   @recursive true
 
@@ -36,6 +39,9 @@ defmodule Mix.Tasks.Compile.CyberneticWasm do
     compiler: "priv/native/cybernetic_wasm_compiler"
   }
 
+  # What cargo builds otherwise with.
+  @environment ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"]
+
   @impl true
   def run(args) do
     with {:ok, profile} <- profile() do
@@ -45,6 +51,7 @@ defmodule Mix.Tasks.Compile.CyberneticWasm do
       if "--force" not in args and File.read(manifest()) == {:ok, stamp(sources)} do
         {:noop, []}
       else
+        forget_other_systems(profile)
         build(profile, sources, "--warnings-as-errors" in args)
       end
     else
@@ -92,15 +99,36 @@ defmodule Mix.Tasks.Compile.CyberneticWasm do
     end
   end
 
+  # cargo does not know that what it linked was linked with the C library of another system.
+  defp forget_other_systems(profile) do
+    with {:ok, stamp} <- File.read(manifest()),
+         {_sources, _identities, system} <- read_stamp(stamp),
+         true <- system != Host.system(),
+         {:ok, cargo} <- Cargo.find(),
+         do: Cargo.forget(cargo, profile)
+  end
+
+  # One of an older version has another shape.
+  defp read_stamp(stamp) do
+    :erlang.binary_to_term(stamp, [:safe])
+  rescue
+    ArgumentError -> nil
+  end
+
   # A running VM may have the old file mapped, and writing into a mapped file crashes it: a new
   # file takes the name. It keeps its time, by which the manifest of another environment (MIX_ENV=test
   # has its own) knows the library that it built.
   defp install(built, installed) do
     new = "#{installed}.#{System.pid()}"
     File.mkdir_p!(Path.dirname(installed))
-    File.cp!(built, new)
-    File.touch!(new, File.stat!(built, time: :posix).mtime)
-    File.rename!(new, installed)
+
+    try do
+      File.cp!(built, new)
+      File.touch!(new, File.stat!(built, time: :posix).mtime)
+      File.rename!(new, installed)
+    after
+      File.rm(new)
+    end
   end
 
   defp record(sources) do
@@ -112,11 +140,13 @@ defmodule Mix.Tasks.Compile.CyberneticWasm do
 
   defp stamp(sources) do
     identities = for {_what, path} <- @installed, do: identity(path)
-    :erlang.term_to_binary({sources, identities})
+    :erlang.term_to_binary({sources, identities, Host.system()})
   end
 
+  # What the owner may do with it is a part: a program that cannot be run is none.
   defp identity(path) do
-    with {:ok, %{size: size, mtime: mtime}} <- File.stat(path, time: :posix), do: {size, mtime}
+    with {:ok, %{size: size, mtime: mtime, mode: mode}} <- File.stat(path, time: :posix),
+         do: {size, mtime, Bitwise.band(mode, 0o700)}
   end
 
   # By content: times say nothing after a checkout, and have a grain of a second.
@@ -128,7 +158,7 @@ defmodule Mix.Tasks.Compile.CyberneticWasm do
           {:ok, content} <- [File.read(path)],
           do: {path, :erlang.md5(content)}
 
-    {profile, System.get_env("RUSTFLAGS"), files}
+    {profile, for(name <- @environment, do: System.get_env(name)), files}
   end
 
   defp failed(message, diagnostics \\ []) do

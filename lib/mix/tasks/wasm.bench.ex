@@ -1,6 +1,4 @@
 defmodule Mix.Tasks.Wasm.Bench do
-  @shortdoc "Measures calls, instances, loads, kernels, WASI and fairness against plain Wasmtime and native code"
-
   @moduledoc """
   Measures the library against plain Wasmtime and against native code, in one run.
 
@@ -18,6 +16,7 @@ defmodule Mix.Tasks.Wasm.Bench do
   The bench is not part of the package: the task works in the library's own repository.
   """
 
+  # No @shortdoc: `mix help` lists it nowhere, since it works in one folder only.
   use Mix.Task
 
   @switches [quick: :boolean, only: :keep, pinned: :boolean, json: :string]

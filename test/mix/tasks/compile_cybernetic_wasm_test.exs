@@ -4,7 +4,10 @@ defmodule Mix.Tasks.Compile.CyberneticWasmTest do
 
   import ExUnit.CaptureIO
 
+  import Cybernetic.WASM.Eventually
+
   alias Mix.Tasks.Compile.CyberneticWasm
+  alias Mix.Tasks.Compile.CyberneticWasm.{Cargo, Host}
 
   # A package of the same names whose library compiles in a blink.
   @files %{
@@ -117,6 +120,83 @@ defmodule Mix.Tasks.Compile.CyberneticWasmTest do
       end
     end
 
+    test "gives back the right to run that a copy of the folder lost", context do
+      assert {{:ok, []}, ""} = compile(context)
+      compiler = Path.join(context.root, @compiler)
+      File.chmod!(compiler, 0o644)
+      assert {{:ok, []}, ""} = compile(context)
+      assert {"", 0} = System.cmd(compiler, [])
+      assert {{:noop, []}, ""} = compile(context)
+    end
+
+    test "follows cargo's target", context do
+      assert {{:ok, []}, ""} = compile(context)
+      System.put_env("CARGO_BUILD_TARGET", host())
+      assert {{:ok, []}, ""} = compile(context)
+      assert File.dir?(Path.join([context.root, "target", host(), "release"]))
+      assert {{:noop, []}, ""} = compile(context)
+    end
+
+    # The same folder was mounted in two machines: the library of one was taken for the other's.
+    test "is another on another system, and is linked anew there", context do
+      assert {{:ok, []}, ""} = compile(context)
+      library = Path.join(context.root, "target/release/libcybernetic_wasm.so")
+      before = File.stat!(library).inode
+
+      in_package(context, fn ->
+        [manifest] = CyberneticWasm.manifests()
+        {sources, files, system} = manifest |> File.read!() |> :erlang.binary_to_term()
+        assert system == Host.system()
+        stamp = :erlang.term_to_binary({sources, files, {:another, nil}})
+        File.write!(manifest, stamp)
+      end)
+
+      assert {{:ok, []}, ""} = compile(context)
+      assert File.stat!(library).inode != before
+      assert {{:noop, []}, ""} = compile(context)
+    end
+
+    test "leaves no file behind where one cannot be replaced", context do
+      folder = Path.join(context.root, @library)
+      File.mkdir_p!(Path.join(folder, "in the way"))
+      assert_raise File.RenameError, fn -> compile(context) end
+
+      assert File.ls!(Path.dirname(folder)) -- Enum.map([@library, @compiler], &Path.basename/1) ==
+               []
+
+      File.rm_rf!(folder)
+      assert {{:ok, []}, ""} = compile(context)
+    end
+
+    # It went on for minutes, with its lock, when CI had ended `mix compile`.
+    test "ends with the VM, however that ends", context do
+      pids = Path.join(context.root, "pids")
+      {elixir, path} = {System.find_executable("elixir"), System.get_env("PATH")}
+
+      fake_cargo(context, """
+      /bin/sleep 1000 &
+      echo $$ $! > #{pids}.new
+      /bin/mv #{pids}.new #{pids}
+      wait
+      """)
+
+      code = """
+      Mix.start()
+      #{inspect(Cargo)}.build(#{inspect(Path.join(context.root, "bin/cargo"))}, "release")
+      """
+
+      for signal <- ["KILL", "TERM"] do
+        File.rm(pids)
+        ebin = Application.app_dir(:cybernetic_wasm, "ebin")
+        opts = [args: ["-pa", ebin, "-e", code], env: [{~c"PATH", String.to_charlist(path)}]]
+        port = Port.open({:spawn_executable, elixir}, [:binary | opts])
+        {:os_pid, vm} = Port.info(port, :os_pid)
+        eventually(fn -> File.exists?(pids) end)
+        {"", 0} = System.cmd("/bin/kill", ["-s", signal, to_string(vm)])
+        for pid <- pids |> File.read!() |> String.split(), do: eventually(fn -> gone?(pid) end)
+      end
+    end
+
     test "gives a running VM's mapped library a successor, not new content", context do
       library = Path.join(context.root, @library)
       assert {{:ok, []}, ""} = compile(context)
@@ -220,6 +300,17 @@ defmodule Mix.Tasks.Compile.CyberneticWasmTest do
   end
 
   describe "the package" do
+    test "puts no source of another language into a release" do
+      for path <- Path.wildcard("priv/**/*"), not String.starts_with?(path, "priv/native") do
+        refute Path.extname(path) in [".c", ".h", ".rs", ".toml", ".lock"], path
+      end
+    end
+
+    test "shows no task in `mix help` that works in its own folder alone" do
+      assert Mix.Task.shortdoc(Mix.Tasks.Wasm.Bench) == nil
+      assert Mix.Task.shortdoc(Mix.Tasks.Wasm.Run)
+    end
+
     test "has one version on both sides" do
       assert File.read!("Cargo.toml") =~ ~s(\nversion = "#{Mix.Project.config()[:version]}"\n)
     end
@@ -231,6 +322,20 @@ defmodule Mix.Tasks.Compile.CyberneticWasmTest do
       assert {flags, 0} = System.cmd("readelf", ["--dynamic", library])
       assert flags =~ "NODELETE"
     end
+  end
+
+  # A process that nobody waits for is in the table until somebody does.
+  defp gone?(pid) do
+    case File.read("/proc/#{pid}/stat") do
+      {:ok, stat} -> stat =~ ~r/\) [ZX] /
+      {:error, _none} -> true
+    end
+  end
+
+  defp host do
+    {output, 0} = System.cmd("rustc", ["--version", "--verbose"])
+    [_, host] = Regex.run(~r/^host: (\S+)/m, output)
+    host
   end
 
   defp compile(context, args \\ []) do

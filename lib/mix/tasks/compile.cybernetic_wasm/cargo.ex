@@ -29,27 +29,63 @@ defmodule Mix.Tasks.Compile.CyberneticWasm.Cargo do
           {:ok, %{library: Path.t(), compiler: Path.t()}, String.t()}
           | {:error, String.t(), String.t()}
   def build(cargo, profile) do
+    {program, args} = watched(cargo, arguments(profile))
+
     port =
-      Port.open({:spawn_executable, cargo}, [
+      Port.open({:spawn_executable, program}, [
         :binary,
         :exit_status,
         :hide,
         :stderr_to_stdout,
         line: 65_536,
-        args: arguments(profile),
+        args: args,
         env: [{~c"CARGO_TERM_COLOR", if(IO.ANSI.enabled?(), do: ~c"always", else: ~c"never")}]
       ])
 
     follow(port, %{line: "", log: [], built: %{}, shown: :nothing})
   end
 
+  # The standard input of a port's program ends with the VM, however that ended; cargo does not look at its own. The shell is
+  # the leader of a process group, as the VM starts it, in which cargo and its compilers are, too. Its own commands only: the
+  # PATH may hold nothing but cargo.
+  @watch ~S"""
+  exec 3<&0
+  "$@" </dev/null 3<&- &
+  child=$!
+  (while read -r _; do :; done <&3; kill -TERM $child; kill -TERM -$$) >/dev/null 2>&1 &
+  watch=$!
+  exec 3<&-
+  wait $child
+  status=$?
+  kill $watch 2>/dev/null
+  exit $status
+  """
+
+  defp watched(cargo, args) do
+    case :os.type() do
+      {:unix, _} -> {"/bin/sh", ["-c", @watch, "cargo", cargo | args]}
+      _windows -> {cargo, args}
+    end
+  end
+
+  @doc "Makes cargo link the library and the compiler anew, with what the system has now."
+  @spec forget(Path.t(), String.t()) :: :ok
+  def forget(cargo, profile) do
+    args = ["clean"] ++ Enum.flat_map(@packages, &["--package", &1]) ++ profile_option(profile)
+    # Where there is nothing to remove, nothing is lost.
+    {_output, _status} = System.cmd(cargo, args, stderr_to_stdout: true)
+    :ok
+  end
+
   # One line of JSON for each artifact tells where it is: only cargo knows, what with
   # CARGO_TARGET_DIR, build.target and their like in the user's configuration.
   defp arguments(profile) do
     ["build", "--message-format=json-render-diagnostics"] ++
-      Enum.flat_map(@packages, &["--package", &1]) ++
-      if(profile == "release", do: ["--release"], else: [])
+      Enum.flat_map(@packages, &["--package", &1]) ++ profile_option(profile)
   end
+
+  defp profile_option("release"), do: ["--release"]
+  defp profile_option(_debug), do: []
 
   defp follow(port, state) do
     receive do
