@@ -9,7 +9,7 @@ defmodule Cybernetic.WASM.FreshNode do
 
   What tests wait with, `eventually/1` and the like, is imported there.
 
-  `own:` is configuration under `:cybernetic_wasm`, `ulimit:` are arguments for the shell's `ulimit`,
+  With `start: false` the application is not started. `own:` is configuration under `:cybernetic_wasm`, `ulimit:` are arguments for the shell's `ulimit`,
   `env:` are environment variables. `ebin:` is the application's, if it is not that of the tests.
   """
   def run(config, code, opts \\ []) do
@@ -18,7 +18,10 @@ defmodule Cybernetic.WASM.FreshNode do
       "Application.put_all_env([cybernetic_wasm: #{inspect(own(opts))}])"
     ]
 
-    start = "{:ok, _} = Application.ensure_all_started(:cybernetic_wasm)"
+    start =
+      if Keyword.get(opts, :start, true),
+        do: "{:ok, _} = Application.ensure_all_started(:cybernetic_wasm)",
+        else: "Application.load(:cybernetic_wasm)"
 
     names = [
       "import Cybernetic.WASM.Eventually",

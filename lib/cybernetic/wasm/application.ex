@@ -5,12 +5,12 @@ defmodule Cybernetic.WASM.Application do
 
   use Application
 
-  alias Cybernetic.WASM.{Config, Runtime}
+  alias Cybernetic.WASM.{Config, Runtime, Startup}
 
   @impl true
   def start(_type, _args) do
-    with {:ok, config} <- config() do
-      config |> Config.put() |> Runtime.start!()
+    with {:ok, config} <- config(),
+         :ok <- start_runtime(config) do
       tasks = {Task.Supervisor, name: Cybernetic.WASM.TaskSupervisor}
       Supervisor.start_link([tasks], strategy: :one_for_one, name: Cybernetic.WASM.Supervisor)
     end
@@ -26,5 +26,13 @@ defmodule Cybernetic.WASM.Application do
   rescue
     error in ArgumentError ->
       {:error, "the configuration is not valid: #{Exception.message(error)}"}
+  end
+
+  # That the native library cannot be loaded is told in a sentence, too.
+  defp start_runtime(config) do
+    Startup.start!(config)
+    :ok
+  rescue
+    error in RuntimeError -> {:error, Exception.message(error)}
   end
 end

@@ -1,17 +1,22 @@
 defmodule Cybernetic.WASM.Config do
   @moduledoc """
-  The node's configuration, read when the application starts.
+  The node's configuration, read whenever the application starts.
 
-      config :cybernetic, :wasm,
+      config :cybernetic_wasm,
         runtime: :wasmtime,
         max_memory: 100_000_000,
         max_execution_time: 5000,
         cache_compiled_modules: true,
         parallel_execution: true
 
-  The same keys work directly under `config :cybernetic_wasm`; where both are given, `config :cybernetic, :wasm` wins. Mix
-  warns of `config :cybernetic` in a project without an application of that name: `config :cybernetic_wasm` is for those.
-  An unknown key stops the application with the list of the known ones.
+  In a project that has an application `:cybernetic`, the same keys also work as `config :cybernetic, :wasm, …`, and win where
+  both are given; in any other, Mix warns of `config :cybernetic`. Of two names of one key, such as `timeout` and
+  `max_execution_time`, the one in the table of `Cybernetic.WASM.Limits` wins: they may come from two files, which are merged. An
+  unknown key stops the application with the list of the known ones.
+
+  Stopping and starting the application puts another configuration in force. Guests and modules that are there live on and
+  are counted on: a ceiling below what is used only refuses what is new. A module keeps the limits that were configured when it
+  was loaded. Where the application has not been started, the configuration is read at the first use.
 
   ## Keys
 
@@ -88,10 +93,20 @@ defmodule Cybernetic.WASM.Config do
   @doc "A configuration from options, each list over the one before."
   @spec new!(keyword, keyword) :: t
   def new!(own, documented \\ []) do
-    under = Options.check!(own, @known, "configuration key")
-    over = Options.check!(documented, @known, "configuration key")
+    under = own |> one_name_each() |> Options.check!(@known, "configuration key")
+    over = documented |> one_name_each() |> Options.check!(@known, "configuration key")
     {limits, others} = under |> Map.merge(over) |> Map.split(Limits.keys())
     struct!(%__MODULE__{limits: struct!(Limits, limits)}, others)
+  end
+
+  # A call that is given both names is a mistake. Here one may be in `config.exs` and the other in `runtime.exs`.
+  defp one_name_each(keys) do
+    if Keyword.keyword?(keys), do: Enum.reject(keys, &other_name?(&1, keys)), else: keys
+  end
+
+  defp other_name?({key, _value}, keys) do
+    canonical = Options.canonical(key, @known)
+    canonical != key and Keyword.has_key?(keys, canonical)
   end
 
   @doc false
@@ -106,7 +121,10 @@ defmodule Cybernetic.WASM.Config do
     config
   end
 
-  @doc "The configuration in force."
+  @doc """
+  The configuration in force. Ceilings that are worked out are `nil` before the application has started or a module was
+  loaded.
+  """
   @spec get() :: t
   def get do
     case :persistent_term.get(__MODULE__, nil) do

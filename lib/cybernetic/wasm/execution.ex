@@ -278,7 +278,9 @@ defmodule Cybernetic.WASM.Execution do
 
   @doc "Carries out a command of the host call that `context` names."
   @spec command(Context.t(), term) :: {:ok, term} | {:error, Error.t()}
-  def command(%Context{plan: plan} = context, command) do
+  def command(%Context{} = context, command) do
+    plan = Context.plan(context)
+
     case context |> HostCall.command(command) |> loop(silent(plan), nil) do
       {:answer, answer} -> {:ok, answer}
       {:refused, error} -> {:error, error}

@@ -149,7 +149,8 @@ defmodule Cybernetic.WASM.Executor do
   defp start(target, function, args, opts, link) do
     {args, opts} = Call.arguments(function, args, opts)
     {own, opts} = own(opts, @async)
-    Async.start(Call.new(target, function, args, opts), Keyword.get(own, :run, false), link)
+    call = target |> Call.new(function, args, opts) |> Call.here!()
+    Async.start(call, Keyword.get(own, :run, false), link)
   end
 
   defp own(opts, known) do
@@ -208,7 +209,8 @@ defmodule Cybernetic.WASM.Executor do
     {own, opts} = own(opts, @async_stream)
     {run, own} = Keyword.pop(own, :run, false)
     # What is wrong with the options is said here and now, not for each element.
-    Async.stream(enumerable, Call.new(module, function, [], opts), {run, own})
+    call = module |> Call.new(function, [], opts) |> Call.here!()
+    Async.stream(enumerable, call, {run, own})
   end
 
   # Output
@@ -253,7 +255,7 @@ defmodule Cybernetic.WASM.Executor do
     {own, opts} = own(opts, @stream)
     if own[:credit] && !own[:into], do: raise(ArgumentError, "option :credit needs :into")
 
-    case {Call.new(target, function, args, opts), own[:into]} do
+    case {target |> Call.new(function, args, opts) |> Call.here!(), own[:into]} do
       {{:ok, call}, nil} -> Stream.new(call, Keyword.get(own, :tagged, false))
       {{:ok, call}, pid} -> {:ok, Async.deliver(call, pid, Keyword.get(own, :credit, 16))}
       {{:error, error}, nil} -> Stream.failed(error)

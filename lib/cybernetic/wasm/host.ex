@@ -60,6 +60,15 @@ defmodule Cybernetic.WASM.Host do
 
       "fetch" => {fn ctx, id -> Task.async(fn -> MyApp.fetch(id) end) end, async: true}
 
+      "ask" => {fn ctx, id ->
+        reference = Cybernetic.WASM.Host.await_ref(ctx)
+        MyApp.Queue.push(id, fn answer -> send(reference, {reference, answer}) end)
+        {:await, reference}
+      end, async: true}
+
+  The reference of `await_ref/1` is an alias of the calling process that dies with the host call. To any other, such as one of
+  `make_ref/0`, a reply may come when nobody waits any more, and stays in the mailbox.
+
   ## Example
 
       iex> wat = ~S|(module (import "env" "add" (func $add (param i32 i32) (result i32)))
@@ -180,6 +189,19 @@ defmodule Cybernetic.WASM.Host do
   @spec trap(ctx, term) :: no_return
   def trap(%Context{} = ctx, reason), do: HostCall.trap(ctx, reason)
 
+  @doc """
+  What an asynchronous host function may return as `{:await, reference}`: whoever has the answer sends it there, as
+  `send(reference, {reference, value})`. Sent when the guest no longer waits, since the time is over or the call was cancelled,
+  it goes nowhere. It is good for one message. Another context than that of an `async: true` function raises `ArgumentError`.
+  """
+  @spec await_ref(ctx) :: reference
+  def await_ref(%Context{alias: reference}) when is_reference(reference), do: reference
+
+  def await_ref(%Context{}) do
+    raise ArgumentError,
+          "await_ref/1 is for a host function that is declared asynchronous: {function, async: true}"
+  end
+
   @doc "Fuel that the call has left; `nil` where metering is by epochs."
   @spec fuel_left(ctx) :: non_neg_integer | nil
   def fuel_left(ctx) do
@@ -198,9 +220,9 @@ defmodule Cybernetic.WASM.Host do
   `Cybernetic.WASM.Sandbox.Capabilities.Network` for one that connects.
   """
   @spec sandbox(ctx) :: Cybernetic.WASM.Sandbox.t()
-  def sandbox(%Context{plan: plan}), do: plan.sandbox
+  def sandbox(%Context{} = ctx), do: Context.plan(ctx).sandbox
 
   @doc "What the caller gave as `data:`."
   @spec data(ctx) :: term
-  def data(%Context{data: data}), do: data
+  def data(%Context{} = ctx), do: Context.data(ctx)
 end

@@ -22,7 +22,7 @@ defmodule Cybernetic.WASM.Instance do
       iex> Instance.call(counter, "next")
       {:ok, 1}
 
-  The handle is a value that any process of the node may use; the guest is gone when nobody holds it any more, or with
+  The handle is a value that any process of the node may use, and no other node's; the guest is gone when nobody holds it any more, or with
   `close/1`. Each call is driven by the process that makes it, as with `Cybernetic.WASM.Executor`, and no process stands
   in between. One call runs at a time: a second caller is told that the instance is `:busy`, or waits in line with
   `wait:`.
@@ -87,13 +87,21 @@ defmodule Cybernetic.WASM.Instance do
   frees the instance, which is then reset.
 
       children = [
-        {Cybernetic.WASM.Instance, name: MyApp.Counter, module: module}
+        {Cybernetic.WASM.Instance, name: MyApp.Counter, module: "counter.wasm"}
       ]
 
       Cybernetic.WASM.Instance.call(MyApp.Counter, "next")
 
-  Options of `start_link/1`: those of `new/2`, `:module`, `:name`, and `:on_poison`: `:reset` (default), or `:stop`, which
-  leaves a poisoned instance to the supervisor.
+  Options of `start_link/1`: those of `new/2`, and
+
+    * `:module` - a `Cybernetic.WASM.Module`, or its source as `Cybernetic.WASM.Runtime.load_module/2` takes it
+    * `:load` - with a source, the options of that load
+    * `:name` - as with any `GenServer`
+    * `:on_poison` - `:reset` (default), or `:stop`, which leaves a poisoned instance to the supervisor
+
+  A source is loaded once the process has started: calls stand in line meanwhile. Where it cannot be loaded, or the instance not
+  be made, no supervisor has to stop for it. That is logged, each call gives the error, and the next one tries again. With a module,
+  `start_link/1` itself gives the error.
 
   ## Snapshots
 
@@ -119,13 +127,12 @@ defmodule Cybernetic.WASM.Instance do
 
   @enforce_keys [:ref, :module]
   # `ref` is the guest, and `member` says which of the instances in its store this is. `engine` is what its forks are compiled
-  # for, and `streams` what they are given of the system.
+  # for. Private are the plan, and what the forks are given of the system.
   defstruct [
     :ref,
     :module,
-    :plan,
+    :private,
     :engine,
-    :streams,
     member: 0,
     snapshottable: false,
     on_trap: :poison
@@ -194,7 +201,11 @@ defmodule Cybernetic.WASM.Instance do
   @doc "Whether an earlier call left the guest in a state that is not to be trusted."
   @spec poisoned?(target) :: boolean
   def poisoned?(%__MODULE__{} = instance), do: Live.state(instance) == :poisoned
-  def poisoned?(server), do: server |> Server.peek() |> poisoned?()
+
+  def poisoned?(server) do
+    instance = Server.peek(server)
+    instance != nil and poisoned?(instance)
+  end
 
   @doc """
   Ends the guest now, rather than when nobody holds its handle any more. Later calls fail with the reason `:closed`;

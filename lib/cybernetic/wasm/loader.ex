@@ -14,7 +14,8 @@ defmodule Cybernetic.WASM.Loader do
     Native,
     Notices,
     Options,
-    Shown
+    Shown,
+    Startup
   }
 
   alias Cybernetic.WASM.Execution.Plan
@@ -37,7 +38,7 @@ defmodule Cybernetic.WASM.Loader do
   @doc false
   @spec load(source, keyword) :: {:ok, Module.t()} | {:error, Error.t()}
   def load(source, opts) do
-    config = Config.get()
+    config = Startup.config()
     opts = Options.check!(opts, @options, "load option")
 
     with {:ok, manifest} <- manifest(Map.get(opts, :manifest, false), source),
@@ -81,8 +82,7 @@ defmodule Cybernetic.WASM.Loader do
   def hold(module, nil), do: module
 
   def hold(module, manifest) do
-    sandbox = Manifest.to_sandbox(manifest)
-    with_plan(%{module | manifest: manifest, sandbox: sandbox})
+    with_plan(%{module | manifest: manifest}, Manifest.to_sandbox(manifest))
   end
 
   # With the stack that the manifest asks for, or every call would be for another engine.
@@ -148,7 +148,8 @@ defmodule Cybernetic.WASM.Loader do
   @doc false
   # Bytes whose size is nobody's mistake: the module of a snapshot is as large as its state.
   @spec compile(binary, String.t() | nil, tuple) :: {:ok, Module.t()} | {:error, Error.t()}
-  def compile(bytes, name, engine), do: compile(bytes, name, engine, budget(%{}, Config.get()))
+  def compile(bytes, name, engine),
+    do: compile(bytes, name, engine, budget(%{}, Startup.config()))
 
   defp compile(bytes, name, engine, budget) do
     loaded = bytes |> native_load(engine, budget) |> Execution.finish()
@@ -156,7 +157,7 @@ defmodule Cybernetic.WASM.Loader do
 
     with {:ok, ref} <- loaded do
       module = Module.new(ref, name: name, size: byte_size(bytes), engine: engine)
-      {:ok, with_plan(module)}
+      {:ok, with_plan(module, nil)}
     end
   end
 
@@ -174,7 +175,10 @@ defmodule Cybernetic.WASM.Loader do
   end
 
   # What its calls without options come to is made once, here.
-  defp with_plan(module), do: %{module | plan: Plan.default(module)}
+  defp with_plan(module, sandbox) do
+    module = Module.with_private(module, nil, sandbox)
+    Module.with_private(module, Plan.default(module), sandbox)
+  end
 
   defp name({:bytes, _bytes}), do: nil
   defp name(path), do: Path.basename(path)

@@ -7,26 +7,28 @@ defmodule Cybernetic.WASM.Module do
     * `size` - how many bytes were loaded
     * `manifest` - the `Cybernetic.WASM.Sandbox.Manifest` that it was loaded with, or `nil`
 
-  The machine code lives as long as somebody holds the handle, a call runs, or the compiled-module cache keeps it.
+  The machine code lives as long as somebody holds the handle, a call runs, or the compiled-module cache keeps it. On another
+  node, or read back from where it was stored, a handle is good for nothing: whatever it is given to raises an `ArgumentError`
+  that says where it is from.
 
       iex> {:ok, module} = Cybernetic.WASM.Runtime.load_module({:bytes, ~S|(module (func (export "answer") (result i32) i32.const 42))|})
       iex> Cybernetic.WASM.Module.exports(module)
       [%{name: "answer", type: {:function, [], ["i32"]}}]
   """
 
-  alias Cybernetic.WASM.{Native, Shown}
+  alias Cybernetic.WASM.{Native, Sealed, Shown}
 
   @enforce_keys [:ref, :digest, :size, :engine]
-  # `plan` is that of a call without options, where the module can be called without any; `sandbox` what the manifest grants.
+  # Private are the plan of a call without options, where the module can be called without any, and the sandbox that the manifest
+  # grants.
   defstruct [
     :ref,
     :digest,
     :name,
     :size,
     :engine,
-    :plan,
     :manifest,
-    :sandbox,
+    :private,
     command: false,
     imports: [],
     unlinkable: []
@@ -65,6 +67,22 @@ defmodule Cybernetic.WASM.Module do
   end
 
   @doc false
+  # The module with these two.
+  @spec with_private(t, struct | nil, struct | nil) :: t
+  def with_private(module, plan, sandbox),
+    do: %{module | private: Sealed.seal({plan, sandbox})}
+
+  @doc false
+  @spec plan(t) :: struct | nil
+  def plan(%__MODULE__{private: nil}), do: nil
+  def plan(%__MODULE__{private: private}), do: elem(Sealed.open(private), 0)
+
+  @doc false
+  @spec sandbox(t) :: struct | nil
+  def sandbox(%__MODULE__{private: nil}), do: nil
+  def sandbox(%__MODULE__{private: private}), do: elem(Sealed.open(private), 1)
+
+  @doc false
   # Raises for what stands in the place of a module: the first mistake of many is to call a path.
   @spec needed!(term) :: no_return
   @spec needed!(term, String.t()) :: no_return
@@ -72,6 +90,11 @@ defmodule Cybernetic.WASM.Module do
     raise ArgumentError,
           "#{what}: load it first with Cybernetic.WASM.Runtime.load_module/2, got: #{Shown.term(given)}"
   end
+
+  @doc false
+  # Raises for a module of another VM.
+  @spec here!(t) :: :ok
+  def here!(%__MODULE__{ref: ref}), do: Native.module_check(ref)
 
   defp handle(ref) do
     with :dirty <- Native.module_handle(ref), do: Native.module_handle_dirty(ref)

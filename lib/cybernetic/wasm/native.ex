@@ -2,6 +2,9 @@ defmodule Cybernetic.WASM.Native do
   @moduledoc false
   # The only door to Rust: stubs that the NIF library replaces when this module is loaded. Functions that may run a guest
   # come in two, one for a normal scheduler, which answers `:dirty` where it must not, and one for a dirty one.
+  #
+  # Where the library cannot be loaded, the module stays with its stubs, which say why: whoever calls one wants to know that,
+  # and not that there is no such function.
 
   # The library is built after this module is compiled, so compiling must not load it.
   @compile {:autoload, false}
@@ -9,17 +12,69 @@ defmodule Cybernetic.WASM.Native do
 
   @doc false
   def load_library do
-    path = :filename.join(:code.priv_dir(:cybernetic_wasm), ~c"native/cybernetic_wasm")
+    case :code.priv_dir(:cybernetic_wasm) do
+      {:error, :bad_name} ->
+        missing(
+          "the application cybernetic_wasm has no folder here",
+          "an escript or an archive holds no native library, a release or `mix run` has it"
+        )
 
-    case :erlang.load_nif(path, 0) do
-      :ok -> :ok
-      {:error, {:reload, _text}} -> :ok
-      {:error, {_reason, text}} -> {:error, text}
+      priv ->
+        load(:filename.join(priv, ~c"native/cybernetic_wasm"))
+    end
+  end
+
+  defp load(path) do
+    with true <- whole?(path),
+         {:error, {reason, text}} when reason != :reload <- :erlang.load_nif(path, 0) do
+      missing(to_string(text), advice(to_string(text), to_string(path)))
+    else
+      false -> missing("#{path}.so ends too early", "`mix compile --force` builds it again")
+      _loaded -> :persistent_term.put(__MODULE__, :loaded)
+    end
+  end
+
+  # The loader maps what an ELF file announces, and the VM dies where that is not there. The table of sections is the last of it:
+  # see https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html.
+  defp whole?(path) do
+    with {:ok, file} <- :file.open(path ++ ~c".so", [:read, :raw, :binary]),
+         {:ok, header} <- :file.read(file, 64),
+         {:ok, size} <- :file.position(file, :eof),
+         :ok <- :file.close(file),
+         <<0x7F, "ELF", 2, 1, _to_offset::binary-size(34), offset::little-64,
+           _to_size::binary-size(10), entry::little-16, count::little-16, _::binary>> <- header do
+      offset + entry * count <= size
+    else
+      _not_there_or_of_another_kind -> true
+    end
+  end
+
+  # A module that was loaded before is better than one without its library.
+  defp missing(words, advice) do
+    text = "the native library of Cybernetic.WASM cannot be loaded: #{words}; #{advice}"
+
+    case :persistent_term.get(__MODULE__, nil) do
+      :loaded -> {:error, text}
+      _none -> :persistent_term.put(__MODULE__, text)
+    end
+  end
+
+  defp advice(words, path) do
+    cond do
+      not Enum.any?([".so", ".dll"], &:filelib.is_regular(path <> &1)) ->
+        "`mix compile` builds it, and a release takes it from the project that was compiled"
+
+      words =~ "GLIBC" ->
+        "it was built where the C library is newer: build it on the system that runs it, or on an older one"
+
+      true ->
+        "it is not whole, or was built for another system: `mix compile --force`, on a system like this one, builds it again"
     end
   end
 
   # Runtime
   def runtime_start(_settings), do: stub()
+  def runtime_ceilings, do: stub()
   def runtime_stop, do: stub()
   def runtime_terminals, do: stub()
   def runtime_stats, do: stub()
@@ -36,6 +91,7 @@ defmodule Cybernetic.WASM.Native do
   def module_load_dirty(_source, _engine, _budget), do: stub()
   def module_handle(_module), do: stub()
   def module_handle_dirty(_module), do: stub()
+  def module_check(_module), do: stub()
   def module_facts(_module), do: stub()
 
   # Executions
@@ -97,5 +153,8 @@ defmodule Cybernetic.WASM.Native do
   def network_rules(_rules), do: stub()
   def network_check(_rule_lists, _dns, _protocol, _name, _ip, _port), do: stub()
 
-  defp stub, do: :erlang.nif_error(:not_loaded)
+  defp stub do
+    text = :persistent_term.get(__MODULE__, "the native library of Cybernetic.WASM is not loaded")
+    :erlang.nif_error(%RuntimeError{message: text})
+  end
 end

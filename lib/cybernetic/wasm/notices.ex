@@ -18,6 +18,15 @@ defmodule Cybernetic.WASM.Notices do
     )
   end
 
+  defp log({:too_large, digest, size, allowed}) do
+    digest = Base.encode16(digest, case: :lower)
+
+    Logger.warning(
+      "Cybernetic.WASM: the module blake3:#{digest} has #{size} bytes of code and source, more than all the cache " <>
+        "(config cache_size: #{allowed}): it is compiled again at every load while nobody holds its handle"
+    )
+  end
+
   defp log({:compiler_failed, digest, detail}) do
     digest = Base.encode16(digest, case: :lower)
     Logger.error("Cybernetic.WASM: compiling the module blake3:#{digest} failed: #{detail}")

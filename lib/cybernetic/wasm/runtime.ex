@@ -28,14 +28,17 @@ defmodule Cybernetic.WASM.Runtime do
 
   Compiled modules are cached in memory, by the digest of their bytes and by `:metering`, `:deterministic` and `:features`. A
   cached module is given at once, whatever it took to compile. Processes that ask for the same module at once share one
-  compilation. It ends when none of them waits any more.
+  compilation. It ends when none of them waits any more. A module that had to leave the cache, or is larger than all of it
+  (`:cache_size`), is found again for as long as somebody holds its handle. Where nobody does, each load compiles it: the
+  first time that this may happen to a module is logged, and `stats/0` counts them.
 
   Modules are compiled outside the VM, in processes of the operating system: see `compiler/0`.
+
+  Where the application `:cybernetic_wasm` has not been started, the first load starts what it needs, by the configuration as
+  it then is. Only `Cybernetic.WASM.Executor.async/4` and its like need the application itself.
   """
 
-  require Logger
-
-  alias Cybernetic.WASM.{Config, Error, Instance, Loader, Module, Native, Notices}
+  alias Cybernetic.WASM.{Error, Instance, Loader, Module, Native, Startup}
 
   @doc """
   Loads a module from a path or from `{:bytes, binary}`, in the binary or the text format.
@@ -89,14 +92,15 @@ defmodule Cybernetic.WASM.Runtime do
 
   @doc """
   What the node uses now, as a map: of the compiled-module cache `:cache_hits`, `:cache_misses` (compilations),
-  `:cache_joined` (loads that waited for another's compilation), `:cache_evictions`, `:cache_entries` and `:cache_bytes`;
+  `:cache_joined` (loads that waited for another's compilation), `:cache_evictions`, `:cache_too_large` (compilations of modules
+  that are larger than the cache), `:cache_entries` and `:cache_bytes`;
   `:live_instances`; `:total_memory` of all guests and `:code_memory` in bytes; `:open_files` of all guests; `:engines`; `:epoch_ticks` since the
   node started; and of the compiler `:compile_workers` (processes), `:compile_worker_memory` (bytes that they had when they last
   spoke), `:compile_jobs` (compilations begun), `:compile_kills` (those ended because nobody waited any more, or to let others
   go first), `:compile_queued` and `:compile_queued_bytes` (sources that wait).
   """
   @spec stats() :: %{atom => non_neg_integer}
-  def stats, do: Native.runtime_stats()
+  def stats, do: started(&Native.runtime_stats/0)
 
   @doc """
   How modules are compiled on this node.
@@ -120,56 +124,21 @@ defmodule Cybernetic.WASM.Runtime do
           build: String.t()
         }
   def compiler do
-    reason = Native.runtime_compiles_in_process()
+    reason = started(&Native.runtime_compiles_in_process/0)
     mode = if reason, do: :in_process, else: :apart
-    %{mode: mode, reason: reason, executable: executable(), build: Native.runtime_build()}
+    %{mode: mode, reason: reason, executable: Startup.executable(), build: Native.runtime_build()}
   end
 
   @doc "Empties the compiled-module cache. Modules in use live on with their users."
   @spec clear_cache() :: :ok
-  def clear_cache, do: Native.runtime_clear_cache()
-
-  @doc false
-  @spec start!(Config.t()) :: :ok
-  def start!(config) do
-    started = Native.runtime_start(settings(config))
-    Notices.log()
-
-    case started do
-      :ok ->
-        :ok
-
-      {:on_demand, reason} ->
-        Logger.warning(
-          "Cybernetic.WASM: no address space for the pooling allocator, guests are allocated on demand " <>
-            "(slower to start; config allocation: :on_demand silences this): #{reason}"
-        )
-
-      {:error, error} ->
-        raise Error.from_native(error)
-    end
-  end
+  def clear_cache, do: started(&Native.runtime_clear_cache/0)
 
   @doc false
   @spec stop() :: :ok
   def stop, do: Native.runtime_stop()
 
-  defp settings(config) do
-    %{
-      max_live_instances: config.max_live_instances,
-      max_total_memory: config.max_total_memory,
-      max_code_memory: config.max_code_memory,
-      max_open_files: config.max_open_files,
-      parallel_execution: config.parallel_execution,
-      cache_bytes: if(config.cache_compiled_modules, do: config.cache_size, else: 0),
-      max_stack: config.limits.max_stack,
-      pooling: config.allocation == :pooling,
-      compiler: if(config.compiler == :apart, do: executable()),
-      compile_budget: {config.max_compile_memory, config.max_compile_time},
-      max_compile_queue: config.max_compile_queue
-    }
+  defp started(function) do
+    Startup.config()
+    function.()
   end
-
-  defp executable,
-    do: Path.join(:code.priv_dir(:cybernetic_wasm), "native/cybernetic_wasm_compiler")
 end

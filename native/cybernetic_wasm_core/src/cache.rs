@@ -1,7 +1,8 @@
 //! The compiled-module cache: in memory, keyed by the BLAKE3 digest of the bytes and the kind of code, bounded by bytes, least
 //! recently used out first. Who asks for a module that is being compiled waits for that compilation.
 //!
-//! A module dropped here lives on as long as somebody uses it: the cache holds one reference among others.
+//! A module dropped here lives on as long as somebody uses it: the cache holds one reference among others. As long as it
+//! lives it is found again, also one that is larger than the cache.
 
 use crate::code::CodeKey;
 use crate::compiler::Budget;
@@ -9,9 +10,9 @@ use crate::error::Error;
 use crate::module::Module;
 use lru::LruCache;
 use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Weak};
 use std::task::{Poll, Waker};
 
 /// What a compilation under way is found by: who allows less is not to wait for it.
@@ -32,6 +33,8 @@ pub struct CacheStats {
     pub joined: u64,
     /// Modules dropped for want of room.
     pub evictions: u64,
+    /// Modules compiled that are larger than all the cache.
+    pub too_large: u64,
     /// Modules now.
     pub entries: u64,
     /// Bytes of code and source now.
@@ -39,12 +42,18 @@ pub struct CacheStats {
 }
 
 pub(crate) struct Cache {
-    most_bytes: u64,
     state: Mutex<State>,
 }
 
 struct State {
+    most_bytes: u64,
     modules: LruCache<CodeKey, Arc<Module>>,
+    /// All that came in since the cache was cleared and may still be alive.
+    known: HashMap<CodeKey, Weak<Module>>,
+    /// The dead among them are looked for when they are so many.
+    sweep_at: usize,
+    /// The modules that are too large, as far as an operator was told.
+    told: HashSet<[u8; 32]>,
     flights: HashMap<FlightKey, Arc<Flight>>,
     stats: CacheStats,
 }
@@ -63,18 +72,93 @@ impl State {
             self.flights.remove(&key);
         }
     }
+
+    /// A module that is alive, and modules that had to go for it.
+    fn find(&mut self, key: &CodeKey) -> Option<(Arc<Module>, Vec<Arc<Module>>)> {
+        if let Some(module) = self.modules.get(key) {
+            return Some((Arc::clone(module), Vec::new()));
+        }
+        let module = self.known.get(key)?.upgrade()?;
+        let out = self.insert(*key, &module);
+        Some((module, out))
+    }
+
+    fn know(&mut self, key: CodeKey, module: &Arc<Module>) {
+        if self.known.len() >= self.sweep_at {
+            self.known.retain(|_, module| module.strong_count() > 0);
+            self.sweep_at = 2 * self.known.len() + FEW;
+        }
+        self.known.insert(key, Arc::downgrade(module));
+    }
+
+    /// Gives the modules that had to go, to be dropped outside the lock: unmapping code takes time.
+    fn insert(&mut self, key: CodeKey, module: &Arc<Module>) -> Vec<Arc<Module>> {
+        let size = module.code().size();
+        if size > self.most_bytes {
+            return Vec::new();
+        }
+        self.stats.bytes += size;
+        let mut out: Vec<_> = self.modules.push(key, Arc::clone(module)).into_iter().map(|(_, old)| old).collect();
+        self.stats.bytes -= out.iter().map(|old| old.code().size()).sum::<u64>();
+        out.extend(self.shrink());
+        out
+    }
+
+    /// Takes out what is too much.
+    fn shrink(&mut self) -> Vec<Arc<Module>> {
+        let mut out = Vec::new();
+        while self.stats.bytes > self.most_bytes {
+            let Some((_, oldest)) = self.modules.pop_lru() else { break };
+            self.stats.bytes -= oldest.code().size();
+            self.stats.evictions += 1;
+            out.push(oldest);
+        }
+        out
+    }
 }
+
+/// So many dead modules do no harm.
+const FEW: usize = 64;
+
+/// An operator is told of so many modules that are too large.
+const MOST_TOLD: usize = 1_000;
 
 impl Cache {
     pub(crate) fn new(most_bytes: u64) -> Self {
-        let state = State { modules: LruCache::unbounded(), flights: HashMap::new(), stats: CacheStats::default() };
-        Self { most_bytes, state: Mutex::new(state) }
+        let state = State {
+            most_bytes,
+            modules: LruCache::unbounded(),
+            known: HashMap::new(),
+            sweep_at: FEW,
+            told: HashSet::new(),
+            flights: HashMap::new(),
+            stats: CacheStats::default(),
+        };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// Whether anything is cached at all.
+    pub(crate) fn is_on(&self) -> bool {
+        self.state.lock().most_bytes > 0
+    }
+
+    /// Another size. What no longer fits goes.
+    pub(crate) fn adjust(&self, most_bytes: u64) {
+        let out = {
+            let mut state = self.state.lock();
+            state.most_bytes = most_bytes;
+            state.shrink()
+        };
+        drop(out);
     }
 
     pub(crate) fn look_up(&self, key: FlightKey) -> Lookup {
+        // Dropped after the lock is given back.
+        let _out;
         let mut state = self.state.lock();
-        if let Some(module) = state.modules.get(&key.code).cloned() {
+        if let Some((module, out)) = state.find(&key.code) {
             state.stats.hits += 1;
+            _out = out;
             return Lookup::Hit(module);
         }
         match state.flights.entry(key) {
@@ -98,7 +182,11 @@ impl Cache {
             state.forget(key, &flight);
             match &result {
                 // It may be of another kind than was known when the flight began.
-                Ok(module) => self.insert(&mut state, module.code().compiled().key, module),
+                Ok(module) => {
+                    let key = module.code().compiled().key;
+                    state.know(key, module);
+                    state.insert(key, module)
+                }
                 Err(_) => Vec::new(),
             }
         };
@@ -116,21 +204,15 @@ impl Cache {
         awaited
     }
 
-    /// Gives the modules that had to go, to be dropped outside the lock: unmapping code takes time.
-    fn insert(&self, state: &mut State, key: CodeKey, module: &Arc<Module>) -> Vec<Arc<Module>> {
-        if module.code().size() > self.most_bytes {
-            return Vec::new();
+    /// Counts a module that is larger than the cache. Where an operator has not been told of it, that cache's size.
+    pub(crate) fn note_too_large(&self, module: &Module) -> Option<u64> {
+        let mut state = self.state.lock();
+        if module.code().size() <= state.most_bytes {
+            return None;
         }
-        state.stats.bytes += module.code().size();
-        let mut out: Vec<_> = state.modules.push(key, Arc::clone(module)).into_iter().map(|(_, old)| old).collect();
-        state.stats.bytes -= out.iter().map(|old| old.code().size()).sum::<u64>();
-        while state.stats.bytes > self.most_bytes {
-            let Some((_, oldest)) = state.modules.pop_lru() else { break };
-            state.stats.bytes -= oldest.code().size();
-            state.stats.evictions += 1;
-            out.push(oldest);
-        }
-        out
+        state.stats.too_large += 1;
+        let news = state.told.len() < MOST_TOLD && state.told.insert(*module.code().digest());
+        news.then_some(state.most_bytes)
     }
 
     /// Drops the least recently used module that nobody else holds. False where there is none.
@@ -154,6 +236,7 @@ impl Cache {
         let modules: Vec<_> = {
             let mut state = self.state.lock();
             state.stats.bytes = 0;
+            state.known.clear();
             std::iter::from_fn(|| state.modules.pop_lru()).collect()
         };
         drop(modules);

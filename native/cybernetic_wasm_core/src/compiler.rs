@@ -78,6 +78,15 @@ pub struct CompilerStats {
 pub enum Notice {
     /// Modules are compiled in this process although that was not asked for.
     InProcess(String),
+    /// A module is compiled again at every load unless somebody holds it: the cache is smaller than the module.
+    TooLarge {
+        /// The module's digest.
+        digest: [u8; 32],
+        /// Bytes of code and source.
+        size: u64,
+        /// Bytes that the cache may hold.
+        allowed: u64,
+    },
     /// A compiling process panicked or died.
     Failed {
         /// The digest of the module that it had.
@@ -97,7 +106,7 @@ pub(crate) struct Compiler {
 
 /// What the runners share.
 struct Shared {
-    settings: CompilerSettings,
+    budget: Mutex<Budget>,
     queue: Queue<runner::Running>,
     jobs: AtomicU64,
     kills: AtomicU64,
@@ -131,7 +140,7 @@ impl Compiler {
         let shared = Shared {
             queue: Queue::new(settings.queue_bytes),
             apart: runner::Apart::new(&settings),
-            settings,
+            budget: Mutex::new(settings.budget),
             jobs: AtomicU64::new(0),
             kills: AtomicU64::new(0),
             busy: AtomicUsize::new(0),
@@ -140,6 +149,13 @@ impl Compiler {
             pool: OnceCell::new(),
         };
         Self { shared: Arc::new(shared), started: OnceCell::new(), beside: OnceCell::new() }
+    }
+
+    /// Other settings, for what is compiled from now on.
+    pub(crate) fn adjust(&self, settings: &CompilerSettings) {
+        *self.shared.budget.lock() = settings.budget;
+        self.shared.queue.adjust(settings.queue_bytes);
+        self.shared.apart.adjust(settings);
     }
 
     /// Starts what is started once, so that the first module need not wait for it.
@@ -155,7 +171,7 @@ impl Compiler {
 
     /// What a compilation may take that was asked to take no more than `wanted`.
     pub(crate) fn budget(&self, wanted: Option<Budget>) -> Budget {
-        let most = self.shared.settings.budget;
+        let most = *self.shared.budget.lock();
         let wanted = wanted.unwrap_or(most);
         Budget { memory: wanted.memory.min(most.memory), time: wanted.time.min(most.time) }
     }
@@ -202,6 +218,11 @@ impl Compiler {
     /// Why modules are compiled in this process; `None` where they are compiled apart.
     pub(crate) fn in_process(&self) -> Option<String> {
         self.shared.apart.in_process()
+    }
+
+    /// Something for an operator.
+    pub(crate) fn notice(&self, notice: Notice) {
+        self.shared.notice(notice);
     }
 
     /// What an operator should read, once.

@@ -4,8 +4,9 @@
 //! invocation (`invocation.rs`). This file owns the numbers and the node-wide counters.
 
 use crate::error::{Limit, LimitError};
+use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -30,18 +31,15 @@ pub struct Limits {
     pub wait: Duration,
 }
 
-/// Room for a guest among the live ones, given back when dropped.
-pub(crate) type Place = OwnedSemaphorePermit;
-
 /// What all guests of a node may use together.
 #[derive(Debug)]
 pub struct Ceilings {
-    places: Arc<Semaphore>,
-    max_live: u64,
+    places: Arc<Places>,
     memory: Counter,
     code: Counter,
     files: Counter,
-    turn: Option<Arc<Semaphore>>,
+    turn: Arc<Semaphore>,
+    parallel: AtomicBool,
 }
 
 /// The numbers behind [`Ceilings`].
@@ -96,20 +94,39 @@ fn default_files() -> u64 {
 impl Ceilings {
     /// Ceilings with nothing used.
     pub fn new(limits: &NodeLimits) -> Self {
-        let places = limits.max_live_instances.min(Semaphore::MAX_PERMITS as u64);
         Self {
-            places: Arc::new(Semaphore::new(places as usize)),
-            max_live: places,
+            places: Arc::new(Places::new(limits.max_live_instances)),
             memory: Counter::new(Limit::TotalMemory, limits.max_total_memory),
             code: Counter::new(Limit::CodeMemory, limits.max_code_memory),
             files: Counter::new(Limit::OpenFiles, limits.max_open_files),
-            turn: (!limits.parallel_execution).then(|| Arc::new(Semaphore::new(1))),
+            turn: Arc::new(Semaphore::new(1)),
+            parallel: AtomicBool::new(limits.parallel_execution),
+        }
+    }
+
+    /// Other numbers, for what comes from now on: what is used stays, and is counted on.
+    pub fn adjust(&self, limits: &NodeLimits) {
+        self.places.adjust(limits.max_live_instances);
+        self.memory.allowed.store(limits.max_total_memory, Relaxed);
+        self.code.allowed.store(limits.max_code_memory, Relaxed);
+        self.files.allowed.store(limits.max_open_files, Relaxed);
+        self.parallel.store(limits.parallel_execution, Relaxed);
+    }
+
+    /// The numbers in force.
+    pub fn limits(&self) -> NodeLimits {
+        NodeLimits {
+            max_live_instances: self.places.allowed(),
+            max_total_memory: self.memory.allowed(),
+            max_code_memory: self.code.allowed(),
+            max_open_files: self.files.allowed(),
+            parallel_execution: self.parallel.load(Relaxed),
         }
     }
 
     /// Live guests now.
     pub fn live(&self) -> u64 {
-        self.max_live.saturating_sub(self.places.available_permits() as u64)
+        self.places.taken()
     }
 
     /// Bytes of memory of all guests now.
@@ -124,19 +141,20 @@ impl Ceilings {
 
     /// A place that counts as `weight` guests, if there is room now.
     pub(crate) fn try_place(&self, weight: u32) -> Result<Place, LimitError> {
-        Arc::clone(&self.places).try_acquire_many_owned(weight).map_err(|_| self.full())
+        self.places.try_take(weight).ok_or_else(|| self.full())
     }
 
     pub(crate) async fn place(&self, weight: u32) -> Result<Place, LimitError> {
-        Arc::clone(&self.places).acquire_many_owned(weight).await.map_err(|_| self.full())
+        self.places.take(weight).await.ok_or_else(|| self.full())
     }
 
     pub(crate) fn could_hold(&self, weight: u32) -> bool {
-        u64::from(weight) <= self.max_live
+        u64::from(weight) <= self.places.allowed()
     }
 
     pub(crate) fn full(&self) -> LimitError {
-        LimitError::new(Limit::LiveInstances, self.max_live, self.max_live.saturating_add(1))
+        let allowed = self.places.allowed();
+        LimitError::new(Limit::LiveInstances, allowed, allowed.saturating_add(1))
     }
 
     pub(crate) fn memory_counter(&self) -> &Counter {
@@ -156,8 +174,108 @@ impl Ceilings {
         self.files.used()
     }
 
+    /// Where guests queue for their turn, if only one may run at a time.
     pub(crate) fn turn(&self) -> Option<&Arc<Semaphore>> {
-        self.turn.as_ref()
+        (!self.parallel.load(Relaxed)).then_some(&self.turn)
+    }
+}
+
+/// The places of live guests.
+#[derive(Debug)]
+struct Places {
+    free: Arc<Semaphore>,
+    /// How many there are, taken or free. While more are taken than are allowed any more, those that come back are done away
+    /// with.
+    issued: AtomicU64,
+    allowed: AtomicU64,
+    adjusting: Mutex<()>,
+}
+
+impl Places {
+    fn new(allowed: u64) -> Self {
+        let allowed = Self::within(allowed);
+        Self {
+            free: Arc::new(Semaphore::new(allowed as usize)),
+            issued: AtomicU64::new(allowed),
+            allowed: AtomicU64::new(allowed),
+            adjusting: Mutex::new(()),
+        }
+    }
+
+    fn within(allowed: u64) -> u64 {
+        allowed.min(Semaphore::MAX_PERMITS as u64)
+    }
+
+    fn allowed(&self) -> u64 {
+        self.allowed.load(SeqCst)
+    }
+
+    fn taken(&self) -> u64 {
+        self.issued.load(SeqCst).saturating_sub(self.free.available_permits() as u64)
+    }
+
+    fn surplus(&self) -> u64 {
+        self.issued.load(SeqCst).saturating_sub(self.allowed())
+    }
+
+    fn adjust(&self, allowed: u64) {
+        let _adjusting = self.adjusting.lock();
+        self.allowed.store(Self::within(allowed), SeqCst);
+        let more = self.allowed().saturating_sub(self.issued.load(SeqCst));
+        self.issued.fetch_add(more, SeqCst);
+        self.free.add_permits(more as usize);
+        self.trim();
+    }
+
+    /// Does away with free places that are too many.
+    fn trim(&self) {
+        let gone = self.free.forget_permits(self.surplus() as usize);
+        self.issued.fetch_sub(gone as u64, SeqCst);
+    }
+
+    fn try_take(self: &Arc<Self>, weight: u32) -> Option<Place> {
+        Arc::clone(&self.free).try_acquire_many_owned(weight).ok().map(|permit| self.place(permit))
+    }
+
+    /// The semaphore is never closed.
+    async fn take(self: &Arc<Self>, weight: u32) -> Option<Place> {
+        Arc::clone(&self.free).acquire_many_owned(weight).await.ok().map(|permit| self.place(permit))
+    }
+
+    fn place(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Place {
+        Place { permit: Some(permit), places: Arc::clone(self) }
+    }
+
+    fn take_back(&self, mut permit: OwnedSemaphorePermit) {
+        if self.surplus() > 0 {
+            let _adjusting = self.adjusting.lock();
+            let gone = self.surplus().min(permit.num_permits() as u64);
+            if let Some(part) = permit.split(gone as usize) {
+                part.forget();
+                self.issued.fetch_sub(gone, SeqCst);
+            }
+        }
+        drop(permit);
+        // Fewer may have been allowed just now, by one who could not see this one.
+        if self.surplus() > 0 {
+            let _adjusting = self.adjusting.lock();
+            self.trim();
+        }
+    }
+}
+
+/// Room for a guest among the live ones, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    permit: Option<OwnedSemaphorePermit>,
+    places: Arc<Places>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.places.take_back(permit);
+        }
     }
 }
 
@@ -165,13 +283,17 @@ impl Ceilings {
 #[derive(Debug)]
 pub(crate) struct Counter {
     limit: Limit,
-    allowed: u64,
+    allowed: AtomicU64,
     used: AtomicU64,
 }
 
 impl Counter {
     fn new(limit: Limit, allowed: u64) -> Self {
-        Self { limit, allowed, used: AtomicU64::new(0) }
+        Self { limit, allowed: AtomicU64::new(allowed), used: AtomicU64::new(0) }
+    }
+
+    fn allowed(&self) -> u64 {
+        self.allowed.load(Relaxed)
     }
 
     pub(crate) fn used(&self) -> u64 {
@@ -179,10 +301,11 @@ impl Counter {
     }
 
     pub(crate) fn reserve(&self, amount: u64) -> Result<(), LimitError> {
-        let within = |used: u64| used.checked_add(amount).filter(|sum| *sum <= self.allowed);
+        let allowed = self.allowed();
+        let within = |used: u64| used.checked_add(amount).filter(|sum| *sum <= allowed);
         match self.used.fetch_update(Relaxed, Relaxed, within) {
             Ok(_) => Ok(()),
-            Err(used) => Err(LimitError::new(self.limit, self.allowed, used.saturating_add(amount))),
+            Err(used) => Err(LimitError::new(self.limit, allowed, used.saturating_add(amount))),
         }
     }
 

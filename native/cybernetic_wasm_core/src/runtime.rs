@@ -10,7 +10,7 @@ use crate::invocation::Invocation;
 use crate::limits::{Ceilings, NodeLimits};
 use crate::linker::Linkers;
 use crate::module::{Form, Module};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -44,7 +44,7 @@ impl Default for Settings {
 
 /// All that the guests of one node share.
 pub struct Runtime {
-    settings: Settings,
+    settings: RwLock<Settings>,
     engines: Mutex<HashMap<EngineConfig, Arc<Linkers>>>,
     ticker: Arc<Ticker>,
     compiler: Compiler,
@@ -55,7 +55,7 @@ pub struct Runtime {
 
 impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Runtime").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Runtime").field("settings", &*self.settings.read()).finish_non_exhaustive()
     }
 }
 
@@ -93,8 +93,22 @@ impl Runtime {
             cache: Cache::new(settings.cache_bytes),
             ceilings: Arc::new(Ceilings::new(&settings.node)),
             no_pool: Mutex::new(None),
-            settings,
+            settings: RwLock::new(settings),
         })
+    }
+
+    /// Other settings, for what comes from now on. Modules and guests that are there live on and are counted on: a ceiling below
+    /// what is used only refuses what is new.
+    pub fn adjust(&self, settings: Settings) {
+        self.ceilings.adjust(&settings.node);
+        self.cache.adjust(settings.cache_bytes);
+        self.compiler.adjust(&settings.compiler);
+        let before = std::mem::replace(&mut *self.settings.write(), settings.clone());
+        if (before.default_stack, before.pooling) != (settings.default_stack, settings.pooling) {
+            // Pools of another default are not to add up, and whether there can be one is another question.
+            *self.no_pool.lock() = None;
+            self.engines.lock().retain(|_, linkers| Arc::strong_count(linkers) > 1);
+        }
     }
 
     /// The configuration for which nothing special is asked.
@@ -103,7 +117,7 @@ impl Runtime {
             metering: Metering::Fuel,
             deterministic: false,
             features: Features::default(),
-            max_stack: self.settings.default_stack,
+            max_stack: self.settings.read().default_stack,
             allocation: Allocation::Pooling,
         }
     }
@@ -171,8 +185,12 @@ impl Runtime {
 
     /// The engine of a configuration. Only the usual ones reserve a pool, so that a node never holds more than four.
     fn linkers(&self, mut config: EngineConfig) -> Result<Arc<Linkers>, Error> {
-        let usual = config.features == Features::default() && config.max_stack == self.settings.default_stack;
-        if !usual || !self.settings.pooling {
+        let (default_stack, pooling) = {
+            let settings = self.settings.read();
+            (settings.default_stack, settings.pooling)
+        };
+        let usual = config.features == Features::default() && config.max_stack == default_stack;
+        if !usual || !pooling {
             config.allocation = Allocation::OnDemand;
         }
         let mut engines = self.engines.lock();
@@ -226,7 +244,7 @@ impl Runtime {
     }
 
     fn begin(self: &Arc<Self>, wanted: Wanted, source: impl FnOnce() -> Arc<[u8]>) -> Loading {
-        let cached = self.settings.cache_bytes > 0 && !wanted.key.code.instrumented;
+        let cached = self.cache.is_on() && !wanted.key.code.instrumented;
         match cached.then(|| self.cache.look_up(wanted.key)) {
             Some(Lookup::Hit(module)) => Loading::Done(module),
             Some(Lookup::Join(flight)) => Loading::UnderWay(flight),
@@ -365,9 +383,22 @@ impl Landing {
     fn land(&mut self, module: Result<Arc<Module>, Error>) {
         self.landed = true;
         let flight = Arc::clone(&self.flight);
+        if let Ok(module) = &module {
+            self.tell_if_too_large(module);
+        }
         match self.cached {
             true => self.runtime.cache.land(self.wanted.key, flight, module),
             false => flight.land(module),
+        }
+    }
+
+    /// Before anybody is woken: who has waited for a compilation reads the notices.
+    fn tell_if_too_large(&self, module: &Module) {
+        if self.cached
+            && let Some(allowed) = self.runtime.cache.note_too_large(module)
+        {
+            let (digest, size) = (*module.code().digest(), module.code().size());
+            self.runtime.compiler.notice(Notice::TooLarge { digest, size, allowed });
         }
     }
 }

@@ -18,6 +18,7 @@ rustler::atoms! {
     // Notices
     in_process,
     compiler_failed,
+    too_large,
     // Steps
     finished,
     yielded,

@@ -1,6 +1,7 @@
 //! What Elixir holds references to. Destructors run on whichever scheduler collects garbage, so they only hand what they
 //! hold to the core's reaper.
 
+use crate::terms::handle::{Held, away};
 use crate::terms::kept::KeptTerm;
 use cybernetic_wasm_core::Cancel;
 use cybernetic_wasm_core::execution::Execution;
@@ -20,6 +21,11 @@ pub(crate) struct ModuleResource(pub(crate) Arc<Module>);
 #[rustler::resource_impl]
 impl Resource for ModuleResource {}
 
+impl Held for ModuleResource {
+    const ELSEWHERE: &'static str = "a module is only good in the VM that loaded it";
+    const ADVICE: &'static str = "load it here as well, with Cybernetic.WASM.Runtime.load_module/2";
+}
+
 impl Drop for ModuleResource {
     fn drop(&mut self) {
         reap(Arc::clone(&self.0));
@@ -38,6 +44,11 @@ impl GuestResource {
     }
 }
 
+impl Held for GuestResource {
+    const ELSEWHERE: &'static str = "an instance is only good in the VM that made it";
+    const ADVICE: &'static str = "call it there, with :erpc.call/4 for example, or load a snapshot of it here (Cybernetic.WASM.Instance.snapshot/2)";
+}
+
 impl Drop for GuestResource {
     fn drop(&mut self) {
         reap(Arc::clone(&self.0));
@@ -51,6 +62,11 @@ pub(crate) struct ExecutionResource(pub(crate) Mutex<Execution>, pub(crate) bool
 #[rustler::resource_impl]
 impl Resource for ExecutionResource {}
 
+impl Held for ExecutionResource {
+    const ELSEWHERE: &'static str = "a context is only good in the VM where its host function runs";
+    const ADVICE: &'static str = "have that process use it";
+}
+
 /// An execution that Elixir has a reference to, and that reference: it goes back as it came, and borrowing costs less than
 /// counting one more holder.
 #[derive(Clone, Copy)]
@@ -61,7 +77,10 @@ pub(crate) struct Known<'a> {
 
 impl<'a> Decoder<'a> for Known<'a> {
     fn decode(term: Term<'a>) -> NifResult<Self> {
-        Ok(Self { execution: term.decode()?, term })
+        match term.decode() {
+            Ok(execution) => Ok(Self { execution, term }),
+            Err(_) => Err(away::<ExecutionResource>(term)),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod engine;
 pub(crate) mod error;
 pub(crate) mod facts;
 pub(crate) mod grants;
+pub(crate) mod handle;
 pub(crate) mod host_call;
 pub(crate) mod kept;
 pub(crate) mod step;

@@ -17,6 +17,23 @@ defmodule Cybernetic.WASM.ConfigTest do
     assert {config.limits.fuel, config.limits.max_output, config.limits.timeout} == {4, 2, 5}
   end
 
+  test "of two names of one key the one in the table of limits wins, wherever it stands" do
+    for keys <- [
+          [timeout: 1, max_execution_time: 2],
+          [max_execution_time: 2, timeout: 1]
+        ] do
+      assert Config.new!(keys).limits.timeout == 1
+      assert Config.new!([max_execution_time: 3], keys).limits.timeout == 1
+    end
+
+    assert Config.new!([timeout: 1], max_execution_time: 2).limits.timeout == 2
+  end
+
+  test "the configuration in force has the numbers that are worked out" do
+    assert %Config{max_live_instances: live, max_open_files: files} = Config.get()
+    assert live in 16..10_000 and files in 16..100_000
+  end
+
   test "unknown keys are refused with the known ones, wherever they stand" do
     for {own, documented} <- [{[colour: :red], []}, {[], [colour: :red]}] do
       error = assert_raise ArgumentError, fn -> Config.new!(own, documented) end

@@ -219,8 +219,7 @@ defmodule Cybernetic.WASM.NodeTest do
       for {config, words} <- [
             {[max_memory: "100 MB"], "option :max_memory must be an integer from 1 to"},
             {[runtime: :wasmer], "option :runtime must be one of :wasmtime"},
-            {[parallel_execution: 1], "option :parallel_execution must be true or false"},
-            {[timeout: 1, max_execution_time: 1], "two names of one option"}
+            {[parallel_execution: 1], "option :parallel_execution must be true or false"}
           ] do
         {output, status} = FreshNode.run(config, "IO.puts(\"started\")")
         assert status != 0
@@ -275,6 +274,181 @@ defmodule Cybernetic.WASM.NodeTest do
              {error.limit, error.allowed}
              """) == {:stack, 100_000}
     end
+  end
+
+  describe "another configuration and a new start of the application" do
+    @again ~S"""
+    again = fn config ->
+      :ok = Application.stop(:cybernetic_wasm)
+      Application.put_env(:cybernetic, :wasm, config)
+      {:ok, _} = Application.ensure_all_started(:cybernetic_wasm)
+    end
+    source = fn n -> {:bytes, ~s|(module (func (export "run") (result i32) i32.const #{n}))|} end
+    """
+
+    test "put every ceiling in force" do
+      assert FreshNode.eval(
+               [],
+               @again <>
+                 ~S"""
+                 module = Runtime.load_module!("priv/wasm/compute.wasm")
+                 {:ok, instance} = Cybernetic.WASM.Instance.new(module)
+                 spare = Runtime.load_module!(source.(0))
+                 limit = fn {:error, %LimitError{limit: limit, allowed: allowed}} -> {limit, allowed} end
+
+                 again.(max_live_instances: 1)
+                 live = limit.(Executor.call(module, "process", [1]))
+                 again.(max_total_memory: 65_536)
+                 memory = limit.(Executor.call(module, "process", [1]))
+                 again.(max_code_memory: 1_000)
+                 code = limit.(Runtime.load_module(source.(1)))
+                 again.(timeout: 50)
+                 # Of a module that is loaded from now on.
+                 spin = limit.(Executor.call(Runtime.load_module!("priv/wasm/compute.wasm"), "spin", [], fuel: 100_000_000_000_000))
+                 again.([])
+                 {live, memory, code, spin, Cybernetic.WASM.Instance.call(instance, "process", [4]), Executor.call(spare, "run")}
+                 """
+             ) ==
+               {{:live_instances, 1}, {:total_memory, 65_536}, {:code_memory, 1_000},
+                {:timeout, 50}, {:ok, 8}, {:ok, 0}}
+    end
+
+    test "change the cache" do
+      assert FreshNode.eval(
+               [],
+               @again <>
+                 ~S"""
+                 held = for n <- 1..3, do: Runtime.load_module!(source.(n))
+                 again.(cache_size: 0)
+                 none = Map.take(Runtime.stats(), [:cache_entries, :cache_bytes])
+                 again.(cache_compiled_modules: true)
+                 before = Runtime.stats()
+                 Runtime.load_module!(source.(1))
+                 {none, Runtime.stats().cache_hits - before.cache_hits, length(held)}
+                 """
+             ) == {%{cache_entries: 0, cache_bytes: 0}, 1, 3}
+    end
+
+    test "change where modules are compiled, to and fro" do
+      assert FreshNode.eval(
+               [],
+               @again <>
+                 ~S"""
+                 modes = for {compiler, n} <- [apart: 1, in_process: 2, apart: 3] do
+                   again.(compiler: compiler)
+                   {:ok, module} = Runtime.load_module(source.(n))
+                   {:ok, ^n} = Executor.call(module, "run")
+                   {Runtime.compiler().mode, Runtime.stats().compile_workers > 0}
+                 end
+                 {modes, Runtime.stats().compile_jobs}
+                 """
+             ) == {[apart: true, in_process: false, apart: true], 3}
+    end
+
+    test "show in the configuration in force" do
+      assert FreshNode.eval(
+               [max_open_files: 20],
+               @again <>
+                 ~S"""
+                 before = Cybernetic.WASM.Config.get().max_open_files
+                 again.(max_live_instances: 7)
+                 %{max_live_instances: 7, max_open_files: files} = Cybernetic.WASM.Config.get()
+                 {before, is_integer(files)}
+                 """
+             ) == {20, true}
+    end
+
+    test "are no business of a guest that is in a host call" do
+      assert FreshNode.eval(
+               [],
+               @sleepers <>
+                 @again <>
+                 ~S"""
+                 holders = for _ <- 1..3 do
+                   pid = sleep.([]); inside.()
+                   pid
+                 end
+                 again.(max_live_instances: 2)
+                 {:error, %LimitError{allowed: 2}} = Executor.call(module, "run", [], imports: imports)
+                 Enum.each(holders, &send(&1, :go))
+                 results = for _ <- holders, do: result.()
+                 {results, Executor.call(module, "run", [], imports: imports, wait: 600_000)}
+                 """
+             ) == {[ok: nil, ok: nil, ok: nil], {:ok, nil}}
+    end
+  end
+
+  describe "without the application" do
+    test "the configuration holds all the same" do
+      code =
+        @sleepers <>
+          ~S"""
+          _one = sleep.([]); inside.()
+          {:error, error} = Executor.call(module, "run", [], imports: imports)
+          {error.limit, error.allowed, Runtime.compiler().mode, Cybernetic.WASM.Config.get().max_open_files > 0}
+          """
+
+      assert FreshNode.eval([max_live_instances: 1], code, start: false) ==
+               {:live_instances, 1, :apart, true}
+    end
+
+    test "what is asked first may be what the node uses" do
+      assert FreshNode.eval(
+               [compiler: :in_process],
+               "{Runtime.stats().live_instances, Runtime.clear_cache(), Runtime.compiler().mode}",
+               start: false
+             ) == {0, :ok, :in_process}
+    end
+
+    test "a call in a process of its own says what to start" do
+      for {call, result} <- [
+            {~S|Executor.async(module, "process", [1])|, "refused"},
+            {~S|Executor.async_nolink(module, "process", [1])|, "refused"},
+            {~S|Executor.async_stream(module, "process", [[1]]) \|> Enum.to_list()|, "refused"},
+            {~S|Executor.stream(module, "process", [1], into: self())|, "refused"},
+            {~S|Executor.stream(module, "process", [1]) \|> Enum.to_list()|, "gave []"}
+          ] do
+        code = """
+        module = Runtime.load_module!("priv/wasm/compute.wasm")
+        try do
+          IO.puts("gave \#{inspect(#{call})}")
+        rescue
+          error in RuntimeError -> IO.puts("refused: \#{error.message}")
+        end
+        """
+
+        {output, 0} = FreshNode.run([], code, start: false)
+        assert output =~ result
+
+        if result == "refused",
+          do:
+            assert(output =~ "start :cybernetic_wasm first, with Application.ensure_all_started")
+      end
+    end
+
+    test "a configuration that is not valid is told at the first use" do
+      {output, status} =
+        FreshNode.run([colour: :red], ~S|Runtime.load_module("priv/wasm/compute.wasm")|,
+          start: false
+        )
+
+      assert status != 0
+      assert output =~ "unknown configuration key :colour"
+    end
+  end
+
+  test "a module larger than the cache is told of once, and counted" do
+    code = ~S"""
+    for _ <- 1..3, do: Runtime.load_module!("priv/wasm/compute.wasm")
+    Runtime.load_module!({:bytes, "(module)"})
+    IO.puts("result #{inspect(Runtime.stats().cache_too_large > 1)}")
+    """
+
+    {output, 0} = FreshNode.run([cache_size: 10], code)
+    assert output =~ "result true"
+    digest = Cybernetic.WASM.Runtime.load_module!("priv/wasm/compute.wasm").digest
+    assert [_, _] = String.split(output, "the module #{digest} has ")
+    assert output =~ "more than all the cache (config cache_size: 10)"
   end
 
   test "the application may be stopped and started again" do

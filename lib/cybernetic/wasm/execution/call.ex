@@ -14,6 +14,7 @@ defmodule Cybernetic.WASM.Execution.Call do
   }
 
   alias Cybernetic.WASM.Execution.{Cancel, Opened, Plan, Tally}
+  alias Cybernetic.WASM.Instance.Live
 
   # Its options hold an environment's values.
   @derive {Inspect, only: [:target, :name, :args]}
@@ -51,7 +52,7 @@ defmodule Cybernetic.WASM.Execution.Call do
   def new(%Instance{} = instance, name, args, opts) when is_binary(name) and length(args) >= 0 do
     Plan.refuse_as_arguments!(args, opts)
 
-    with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
+    with {:ok, plan} <- Plan.narrow(Plan.of(instance), instance.module, opts),
          do: {:ok, %__MODULE__{target: instance, name: name, args: args, plan: plan}}
   end
 
@@ -65,6 +66,20 @@ defmodule Cybernetic.WASM.Execution.Call do
   end
 
   def new(other, _name, _args, _opts), do: Module.needed!(other)
+
+  @doc "The call, if what it calls is of this VM: a process that is to drive it could only crash."
+  @spec here!({:ok, t} | {:error, Error.t()}) :: {:ok, t} | {:error, Error.t()}
+  def here!({:ok, %__MODULE__{target: %Module{} = module}} = call) do
+    Module.here!(module)
+    call
+  end
+
+  def here!({:ok, %__MODULE__{target: %Instance{} = instance}} = call) do
+    _any = Live.state(instance)
+    call
+  end
+
+  def here!(error), do: error
 
   defp command(%Module{command: true}), do: :ok
 

@@ -25,39 +25,47 @@ defmodule Cybernetic.WASM.Execution.HostCall do
   @doc "The context of a host call that the guest of `plan` has just made."
   @spec open(reference, call, Plan.t()) :: Context.t()
   def open(execution, {member, _import, _serial} = call, %Plan{member: member} = plan) do
-    %Context{
-      execution: execution,
-      call: call,
-      plan: plan,
-      process: self(),
-      host: plan.bindings,
-      data: plan.data
-    }
+    Context.new(execution, call, plan, {plan.bindings, plan.data})
   end
 
   # The guest finds another member's functions: this call may not even know that member.
   def open(execution, {member, _import, _serial} = call, plan) do
-    context = %Context{execution: execution, call: call, plan: plan, process: self()}
-
     case Native.execution_host(execution, member) do
       nil ->
-        context
+        Context.new(execution, call, plan, {nil, nil})
 
       {:refused, _busy} ->
         Process.sleep(1)
         open(execution, call, plan)
 
-      {bindings, data} ->
-        %{context | host: bindings, data: data}
+      {_bindings, _data} = host ->
+        Context.new(execution, call, plan, host)
     end
   end
 
   @doc "Runs the host function. `:over` is that the call is: the next step says how. So does `ended`, where that step was taken."
   @spec run(Context.t(), list) :: how | :over | {:ended, ended :: tuple}
-  def run(%Context{host: nil}, _args), do: {:raise, %CallError{reason: :host_gone}}
+  def run(%Context{call: {_member, import, _serial}} = context, args) do
+    case Context.host(context) do
+      nil -> {:raise, %CallError{reason: :host_gone}}
+      %{functions: functions} -> functions |> elem(import) |> run(args, context)
+    end
+  end
 
-  def run(%Context{execution: own, call: {_member, import, _serial}} = context, args) do
-    {function, results, kind} = elem(context.host.functions, import)
+  # The alias dies with the host call, and with it a reply that comes too late.
+  defp run({_function, _results, :async} = function, args, context) do
+    reference = :erlang.alias([:reply])
+
+    try do
+      answer(function, args, %{context | alias: reference})
+    after
+      forget(reference)
+    end
+  end
+
+  defp run(function, args, context), do: answer(function, args, context)
+
+  defp answer({function, results, kind}, args, %Context{execution: own} = context) do
     function |> apply([context | args]) |> returned(results, kind, context)
   catch
     :throw, {__MODULE__, :ended, ^own, ended} ->
@@ -84,7 +92,8 @@ defmodule Cybernetic.WASM.Execution.HostCall do
   end
 
   defp host_error(context, kind, reason, stacktrace) do
-    %Context{call: {_member, import, _serial}, host: %{names: names}} = context
+    %Context{call: {_member, import, _serial}} = context
+    %{names: names} = Context.host(context)
     %HostError{kind: kind, reason: reason, stacktrace: stacktrace, import: elem(names, import)}
   end
 
@@ -104,15 +113,16 @@ defmodule Cybernetic.WASM.Execution.HostCall do
     do: await(reference, context, fn -> Task.shutdown(task, :brutal_kill) end)
 
   defp await({:await, reference}, context) when is_reference(reference),
-    do: await(reference, context, fn -> Process.demonitor(reference, [:flush]) end)
+    do: await(reference, context, fn -> forget(reference) end)
 
   defp await(other, _context) do
     raise ArgumentError,
           "an async host function returns a Task of its own or {:await, reference}, got: #{Shown.term(other)}"
   end
 
-  defp await(reference, %Context{execution: execution, plan: plan} = context, give_up) do
-    cancelled = if plan.cancel, do: elem(plan.cancel, 1), else: make_ref()
+  defp await(reference, %Context{execution: execution} = context, give_up) do
+    %{cancel: cancel} = Context.plan(context)
+    cancelled = if cancel, do: elem(cancel, 1), else: make_ref()
 
     receive do
       {^reference, reply} ->
@@ -129,6 +139,18 @@ defmodule Cybernetic.WASM.Execution.HostCall do
         if Native.execution_time_left(execution) == 0,
           do: over(give_up),
           else: await(reference, context, give_up)
+    end
+  end
+
+  # From a reference that is no alias a late reply may still come.
+  defp forget(reference) do
+    Process.demonitor(reference, [:flush])
+    :erlang.unalias(reference)
+
+    receive do
+      {^reference, _late} -> :ok
+    after
+      0 -> :ok
     end
   end
 
@@ -189,8 +211,8 @@ defmodule Cybernetic.WASM.Execution.HostCall do
 
   @doc "Gives Rust a command, and takes its first step."
   @spec command(Context.t(), term) :: tuple
-  def command(%Context{execution: execution, call: call, plan: plan}, command) do
-    case plan.scheduling != :dirty and not Lane.large?(command) and
+  def command(%Context{execution: execution, call: call} = context, command) do
+    case Context.plan(context).scheduling != :dirty and not Lane.large?(command) and
            Native.execution_command(execution, call, command) do
       step when step in [false, :dirty] ->
         Native.execution_command_dirty(execution, call, command)
@@ -200,8 +222,9 @@ defmodule Cybernetic.WASM.Execution.HostCall do
     end
   end
 
-  defp return(%Context{execution: execution, call: call, plan: plan}, values) do
-    case plan.scheduling != :dirty and Native.execution_return(execution, call, values) do
+  defp return(%Context{execution: execution, call: call} = context, values) do
+    case Context.plan(context).scheduling != :dirty and
+           Native.execution_return(execution, call, values) do
       step when step in [false, :dirty] -> Native.execution_return_dirty(execution, call, values)
       step -> step
     end

@@ -62,8 +62,8 @@ defmodule Cybernetic.WASM.Execution.Opened do
   end
 
   defp linked(call, plan, instance, used) do
-    %{member: member, plan: %{hosts: hosts, limits: limits}} = instance
-    plan = Plan.within(%{plan | member: member, hosts: hosts, engine: nil}, limits)
+    %{hosts: hosts, limits: limits} = Plan.of(instance)
+    plan = Plan.within(%{plan | member: instance.member, hosts: hosts, engine: nil}, limits)
 
     %__MODULE__{
       call: call,

@@ -12,7 +12,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
     Module,
     Native,
     Options,
-    Sandbox
+    Sandbox,
+    Sealed
   }
 
   alias Cybernetic.WASM.Execution.{Cancel, Parts, Streams, Tally}
@@ -107,10 +108,14 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   @doc "The plan of a call on `module` with these options, which have been checked."
   @spec checked(Module.t(), map) :: {:ok, t} | {:error, LinkError.t() | DeniedError.t()}
-  def checked(%{plan: %__MODULE__{} = plan}, opts) when opts == %{}, do: {:ok, plan}
+  def checked(module, opts) when opts == %{} do
+    with nil <- Module.plan(module), do: make(module, opts), else: (plan -> {:ok, plan})
+  end
 
-  def checked(module, opts) do
-    sandbox = Sandbox.resolve(opts, module.sandbox)
+  def checked(module, opts), do: make(module, opts)
+
+  defp make(module, opts) do
+    sandbox = Sandbox.resolve(opts, Module.sandbox(module))
     engine = engine(module.engine, opts, sandbox)
     refuse_fuel_without_metering!(elem(engine, 0), opts)
     given = Imports.given(Map.get(opts, :imports, %{}))
@@ -150,7 +155,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
   """
   @spec default(Module.t()) :: t | nil
   def default(%Module{imports: [], unlinkable: []} = module) do
-    {:ok, plan} = checked(%{module | plan: nil}, %{})
+    {:ok, plan} = make(module, %{})
     keep(plan)
   end
 
@@ -213,10 +218,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
     }
   end
 
-  @doc "The plan of another guest that is made with what `streams` gives."
-  @spec again(t, Streams.t() | nil) :: t
-  def again(plan, nil), do: plan
-  def again(plan, streams), do: %{plan | streams: streams}
+  defp again(plan, nil), do: plan
+  defp again(plan, streams), do: %{plan | streams: streams}
 
   @doc "The plan of one run: two may go on at once in one process."
   @spec begin(t) :: t
@@ -233,6 +236,23 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   defp limited(%__MODULE__{limits: limits} = plan, limits), do: plan
   defp limited(plan, limits), do: %{plan | limits: limits, kept: nil}
+
+  # An instance keeps its plan, and what its forks are given of the system, to itself.
+
+  @doc "What an instance keeps."
+  @spec seal(t, Streams.t() | nil) :: Sealed.t({t, Streams.t() | nil})
+  def seal(plan, streams \\ nil), do: Sealed.seal({plan, streams})
+
+  @doc "The plan of an instance."
+  @spec of(struct) :: t
+  def of(%{private: private}), do: elem(Sealed.open(private), 0)
+
+  @doc "The plan of an instance's forks."
+  @spec of_fork(struct) :: t
+  def of_fork(%{private: private}) do
+    {plan, streams} = Sealed.open(private)
+    again(plan, streams)
+  end
 
   # How a run goes
 

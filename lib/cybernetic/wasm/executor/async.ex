@@ -27,13 +27,26 @@ defmodule Cybernetic.WASM.Executor.Async do
       with {:ok, call} <- call, do: Warden.run(call, cancel, &drive(&1, report))
     end
 
+    supervisor = supervisor!()
+
     task =
       case link do
-        :link -> Task.Supervisor.async(@supervisor, work)
-        :nolink -> Task.Supervisor.async_nolink(@supervisor, work)
+        :link -> Task.Supervisor.async(supervisor, work)
+        :nolink -> Task.Supervisor.async_nolink(supervisor, work)
       end
 
     %__MODULE__{pid: task.pid, ref: task.ref, cancel: cancel, task: task}
+  end
+
+  # The one thing that is there only while the application runs.
+  defp supervisor! do
+    if Process.whereis(@supervisor),
+      do: @supervisor,
+      else:
+        raise(
+          "a call in a process of its own needs the library's application: start :cybernetic_wasm first, " <>
+            "with Application.ensure_all_started(:cybernetic_wasm)"
+        )
   end
 
   defp drive(call, false) do
@@ -52,7 +65,7 @@ defmodule Cybernetic.WASM.Executor.Async do
     {cancel, ref, leader} = {Cancel.new(), make_ref(), Process.group_leader()}
 
     {:ok, pid} =
-      Task.Supervisor.start_child(@supervisor, fn ->
+      Task.Supervisor.start_child(supervisor!(), fn ->
         Process.group_leader(self(), leader)
         warden = self()
         drive = &Executor.Stream.deliver(&1, {consumer, ref}, warden, credit)
@@ -127,7 +140,7 @@ defmodule Cybernetic.WASM.Executor.Async do
     end
 
     # The call's own limit ends each, from outside if need be.
-    @supervisor
+    supervisor!()
     |> Task.Supervisor.async_stream_nolink(calls, work, [timeout: :infinity] ++ opts)
     |> Stream.map(&result/1)
   end

@@ -31,9 +31,8 @@ defmodule Cybernetic.WASM.Instance.Link do
       instance = %Instance{
         ref: ref,
         module: module,
-        plan: plan |> Plan.settle() |> hosted(ref, []),
+        private: plan |> Plan.settle() |> hosted(ref, []) |> Plan.seal(plan.streams),
         engine: plan.engine || module.engine,
-        streams: plan.streams,
         snapshottable: snapshottable
       }
 
@@ -97,8 +96,10 @@ defmodule Cybernetic.WASM.Instance.Link do
     end
   end
 
-  defp in_store(state, %Instance{ref: ref, plan: %{limits: limits, hosts: hosts}}, _plan),
-    do: %{state | guest: ref, limits: limits, hosts: hosts}
+  defp in_store(state, %Instance{ref: ref} = instance, _plan) do
+    %{limits: limits, hosts: hosts} = Plan.of(instance)
+    %{state | guest: ref, limits: limits, hosts: hosts}
+  end
 
   # An instance that any of the modules imports from: all of them have to join it, also those that come before.
   defp find_store(%Plan{bindings: %{sources: nil}}, state), do: {nil, state}
@@ -150,7 +151,7 @@ defmodule Cybernetic.WASM.Instance.Link do
         own: if(state.guest, do: state.own, else: instance.ref),
         made: Map.put(state.made, module.ref, instance),
         used: [tally | state.used],
-        hosts: instance.plan.hosts
+        hosts: Plan.of(instance).hosts
     }
   end
 
@@ -167,7 +168,7 @@ defmodule Cybernetic.WASM.Instance.Link do
 
   defp place_source({:export, %Instance{ref: ref} = instance, name}, %{guest: guest} = state)
        when guest in [nil, ref] do
-    hosts = Enum.uniq(instance.plan.hosts ++ state.hosts)
+    hosts = Enum.uniq(Plan.of(instance).hosts ++ state.hosts)
     {{:export, instance.member, name}, %{state | guest: ref, hosts: hosts}}
   end
 
@@ -206,8 +207,10 @@ defmodule Cybernetic.WASM.Instance.Link do
     if Enum.any?(plan.bindings.sources || [], &match?({:nothing, _}, &1)) do
       {:error, %LinkError{problems: Bindings.problems(plan.bindings, module)}}
     else
-      with {:ok, instance, tally} <- first(module, step_plan, false),
-           do: {:ok, %{instance | plan: Plan.settle(%{plan | hosts: instance.plan.hosts})}, tally}
+      with {:ok, instance, tally} <- first(module, step_plan, false) do
+        plan = Plan.settle(%{plan | hosts: Plan.of(instance).hosts})
+        {:ok, %{instance | private: Plan.seal(plan)}, tally}
+      end
     end
   end
 
@@ -219,8 +222,8 @@ defmodule Cybernetic.WASM.Instance.Link do
 
     case Execution.drive_part(step, %{step_plan | member: member}) do
       {:ok, ^member, tally} ->
-        {:ok, %Instance{ref: guest, module: module, member: member, plan: Plan.settle(plan)},
-         tally}
+        private = plan |> Plan.settle() |> Plan.seal()
+        {:ok, %Instance{ref: guest, module: module, member: member, private: private}, tally}
 
       {:error, %LinkError{} = error} ->
         {:error, %{error | problems: Enum.map(error.problems, &beside(&1, plan))}}

@@ -88,7 +88,7 @@ defmodule Cybernetic.WASM.Instance.Live do
       when is_binary(function) and length(args) >= 0 do
     Plan.refuse_as_arguments!(args, opts)
 
-    with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
+    with {:ok, plan} <- Plan.narrow(Plan.of(instance), instance.module, opts),
          {:ok, result, _tally} <- Execution.call(target(instance), function, args, plan),
          do: {:ok, result}
   end
@@ -101,7 +101,7 @@ defmodule Cybernetic.WASM.Instance.Live do
   def run(instance, function, args, opts) when is_binary(function) and length(args) >= 0 do
     Plan.refuse_as_arguments!(args, opts)
 
-    with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
+    with {:ok, plan} <- Plan.narrow(Plan.of(instance), instance.module, opts),
          plan = Plan.reporting(plan),
          {:ok, result, tally} <- Execution.call(target(instance), function, args, plan),
          do: {:ok, Run.new(result, tally)}
@@ -118,7 +118,7 @@ defmodule Cybernetic.WASM.Instance.Live do
   @doc "See `Cybernetic.WASM.Instance.reset/2`."
   @spec reset(Instance.t(), keyword) :: :ok | {:error, Error.t()}
   def reset(%Instance{ref: ref} = instance, opts) do
-    with {:ok, plan} <- Plan.narrow(instance.plan, instance.module, opts),
+    with {:ok, plan} <- Plan.narrow(Plan.of(instance), instance.module, opts),
          step = reset_step(ref, Plan.to_native(plan)),
          {:ok, :ok, _tally} <- Execution.drive(step, plan),
          do: :ok
@@ -156,7 +156,9 @@ defmodule Cybernetic.WASM.Instance.Live do
       else: answer(Native.instance_write(ref, member, memory, offset, bytes))
   end
 
-  def access(%Instance{ref: ref, member: member, plan: plan}, access) do
+  def access(%Instance{ref: ref, member: member} = instance, access) do
+    plan = Plan.of(instance)
+
     case Native.instance_access(ref, member, access, Plan.to_native(plan)) do
       {:answer, answer} ->
         {:ok, answer}

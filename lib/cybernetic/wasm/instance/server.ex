@@ -2,34 +2,52 @@ defmodule Cybernetic.WASM.Instance.Server do
   @moduledoc false
   # A named, supervised instance: the process that says whose turn it is. The one whose turn it is drives the guest itself,
   # in its own process; this one only watches it, and resets the guest when it was left poisoned.
+  #
+  # Where a source is given in the place of a module, a process beside this one loads it and makes the instance, and it is that
+  # one's turn meanwhile. A source that cannot be loaded is the error of each call, and of no supervisor; it is tried again at the
+  # next.
 
   use GenServer
 
-  alias Cybernetic.WASM.{CallError, Module, Options, Shown}
+  require Logger
 
-  @options [module: {:struct, Module}, name: :any, on_poison: {:one_of, [:reset, :stop]}]
+  alias Cybernetic.WASM.{CallError, Loader, Module, Options, Shown}
   alias Cybernetic.WASM.Execution.Plan
   alias Cybernetic.WASM.Instance.Live
+
+  @options [
+    module: {"a %Cybernetic.WASM.Module{}, a path or {:bytes, binary}", &__MODULE__.module?/1},
+    name: :any,
+    on_poison: {:one_of, [:reset, :stop]},
+    load: {"options of Cybernetic.WASM.Runtime.load_module/2", &Keyword.keyword?/1}
+  ]
 
   @wait 5_000
 
   # How long a killed caller's guest may take to be let go: the end of a slice, and of the process.
   @letting_go 60_000
 
-  defstruct [:instance, :on_poison, :holder, queue: :queue.new()]
+  # `make` is what makes the instance, where that is made of a source; a closure, so that no crash report shows its options.
+  defstruct [:instance, :on_poison, :holder, :make, queue: :queue.new()]
+
+  @doc false
+  @spec module?(term) :: boolean
+  def module?(%Module{}), do: true
+  def module?({:bytes, bytes}), do: is_binary(bytes)
+  def module?(path), do: is_binary(path)
 
   @doc "See `Cybernetic.WASM.Instance.start_link/1`."
   def start_link(opts) do
     known = @options ++ Live.options()
     checked = Options.check!(opts, known, "option of an instance's server")
 
-    unless is_struct(checked[:module], Module),
-      do: Module.needed!(checked[:module], "option :module must be a %Cybernetic.WASM.Module{}")
+    unless checked[:module],
+      do: Module.needed!(nil, "option :module must be a %Cybernetic.WASM.Module{} or its source")
 
     {own, instance} = Keyword.split(opts, Keyword.keys(@options))
     name = if own[:name], do: [name: own[:name]], else: []
-    on_poison = Keyword.get(own, :on_poison, :reset)
-    GenServer.start_link(__MODULE__, {own[:module], instance, on_poison}, name)
+    state = %__MODULE__{on_poison: Keyword.get(own, :on_poison, :reset)}
+    GenServer.start_link(__MODULE__, {own[:module], own[:load], instance, state}, name)
   end
 
   @doc "Runs `function` with the instance when it is the caller's turn."
@@ -39,7 +57,9 @@ defmodule Cybernetic.WASM.Instance.Server do
     # Checked here: what the server cannot use would end it, and everybody else's instance with it.
     wait = opts |> Options.check!(Plan.in_line(), "option of a turn on an instance") |> wait()
 
-    case GenServer.call(known!(server), {:check_out, ticket, wait}, :infinity) do
+    server = known!(server)
+
+    case GenServer.call(server, {:check_out, ticket, wait}, :infinity) do
       {:ok, instance} ->
         try do
           function.(instance)
@@ -64,29 +84,69 @@ defmodule Cybernetic.WASM.Instance.Server do
   defp wait(opts),
     do: Map.get_lazy(opts, :wait, fn -> min(@wait, Map.get(opts, :timeout, @wait)) end)
 
-  @doc "The instance, to be looked at."
+  @doc "The instance, to be looked at; `nil` while it is not there yet."
   def peek(server), do: GenServer.call(known!(server), :peek)
 
   @doc "Ends the process, and with it the instance."
   def stop(server), do: GenServer.stop(known!(server))
 
-  # The first mistake of many is to call a module.
+  # Its guest is driven by the caller, who has to be on its node. The first mistake of many is to call a module.
+  defp known!(server) when is_pid(server) and node(server) == node(), do: server
+  defp known!(server) when is_atom(server) and server not in [nil, true, false], do: server
+
   defp known!(server)
-       when is_pid(server) or is_tuple(server) or
-              (is_atom(server) and server not in [nil, true, false]),
-       do: server
+       when is_pid(server) or
+              (tuple_size(server) == 2 and is_atom(elem(server, 0)) and is_atom(elem(server, 1))) or
+              (tuple_size(server) == 2 and elem(server, 0) == :global) or
+              (tuple_size(server) == 3 and elem(server, 0) == :via) do
+    case GenServer.whereis(server) do
+      pid when is_pid(pid) and node(pid) != node() -> elsewhere!(node(pid))
+      {_name, node} -> elsewhere!(node)
+      _here_or_nowhere -> server
+    end
+  end
 
   defp known!(other) do
     raise ArgumentError,
           "a live instance is needed, from Cybernetic.WASM.Instance.new/2, or the pid or name of an instance's server, got: #{Shown.term(other)}"
   end
 
+  @spec elsewhere!(node) :: no_return
+  defp elsewhere!(node) do
+    raise ArgumentError,
+          "the instance's server is on the node #{inspect(node)}, and a guest runs in its caller's process: " <>
+            "call it there, with :erpc.call(#{inspect(node)}, …) for example"
+  end
+
   @impl true
-  def init({module, opts, on_poison}) do
+  def init({%Module{} = module, _load, opts, state}) do
     case Live.new(module, opts) do
-      {:ok, instance} -> {:ok, %__MODULE__{instance: instance, on_poison: on_poison}}
+      {:ok, instance} -> {:ok, %{state | instance: instance}}
       {:error, error} -> {:stop, error}
     end
+  end
+
+  def init({source, load, opts, state}) do
+    make = fn ->
+      with {:ok, module} <- Loader.load(source, load || []), do: Live.new(module, opts)
+    end
+
+    {:ok, begin(%{state | make: make})}
+  end
+
+  # What it raises, for a mistake in the options, is this process's end, too.
+  defp begin(%{make: make} = state) do
+    server = self()
+
+    {_pid, monitor} =
+      spawn_monitor(fn ->
+        Process.link(server)
+        made = make.()
+        Process.unlink(server)
+        exit({:made, made})
+      end)
+
+    %{state | holder: {:making, monitor}}
   end
 
   @impl true
@@ -96,8 +156,12 @@ defmodule Cybernetic.WASM.Instance.Server do
     waiting = {ticket, Process.monitor(pid), from}
 
     cond do
-      state.holder == nil ->
+      state.holder == nil and state.instance != nil ->
         {:noreply, lend(waiting, state)}
+
+      # The source could not be loaded before.
+      state.holder == nil ->
+        {:noreply, begin(%{state | queue: :queue.in(waiting, state.queue)})}
 
       wait == 0 ->
         refuse(waiting)
@@ -118,6 +182,15 @@ defmodule Cybernetic.WASM.Instance.Server do
   def handle_cast({:check_in, _ticket}, state), do: {:noreply, state}
 
   @impl true
+  def handle_info(
+        {:DOWN, monitor, :process, _, {:made, made}},
+        %{holder: {:making, monitor}} = state
+      ),
+      do: {:noreply, made(made, %{state | holder: nil})}
+
+  def handle_info({:DOWN, monitor, :process, _, reason}, %{holder: {:making, monitor}} = state),
+    do: {:stop, reason, state}
+
   def handle_info({:DOWN, monitor, :process, _, _}, %{holder: {_, monitor}} = state),
     do: next(state)
 
@@ -132,15 +205,31 @@ defmodule Cybernetic.WASM.Instance.Server do
   # A late answer of a call that a callback of the instance's start function made.
   def handle_info(_other, state), do: {:noreply, state}
 
+  defp made({:ok, instance}, state), do: lend_to_next(%{state | instance: instance})
+
+  defp made({:error, error}, state) do
+    Logger.error("Cybernetic.WASM: #{name()} has no instance: #{Exception.message(error)}")
+    leave(state, fn _everybody -> true end, &answer(&1, {:error, error}))
+  end
+
+  defp name do
+    case Process.info(self(), :registered_name) do
+      {:registered_name, name} -> inspect(name)
+      _none -> inspect(self())
+    end
+  end
+
   defp leave(state, who, farewell) do
     {leaving, staying} = state.queue |> :queue.to_list() |> Enum.split_with(who)
     Enum.each(leaving, farewell)
     %{state | queue: :queue.from_list(staying)}
   end
 
-  defp refuse({_ticket, monitor, from}) do
+  defp refuse(waiting), do: answer(waiting, {:error, %CallError{reason: :busy}})
+
+  defp answer({_ticket, monitor, from}, answer) do
     Process.demonitor(monitor, [:flush])
-    GenServer.reply(from, {:error, %CallError{reason: :busy}})
+    GenServer.reply(from, answer)
   end
 
   defp lend({ticket, monitor, from}, state) do

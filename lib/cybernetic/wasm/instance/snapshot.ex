@@ -13,8 +13,8 @@ defmodule Cybernetic.WASM.Instance.Snapshot do
   end
 
   # With how often the guest had been used by then: that a fork is still of its present state shows in that.
-  defp capture(%Instance{ref: ref, plan: plan, module: module}, opts) do
-    with {:ok, plan} <- Plan.narrow(plan, module, opts),
+  defp capture(%Instance{ref: ref, module: module} = instance, opts) do
+    with {:ok, plan} <- Plan.narrow(Plan.of(instance), module, opts),
          {:ok, captured, _tally} <-
            ref |> Native.instance_snapshot(Plan.to_native(plan)) |> Execution.drive(plan),
          do: {:ok, captured}
@@ -24,8 +24,7 @@ defmodule Cybernetic.WASM.Instance.Snapshot do
   @spec fork(Instance.t(), keyword) :: {:ok, Instance.t()} | {:error, Error.t()}
   def fork(%Instance{snapshottable: true} = instance, opts) do
     with {:ok, module} <- module(instance, opts),
-         plan = Plan.again(instance.plan, instance.streams),
-         {:ok, fork, _tally} <- Link.first(module, plan, true),
+         {:ok, fork, _tally} <- Link.first(module, Plan.of_fork(instance), true),
          do: {:ok, Live.on_trap(fork, instance.on_trap)}
   end
 

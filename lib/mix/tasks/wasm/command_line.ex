@@ -12,7 +12,8 @@ defmodule Mix.Tasks.Wasm.CommandLine do
     LoadError,
     Module,
     Runtime,
-    Sandbox
+    Sandbox,
+    Startup
   }
 
   alias Mix.Tasks.Wasm.{JSON, TextFormat, UsageError}
@@ -142,9 +143,9 @@ defmodule Mix.Tasks.Wasm.CommandLine do
   # standard output.
   defp start_application do
     {:ok, _started} = Application.ensure_all_started(:logger)
-    Logger.put_module_level(Runtime, :none)
+    Logger.put_module_level(Startup, :none)
     {:ok, _started} = Application.ensure_all_started(:cybernetic_wasm)
-    Logger.delete_module_level(Runtime)
+    Logger.delete_module_level(Startup)
   end
 
   @doc "Loads a module from a path, or from standard input where that is `-`."

@@ -103,18 +103,30 @@ struct State<R> {
     closed: bool,
 }
 
+/// The room of the quick line, and of the slow one.
+fn shares(most_bytes: u64) -> (u64, u64) {
+    let quick = most_bytes / QUICK_PART;
+    (quick, most_bytes - quick)
+}
+
 impl<R> Queue<R> {
     pub(super) fn new(most_bytes: u64) -> Self {
-        let quick = most_bytes / QUICK_PART;
+        let (quick, slow) = shares(most_bytes);
         let state = State {
             quick: Turns::new(quick),
-            slow: Turns::new(most_bytes - quick),
+            slow: Turns::new(slow),
             parked: Vec::new(),
             idle: 0,
             taken: 0,
             closed: false,
         };
         Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Other room, for what comes from now on.
+    pub(super) fn adjust(&self, most_bytes: u64) {
+        let mut state = self.state.lock();
+        (state.quick.most_bytes, state.slow.most_bytes) = shares(most_bytes);
     }
 
     /// Jobs that wait, and the bytes of their sources.

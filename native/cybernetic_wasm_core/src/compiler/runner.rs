@@ -77,7 +77,7 @@ impl Runner {
             self.prepare();
         }
         match self.shared.queue.next(line, IDLE) {
-            Task::Compile(job) => self.busy(|runner| runner.begin(job, in_process)),
+            Task::Compile(job) => self.busy(|runner| runner.begin(job)),
             Task::GoOn(running) => self.busy(|runner| runner.go_on(running)),
             Task::Nothing if self.line == Line::Slow => self.dismiss(),
             Task::Nothing => {}
@@ -107,7 +107,7 @@ impl Runner {
         if others == 0 && self.shared.queue.slow_is_idle() { cores() } else { 1 }
     }
 
-    fn begin(&mut self, mut job: Job, in_process: bool) {
+    fn begin(&mut self, mut job: Job) {
         if !job.client.wants() {
             return;
         }
@@ -117,6 +117,8 @@ impl Runner {
         }
         job.request.threads = self.threads();
         self.shared.jobs.fetch_add(1, Relaxed);
+        // It may be another than when this runner began to wait.
+        let in_process = self.shared.apart.in_process().is_some();
         if in_process { self.compile_here(job) } else { self.compile_apart(job) }
     }
 

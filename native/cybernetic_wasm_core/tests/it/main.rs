@@ -12,6 +12,7 @@ mod linking;
 mod manifests;
 mod network;
 mod scheduling;
+mod settings;
 mod snapshots;
 mod support;
 mod values;

@@ -3,6 +3,7 @@
 use super::runtime::runtime;
 use crate::resources::{CancelResource, ExecutionResource, Known, ModuleResource};
 use crate::terms::call::CallOptions;
+use crate::terms::handle::Handle;
 use crate::terms::host_call::HostCallTuple;
 use crate::terms::kept::KeptTerm;
 use crate::terms::step::{self, decode_command, decode_return};
@@ -53,7 +54,11 @@ pub(super) fn started<'a>(
 }
 
 /// Does something with an execution, unless another process has it in its hands.
-fn with<'a>(env: Env<'a>, execution: &ExecutionResource, work: impl FnOnce(&Execution) -> Term<'a>) -> Term<'a> {
+fn with<'a>(
+    env: Env<'a>,
+    execution: Handle<'_, ExecutionResource>,
+    work: impl FnOnce(&Execution) -> Term<'a>,
+) -> Term<'a> {
     match execution.0.try_lock() {
         Some(execution) => work(&execution),
         None => error::refused(env, CallError::Busy),
@@ -63,7 +68,7 @@ fn with<'a>(env: Env<'a>, execution: &ExecutionResource, work: impl FnOnce(&Exec
 lanes! {
     fn execution_call, execution_call_dirty<'a>(
         env, lane;
-        module: &'a ModuleResource,
+        module: Handle<'a, ModuleResource>,
         name: Binary<'a>,
         arguments: Terms<'a>,
         options: CallOptions,
@@ -90,7 +95,7 @@ lanes! {
 
 /// Arms a wake-up message `{reference, :wake}`: the milliseconds until the deadline, or `:ready`.
 #[rustler::nif]
-fn execution_listen<'a>(env: Env<'a>, execution: &'a ExecutionResource, reference: Reference<'a>) -> Term<'a> {
+fn execution_listen<'a>(env: Env<'a>, execution: Handle<'a, ExecutionResource>, reference: Reference<'a>) -> Term<'a> {
     with(env, execution, |execution| match execution.listen(courier::listener(env, reference)) {
         // Rounded up: a process that wakes too early would only wait again.
         Some(left) => (left.as_millis() as u64 + 1).encode(env),
@@ -100,7 +105,7 @@ fn execution_listen<'a>(env: Env<'a>, execution: &'a ExecutionResource, referenc
 
 /// Disarms the wake-up message. False: it is on its way already.
 #[rustler::nif]
-fn execution_unlisten(execution: &ExecutionResource) -> bool {
+fn execution_unlisten(execution: Handle<'_, ExecutionResource>) -> bool {
     execution.0.try_lock().is_some_and(|execution| execution.unlisten())
 }
 
@@ -155,7 +160,7 @@ lanes! {
     /// the caller sees to.
     fn execution_emit, execution_emit_dirty<'a>(
         env, _lane;
-        execution: &'a ExecutionResource,
+        execution: Handle<'a, ExecutionResource>,
         call: HostCallTuple,
         bytes: Binary<'a>,
     ) -> Term<'a> {
@@ -170,7 +175,7 @@ lanes! {
     /// What has been put out to these streams since the last time, piece by piece; `:dirty` where that is much.
     fn execution_take_output, execution_take_output_dirty<'a>(
         env, lane;
-        execution: &'a ExecutionResource,
+        execution: Handle<'a, ExecutionResource>,
         streams: Vec<Atom>,
     ) -> Term<'a> {
         with(env, execution, |execution| {
@@ -207,7 +212,7 @@ lanes! {
     /// scheduler, which the caller sees to.
     fn execution_give_input, execution_give_input_dirty<'a>(
         env, _lane;
-        execution: &'a ExecutionResource,
+        execution: Handle<'a, ExecutionResource>,
         piece: Option<Binary<'a>>,
     ) -> Term<'a> {
         with(env, execution, |execution| {
@@ -219,7 +224,7 @@ lanes! {
 
 /// Gives an execution up. Whoever steps it just now ends it all the same: by its cancellation, or by going away.
 #[rustler::nif]
-fn execution_abandon(execution: &ExecutionResource) -> Atom {
+fn execution_abandon(execution: Handle<'_, ExecutionResource>) -> Atom {
     if let Some(mut execution) = execution.0.try_lock() {
         execution.abandon();
     }
@@ -228,14 +233,14 @@ fn execution_abandon(execution: &ExecutionResource) -> Atom {
 
 /// What an execution that was given up had used, and what it had put out.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn execution_tally<'a>(env: Env<'a>, execution: &'a ExecutionResource) -> Term<'a> {
+fn execution_tally<'a>(env: Env<'a>, execution: Handle<'a, ExecutionResource>) -> Term<'a> {
     with(env, execution, |execution| tally::encode(env, &execution.tally()))
 }
 
 /// What answers the host calls of a member of the live guest that this runs on: see `instance_set_host`. `nil` where that is
 /// gone.
 #[rustler::nif]
-fn execution_host<'a>(env: Env<'a>, execution: &'a ExecutionResource, member: u32) -> Term<'a> {
+fn execution_host<'a>(env: Env<'a>, execution: Handle<'a, ExecutionResource>, member: u32) -> Term<'a> {
     with(env, execution, |execution| {
         let host = execution.host(MemberId(member));
         let host = host.as_ref().and_then(|host| host.downcast_ref::<KeptTerm>());
@@ -245,7 +250,7 @@ fn execution_host<'a>(env: Env<'a>, execution: &'a ExecutionResource, member: u3
 
 /// Milliseconds until the deadline.
 #[rustler::nif]
-fn execution_time_left<'a>(env: Env<'a>, execution: &'a ExecutionResource) -> Term<'a> {
+fn execution_time_left<'a>(env: Env<'a>, execution: Handle<'a, ExecutionResource>) -> Term<'a> {
     with(env, execution, |execution| (execution.time_left().as_millis() as u64).encode(env))
 }
 

@@ -5,6 +5,7 @@ use super::runtime::runtime;
 use crate::atoms;
 use crate::resources::{GuestResource, HostResource, ModuleResource};
 use crate::terms::call::CallOptions;
+use crate::terms::handle::Handle;
 use crate::terms::kept::KeptTerm;
 use crate::terms::step::encode_answer;
 use crate::terms::value::Terms;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 lanes! {
     fn instance_new, instance_new_dirty<'a>(
         env, lane;
-        module: &'a ModuleResource,
+        module: Handle<'a, ModuleResource>,
         snapshottable: bool,
         options: CallOptions,
         scheduling: Atom,
@@ -42,7 +43,7 @@ lanes! {
     /// `:dirty` where the guest's memory takes time to unmap.
     fn instance_reset, instance_reset_dirty<'a>(
         env, lane;
-        guest: &'a GuestResource,
+        guest: Handle<'a, GuestResource>,
         options: CallOptions,
     ) -> Term<'a> {
         match lane == Lane::Inline && !guest.0.is_small() {
@@ -53,18 +54,18 @@ lanes! {
 }
 
 #[rustler::nif]
-fn instance_close<'a>(env: Env<'a>, guest: &'a GuestResource) -> Term<'a> {
+fn instance_close<'a>(env: Env<'a>, guest: Handle<'a, GuestResource>) -> Term<'a> {
     error::done(env, guest.0.close())
 }
 
 /// `:idle`, `:busy`, `:poisoned` or `:closed`.
 #[rustler::nif]
-fn instance_state<'a>(env: Env<'a>, guest: &'a GuestResource) -> Term<'a> {
+fn instance_state<'a>(env: Env<'a>, guest: Handle<'a, GuestResource>) -> Term<'a> {
     atom(env, guest.0.state())
 }
 
 #[rustler::nif]
-fn instance_survive_traps(guest: &GuestResource) -> Atom {
+fn instance_survive_traps(guest: Handle<'_, GuestResource>) -> Atom {
     guest.0.survive_traps();
     atoms::ok()
 }
@@ -73,13 +74,13 @@ fn instance_survive_traps(guest: &GuestResource) -> Atom {
 
 /// Keeps a place for a module that will be linked.
 #[rustler::nif]
-fn instance_reserve(guest: &GuestResource) -> u32 {
+fn instance_reserve(guest: Handle<'_, GuestResource>) -> u32 {
     guest.0.reserve().0
 }
 
 /// Tells what answers a member's host calls: the term, for as long as somebody holds the reference that this gives.
 #[rustler::nif]
-fn instance_set_host<'a>(env: Env<'a>, guest: &'a GuestResource, member: u32, term: Term<'a>) -> Term<'a> {
+fn instance_set_host<'a>(env: Env<'a>, guest: Handle<'a, GuestResource>, member: u32, term: Term<'a>) -> Term<'a> {
     let host: HostRef = Arc::new(KeptTerm::new(term));
     let instance = guest.instance(member);
     match instance.set_host(&host) {
@@ -93,9 +94,9 @@ fn instance_set_host<'a>(env: Env<'a>, guest: &'a GuestResource, member: u32, te
 #[rustler::nif(schedule = "DirtyCpu")]
 fn instance_link<'a>(
     env: Env<'a>,
-    guest: &'a GuestResource,
+    guest: Handle<'a, GuestResource>,
     member: u32,
-    module: &'a ModuleResource,
+    module: Handle<'a, ModuleResource>,
     sources: Vec<Term<'a>>,
     options: CallOptions,
 ) -> NifResult<Term<'a>> {
@@ -130,7 +131,7 @@ fn find_on(instance: Instance<'_>, name: &[u8], given: usize) -> Result<Arc<Func
 lanes! {
     fn instance_call, instance_call_dirty<'a>(
         env, lane;
-        guest: &'a GuestResource,
+        guest: Handle<'a, GuestResource>,
         member: u32,
         name: Binary<'a>,
         arguments: Terms<'a>,
@@ -157,7 +158,7 @@ lanes! {
 lanes! {
     fn instance_read, instance_read_dirty<'a>(
         env, _lane;
-        guest: &'a GuestResource,
+        guest: Handle<'a, GuestResource>,
         member: u32,
         memory: Option<Binary<'a>>,
         offset: u64,
@@ -175,7 +176,7 @@ lanes! {
 lanes! {
     fn instance_write, instance_write_dirty<'a>(
         env, _lane;
-        guest: &'a GuestResource,
+        guest: Handle<'a, GuestResource>,
         member: u32,
         memory: Option<Binary<'a>>,
         offset: u64,
@@ -192,7 +193,7 @@ lanes! {
 #[rustler::nif]
 fn instance_access<'a>(
     env: Env<'a>,
-    guest: &'a GuestResource,
+    guest: Handle<'a, GuestResource>,
     member: u32,
     term: Term<'a>,
     options: CallOptions,
@@ -221,19 +222,19 @@ fn instance_access<'a>(
 
 /// The instance's state as a module in the binary format, and a number that [`instance_keep_fork`] takes.
 #[rustler::nif]
-fn instance_snapshot<'a>(env: Env<'a>, guest: &'a GuestResource, options: CallOptions) -> Term<'a> {
+fn instance_snapshot<'a>(env: Env<'a>, guest: Handle<'a, GuestResource>, options: CallOptions) -> Term<'a> {
     started(env, Execution::snapshot(runtime(), &guest.0, options.limits.clone()), &options, Lane::Inline)
 }
 
 /// The module of the last snapshot, if it is still what the instance's state is; else `nil`.
 #[rustler::nif]
-fn instance_fork<'a>(env: Env<'a>, guest: &'a GuestResource) -> Term<'a> {
+fn instance_fork<'a>(env: Env<'a>, guest: Handle<'a, GuestResource>) -> Term<'a> {
     let module = guest.0.fork().map(|module| ResourceArc::new(ModuleResource(module)));
     module.encode(env)
 }
 
 #[rustler::nif]
-fn instance_keep_fork(guest: &GuestResource, uses: u64, module: &ModuleResource) -> Atom {
+fn instance_keep_fork(guest: Handle<'_, GuestResource>, uses: u64, module: Handle<'_, ModuleResource>) -> Atom {
     guest.0.keep_fork(uses, &module.0);
     atoms::ok()
 }

@@ -4,6 +4,7 @@ use super::runtime::runtime;
 use crate::atoms;
 use crate::resources::ModuleResource;
 use crate::terms::engine::{BudgetTuple, EngineTuple};
+use crate::terms::handle::Handle;
 use crate::terms::step;
 use crate::terms::{binary, error, facts};
 use cybernetic_wasm_core::compiler::Asker;
@@ -11,7 +12,7 @@ use cybernetic_wasm_core::engine::EngineConfig;
 use cybernetic_wasm_core::execution::Execution;
 use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::module::Module;
-use rustler::{Binary, Encoder, Env, NifResult, Term};
+use rustler::{Atom, Binary, Encoder, Env, NifResult, Term};
 
 lanes! {
     /// A normal scheduler is for small sources, which the caller sees to: the digest of a large one takes more than it gives.
@@ -39,7 +40,7 @@ lanes! {
     /// What every handle keeps: the digest, the imported functions in the order of their indices as `{module, name, arity,
     /// results, signature}`, the imports that no host function can satisfy, and whether it is a command. `:dirty` where there
     /// are many imports.
-    fn module_handle, module_handle_dirty<'a>(env, lane; module: &'a ModuleResource) -> Term<'a> {
+    fn module_handle, module_handle_dirty<'a>(env, lane; module: Handle<'a, ModuleResource>) -> Term<'a> {
         let imports = module.0.code().imports().len() + module.0.unlinkable().len();
         match lane == Lane::Inline && imports > FEW_IMPORTS {
             true => atoms::dirty().encode(env),
@@ -58,8 +59,14 @@ fn handle<'a>(env: Env<'a>, module: &Module) -> Term<'a> {
     (binary(env, code.digest()), functions, unlinkable, code.is_command()).encode(env)
 }
 
+/// Nothing, where the module is one of this VM.
+#[rustler::nif]
+fn module_check(_module: Handle<'_, ModuleResource>) -> Atom {
+    atoms::ok()
+}
+
 /// Imports, exports and custom sections; a stranger's module may have hundreds of thousands.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn module_facts<'a>(env: Env<'a>, module: &'a ModuleResource) -> Term<'a> {
+fn module_facts<'a>(env: Env<'a>, module: Handle<'a, ModuleResource>) -> Term<'a> {
     facts::encode(env, module.0.code())
 }

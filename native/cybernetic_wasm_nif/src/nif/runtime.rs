@@ -13,20 +13,35 @@ use std::sync::Arc;
 
 static RUNTIME: OnceCell<Arc<Runtime>> = OnceCell::new();
 
-/// The one runtime of this node, with the defaults where the application has not been started.
+/// The one runtime of this node. Elixir has started it, by the configuration, before anything is loaded.
 pub(super) fn runtime() -> &'static Arc<Runtime> {
     RUNTIME.get_or_init(|| Runtime::new(Settings::default()))
 }
 
-/// Makes the runtime with these settings, unless there is one: guests may be running on it.
+/// Makes the runtime with these settings. One that is there, on which guests may be running, takes them for what is to come.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn runtime_start<'a>(env: Env<'a>, settings: SettingsMap) -> Term<'a> {
-    let runtime = RUNTIME.get_or_init(|| Runtime::new(settings.into()));
+    let settings: Settings = settings.into();
+    let runtime = RUNTIME.get_or_init(|| Runtime::new(settings.clone()));
+    runtime.adjust(settings);
     match (runtime.warm_up(), runtime.no_pool()) {
         (Err(error), _) => (atoms::error(), terms::error::encode(env, &error)).encode(env),
         (Ok(()), Some(reason)) => (atoms::on_demand(), binary(env, reason.as_bytes())).encode(env),
         (Ok(()), None) => atoms::ok().encode(env),
     }
+}
+
+/// The ceilings that are worked out where the configuration names none.
+#[rustler::nif]
+fn runtime_ceilings<'a>(env: Env<'a>) -> Term<'a> {
+    let limits = runtime().ceilings().limits();
+    map(
+        env,
+        &[
+            ("max_live_instances", limits.max_live_instances.encode(env)),
+            ("max_open_files", limits.max_open_files.encode(env)),
+        ],
+    )
 }
 
 /// Which of the VM's own standard streams are a terminal's.
@@ -56,6 +71,7 @@ fn runtime_stats<'a>(env: Env<'a>) -> Term<'a> {
             ("cache_misses", cache.misses.encode(env)),
             ("cache_joined", cache.joined.encode(env)),
             ("cache_evictions", cache.evictions.encode(env)),
+            ("cache_too_large", cache.too_large.encode(env)),
             ("cache_entries", cache.entries.encode(env)),
             ("cache_bytes", cache.bytes.encode(env)),
             ("live_instances", stats.live_instances.encode(env)),
@@ -81,11 +97,15 @@ fn runtime_compiles_in_process() -> Option<String> {
     runtime().compiles_in_process()
 }
 
-/// What an operator should read, once: `{:in_process, why}` or `{:compiler_failed, digest, detail}`.
+/// What an operator should read, once: `{:in_process, why}`, `{:compiler_failed, digest, detail}` or
+/// `{:too_large, digest, size, allowed}`.
 #[rustler::nif]
 fn runtime_take_notices<'a>(env: Env<'a>) -> Vec<Term<'a>> {
     let encode = |notice| match notice {
         Notice::InProcess(why) => (atoms::in_process(), why).encode(env),
+        Notice::TooLarge { digest, size, allowed } => {
+            (atoms::too_large(), binary(env, &digest), size, allowed).encode(env)
+        }
         Notice::Failed { digest, detail } => (atoms::compiler_failed(), binary(env, &digest), detail).encode(env),
     };
     runtime().take_notices().into_iter().map(encode).collect()

@@ -74,6 +74,90 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
       assert mailbox() == []
     end
 
+    test "has a reference of its own that replies may be sent to" do
+      echo = fn ctx, n ->
+        reference = Host.await_ref(ctx)
+        assert Host.await_ref(ctx) == reference
+        spawn(fn -> send(reference, {reference, n * 10}) end)
+        {:await, reference}
+      end
+
+      assert run(echo) == {:ok, 10}
+
+      # The message may be there before anyone waits for it.
+      early = fn ctx, n ->
+        reference = Host.await_ref(ctx)
+        send(reference, {reference, n * 20})
+        {:await, reference}
+      end
+
+      assert run(early) == {:ok, 20}
+      assert mailbox() == []
+    end
+
+    test "has none if it is not asynchronous" do
+      assert {:error, %HostError{reason: %ArgumentError{message: message}}} =
+               Executor.call(calling(), "run", [1],
+                 imports: f(fn ctx, _n -> Host.await_ref(ctx) end)
+               )
+
+      assert message =~ "{function, async: true}"
+    end
+
+    # It once stayed in the caller's mailbox for good.
+    test "gets no reply that comes too late" do
+      test = self()
+
+      late = fn ctx, _n ->
+        reference = Host.await_ref(ctx)
+        send(test, {:reply_to, reference})
+        {:await, reference}
+      end
+
+      for opts <- [[timeout: 20], [timeout: 20, scheduling: :inline]] do
+        assert {:error, %LimitError{limit: :timeout}} = run(late, opts)
+        assert_received {:reply_to, reference}
+        send(reference, {reference, 1})
+        assert mailbox() == []
+      end
+
+      # Nor where something else was its result, or it failed.
+      for other <- [fn -> Task.async(fn -> 5 end) end, fn -> raise "no" end] do
+        _result =
+          run(fn ctx, _n ->
+            reference = Host.await_ref(ctx)
+            send(reference, {reference, 1})
+            send(test, {:reply_to, reference})
+            other.()
+          end)
+
+        assert_received {:reply_to, reference}
+        send(reference, {reference, 2})
+        assert mailbox() == []
+      end
+    end
+
+    test "leaves nothing of a task that was too late" do
+      test = self()
+
+      late = fn _ctx, _n ->
+        Task.async(fn ->
+          send(test, {:task, self()})
+          receive(do: (:go_on -> 1))
+        end)
+      end
+
+      assert {:error, %LimitError{limit: :timeout}} = run(late, timeout: 20)
+
+      receive do
+        {:task, pid} -> dead(pid)
+      after
+        0 -> :not_begun
+      end
+
+      assert mailbox() == []
+    end
+
     test "gives several results as a list, and none whatever comes" do
       module =
         load!(~S"""

@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
   import Cybernetic.WASM.Turns, except: [next: 1, next: 2]
 
   alias Cybernetic.WASM.{Host, Instance, Memory, Native, Run, Turns}
-  alias Cybernetic.WASM.{CallError, HostError, LimitError, LinkError, TrapError}
+  alias Cybernetic.WASM.{CallError, HostError, LimitError, LinkError, LoadError, TrapError}
 
   defp start(opts \\ []) do
     opts = Keyword.merge(forever(module: counter(), imports: echo()), opts)
@@ -34,6 +34,61 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       assert {:ok, %Run{result: 4, output: ""}} = Instance.run(name, "next")
       assert %Run{result: 5} = Instance.run!(pid, "next")
       assert elsewhere(fn -> next(name) end) == {:ok, 6}
+    end
+
+    test "may be given the module's source, and loads it itself" do
+      for {source, opts} <- [
+            {"priv/wasm/compute.wasm", []},
+            {{:bytes, File.read!("priv/wasm/compute.wat")}, [load: [metering: :epoch]]}
+          ] do
+        server = start_supervised!({Instance, [module: source] ++ opts}, id: make_ref())
+        assert Instance.call(server, "process", [4], wait: never(), timeout: never()) == {:ok, 8}
+        refute Instance.poisoned?(server)
+      end
+    end
+
+    @tag :tmp_dir
+    test "with a broken source fails its callers, and no supervisor", %{tmp_dir: folder} do
+      [broken, sound] = for name <- ["broken", "sound"], do: :"#{__MODULE__}.#{name}"
+      path = Path.join(folder, "late.wasm")
+
+      children = [
+        Supervisor.child_spec({Instance, name: broken, module: path}, id: broken),
+        Supervisor.child_spec({Instance, name: sound, module: "priv/wasm/compute.wasm"}, id: sound)
+      ]
+
+      {:ok, supervisor} = Supervisor.start_link(children, strategy: :one_for_all)
+
+      process = fn name ->
+        Instance.call(name, "process", [4], wait: never(), timeout: never())
+      end
+
+      assert {:error, %LoadError{reason: :not_found}} = process.(broken)
+      assert process.(sound) == {:ok, 8}
+      refute Instance.poisoned?(broken)
+
+      # All who stand in line get the error.
+      callers = for _ <- 1..10, do: Task.async(fn -> process.(broken) end)
+      for result <- await(callers), do: assert({:error, %LoadError{}} = result)
+
+      File.cp!("priv/wasm/compute.wasm", path)
+      assert process.(broken) == {:ok, 8}
+      assert %{active: 2} = Supervisor.count_children(supervisor)
+      :ok = Supervisor.stop(supervisor)
+    end
+
+    test "with a source and a mistake in its options ends by that" do
+      Process.flag(:trap_exit, true)
+      {:ok, server} = Instance.start_link(module: "priv/wasm/compute.wasm", load: [colour: :red])
+      assert_receive {:EXIT, ^server, {%ArgumentError{message: message}, _stack}}
+      assert message =~ "unknown load option :colour"
+    end
+
+    test "with a source says busy to one who does not wait while it loads" do
+      source = {:bytes, plain(4_000, System.unique_integer([:positive]))}
+      {:ok, server} = Instance.start_link(module: source)
+      assert {:error, %CallError{reason: :busy}} = Instance.call(server, "f", [], wait: 0)
+      assert Instance.call(server, "f", [], wait: never(), timeout: never()) == {:ok, 1}
     end
 
     test "may be named as any GenServer" do
@@ -172,7 +227,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
     end
 
     test "raises for a module that was not loaded, and for options that there are none of" do
-      for module <- ["counter.wasm", nil, {:ok, counter()}, live()] do
+      for module <- [:counter, nil, {:ok, counter()}, live()] do
         error = assert_raise ArgumentError, fn -> Instance.start_link(module: module) end
         assert error.message =~ "option :module must be a %Cybernetic.WASM.Module{}"
       end

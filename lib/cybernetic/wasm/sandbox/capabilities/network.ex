@@ -78,6 +78,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
   import Cybernetic.WASM.Sandbox.Manifest.Tree
 
   alias Cybernetic.WASM.{DeniedError, Host, Native, Sandbox}
+  alias Cybernetic.WASM.Host.Context
   alias Cybernetic.WASM.Sandbox.Capabilities.Network.Peer
   alias Cybernetic.WASM.Sandbox.Presets
 
@@ -257,7 +258,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
   # The grant itself, or of a sandbox, of a host function's context, or of a preset.
   defp of(%__MODULE__{} = network), do: network
   defp of(%{network: %__MODULE__{} = network}), do: network
-  defp of(%{plan: %{sandbox: %{network: %__MODULE__{} = network}}}), do: network
+  defp of(%Context{} = context), do: context |> Context.plan() |> Map.fetch!(:sandbox) |> of()
   defp of(preset), do: grant!(__MODULE__, Keyword.get(Presets.options!(preset), :network, false))
 
   defp judge(%{lists: lists, dns: dns}, protocol, {name, ip, port}) do

@@ -28,14 +28,34 @@ const RESIDENT: u64 = 128 << 20;
 
 /// Where compiling processes come from.
 pub(in crate::compiler) struct Apart {
-    /// Bytes of address space that a process may have: much is only reserved.
-    space: u64,
-    executable: Option<PathBuf>,
+    origin: Mutex<Origin>,
     state: Mutex<State>,
     /// The last keeper, for whoever only looks.
     last: Mutex<Option<Arc<Keeper>>>,
     /// The processes are to end once nothing is compiled any more.
     resting: AtomicBool,
+}
+
+/// What is started.
+#[derive(Clone, PartialEq, Eq)]
+struct Origin {
+    /// Bytes of address space that a process may have: much is only reserved.
+    space: u64,
+    executable: Option<PathBuf>,
+}
+
+impl Origin {
+    fn new(settings: &CompilerSettings) -> Self {
+        let space = settings.budget.memory.saturating_mul(2).saturating_add(2 << 30);
+        Self { space, executable: settings.executable.clone() }
+    }
+
+    fn first_state(&self) -> State {
+        match &self.executable {
+            Some(_) => State::Idle,
+            None => State::InProcess("compiler: :in_process".to_owned()),
+        }
+    }
 }
 
 enum State {
@@ -58,14 +78,23 @@ pub(in crate::compiler) struct Running {
 
 impl Apart {
     pub(in crate::compiler) fn new(settings: &CompilerSettings) -> Self {
-        let executable = settings.executable.clone();
-        let state = match &executable {
-            Some(_) => State::Idle,
-            None => State::InProcess("compiler: :in_process".to_owned()),
-        };
-        let space = settings.budget.memory.saturating_mul(2).saturating_add(2 << 30);
+        let origin = Origin::new(settings);
         let (last, resting) = (Mutex::default(), AtomicBool::new(false));
-        Self { space, executable, state: Mutex::new(state), last, resting }
+        Self { state: Mutex::new(origin.first_state()), origin: Mutex::new(origin), last, resting }
+    }
+
+    /// Ends the processes that were started by other settings. What they compile begins anew in others.
+    pub(in crate::compiler) fn adjust(&self, settings: &CompilerSettings) {
+        let origin = Origin::new(settings);
+        let mut state = self.state.lock();
+        if *self.origin.lock() == origin {
+            return;
+        }
+        if let State::Kept { keeper, .. } = &*state {
+            keeper.stop();
+        }
+        *state = origin.first_state();
+        *self.origin.lock() = origin;
     }
 
     pub(in crate::compiler) fn in_process(&self) -> Option<String> {
@@ -83,21 +112,21 @@ impl Apart {
     pub(in crate::compiler) fn wake(&self, shared: &Shared) {
         self.resting.store(false, Relaxed);
         let mut state = self.state.lock();
-        if matches!(*state, State::InProcess(_)) && self.executable.is_some() {
-            *state = State::Idle;
+        if matches!(*state, State::InProcess(_)) {
+            *state = self.origin.lock().first_state();
         }
         self.start(&mut state, shared);
     }
 
     /// Sees to it that there is a keeper, if there can be one.
     fn start(&self, state: &mut State, shared: &Shared) {
-        let Some(executable) = &self.executable else { return };
+        let Origin { space, executable: Some(executable) } = self.origin.lock().clone() else { return };
         match state {
             State::InProcess(_) => return,
             State::Kept { keeper, .. } if !keeper.is_over() => return,
             State::Idle | State::Kept { .. } => {}
         }
-        let started = Keeper::start(executable, self.space).map(Arc::new);
+        let started = Keeper::start(&executable, space).map(Arc::new);
         let started = started.and_then(|keeper| Ok((keeper.worker()?, keeper)));
         *state = match started {
             Ok((worker, keeper)) => {
