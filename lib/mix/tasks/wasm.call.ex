@@ -7,9 +7,10 @@ defmodule Mix.Tasks.Wasm.Call do
       mix wasm.call FILE FUNCTION [ARG...] [options]
 
   FILE is in the binary or the text format; `-` is standard input. Without FUNCTION the exported
-  functions are listed. The function runs in a fresh instance, which is granted nothing: no files, no
-  network, no host functions. A module that imports functions has to be called from Elixir, with the
-  option `:imports` of `Cybernetic.WASM.Executor.call/4`.
+  functions are listed. The function runs in a fresh instance, which is granted nothing but what is
+  asked for here: no files, no network, no host functions. A module that imports functions has to be
+  called from Elixir, with the option `:imports` of `Cybernetic.WASM.Executor.call/4`. The one that
+  AssemblyScript's modules import, `env.abort`, is there: it stops the guest with its message.
 
   ## Arguments
 
@@ -32,6 +33,12 @@ defmodule Mix.Tasks.Wasm.Call do
     * `--max-memory N` - bytes of all memories and tables, also as `64K`, `16M` or `1G` (of 1024).
       Default: 100,000,000
     * `--usage` - also prints what the call used, to standard error; also after a trap or limit
+    * `--wasi` - grants WASI to a library that imports it: the standard streams, the clock and random
+      bytes, and nothing else
+    * `--dir`, `--scratch`, `--env`, `--random-seed`, `--clock` - grant WASI with what they name, as in
+      `mix help wasm.run`
+    * `--manifest PATH` - what the guest may use instead of all that: see
+      `Cybernetic.WASM.Sandbox.Manifest`. Options then only narrow it.
     * `--json` - prints one JSON object: `result` or `error`, and `usage` if asked for. Several results
       are a list and none is `null`; what no JSON number holds is a string: `"nan"`, `"inf"`, a `v128`
     * `--help`
@@ -65,12 +72,25 @@ defmodule Mix.Tasks.Wasm.Call do
 
   use Mix.Task
 
-  alias Cybernetic.WASM.{CallError, DeniedError, Executor, Module}
-  alias Mix.Tasks.Wasm.{CommandLine, JSON, LimitOptions, TextFormat, UsageReport}
+  alias Cybernetic.WASM.{CallError, DeniedError, Executor, Module, Runtime}
+  alias Cybernetic.WASM.Sandbox.Manifest
+
+  alias Mix.Tasks.Wasm.{
+    AssemblyScript,
+    CommandLine,
+    GrantOptions,
+    JSON,
+    LimitOptions,
+    TextFormat,
+    UsageReport
+  }
 
   @task "wasm.call"
-  @usage "FILE FUNCTION [ARG...] [--fuel N] [--timeout N] [--max-memory N] [--usage] [--json]"
-  @switches LimitOptions.switches() ++ [usage: :boolean, json: :boolean]
+  @usage "FILE FUNCTION [ARG...] [--fuel N] [--timeout N] [--max-memory N] [--wasi] [--dir HOST::GUEST[:ro]] " <>
+           "[--scratch GUEST] [--env NAME[=VALUE]] [--random-seed N] [--clock fixed:N] [--manifest PATH] " <>
+           "[--usage] [--json]"
+  @switches LimitOptions.switches() ++
+              GrantOptions.switches() ++ [wasi: :boolean, usage: :boolean, json: :boolean]
 
   # As many as the library itself names in this error.
   @most_named 20
@@ -86,41 +106,72 @@ defmodule Mix.Tasks.Wasm.Call do
   defp run(parsed, argv) do
     with {:ok, options, words} <- parsed,
          {:ok, limits} <- LimitOptions.read(options),
-         {:ok, results, usage} <- call(words, limits) do
+         {:ok, results, usage} <- call(words, limits, options) do
       print(results, usage, options)
     else
       {:error, error} -> fail(error, argv)
     end
   end
 
-  defp call([], _limits),
+  defp call([], _limits, _options),
     do: CommandLine.usage_error("FILE is missing\nusage: mix #{@task} #{@usage}")
 
-  defp call([file | words], limits) do
+  defp call([file | words], limits, options) do
     metering = LimitOptions.metering(limits)
 
     with :ok <- CommandLine.start(),
-         {:ok, sandbox} <- CommandLine.sandbox(limits),
+         {:ok, manifest} <- GrantOptions.manifest(options, []),
+         {:ok, grants} <- grants(options, manifest, limits),
          {:ok, module} <- CommandLine.load(file, metering),
+         :ok <- if(manifest, do: Manifest.check(manifest, module), else: :ok),
          {:ok, function, words} <- function(words, module) do
-      invoke(module, function, words, [sandbox: sandbox] ++ metering)
+      imports = AssemblyScript.imports(module)
+      opts = if imports == %{}, do: grants, else: [imports: imports] ++ grants
+      with_scratch(grants[:sandbox], fn -> invoke(module, function, words, opts ++ metering) end)
     end
+  end
+
+  # WASI is granted where something of it is asked for.
+  defp grants(options, manifest, limits) do
+    with {:ok, asked} <- GrantOptions.read(options),
+         {:ok, env} <- GrantOptions.environment(options) do
+      if manifest || options[:wasi] || options[:env] || asked != [] do
+        with {:ok, sandbox} <- GrantOptions.sandbox(manifest, asked, limits),
+             do: {:ok, [sandbox: sandbox] ++ if(env == %{}, do: [], else: [env: env])}
+      else
+        with {:ok, sandbox} <- CommandLine.sandbox(limits), do: {:ok, [sandbox: sandbox]}
+      end
+    end
+  end
+
+  # The library removes a guest's own directory in the background, for which there is no time when the node ends.
+  defp with_scratch(sandbox, function) do
+    function.()
+  after
+    if sandbox.filesystem.scratch, do: Runtime.stop()
   end
 
   defp invoke(module, function, words, opts) do
     with {:ok, params, results} <- signature(module, function, length(words)),
          {:ok, args} <- arguments(words, params),
          {:ok, run} <-
-           module |> Executor.run(function, args, opts) |> in_words() |> in_range(words, params) do
+           module |> run(function, args, opts) |> in_words() |> in_range(words, params) do
       {:ok, list(run.result, results), run.usage}
     end
+  end
+
+  # What the sandbox does not take, of the environment for example, is a mistake of the command line.
+  defp run(module, function, args, opts) do
+    Executor.run(module, function, args, opts)
+  rescue
+    error in ArgumentError -> CommandLine.usage_error(Exception.message(error))
   end
 
   # What it needs is no option of this task.
   defp in_words({:error, %DeniedError{capability: :wasi}}) do
     CommandLine.usage_error(
-      "it imports WASI, which this task does not grant: mix wasm.run FILE runs a program, and a library is " <>
-        "called from Elixir, with sandbox: of Cybernetic.WASM.Executor.call/4"
+      "it imports WASI, which is granted with --wasi, --dir and the like, or with --manifest " <>
+        "(mix wasm.run FILE runs a program)"
     )
   end
 

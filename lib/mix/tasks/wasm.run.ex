@@ -117,12 +117,17 @@ defmodule Mix.Tasks.Wasm.Run do
          {:ok, grants} <- GrantOptions.read(options),
          {:ok, env} <- GrantOptions.environment(options),
          :ok <- CommandLine.start(),
-         {:ok, manifest} <- GrantOptions.manifest(options),
-         {:ok, sandbox} <- GrantOptions.sandbox(manifest, grants, limits),
+         {:ok, manifest} <- GrantOptions.manifest(options, GrantOptions.limits()),
+         {:ok, sandbox} <- sandbox(manifest, grants, limits),
          {:ok, module} <- load(file, manifest, limits) do
       with_scratch(sandbox, fn -> run_guest(module, args: args, env: env, sandbox: sandbox) end)
     end
   end
+
+  defp sandbox(nil, grants, limits),
+    do: GrantOptions.sandbox(nil, grants, Keyword.merge(GrantOptions.limits(), limits))
+
+  defp sandbox(manifest, grants, limits), do: GrantOptions.sandbox(manifest, grants, limits)
 
   defp program(words) do
     case Enum.split_while(words, &match?({:arg, _text}, &1)) do

@@ -50,6 +50,79 @@ defmodule Mix.Tasks.Wasm.CallTest do
     end
   end
 
+  describe "a module that imports" do
+    @abort ~S"""
+    (module
+      (import "env" "abort" (func $abort (param i32 i32 i32 i32)))
+      (memory (export "memory") 1)
+      (data (i32.const 4) "\0a\00\00\00h\00e\00l\00l\00\f6\00")
+      (data (i32.const 36) "\08\00\00\00a\00.\00t\00s\00")
+      (func (export "fail") (call $abort (i32.const 8) (i32.const 40) (i32.const 3) (i32.const 7)))
+      (func (export "silent") (call $abort (i32.const 0) (i32.const -16) (i32.const 3) (i32.const 7)))
+      (func (export "fine") (result i32) i32.const 7))
+    """
+
+    test "what AssemblyScript does stops with its message", context do
+      file = Path.join(context.tmp_dir, "abort.wat")
+      File.write!(file, @abort)
+      assert call([file, "fine"]) == {0, "7\n", ""}
+      assert {1, "", error} = call([file, "fail"])
+      assert error =~ "abort: hellö at a.ts:3:7"
+      assert {1, "", error} = call([file, "silent"])
+      assert error =~ "abort: (none) at (unreadable):3:7"
+    end
+
+    @reactor "test/fixtures/wasi/rust_reactor.wasm"
+
+    @wasi ~S"""
+    (module
+      (import "wasi_snapshot_preview1" "fd_prestat_get" (func $get (param i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "environ_sizes_get" (func $env (param i32 i32) (result i32)))
+      (memory (export "memory") 1)
+      (func (export "dirs") (result i32) (call $get (i32.const 3) (i32.const 0)))
+      (func (export "variables") (result i32)
+        (drop (call $env (i32.const 0) (i32.const 4))) (i32.load (i32.const 0)))
+      (func (export "spin") (loop (br 0))))
+    """
+
+    test "WASI is told how that is granted, and has what was", context do
+      file = Path.join(context.tmp_dir, "wasi.wat")
+      File.write!(file, @wasi)
+      assert {2, "", error} = call([file, "variables"])
+      assert error =~ "it imports WASI, which is granted with --wasi, --dir and the like"
+      assert call([file, "variables", "--wasi"]) == {0, "0\n", ""}
+      assert call([file, "variables", "--env", "A=1", "--env", "B=2"]) == {0, "2\n", ""}
+      # Bad descriptor, and none.
+      assert call([file, "dirs", "--wasi"]) == {0, "8\n", ""}
+      assert call([file, "dirs", "--dir", "#{context.tmp_dir}::/here:ro"]) == {0, "0\n", ""}
+      assert call([file, "dirs", "--scratch", "/tmp"]) == {0, "0\n", ""}
+      # The limits are those of a call.
+      assert {1, "", error} = call([file, "spin", "--wasi", "--fuel", "1000"])
+      assert error =~ "the fuel limit was reached"
+    end
+
+    test "WASI may have a manifest", context do
+      file = Path.join(context.tmp_dir, "wasi.wat")
+      File.write!(file, @wasi)
+      manifest = Path.join(context.tmp_dir, "wasi.toml")
+      File.write!(manifest, "[limits]\nfuel = 2000\n\n[capabilities]\nclocks = \"real\"\n")
+      assert call([file, "dirs", "--manifest", manifest]) == {0, "8\n", ""}
+      assert {1, "", error} = call([file, "spin", "--manifest", manifest])
+      assert error =~ ~r/2,?000 units of fuel allowed/
+      assert {2, "", error} = call([file, "dirs", "--manifest", manifest, "--scratch", "/tmp"])
+      assert error =~ "does not grant what is asked for"
+    end
+
+    test "a reactor of a real compiler runs" do
+      exports =
+        @reactor |> Cybernetic.WASM.Runtime.load_module!() |> Cybernetic.WASM.Module.exports()
+
+      for %{name: name, type: {:function, [], _}} when name != "_initialize" <- exports do
+        assert {0, _, _} = call([@reactor, name, "--wasi"])
+      end
+    end
+  end
+
   describe "an argument" do
     for {type, given, result} <- [
           {"i32", "-5", "-5"},

@@ -137,23 +137,26 @@ defmodule Mix.Tasks.Wasm.GrantOptions do
     with value when value != nil <- System.get_env(name), do: CommandLine.as_typed(value)
   end
 
-  @doc "The manifest that is asked for, as it is for a program that a shell runs."
-  @spec manifest(map) :: {:ok, Manifest.t() | nil} | {:error, Exception.t()}
-  def manifest(%{manifest: path}) do
-    with {:ok, manifest} <- Manifest.load(path), do: {:ok, for_shell(manifest)}
+  @doc "The limits of a program that a shell runs, which may take longer than a call."
+  @spec limits() :: keyword
+  def limits, do: @limits
+
+  @doc "The manifest that is asked for, as it is for what a shell runs; `limits` are those that it may leave open."
+  @spec manifest(map, keyword) :: {:ok, Manifest.t() | nil} | {:error, Exception.t()}
+  def manifest(%{manifest: path}, limits) do
+    with {:ok, manifest} <- Manifest.load(path), do: {:ok, for_shell(manifest, limits)}
   end
 
-  def manifest(_options), do: {:ok, nil}
+  def manifest(_options, _limits), do: {:ok, nil}
 
-  # Whoever captures a program's streams may pass them on, which is all that a shell does. The limits that a manifest leaves
-  # open are the same as without one.
-  defp for_shell(manifest) do
+  # Whoever captures a program's streams may pass them on, which is all that a shell does.
+  defp for_shell(manifest, limits) do
     stdio = passed_on(manifest.capabilities[:stdio])
 
     %{
       manifest
       | capabilities: Keyword.put(manifest.capabilities, :stdio, stdio),
-        limits: Keyword.merge(@limits, manifest.limits)
+        limits: Keyword.merge(limits, manifest.limits)
     }
   end
 
@@ -170,7 +173,7 @@ defmodule Mix.Tasks.Wasm.GrantOptions do
   @spec sandbox(Manifest.t() | nil, keyword, keyword) ::
           {:ok, Sandbox.t()} | {:error, UsageError.t()}
   def sandbox(nil, asked, limits),
-    do: (@grants ++ @limits) |> Keyword.merge(asked ++ limits) |> CommandLine.sandbox()
+    do: @grants |> Keyword.merge(asked ++ limits) |> CommandLine.sandbox()
 
   def sandbox(manifest, asked, limits) do
     with {:ok, wanted} <- CommandLine.sandbox(asked ++ limits) do
