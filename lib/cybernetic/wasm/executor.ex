@@ -51,6 +51,8 @@ defmodule Cybernetic.WASM.Executor do
       on the normal one, and moves to a dirty one when it overruns its slice. `:dirty` and `:inline` force either.
     * `:wait` - milliseconds that the call may queue while the node has no room for another live guest. Default: 0, which
       fails at once with a `Cybernetic.WASM.LimitError`.
+    * `:allocation` - `:pooling` or `:on_demand`: whether the guest lives in a slot of a pool, which is quicker to make, or in
+      memory of its own. Default: the configuration's, `:pooling`. A guest that no slot can hold is made on demand anyway.
     * `:metering`, `:deterministic` - as when loading. `deterministic: true` also removes real clocks and the system's random
       bytes from what the sandbox grants. The first such call compiles the module once more, if it was loaded otherwise.
 

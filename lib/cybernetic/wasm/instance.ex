@@ -35,7 +35,7 @@ defmodule Cybernetic.WASM.Instance do
   ## Options of `new/2`
 
     * those of `Cybernetic.WASM.Executor.call/4`: limits, `:sandbox`, `:imports`, `:data`, `:scheduling`, `:metering`,
-      `:deterministic`, `:wait`, `:args`, `:env`. They apply while the instance is made and are the defaults of its calls.
+      `:deterministic`, `:allocation`, `:wait`, `:args`, `:env`. They apply while the instance is made and are the defaults of its calls.
     * `:on_trap` - `:poison` (default), or `:keep`: a call that ends in a trap, an uncaught exception or an exhausted stack
       leaves the guest usable with what the call had done so far, as the WebAssembly specification has it
     * `:snapshottable` - `true`: `snapshot/2` and `fork/2` work. The guest then runs a module that exports all its state.

@@ -91,7 +91,8 @@ defmodule Cybernetic.WASM.Loader do
     off = config.features |> Keyword.merge(Map.get(opts, :features, [])) |> Features.off()
 
     {Map.get(opts, :metering, config.metering),
-     Map.get(opts, :deterministic, config.deterministic), off, stack || config.limits.max_stack}
+     Map.get(opts, :deterministic, config.deterministic), off, stack || config.limits.max_stack,
+     config.allocation}
   end
 
   defp fetch({:bytes, bytes}, most) when is_binary(bytes),

@@ -21,6 +21,7 @@ defmodule Cybernetic.WASM.Module do
   @enforce_keys [:ref, :digest, :size, :engine]
   # Private are the plan of a call without options, where the module can be called without any, and the sandbox that the manifest
   # grants.
+  # `pooled` is whether a slot of the pooling allocator can hold an instance.
   defstruct [
     :ref,
     :digest,
@@ -30,6 +31,7 @@ defmodule Cybernetic.WASM.Module do
     :manifest,
     :private,
     command: false,
+    pooled: true,
     imports: [],
     unlinkable: []
   ]
@@ -56,13 +58,19 @@ defmodule Cybernetic.WASM.Module do
 
   @doc false
   def new(ref, facts) do
-    {digest, imports, unlinkable, command} = handle(ref)
+    {digest, imports, unlinkable, command, pooled} = handle(ref)
     digest = "blake3:" <> Base.encode16(digest, case: :lower)
 
     struct!(
       __MODULE__,
-      [ref: ref, digest: digest, imports: imports, unlinkable: unlinkable, command: command] ++
-        facts
+      [
+        ref: ref,
+        digest: digest,
+        imports: imports,
+        unlinkable: unlinkable,
+        command: command,
+        pooled: pooled
+      ] ++ facts
     )
   end
 

@@ -5,7 +5,8 @@ defmodule Mix.Tasks.Wasm.Bench do
       mix wasm.bench [--quick] [--only GROUP]… [--no-pinned] [--json FILE]
 
     * `--quick` - fewer and shorter rounds: a minute instead of several
-    * `--only` - one group of `calls`, `instances`, `loads`, `compiling`, `kernels`, `wasi`, `throughput`, `fairness`, `idle`; may be
+    * `--only` - one group of `calls`, `instances`, `loads`, `compiling`, `kernels`, `wasi`, `throughput`, `fairness`, `steps`,
+      `idle`; may be
       given several times, or as a list with commas. Default: all.
     * `--no-pinned` - leaves out the second run of `calls`, `throughput` and `fairness` with everything on one processor
     * `--json` - where the figures go. Default: a new file in `bench/results`.

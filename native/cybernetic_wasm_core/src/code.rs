@@ -162,9 +162,20 @@ impl Code {
         if bytes > SMALL_INSTANCE { bytes } else { 0 }
     }
 
-    /// How many live guests an instance counts as: what the node runs short of is mappings, and each memory takes some.
+    /// How many live guests an instance counts as: what the node runs short of is mappings, and each memory takes some, as does a
+    /// heap that is collected.
     pub(crate) fn weight(&self) -> u32 {
-        self.compiled.outline.memories.max(1)
+        self.compiled.outline.memories.max(1) + u32::from(self.compiled.outline.collects())
+    }
+
+    /// Fuel between two yields.
+    pub(crate) fn yield_fuel(&self) -> u64 {
+        self.compiled.outline.yield_fuel()
+    }
+
+    /// Whether a pool's slots can hold an instance of it.
+    pub fn fits_pool(&self) -> bool {
+        self.compiled.outline.fits_pool()
     }
 
     /// Whether it is a program, which exports `_start`.

@@ -71,7 +71,7 @@ defmodule Cybernetic.WASM.ErrorTest do
           {[reason: :no_directory, host_path: "/srv", guest_path: "/data", detail: "gone"],
            "the directory /srv, granted as /data, cannot be opened: gone"},
           {[reason: :no_such_member, member: 3], "no instance with the number 3"},
-          {[reason: :not_for_pool], "max_memory above 4 GiB"},
+          {[reason: :not_for_pool], "make that one with allocation: :on_demand"},
           {[reason: :busy], "busy"},
           {[reason: :poisoned], "poisoned"},
           {[reason: :stale_context], "context"}

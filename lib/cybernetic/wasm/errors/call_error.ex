@@ -21,7 +21,7 @@ defmodule Cybernetic.WASM.CallError do
     * `:host_gone` - the guest called a host function of a linked instance whose handle nobody holds any more
     * `:no_snapshot` - no snapshot can be made of the instance; `detail` says why
     * `:not_for_pool` - the module does not fit the pooling allocator that the target instance was made in: a slot has 4
-      memories and 4 tables, of 4 GiB and of 100,000 elements. An instance with a `max_memory` of more than 4 GiB is made
+      memories and 4 tables, of 4 GiB and of 100,000 elements. An instance that is made with `allocation: :on_demand` lives
       outside of it.
     * `:other_engine` - the module was loaded with other options than the instance that it is to join: `module_options` and
       `instance_options` say which
@@ -127,7 +127,7 @@ defmodule Cybernetic.WASM.CallError do
 
   def message(%__MODULE__{reason: :not_for_pool}) do
     "the module does not fit the pooling allocator that the target instance was made in: " <>
-      "make that one with max_memory above 4 GiB, or configure allocation: :on_demand"
+      "make that one with allocation: :on_demand"
   end
 
   def message(%__MODULE__{reason: :other_engine} = error) do

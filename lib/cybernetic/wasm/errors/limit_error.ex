@@ -6,6 +6,7 @@ defmodule Cybernetic.WASM.LimitError do
       of the call (`Cybernetic.WASM.Limits`); `:reentrance` of host calls open inside each other, always 200; or
       `:live_instances`, `:total_memory`, `:code_memory`, `:open_files`, `:compile_queue` of the node
       (`Cybernetic.WASM.Config`); or `:compile_memory`, `:compile_time` of a load (`Cybernetic.WASM.Runtime`)
+      or `:address_space`, `:mappings`: the operating system has given this process no more memory
     * `allowed` - what it allows, in the limit's unit
     * `used` - what had been used, or what the refused request would have made it. Of fuel and stack no more is known than
       that all of it was used.
@@ -45,7 +46,9 @@ defmodule Cybernetic.WASM.LimitError do
     compile_memory: "bytes for compiling the module (option :max_compile_memory)",
     compile_time:
       "milliseconds of processor time for compiling the module (option :max_compile_time)",
-    compile_queue: "bytes of modules that wait to be compiled on this node"
+    compile_queue: "bytes of modules that wait to be compiled on this node",
+    address_space: "bytes of address space of this process (ulimit -v)",
+    mappings: "memory mappings of this process (vm.max_map_count)"
   }
 
   @impl true
@@ -57,7 +60,8 @@ defmodule Cybernetic.WASM.LimitError do
   defp during(%{during: :compile}), do: " while the module was being compiled"
   defp during(_error), do: ""
 
-  defp used(%{limit: limit}) when limit in [:fuel, :stack], do: "all used"
+  defp used(%{limit: limit}) when limit in [:fuel, :stack, :address_space, :mappings],
+    do: "all used"
 
   defp used(%{limit: limit, used: used}) when limit in [:timeout, :compile_memory, :compile_time],
     do: "#{used} used"

@@ -51,13 +51,14 @@ defmodule Cybernetic.WASM.Execution.Plan do
   @type t :: %__MODULE__{}
 
   @options [imports: Imports.kind(), sandbox: Sandbox.kind()] ++
-             Config.options([:scheduling, :metering, :deterministic]) ++
+             Config.options([:scheduling, :metering, :deterministic, :allocation]) ++
              [wait: {:milliseconds, 0}, data: :any] ++ Streams.options() ++ Limits.options()
 
   # What an engine or a guest was made with cannot be changed for one call on a live instance.
   @narrowing Keyword.drop(@options, [
                :metering,
                :deterministic,
+               :allocation,
                :max_stack,
                :sandbox,
                :args,
@@ -137,9 +138,9 @@ defmodule Cybernetic.WASM.Execution.Plan do
     end
   end
 
-  defp engine({metering, deterministic, off, _stack}, opts, sandbox) do
+  defp engine({metering, deterministic, off, _stack, allocation}, opts, sandbox) do
     {Map.get(opts, :metering, metering), deterministic or sandbox.deterministic, off,
-     sandbox.limits.max_stack}
+     sandbox.limits.max_stack, Map.get(opts, :allocation, allocation)}
   end
 
   defp refuse_fuel_without_metering!(:epoch, %{fuel: _}) do
@@ -198,6 +199,13 @@ defmodule Cybernetic.WASM.Execution.Plan do
     do: Bindings.rebind(plan.bindings, module, imports, plan.sandbox)
 
   defp rebind(plan, _module, _opts), do: {:ok, plan.bindings}
+
+  @doc "The plan of a guest of `module` that lives outside of the pool."
+  @spec on_demand(t, Module.t()) :: t
+  def on_demand(plan, module) do
+    {metering, deterministic, off, stack, _allocation} = plan.engine || module.engine
+    %{plan | engine: {metering, deterministic, off, stack, :on_demand}}
+  end
 
   @doc "The plan of an instance that was made with `plan`, whose engine is what it is."
   @spec settle(t) :: t

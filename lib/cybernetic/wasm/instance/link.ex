@@ -8,7 +8,8 @@ defmodule Cybernetic.WASM.Instance.Link do
   alias Cybernetic.WASM.Imports.{Bindings, Words}
 
   # What is known on the way. `guest` is whose store all are to be in, once there is one, and `own` that guest if it was made
-  # here; `limits` are the store's, if it was there before. `made` are the instances by their module, and `open` the modules
+  # here; `limits` are the store's, if it was there before. `pooled` is whether a slot of the pooling allocator can hold each
+  # module that is to live in it. `made` are the instances by their module, and `open` the modules
   # whose imports are being made. `plan_of` makes a module's plan, and `plans` are those that were needed early. `used` is what
   # each part used, the latest first. `hosts` keep the host functions of the members alive.
   defstruct [
@@ -16,6 +17,7 @@ defmodule Cybernetic.WASM.Instance.Link do
     :own,
     :plan_of,
     :limits,
+    pooled: true,
     made: %{},
     open: [],
     plans: %{},
@@ -86,7 +88,7 @@ defmodule Cybernetic.WASM.Instance.Link do
            do: {:ok, Plan.part_of(own, plan)}
     end
 
-    %__MODULE__{open: [module.ref], plan_of: plan_of}
+    %__MODULE__{open: [module.ref], plan_of: plan_of, pooled: module.pooled}
   end
 
   defp in_store(state, nil, plan) do
@@ -118,7 +120,8 @@ defmodule Cybernetic.WASM.Instance.Link do
   defp find_store_of({:export, %Module{ref: ref} = module, _name}, state)
        when not is_map_key(state.plans, ref) do
     planned = state.plan_of.(module)
-    state = %{state | plans: Map.put(state.plans, ref, planned)}
+    pooled = state.pooled and module.pooled
+    state = %{state | plans: Map.put(state.plans, ref, planned), pooled: pooled}
     with {:ok, plan} <- planned, do: find_store(plan, state), else: (_error -> {nil, state})
   end
 
@@ -200,10 +203,15 @@ defmodule Cybernetic.WASM.Instance.Link do
 
     if state.guest,
       do: join(module, plan, step_plan, state),
-      else: begin_guest(module, plan, step_plan)
+      else: begin_guest(module, plan, step_plan, state)
   end
 
-  defp begin_guest(module, plan, step_plan) do
+  # Those that join come into this one's store, whatever they need.
+  defp begin_guest(module, plan, step_plan, %{pooled: false} = state) do
+    begin_guest(module, plan, Plan.on_demand(step_plan, module), %{state | pooled: true})
+  end
+
+  defp begin_guest(module, plan, step_plan, _state) do
     if Enum.any?(plan.bindings.sources || [], &match?({:nothing, _}, &1)) do
       {:error, %LinkError{problems: Bindings.problems(plan.bindings, module)}}
     else

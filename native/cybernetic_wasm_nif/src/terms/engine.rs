@@ -8,7 +8,7 @@ use cybernetic_wasm_core::runtime::Settings;
 use rustler::{Atom, Error, NifMap, NifResult, NifTuple, Term};
 use std::time::Duration;
 
-/// `{metering, deterministic, features that are off, max_stack}`.
+/// `{metering, deterministic, features that are off, max_stack, allocation}`.
 #[derive(NifTuple)]
 #[rustler(decode)]
 pub(crate) struct EngineTuple<'a> {
@@ -16,6 +16,7 @@ pub(crate) struct EngineTuple<'a> {
     deterministic: bool,
     features_off: Vec<Term<'a>>,
     max_stack: u64,
+    allocation: Atom,
 }
 
 impl TryFrom<EngineTuple<'_>> for EngineConfig {
@@ -31,7 +32,7 @@ impl TryFrom<EngineTuple<'_>> for EngineConfig {
             deterministic: tuple.deterministic,
             features: tuple.features_off.into_iter().try_fold(Features::default(), off)?,
             max_stack: tuple.max_stack,
-            allocation: Allocation::Pooling,
+            allocation: if tuple.allocation == atoms::on_demand() { Allocation::OnDemand } else { Allocation::Pooling },
         })
     }
 }

@@ -168,4 +168,49 @@ defmodule Cybernetic.WASM.Instance.Link.StoreTest do
       assert "twice" in known
     end
   end
+
+  describe "a module that no slot of the pool can hold" do
+    defp five_memories do
+      load!(~S"""
+      (module
+        (import "base" "bump" (func $bump (param i32) (result i32)))
+        (memory 1) (memory 1) (memory 1) (memory 1) (memory $last (export "last") 1)
+        (func (export "f") (param i32) (result i32)
+          (i32.store8 $last (i32.const 0) (call $bump (local.get 0))) (i32.load8_u $last (i32.const 0))))
+      """)
+    end
+
+    test "is linked with one that a slot can hold, in a call and as an instance" do
+      imports = %{"base" => base()}
+      assert Executor.call(five_memories(), "f", [7], imports: imports) == {:ok, 7}
+      instance = Instance.new!(five_memories(), imports: imports)
+      assert Instance.call(instance, "f", [7]) == {:ok, 7}
+      assert :ok = Instance.reset(instance)
+      assert Instance.call(instance, "f", [1]) == {:ok, 1}
+    end
+
+    test "also where it is not the one that is called" do
+      above =
+        load!(~S"""
+        (module (import "five" "f" (func $f (param i32) (result i32)))
+          (func (export "g") (param i32) (result i32) (call $f (local.get 0))))
+        """)
+
+      imports = %{"five" => five_memories(), "base" => base()}
+      assert Executor.call(above, "g", [3], imports: imports) == {:ok, 3}
+    end
+
+    test "joins an instance that was made on demand, and is told so where it was not" do
+      pooled = Instance.new!(base())
+
+      assert {:error, %CallError{reason: :not_for_pool} = error} =
+               Instance.new(five_memories(), imports: %{"base" => pooled})
+
+      assert Exception.message(error) =~ "allocation: :on_demand"
+      own = Instance.new!(base(), allocation: :on_demand)
+      instance = Instance.new!(five_memories(), imports: %{"base" => own})
+      assert Instance.call(instance, "f", [9]) == {:ok, 9}
+      assert Instance.get_global(own, "n") == {:ok, 9}
+    end
+  end
 end
