@@ -1,5 +1,5 @@
 for file <-
-      ~w(measure raw report groups/calls groups/instances groups/loads groups/compiling groups/kernels groups/wasi groups/throughput groups/fairness groups/idle) do
+      ~w(measure raw report groups/calls groups/instances groups/loads groups/compiling groups/kernels groups/wasi groups/throughput groups/fairness groups/steps groups/idle) do
   Code.require_file("#{file}.exs", __DIR__)
 end
 
@@ -17,6 +17,7 @@ defmodule Cybernetic.WASM.Bench do
     Loads,
     Raw,
     Report,
+    Steps,
     Throughput,
     Wasi
   }
@@ -30,9 +31,10 @@ defmodule Cybernetic.WASM.Bench do
     {"wasi", Wasi},
     {"throughput", Throughput},
     {"fairness", Fairness},
+    {"steps", Steps},
     {"idle", Idle}
   ]
-  @raw ["calls", "instances", "loads", "kernels", "wasi"]
+  @raw ["calls", "instances", "loads", "kernels", "wasi", "steps"]
   @pinned ["calls", "throughput", "fairness"]
 
   def main(opts) do

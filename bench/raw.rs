@@ -1,7 +1,7 @@
 //! The other side of the comparison: the same guests on plain Wasmtime and the same kernels as native code, both driven
 //! from Rust with nothing in between. `mix wasm.bench` runs it; by hand:
 //!
-//!     cargo bench --workspace --bench raw -- [--quick] [calls] [instances] [loads] [kernels] [wasi]
+//!     cargo bench --workspace --bench raw -- [--quick] [calls] [instances] [loads] [kernels] [wasi] [steps]
 //!
 //! Each line that it prints is a JSON object: a name, the median and the least time of one piece of work in nanoseconds.
 
@@ -14,6 +14,8 @@ mod guest;
 mod kernels;
 #[path = "raw/measure.rs"]
 mod measure;
+#[path = "raw/steps.rs"]
+mod steps;
 #[path = "raw/wasi.rs"]
 mod wasi;
 
@@ -55,6 +57,9 @@ fn main() -> Result<()> {
     }
     if wanted("wasi") {
         system(effort(quick, 60, 15))?;
+    }
+    if wanted("steps") {
+        steps::longest(effort(quick, 1, 9))?;
     }
     Ok(())
 }

@@ -73,6 +73,9 @@ defmodule Cybernetic.WASM.Bench.Report do
     {"instances", "read 1 MiB", 209_715}
   ]
 
+  # How long the longest step may take, on a normal and on a dirty scheduler.
+  @steps [{"longest step, inline", 2_000_000}, {"longest step, dirty", 15_000_000}]
+
   @doc "Prints rows of one group."
   def print_rows([{group, _, _} | _] = rows) do
     used = for {_, _, figures} <- rows, {key, _} <- figures, uniq: true, do: key
@@ -147,7 +150,13 @@ defmodule Cybernetic.WASM.Bench.Report do
   end
 
   defp medians(index) do
-    for {group, name, most} <- @times, figures = index[{group, name}] do
+    steps =
+      for {{"steps", name}, _figures} <- Enum.sort(index),
+          {kind, most} <- @steps,
+          String.starts_with?(name, kind),
+          do: {"steps", name, most}
+
+    for {group, name, most} <- @times ++ steps, figures = index[{group, name}] do
       median = figures[:median_ns]
 
       %{

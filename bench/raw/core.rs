@@ -103,14 +103,14 @@ fn args() -> Vec<Value> {
     black_box(vec![Value::I32(2), Value::I32(3)])
 }
 
-fn load(runtime: &Arc<Runtime>, wasm: &[u8]) -> Result<Arc<Module>> {
+pub(crate) fn load(runtime: &Arc<Runtime>, wasm: &[u8]) -> Result<Arc<Module>> {
     match finish(Execution::load(runtime, wasm, runtime.default_config()), Lane::Dirty)? {
         Product::Module(module) => Ok(module),
         other => Err(format_err!("not a module: {other:?}")),
     }
 }
 
-fn setup(runtime: &Arc<Runtime>, module: &Module) -> Setup {
+pub(crate) fn setup(runtime: &Arc<Runtime>, module: &Module) -> Setup {
     Setup { runtime: Arc::clone(runtime), limits: LIMITS, engine: *module.code().requested(), grants: None }
 }
 

@@ -63,7 +63,8 @@ fn scale(times: u32, elapsed: Duration, round: Duration) -> u32 {
     (wanted as u32).max(1)
 }
 
-fn print(name: &str, mut samples: Vec<f64>) {
+/// Prints a line of JSON: samples in nanoseconds.
+pub(crate) fn print(name: &str, mut samples: Vec<f64>) {
     samples.sort_by(f64::total_cmp);
     let (median, min) = (samples[samples.len() / 2], samples[0]);
     println!("{}", json!({ "name": name, "median_ns": median, "min_ns": min, "rounds": samples.len() }));

@@ -70,9 +70,10 @@ impl Error {
     /// Whose fault it is.
     pub fn blame(&self) -> Blame {
         match self {
-            Error::Limit(LimitError { compiling: true, .. } | LimitError { limit: Limit::CompileQueue, .. }) => {
-                Blame::Node
-            }
+            Error::Limit(
+                LimitError { compiling: true, .. }
+                | LimitError { limit: Limit::CompileQueue | Limit::AddressSpace | Limit::Mappings, .. },
+            ) => Blame::Node,
             Error::Load(LoadError::CompilerFailed(_)) => Blame::Host,
             Error::Load(_) | Error::Link(_) | Error::Call(_) | Error::Cancelled => Blame::Caller,
             Error::Trap(_) | Error::Limit(_) | Error::Exit(_) => Blame::Guest,
@@ -85,10 +86,21 @@ impl Error {
         Error::Internal(format!("panicked: {}", panic_text(panic)))
     }
 
-    /// An [`Error::Internal`] with the whole chain of causes as its text.
+    /// An [`Error::Internal`] with the whole chain of causes as its text; or the limit, where the operating system has given no
+    /// more memory.
     pub fn internal(error: impl Into<wasmtime::Error>) -> Self {
-        Error::Internal(format!("{:#}", error.into()))
+        let error = error.into();
+        match error.chain().any(is_out_of_memory) {
+            true => LimitError::of_system().into(),
+            false => Error::Internal(format!("{error:#}")),
+        }
     }
+}
+
+fn is_out_of_memory(error: &(dyn std::error::Error + 'static)) -> bool {
+    let io = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    let errno = error.downcast_ref::<rustix::io::Errno>().map(|errno| errno.raw_os_error());
+    io.or(errno) == Some(rustix::io::Errno::NOMEM.raw_os_error())
 }
 
 /// What a caught panic says.
@@ -352,6 +364,10 @@ pub enum Limit {
     CompileTime,
     /// Bytes of sources that wait to be compiled on this node.
     CompileQueue,
+    /// Bytes of address space of this process.
+    AddressSpace,
+    /// Memory mappings of this process.
+    Mappings,
 }
 
 impl Limit {
@@ -374,6 +390,8 @@ impl Limit {
             Limit::CompileMemory => "compile_memory",
             Limit::CompileTime => "compile_time",
             Limit::CompileQueue => "compile_queue",
+            Limit::AddressSpace => "address_space",
+            Limit::Mappings => "mappings",
         }
     }
 }
@@ -397,4 +415,21 @@ impl LimitError {
     pub fn new(limit: Limit, allowed: u64, used: u64) -> Self {
         Self { limit, allowed, used, compiling: false }
     }
+
+    /// The operating system has given no more memory: how much of it there may be is either bounded for this process, or how many
+    /// pieces it is in. Of either no more is known than that all of it is used.
+    pub(crate) fn of_system() -> Self {
+        let (limit, allowed) = match rustix::process::getrlimit(rustix::process::Resource::As).current {
+            Some(bytes) => (Limit::AddressSpace, bytes),
+            None => (Limit::Mappings, most_mappings()),
+        };
+        Self::new(limit, allowed, allowed)
+    }
+}
+
+/// Memory mappings that the kernel allows a process.
+pub(crate) fn most_mappings() -> u64 {
+    const LINUX_DEFAULT: u64 = 65_530;
+    let read = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+    read.and_then(|text| text.trim().parse().ok()).unwrap_or(LINUX_DEFAULT)
 }

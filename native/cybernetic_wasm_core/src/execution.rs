@@ -16,7 +16,7 @@ mod step;
 pub use step::{Product, Step, Tally, Usage};
 
 use crate::code::{Code, Function, Import};
-use crate::engine::{EngineConfig, Metering, Ticker, YIELD_FUEL};
+use crate::engine::{EngineConfig, Metering, Ticker};
 use crate::error::{CallError, Error};
 use crate::invocation::{Cancel, Invocation, Listener, Output, Stdin, Stream, later};
 use crate::lane::{INLINE_MEMORY, INLINE_OUTPUT, Lane, Pace};
@@ -206,7 +206,7 @@ impl Execution {
                 return Step::Waiting;
             }
             if self.metering == Metering::Fuel {
-                invocation.add_fuel_used(YIELD_FUEL);
+                invocation.note_yield();
             }
             now = Instant::now();
             if now >= until && self.expired(now).is_none() {

@@ -1,10 +1,12 @@
 //! Guests: a store and what lives in it. Here one is made, started and called; a live one is kept by `live.rs`.
 
 mod access;
+mod bulk;
 mod callee;
 mod failure;
 
 pub(crate) use access::{carry_out, memory, range};
+pub(crate) use bulk::or_bounds;
 pub(crate) use callee::{Callee, forget_exception, invoke};
 pub(crate) use failure::classify;
 
@@ -46,11 +48,14 @@ impl Guest {
             store.data_mut().system = Some(System::new(grants, invocation, code.ceilings()).await?);
         }
         store.data_mut().add_instance(code).await.map_err(Error::from)?;
-        let instance = start(linked, &mut store, code).await;
-        if instance.is_err() {
-            store::end(&store, invocation);
+        match start(linked, &mut store, code).await {
+            Ok(instance) => Ok(Self { instance, store, last: None }),
+            Err(error) => {
+                let error = or_bounds(error, &mut store);
+                store::end(&store, invocation);
+                Err(error)
+            }
         }
-        Ok(Self { instance: instance?, store, last: None })
     }
 
     /// What its first instance runs.

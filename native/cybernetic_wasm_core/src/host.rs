@@ -114,7 +114,8 @@ async fn reenter(
     (function, args): (&Arc<Function>, Vec<Value>),
 ) -> Result<Vec<Value>, Error> {
     let (func, function) = find_function(caller, trampoline, function)?;
-    let _stack = caller.data().code.engine().stack().map_err(LimitError::from)?;
+    let pooled = caller.data().code.engine().stack().map_err(LimitError::from)?;
+    let _mapped = if pooled.is_none() { Some(caller.data().code.ceilings().try_stack()?) } else { None };
     let called = caller.data().instance(trampoline.member).filter(|_| function.exported_again);
     let outer = std::mem::replace(&mut caller.data_mut().called, called);
     let result = invoke(&mut *caller, &Callee::Dynamic(func), &function, args).await;

@@ -3,7 +3,7 @@
 //! A guest's own use is counted by the store's limiter (`store.rs`); fuel, time, host calls and output belong to the
 //! invocation (`invocation.rs`). This file owns the numbers and the node-wide counters.
 
-use crate::error::{Limit, LimitError};
+use crate::error::{Limit, LimitError, most_mappings};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -40,6 +40,8 @@ pub struct Ceilings {
     files: Counter,
     turn: Arc<Semaphore>,
     parallel: AtomicBool,
+    /// Stacks that are mapped for re-entrant calls.
+    stacks: Arc<Semaphore>,
 }
 
 /// The numbers behind [`Ceilings`].
@@ -76,10 +78,11 @@ impl Default for NodeLimits {
 /// pools keep these for themselves.
 const OTHER_MAPPINGS: u64 = 15_000;
 
+/// Stacks that may be mapped for re-entrant calls of guests outside of the pools, two mappings each.
+const REENTRANCE_STACKS: usize = 2_500;
+
 fn default_live() -> u64 {
-    let read = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok();
-    let mappings: u64 = read.and_then(|text| text.trim().parse().ok()).unwrap_or(65_530);
-    (mappings.saturating_sub(OTHER_MAPPINGS) / 5).clamp(16, MOST_LIVE)
+    (most_mappings().saturating_sub(OTHER_MAPPINGS) / 5).clamp(16, MOST_LIVE)
 }
 
 /// Half of what the process may open: past its limit the VM could accept no connection and open no file of its own.
@@ -101,6 +104,7 @@ impl Ceilings {
             files: Counter::new(Limit::OpenFiles, limits.max_open_files),
             turn: Arc::new(Semaphore::new(1)),
             parallel: AtomicBool::new(limits.parallel_execution),
+            stacks: Arc::new(Semaphore::new(REENTRANCE_STACKS)),
         }
     }
 
@@ -142,6 +146,12 @@ impl Ceilings {
     /// A place that counts as `weight` guests, if there is room now.
     pub(crate) fn try_place(&self, weight: u32) -> Result<Place, LimitError> {
         self.places.try_take(weight).ok_or_else(|| self.full())
+    }
+
+    /// Room for the stack of a re-entrant call that is no pool's.
+    pub(crate) fn try_stack(&self) -> Result<OwnedSemaphorePermit, LimitError> {
+        let full = |_| LimitError::new(Limit::Mappings, most_mappings(), most_mappings());
+        Arc::clone(&self.stacks).try_acquire_owned().map_err(full)
     }
 
     pub(crate) async fn place(&self, weight: u32) -> Result<Place, LimitError> {

@@ -1,7 +1,7 @@
 //! A guest's store: what it is made with, and the limiter that counts all its memories and tables together.
 
 use crate::code::Code;
-use crate::engine::{Metering, Stack, YIELD_FUEL};
+use crate::engine::{Metering, Stack};
 use crate::error::{Error, Limit, LimitError};
 use crate::invocation::Invocation;
 use crate::limits::Place;
@@ -26,10 +26,12 @@ pub(crate) struct StoreData {
     memory: u64,
     table_elements: u64,
     instances: u64,
+    /// Fuel between two yields.
+    yield_fuel: u64,
     _place: Place,
     _stack: Stack,
-    /// Those of the members after the first.
-    places: Vec<Place>,
+    /// What the members after the first run, and their places.
+    joined: Vec<(Arc<Code>, Place)>,
     /// Those that have been instantiated, and whether they have done all that they start with.
     members: Vec<(MemberId, wasmtime::Instance, bool)>,
     /// The instance whose export the embedder calls just now, where that is a function that it imports itself.
@@ -50,16 +52,17 @@ pub(crate) fn new(code: &Arc<Code>, invocation: &Arc<Invocation>, place: Place) 
         memory: 0,
         table_elements: 0,
         instances: 0,
+        yield_fuel: code.yield_fuel(),
         _place: place,
         _stack: engine.guest_stack().map_err(wasmtime::Error::new)?,
-        places: Vec::new(),
+        joined: Vec::new(),
         members: Vec::new(),
         called: None,
     };
     let mut store = Store::try_new(&engine.wasmtime, data)?;
     store.limiter_async(|data| data);
     match engine.config().metering {
-        Metering::Fuel => store.fuel_async_yield_interval(Some(YIELD_FUEL))?,
+        Metering::Fuel => store.fuel_async_yield_interval(Some(code.yield_fuel()))?,
         Metering::Epoch => store.epoch_deadline_async_yield_and_update(1),
     }
     Ok(store)
@@ -73,9 +76,23 @@ pub(crate) fn begin(store: &mut GuestStore, invocation: &Arc<Invocation>) -> Res
     }
     let data = store.data_mut();
     invocation.saw_memory(data.memory);
+    invocation.yields_every(data.yield_fuel);
     data.invocation = Arc::clone(invocation);
     if let Some(system) = &data.system {
         system.begin(invocation);
+    }
+    Ok(())
+}
+
+/// Before code joins that of the guest, which may have to yield more often.
+pub(crate) fn make_room(store: &mut GuestStore, code: &Code) -> Result<(), Error> {
+    let every = code.yield_fuel();
+    if every < store.data().yield_fuel {
+        store.data_mut().yield_fuel = every;
+        store.data().invocation.yields_every(every);
+        if store.data().metering() == Metering::Fuel {
+            store.fuel_async_yield_interval(Some(every)).map_err(Error::internal)?;
+        }
     }
     Ok(())
 }
@@ -143,10 +160,15 @@ impl StoreData {
     }
 
     /// Counts an instance that joins the first, in a place of its own.
-    pub(crate) async fn add_member(&mut self, code: &Code, place: Place) -> Result<(), LimitError> {
+    pub(crate) async fn add_member(&mut self, code: &Arc<Code>, place: Place) -> Result<(), LimitError> {
         self.add_instance(code).await?;
-        self.places.push(place);
+        self.joined.push((Arc::clone(code), place));
         Ok(())
+    }
+
+    /// What the instances run that have been made here.
+    pub(crate) fn codes(&self) -> impl Iterator<Item = &Arc<Code>> {
+        std::iter::once(&self.code).chain(self.joined.iter().map(|(code, _)| code))
     }
 
     /// Counts `bytes` more, or says which ceiling refuses them.

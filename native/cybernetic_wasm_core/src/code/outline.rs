@@ -1,9 +1,12 @@
 //! What a look at a module's sections tells before it is compiled.
 
-use crate::engine::{POOL_INSTANCE, POOL_MEMORY, POOL_PER_MODULE, POOL_TABLE_ELEMENTS};
+use crate::engine::{POOL_INSTANCE, POOL_MEMORY, POOL_PER_MODULE, POOL_TABLE_ELEMENTS, YIELD_FUEL};
 use crate::error::LoadError;
 use serde::{Deserialize, Serialize};
-use wasmparser::{ExternalKind, FunctionBody, KnownCustom, Operator, Parser, Payload, TypeRef};
+use wasmparser::{
+    AbstractHeapType, CompositeInnerType, ExternalKind, FunctionBody, HeapType, KnownCustom, Operator, Parser, Payload,
+    RecGroup, RefType, TypeRef, TypeSectionReader, ValType,
+};
 
 /// Each import costs a trampoline; nobody needs this many, and a module of 10 MB could have a million.
 const MOST_IMPORTS: usize = 10_000;
@@ -18,6 +21,18 @@ const MOST_NESTED: usize = 1_000;
 
 /// The same of plain blocks.
 const MOST_NESTED_BLOCKS: usize = 5_000;
+
+/// Values that calls and branches may move between two yields, and fields of structures that may be made: about a millisecond of
+/// either.
+const VALUES_BETWEEN_YIELDS: u64 = 2_000_000;
+const FIELDS_BETWEEN_YIELDS: u64 = 20_000_000;
+
+/// Fuel between two yields of a module that can throw: each time the whole stack may be looked through.
+const THROWING_YIELD_FUEL: u64 = 10_000;
+
+/// Clauses of `try_table` that may be around one place of a function. An exception looks through those of every frame on the
+/// stack, which nothing interrupts.
+const MOST_CATCHES: usize = 128;
 
 /// A custom section: its name and size in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +56,12 @@ pub struct Outline {
     most_bytes: u64,
     functions: u64,
     globals: u64,
+    /// Values that one instruction moves at the most: a function's parameters and results.
+    widest: u64,
+    /// Fields of the largest structure.
+    most_fields: u64,
+    throws: bool,
+    collects: bool,
 }
 
 impl Outline {
@@ -51,7 +72,13 @@ impl Outline {
         for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
             match payload {
                 Payload::Version { encoding: wasmparser::Encoding::Component, .. } => return Err(LoadError::Component),
-                Payload::ImportSection(section) => outline.imports = section.count() as usize,
+                Payload::TypeSection(section) => outline.read_types(section),
+                Payload::ImportSection(section) => {
+                    outline.imports = section.count() as usize;
+                    let imports = section.into_imports().map_while(Result::ok);
+                    imports.for_each(|import| outline.read_import(&import.ty));
+                }
+                Payload::TagSection(_) => outline.throws = true,
                 Payload::MemorySection(section) => {
                     outline.memories = section.count();
                     let memories = section.into_iter().map_while(Result::ok);
@@ -59,19 +86,28 @@ impl Outline {
                 }
                 Payload::TableSection(section) => {
                     outline.tables = section.count();
-                    let tables = section.into_iter().map_while(Result::ok);
-                    outline.most_elements = tables.map(|table| table.ty.initial).max().unwrap_or(0);
+                    for table in section.into_iter().map_while(Result::ok) {
+                        outline.most_elements = outline.most_elements.max(table.ty.initial);
+                        outline.collects |= is_collected(&table.ty.element_type);
+                    }
                 }
                 Payload::FunctionSection(section) => outline.functions = section.count().into(),
-                Payload::GlobalSection(section) => outline.globals = section.count().into(),
+                Payload::GlobalSection(section) => {
+                    outline.globals = section.count().into();
+                    let globals = section.into_iter().map_while(Result::ok);
+                    globals.for_each(|global| outline.read_value(&global.ty.content_type));
+                }
                 Payload::ExportSection(section) if outline.imports > 0 => {
                     let exports = section.into_iter().map_while(Result::ok);
                     let functions = exports.filter(|export| export.kind == ExternalKind::Func);
                     let early = functions.filter(|export| (export.index as usize) < outline.imports);
                     outline.exported = early.map(|export| (export.name.to_owned(), export.index)).collect();
                 }
-                Payload::CodeSectionEntry(body) if refuse_deep => {
-                    check_nesting(&body).map_err(|nested| nested.refused(wasm, &body))?;
+                Payload::CodeSectionEntry(body) => {
+                    if refuse_deep {
+                        check_nesting(&body).map_err(|nested| nested.refused(wasm, &body))?;
+                    }
+                    check_catches(wasm, &body)?;
                 }
                 Payload::CustomSection(section) if outline.sections.len() < MOST_SECTIONS => outline
                     .sections
@@ -83,6 +119,50 @@ impl Outline {
             true => Err(LoadError::Unsupported(format!("{} imports, at most {MOST_IMPORTS}", outline.imports))),
             false => Ok(outline),
         }
+    }
+
+    fn read_types(&mut self, section: TypeSectionReader<'_>) {
+        for ty in section.into_iter().map_while(Result::ok).flat_map(RecGroup::into_types) {
+            match ty.composite_type.inner {
+                CompositeInnerType::Func(ty) => {
+                    self.widest = self.widest.max((ty.params().len() + ty.results().len()) as u64);
+                    ty.params().iter().chain(ty.results()).for_each(|ty| self.read_value(ty));
+                }
+                CompositeInnerType::Struct(ty) => {
+                    self.most_fields = self.most_fields.max(ty.fields.len() as u64);
+                    self.collects = true;
+                }
+                CompositeInnerType::Array(_) => self.collects = true,
+                CompositeInnerType::Cont(_) => {}
+            }
+        }
+    }
+
+    fn read_import(&mut self, ty: &TypeRef) {
+        match ty {
+            TypeRef::Table(ty) => self.collects |= is_collected(&ty.element_type),
+            TypeRef::Global(ty) => self.read_value(&ty.content_type),
+            TypeRef::Tag(_) => self.throws = true,
+            _ => {}
+        }
+    }
+
+    fn read_value(&mut self, ty: &ValType) {
+        self.collects |= matches!(ty, ValType::Ref(ty) if is_collected(ty));
+    }
+
+    /// Whether an instance has a heap that is collected: exceptions live there, too.
+    pub(super) fn collects(&self) -> bool {
+        self.collects || self.throws
+    }
+
+    /// Fuel between two yields. A unit of it is an instruction, which may move many values, make a large structure, or look for
+    /// who catches an exception: what modules have of these decides how many of them a slice may have.
+    pub(super) fn yield_fuel(&self) -> u64 {
+        let moves = VALUES_BETWEEN_YIELDS / self.widest.max(1);
+        let structures = FIELDS_BETWEEN_YIELDS / self.most_fields.max(1);
+        let throws = if self.throws { THROWING_YIELD_FUEL } else { YIELD_FUEL };
+        YIELD_FUEL.min(moves).min(structures).min(throws)
     }
 
     /// Bytes that an instance takes beside its memories and tables, at the most: a global is sixteen, a function that is
@@ -99,6 +179,47 @@ impl Outline {
             && self.most_bytes <= POOL_MEMORY
             && self.instance_bytes() <= POOL_INSTANCE
     }
+}
+
+/// Whether what these refer to is on the heap that is collected.
+fn is_collected(ty: &RefType) -> bool {
+    !matches!(
+        ty.heap_type(),
+        HeapType::Abstract { ty: AbstractHeapType::Func | AbstractHeapType::NoFunc, .. }
+            | HeapType::Concrete(_)
+            | HeapType::Exact(_)
+    )
+}
+
+/// Refuses a function with too many clauses of `try_table` around one of its places. A body that does not parse is left to the
+/// compiler.
+fn check_catches(wasm: &[u8], body: &FunctionBody<'_>) -> Result<(), LoadError> {
+    const TRY_TABLE: u8 = 0x1f;
+    let code = wasm.get(body.range()).unwrap_or_default();
+    let Ok(operators) = body.get_operators_reader() else { return Ok(()) };
+    if !code.contains(&TRY_TABLE) {
+        return Ok(());
+    }
+    let (mut open, mut catches) = (Vec::new(), 0);
+    for operator in operators.into_iter().map_while(Result::ok) {
+        match operator {
+            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => open.push(0),
+            Operator::TryTable { try_table } => {
+                open.push(try_table.catches.len());
+                catches += try_table.catches.len();
+            }
+            Operator::End => catches -= open.pop().unwrap_or(0),
+            _ => {}
+        }
+        if catches > MOST_CATCHES {
+            let (index, name) = which(wasm, body);
+            let name = name.map(|name| format!(" ({name:?})")).unwrap_or_default();
+            return Err(LoadError::Unsupported(format!(
+                "function {index}{name} has a place with {catches} catch clauses around it, at most {MOST_CATCHES} are compiled"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What a memory has from the start; with 64-bit addresses that may be more than there is.

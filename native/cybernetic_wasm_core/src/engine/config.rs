@@ -3,7 +3,7 @@
 use super::{Features, pool};
 use serde::{Deserialize, Serialize};
 use wasmparser::WasmFeatures;
-use wasmtime::{Config, InstanceAllocationStrategy, OperatorCost};
+use wasmtime::{Collector, Config, InstanceAllocationStrategy, OperatorCost};
 
 /// How a guest's running time is cut into slices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -92,6 +92,7 @@ impl EngineConfig {
             .relaxed_simd_deterministic(self.deterministic)
             .max_wasm_stack(self.max_stack as usize)
             .async_stack_size((self.max_stack + HOST_STACK) as usize)
+            .collector(Collector::Copying)
             .wasm_features(WasmFeatures::all(), false)
             .wasm_features(self.features.to_wasm(), true)
             .memory_guaranteed_dense_image_size(SPARSE_IMAGE)
@@ -111,12 +112,22 @@ impl EngineConfig {
     }
 }
 
-/// Growing is not charged by size. What a guest can grow is bounded by its limits, and the charge has a hole: it is made
-/// before the growth is refused, is as large as the guest likes where indices have 64 bits, and so can make Wasmtime's
-/// fuel counter overflow. A guest whose counter has done that never runs dry and never yields: nothing could end it. The
-/// other instructions that are charged by size trap when theirs is absurd.
+/// What a guest can grow is bounded by its limits, and not charged by size.
+///
+/// Some instructions take as long as many others, and are charged for that: those that leave the guest's code for Wasmtime's, above
+/// all, and an exception, which looks through the stack.
 fn operator_cost() -> OperatorCost {
+    const LIBRARY: u8 = 10;
+    const SYSTEM: u8 = 100;
     let mut cost = OperatorCost::new();
+    (cost.Throw, cost.ThrowRef) = (u8::MAX, u8::MAX);
+    (cost.MemoryGrow, cost.TableGrow) = (SYSTEM, SYSTEM);
+    (cost.RefTestNonNull, cost.RefTestNullable) = (LIBRARY, LIBRARY);
+    (cost.RefCastNonNull, cost.RefCastNullable) = (LIBRARY, LIBRARY);
+    (cost.BrOnCast, cost.BrOnCastFail) = (LIBRARY, LIBRARY);
+    (cost.StructNew, cost.StructNewDefault) = (LIBRARY, LIBRARY);
+    (cost.TableInit, cost.TableCopy, cost.TableFill) = (LIBRARY, LIBRARY, LIBRARY);
+    (cost.DataDrop, cost.ElemDrop) = (LIBRARY, LIBRARY);
     cost.variable.memory_grow_per_page = 0;
     cost.variable.table_grow_per_element = 0;
     cost

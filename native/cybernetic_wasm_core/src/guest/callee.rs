@@ -3,6 +3,7 @@
 //! Wasmtime looks a function's type up at every dynamic call, which takes longer than a short function does. Most exports
 //! take a few `i32` and give one number or none: those are called by the type that they were found with.
 
+use super::bulk::or_bounds;
 use super::failure::classify;
 use crate::code::Function;
 use crate::error::Error;
@@ -123,7 +124,10 @@ pub(crate) async fn invoke(
 ) -> Result<Vec<Value>, Error> {
     function.check_arity(args.len())?;
     let result = callee.call(&mut store, function, args).await;
-    result.map_err(|error| classify(error, &store.as_context().data().invocation, &store.as_context().data().code))
+    result.map_err(|error| {
+        let error = or_bounds(error, &mut store);
+        classify(error, &store.as_context().data().invocation, &store.as_context().data().code)
+    })
 }
 
 /// An exception that left the guest stays pending in the store, and would be thrown again by the next failure there.

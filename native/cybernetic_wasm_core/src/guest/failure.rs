@@ -4,7 +4,10 @@ use crate::code::Code;
 use crate::engine::PoolFull;
 use crate::error::{Error, Frame, Limit, LimitError, Trap};
 use crate::invocation::Invocation;
-use wasmtime::{FrameInfo, PoolConcurrencyLimitError, ThrownException, WasmBacktrace};
+use wasmtime::{FrameInfo, GcHeapOutOfMemory, PoolConcurrencyLimitError, ThrownException, WasmBacktrace};
+
+/// Bytes that a heap of collected structures can have at the most.
+const LARGEST_HEAP: u64 = 4 << 30;
 
 /// Fuel and stack are limits; so is a trap that a refused growth explains.
 pub(crate) fn classify(error: wasmtime::Error, invocation: &Invocation, code: &Code) -> Error {
@@ -21,21 +24,28 @@ pub(crate) fn classify(error: wasmtime::Error, invocation: &Invocation, code: &C
             LimitError::new(Limit::Stack, stack, stack).into()
         }
         (Some(trap), Some(refused)) if is_failed_allocation(*trap) => refused.into(),
-        (Some(trap), _) => {
-            let text = trap.to_string();
-            let message = text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned();
-            Trap { code: code_of(*trap), message, frames: frames(&error) }.into()
-        }
+        (Some(trap), _) => trapped(*trap, &error).into(),
         (None, _) if error.is::<ThrownException>() => {
             let message = "uncaught exception".to_owned();
             Trap { code: code_of(wasmtime::Trap::UncaughtException), message, frames: frames(&error) }.into()
         }
         (None, Some(refused)) => refused.into(),
+        // More than a heap can have, whatever the limits.
+        (None, None) if error.is::<GcHeapOutOfMemory<()>>() => {
+            LimitError::new(Limit::Memory, invocation.limits.max_memory, LARGEST_HEAP).into()
+        }
         (None, None) if error.is::<PoolFull>() => LimitError::from(PoolFull).into(),
         // Re-entrant calls take stacks of their own, and the pool has as many as guests.
         (None, None) if error.is::<PoolConcurrencyLimitError>() => LimitError::from(PoolFull).into(),
         (None, None) => Error::internal(error),
     }
+}
+
+/// The trap, with the backtrace that `error` has.
+pub(super) fn trapped(trap: wasmtime::Trap, error: &wasmtime::Error) -> Trap {
+    let text = trap.to_string();
+    let message = text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned();
+    Trap { code: code_of(trap), message, frames: frames(error) }
 }
 
 /// Whether a guest traps like this when it cannot have memory: languages abort by `unreachable`, or write to address zero

@@ -11,6 +11,8 @@ pub(super) struct Meter {
     peak_memory: AtomicU64,
     host_calls: AtomicU64,
     fuel_used: AtomicU64,
+    /// Fuel between two yields.
+    yield_fuel: AtomicU64,
     refused: Mutex<Option<LimitError>>,
 }
 
@@ -48,9 +50,17 @@ impl Invocation {
         self.meter.fuel_used.store(fuel, Relaxed);
     }
 
-    /// Only the stepping thread calls this, at every yield.
-    pub(crate) fn add_fuel_used(&self, fuel: u64) {
-        self.set_fuel_used(self.fuel_used() + fuel);
+    pub(crate) fn yields_every(&self, fuel: u64) {
+        self.meter.yield_fuel.store(fuel, Relaxed);
+    }
+
+    pub(crate) fn yield_fuel(&self) -> u64 {
+        self.meter.yield_fuel.load(Relaxed)
+    }
+
+    /// Only the stepping thread calls this.
+    pub(crate) fn note_yield(&self) {
+        self.set_fuel_used(self.fuel_used() + self.yield_fuel());
     }
 
     /// A growth that was refused: a trap that follows it is this limit's doing.

@@ -4,10 +4,11 @@ use super::LiveGuest;
 use crate::code::Code;
 use crate::engine::{EngineConfig, Metering, PoolFull};
 use crate::error::{CallError, Error, LimitError};
-use crate::guest::{Guest, classify, forget_exception, initialize};
+use crate::guest::{Guest, classify, forget_exception, initialize, or_bounds};
 use crate::limits::Place;
 use crate::linker::{self, Joining};
 use crate::member::MemberId;
+use crate::store;
 use crate::value::{HostRef, WeakHostRef};
 use std::sync::Arc;
 use wasmtime::PoolConcurrencyLimitError;
@@ -113,6 +114,7 @@ impl LiveGuest {
         }
         let imports = linker::resolve(&mut guest.store, &joining)?;
         guest.store.data_mut().add_member(&joining.code, place).await?;
+        store::make_room(&mut guest.store, &joining.code)?;
         if let Some(joined) = self.members.write().get_mut(joining.member) {
             joined.tried = true;
         }
@@ -121,15 +123,16 @@ impl LiveGuest {
         match result {
             Ok(instance) => {
                 guest.store.data_mut().instantiated(joining.member, instance);
-                let initialized = initialize(&mut guest.store, instance, &joining.code).await;
-                initialized.map_err(|error| classify(error, &guest.store.data().invocation, &joining.code))?;
+                if let Err(error) = initialize(&mut guest.store, instance, &joining.code).await {
+                    return Err(failed(error, guest, &joining.code));
+                }
                 guest.store.data_mut().started(joining.member);
                 self.joined(joining)
             }
             Err(error) if error.is::<PoolConcurrencyLimitError>() => Err(LimitError::from(PoolFull).into()),
             Err(error) => {
                 forget_exception(&mut guest.store, &error);
-                Err(classify(error, &guest.store.data().invocation, &joining.code))
+                Err(failed(error, guest, &joining.code))
             }
         }
     }
@@ -149,6 +152,12 @@ impl LiveGuest {
     pub(crate) fn joinings(&self) -> Vec<Joining> {
         self.members.read().joinings()
     }
+}
+
+/// Why a member of this code did not start.
+fn failed(error: wasmtime::Error, guest: &mut Guest, code: &Code) -> Error {
+    let error = or_bounds(error, &mut guest.store);
+    classify(error, &guest.store.data().invocation, code)
 }
 
 /// What was asked for with a load, in the words of its options.

@@ -156,81 +156,135 @@ fn filling_memory_with_one_instruction_costs_fuel_by_its_size() {
     assert!(large > small + 100_000, "{small} and {large}");
 }
 
-/// Does something in a thread of its own, and gives up on it when it hangs: nothing else could end it.
-fn unless_it_hangs<T: Send + 'static>(something: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, end) = std::sync::mpsc::channel();
-    std::thread::spawn(move || done.send(something()));
-    end.recv_timeout(PATIENCE).expect("nothing ends this guest")
-}
-
-/// Uses up more fuel than there is between two checks, does something, and loops.
-fn overdrawn(memories: &str, something: &str) -> Loaded {
-    let overdraw = "i32.const 1 i32.const 1 i32.add drop ".repeat(40_000);
-    load(shared(), format!(r#"(module {memories} (func (export "f") {overdraw} {something} (loop br 0)))"#))
-}
-
 #[test]
-fn no_growth_however_absurd_makes_the_fuel_counter_overflow() {
-    // Wasmtime adds the fuel for a growth before it refuses it, without a look at the overflow: the counter wrapped around
-    // to nine quintillions of fuel, and the guest never even yielded again.
-    let growths = [
-        ("(memory i64 1)", "(drop (memory.grow (i64.sub (i64.const 0) (memory.size))))"),
-        ("(memory i64 1)", "(drop (memory.grow (i64.sub (i64.const 0x8000000000000000) (memory.size))))"),
-        ("(memory i64 1)", "(block (br_if 0 (i32.const 1))) (drop (memory.grow (i64.const -1)))"),
-        ("(table $t i64 1 funcref)", "(drop (table.grow $t (ref.null func) (i64.sub (i64.const 0) (table.size $t))))"),
-        ("(memory 1)", "(drop (memory.grow (i32.sub (i32.const 0) (memory.size))))"),
-    ];
-    for (memories, growth) in growths {
-        let module = overdrawn(memories, growth);
-        let few = Limits { fuel: 1_000_000, ..limits() };
-        let (result, usage) = unless_it_hangs(move || run_within(&module, "f", few));
-        assert_eq!(struck(result), LimitError::new(Limit::Fuel, 1_000_000, 1_000_000), "{growth}");
-        assert_eq!(usage.fuel, Some(1_000_000));
-    }
-}
-
-#[test]
-fn no_bulk_instruction_however_long_runs_on_an_overflown_fuel_counter() {
-    let bulk = [
-        ("(memory i64 1)", "(memory.fill (i64.const 0) (i32.const 0) (i64.sub (i64.const 0) (memory.size)))"),
-        ("(memory i64 1)", "(memory.copy (i64.const 0) (i64.const 0) (i64.sub (i64.const 0) (memory.size)))"),
-        (
-            "(table $t i64 1 funcref)",
-            "(table.fill $t (i64.const 0) (ref.null func) (i64.sub (i64.const 0) (table.size $t)))",
-        ),
-        (
-            "(table $t i64 1 funcref)",
-            "(table.copy $t $t (i64.const 0) (i64.const 0) (i64.sub (i64.const 0) (table.size $t)))",
-        ),
-    ];
-    for (memories, instruction) in bulk {
-        let module = overdrawn(memories, instruction);
-        let few = Limits { fuel: 1_000_000, ..limits() };
-        let (result, _) = unless_it_hangs(move || run_within(&module, "f", few));
-        assert!(matches!(result, Err(Error::Trap(_) | Error::Limit(_))), "{instruction}: {result:?}");
-    }
-}
-
-#[test]
-fn a_trap_within_re_entrance_leaves_no_overflown_fuel_counter_behind() {
-    let overdraw = "i32.const 1 i32.const 1 i32.add drop ".repeat(40_000);
+fn growing_is_not_charged_by_size() {
     let module = load(
         shared(),
-        format!(
-            r#"(module (import "host" "again" (func $again)) (memory i64 1)
-              (func (export "outer") call $again (loop br 0))
-              (func (export "inner") {overdraw}
-                (memory.fill (i64.const 0) (i32.const 0) (i64.sub (i64.const 0) (memory.size)))))"#
-        ),
+        r#"(module (memory 1 101) (table $t 1 101 funcref)
+          (func (export "f") (param i32)
+            (drop (memory.grow (local.get 0))) (drop (table.grow $t (ref.null func) (local.get 0)))))"#,
     );
-    let result = unless_it_hangs(move || {
-        let again = |call: &mut OpenCall<'_>| {
-            assert!(call.call("inner", &[]).is_err());
-            Some(vec![])
-        };
-        Driver::with_host(&again).values(&mut start(&module, "outer", &[], Limits { fuel: 1_000_000, ..limits() }))
-    });
-    assert_eq!(struck(result).limit, Limit::Fuel);
+    let fuel_of = |size| {
+        let mut execution = start(&module, "f", &[Value::I32(size)], limits());
+        Driver::default().values(&mut execution).unwrap();
+        execution.usage().fuel
+    };
+    assert_eq!(fuel_of(1), fuel_of(100));
+}
+
+/// Instructions on a length that nothing here has, which stands for LENGTH, and the trap that each is.
+const TOO_LONG: [(&str, &str, &str); 15] = [
+    ("(memory 1)", "(memory.fill (i32.const 0) (i32.const 1) LENGTH)", "memory_out_of_bounds"),
+    ("(memory 1)", "(memory.copy (i32.const 0) (i32.const 1) LENGTH)", "memory_out_of_bounds"),
+    ("(memory 1) (data $d \"abc\")", "(memory.init $d (i32.const 0) (i32.const 0) LENGTH)", "memory_out_of_bounds"),
+    ("(memory i64 1)", "(memory.fill (i64.const 0) (i32.const 1) LENGTH_64)", "memory_out_of_bounds"),
+    ("(memory i64 1)", "(memory.copy (i64.const 0) (i64.const 1) LENGTH_64)", "memory_out_of_bounds"),
+    ("(table $t 9 funcref)", "(table.fill $t (i32.const 0) (ref.null func) LENGTH)", "table_out_of_bounds"),
+    ("(table $t 9 funcref)", "(table.copy $t $t (i32.const 0) (i32.const 0) LENGTH)", "table_out_of_bounds"),
+    (
+        "(table $t 9 funcref) (elem $e func $f)",
+        "(table.init $t $e (i32.const 0) (i32.const 0) LENGTH)",
+        "table_out_of_bounds",
+    ),
+    ("(table $t i64 9 funcref)", "(table.fill $t (i64.const 0) (ref.null func) LENGTH_64)", "table_out_of_bounds"),
+    ("(type $a (array (mut i8)))", "(drop (array.new $a (i32.const 1) LENGTH))", "allocation_too_large"),
+    ("(type $a (array (mut i8)))", "(drop (array.new_default $a LENGTH))", "allocation_too_large"),
+    (
+        "(type $a (array (mut i8))) (data $d \"abc\")",
+        "(drop (array.new_data $a $d (i32.const 0) LENGTH))",
+        "memory_out_of_bounds",
+    ),
+    (
+        "(type $a (array (mut funcref))) (elem $e func $f)",
+        "(drop (array.new_elem $a $e (i32.const 0) LENGTH))",
+        "table_out_of_bounds",
+    ),
+    (
+        "(type $a (array (mut i8)))",
+        "(array.fill $a (array.new_default $a (i32.const 9)) (i32.const 0) (i32.const 1) LENGTH)",
+        "array_out_of_bounds",
+    ),
+    (
+        "(type $a (array (mut i8)))",
+        "(array.copy $a $a (array.new_default $a (i32.const 9)) (i32.const 0)
+           (array.new_default $a (i32.const 9)) (i32.const 0) LENGTH)",
+        "array_out_of_bounds",
+    ),
+];
+
+#[test]
+fn a_bulk_instruction_on_a_length_that_nothing_has_is_the_trap_that_it_is() {
+    for (has, instruction, code) in TOO_LONG {
+        // Known to the compiler, or not.
+        for lengths in [
+            ["(i32.const -1)", "(i64.const -1)"],
+            ["(call $same (i32.const -1))", "(i64.extend_i32_s (call $same (i32.const -1)))"],
+        ] {
+            let instruction = instruction.replace("LENGTH_64", lengths[1]).replace("LENGTH", lengths[0]);
+            let module = load(
+                shared(),
+                format!(
+                    r#"(module {has} (func $f)
+                      (func $same (param i32) (result i32) (local.get 0))
+                      (func (export "f") {instruction}))"#
+                ),
+            );
+            let mut execution = start(&module, "f", &[], limits());
+            let error = Driver::default().values(&mut execution).unwrap_err();
+            let Error::Trap(trap) = error else { panic!("{instruction}: {error:?}") };
+            assert_eq!(trap.code, code, "{instruction}");
+            assert_eq!(trap.frames.len(), 1, "{instruction}");
+            assert!(execution.usage().fuel.is_some_and(|fuel| fuel < 50_000), "{instruction}: {:?}", execution.usage());
+        }
+    }
+}
+
+const FILL: &str = r#"(module (memory 2)
+  (func $spin (param i32) (loop $l (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1))))))
+  (func (export "fill") (param $rounds i32) (param $length i32)
+    (call $spin (local.get $rounds)) (memory.fill (i32.const 0) (i32.const 1) (local.get $length)))
+  (func (export "first") (result i32) (i32.load8_u (i32.const 0))))"#;
+
+#[test]
+fn such_a_trap_leaves_a_guest_that_survives_traps_as_it_was() {
+    let instance = instantiate(&load(shared(), FILL), limits()).unwrap();
+    instance.survive_traps();
+    for _ in 0..3 {
+        let error = call_on(&instance, "fill", &[Value::I32(100_000), Value::I32(-1)]).unwrap_err();
+        assert!(matches!(&error, Error::Trap(trap) if trap.code == "memory_out_of_bounds"), "{error:?}");
+    }
+    assert_eq!(number(call_on(&instance, "first", &[])), 0);
+    call_on(&instance, "fill", &[Value::I32(1), Value::I32(70_000)]).unwrap();
+    assert_eq!(number(call_on(&instance, "first", &[])), 1);
+}
+
+#[test]
+fn within_bounds_a_bulk_instruction_ends_with_its_fuel() {
+    let module = load(shared(), FILL);
+    for (rounds, length, fuel) in [(1, 100_000, 50_000), (1, 100_000, 99_999), (100_000, 131_072, 500_000)] {
+        let few = Limits { fuel, ..limits() };
+        let result = call_within(&module, "fill", &[Value::I32(rounds), Value::I32(length)], few);
+        assert_eq!(struck(result), LimitError::new(Limit::Fuel, fuel, fuel), "{rounds} rounds, {length} bytes");
+    }
+}
+
+#[test]
+fn after_such_a_trap_in_a_re_entrant_call_the_rest_of_the_fuel_is_there_and_no_more() {
+    let module = load(
+        shared(),
+        r#"(module (import "host" "again" (func $again)) (memory 1)
+          (func (export "outer") call $again (loop br 0))
+          (func (export "inner") (memory.fill (i32.const 0) (i32.const 0) (i32.const -1))))"#,
+    );
+    let again = |call: &mut OpenCall<'_>| {
+        let error = call.call("inner", &[]).unwrap_err();
+        assert!(matches!(&error, Error::Trap(trap) if trap.code == "memory_out_of_bounds"), "{error:?}");
+        Some(vec![])
+    };
+    let few = Limits { fuel: 1_000_000, ..limits() };
+    let mut execution = start(&module, "outer", &[], few);
+    assert_eq!(struck(Driver::with_host(&again).values(&mut execution)).limit, Limit::Fuel);
+    assert_eq!(execution.usage().fuel, Some(1_000_000));
 }
 
 // Time

@@ -4,6 +4,7 @@
 
 mod cache;
 mod conformance;
+mod heap;
 mod hostile;
 mod instances;
 mod levels;

@@ -7,7 +7,7 @@ use crate::support::{
 };
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::engine::{Allocation, EngineConfig, Metering};
-use cybernetic_wasm_core::error::{CallError, Limit, LimitError};
+use cybernetic_wasm_core::error::{Blame, CallError, Limit, LimitError};
 use cybernetic_wasm_core::execution::{Execution, Product, Step, Usage};
 use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::limits::Limits;
@@ -456,6 +456,27 @@ fn guests_in_deep_re_entrance_that_take_a_pools_stacks_meet_a_limit_and_newcomer
     drop(deep);
     eventually_unused(&runtime);
     assert_eq!(number(go_down(&module, 150)), 150, "the stacks are back");
+}
+
+#[test]
+fn outside_of_the_pools_deep_re_entrance_of_many_guests_meets_the_nodes_limit() {
+    // Each level maps a stack, and the kernel allows a process only so many mappings.
+    let runtime = own(|_| {});
+    let module = load(&runtime, DOWN);
+    let mut deep = Vec::new();
+    let full = loop {
+        let (execution, error) = sink(&module);
+        deep.push(execution);
+        let Error::Limit(error) = error else { panic!("{error:?}") };
+        if error.limit != Limit::Reentrance {
+            break error;
+        }
+    };
+    assert_eq!((full.limit, full.allowed), (Limit::Mappings, full.used));
+    assert_eq!(Error::from(full).blame(), Blame::Node);
+    drop(deep);
+    eventually_unused(&runtime);
+    assert_eq!(number(go_down(&module, 150)), 150, "there is room again");
 }
 
 #[test]

@@ -38,15 +38,9 @@ const FEW_IMPORTS: usize = 64;
 
 lanes! {
     /// What every handle keeps: the digest, the imported functions in the order of their indices as `{module, name, arity,
-<<<<<<< HEAD
-    /// results, signature}`, the imports that no host function can satisfy, and whether it is a command. `:dirty` where there
-    /// are many imports.
-    fn module_handle, module_handle_dirty<'a>(env, lane; module: Handle<'a, ModuleResource>) -> Term<'a> {
-=======
     /// results, signature}`, the imports that no host function can satisfy, whether it is a command, and whether a pool's slots
     /// can hold it. `:dirty` where there are many imports.
-    fn module_handle, module_handle_dirty<'a>(env, lane; module: &'a ModuleResource) -> Term<'a> {
->>>>>>> 74bb6e2 (Link a module that no slot of the pool can hold in one call)
+    fn module_handle, module_handle_dirty<'a>(env, lane; module: Handle<'a, ModuleResource>) -> Term<'a> {
         let imports = module.0.code().imports().len() + module.0.unlinkable().len();
         match lane == Lane::Inline && imports > FEW_IMPORTS {
             true => atoms::dirty().encode(env),
