@@ -136,17 +136,17 @@ defmodule Cybernetic.WASM.Instance.Server do
 
   # What it raises, for a mistake in the options, is this process's end, too.
   defp begin(%{make: make} = state) do
-    server = self()
-
-    {_pid, monitor} =
-      spawn_monitor(fn ->
-        Process.link(server)
-        made = make.()
-        Process.unlink(server)
-        exit({:made, made})
-      end)
-
+    {_pid, monitor} = spawn_monitor(__MODULE__, :make, [self(), make])
     %{state | holder: {:making, monitor}}
+  end
+
+  @doc false
+  @spec make(pid, (() -> term)) :: no_return
+  def make(server, make) do
+    Process.link(server)
+    made = make.()
+    Process.unlink(server)
+    exit({:made, made})
   end
 
   @impl true

@@ -17,6 +17,7 @@ defmodule Mix.Tasks.Wasm.AssemblyScript do
       else: %{}
   end
 
+  @spec abort(Host.ctx(), integer, integer, integer, integer) :: no_return
   defp abort(ctx, message, file, line, column) do
     Host.trap(ctx, "abort: #{text(ctx, message)} at #{text(ctx, file)}:#{line}:#{column}")
   end
