@@ -96,6 +96,25 @@ defmodule Cybernetic.WASM.ElsewhereTest do
     end
   end
 
+  test "what a module is to be linked with is told from where it is, too" do
+    linked = load!(~S|(module (import "lib" "memory" (memory 1)) (func (export "run")))|)
+    [module, instance] = [counter(), live()]
+
+    for foreign <- [
+          with_ref(module, abroad(module.ref)),
+          with_ref(instance, abroad(instance.ref))
+        ],
+        imports = %{"lib" => foreign, "env" => echo()["env"]},
+        call <- [
+          fn -> Executor.call(linked, "run", [], imports: imports) end,
+          fn -> Executor.async(linked, "run", [], imports: imports) end,
+          fn -> Executor.async_stream(linked, "run", [[]], imports: imports) end,
+          fn -> Instance.new(linked, imports: imports) end
+        ] do
+      assert refusal(call) =~ "of the node far@away.example"
+    end
+  end
+
   test "a handle that was stored says so in another run of the VM" do
     store = """
     module = Runtime.load_module!("priv/wasm/compute.wasm")

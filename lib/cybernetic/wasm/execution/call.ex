@@ -67,19 +67,19 @@ defmodule Cybernetic.WASM.Execution.Call do
 
   def new(other, _name, _args, _opts), do: Module.needed!(other)
 
-  @doc "The call, if what it calls is of this VM: a process that is to drive it could only crash."
+  @doc "The call, if all that it needs is of this VM: a process that is to drive it could only crash."
   @spec here!({:ok, t} | {:error, Error.t()}) :: {:ok, t} | {:error, Error.t()}
-  def here!({:ok, %__MODULE__{target: %Module{} = module}} = call) do
-    Module.here!(module)
-    call
-  end
-
-  def here!({:ok, %__MODULE__{target: %Instance{} = instance}} = call) do
-    _any = Live.state(instance)
+  def here!({:ok, %__MODULE__{target: target, plan: plan}} = call) do
+    handle_here!(target)
+    for {:export, from, _name} <- plan.bindings.sources || [], do: handle_here!(from)
     call
   end
 
   def here!(error), do: error
+
+  defp handle_here!(%Module{} = module), do: Module.here!(module)
+  defp handle_here!(%Instance{} = instance), do: Live.state(instance)
+  defp handle_here!(_member), do: :ok
 
   defp command(%Module{command: true}), do: :ok
 
