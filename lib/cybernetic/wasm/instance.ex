@@ -35,11 +35,14 @@ defmodule Cybernetic.WASM.Instance do
   ## Options of `new/2`
 
     * those of `Cybernetic.WASM.Executor.call/4`: limits, `:sandbox`, `:imports`, `:data`, `:scheduling`, `:metering`,
-      `:deterministic`, `:allocation`, `:wait`, `:args`, `:env`. They apply while the instance is made and are the defaults of its calls.
+      `:deterministic`, `:allocation`, `:wait`, `:args`, `:program`, `:env`. They apply while the instance is made and are
+      the defaults of its calls.
     * `:on_trap` - `:poison` (default), or `:keep`: a call that ends in a trap, an uncaught exception or an exhausted stack
       leaves the guest usable with what the call had done so far, as the WebAssembly specification has it
     * `:snapshottable` - `true`: `snapshot/2` and `fork/2` work. The guest then runs a module that exports all its state.
       Default: `false`.
+    * `:on_fork` - the name of an exported function without parameters and results, for an instance that is `:snapshottable`:
+      it is called first in each instance that begins in the state of this one, see "Snapshots". Default: none.
     * `:store` - another instance in whose store this one is to live, so that the two can be linked. An instance that is in
       `:imports` implies it.
 
@@ -53,8 +56,8 @@ defmodule Cybernetic.WASM.Instance do
 
   A guest that was granted WASI keeps its open files, its scratch directory and its quota between calls. What it writes to
   standard output is the call's, as is what it reads: `:stdin` is an option of `call/4` and `run/4`, and empty otherwise.
-  `:args` and `:env` are options of `new/2`. A reactor's `_initialize` has run when `new/2` returns, as it has in a fresh
-  instance before its function is called. `reset/2` resets all of it. A guest that exits is poisoned: the error is a
+  `:args`, `:program` and `:env` are options of `new/2`. A reactor's `_initialize` has run when `new/2` returns, as it has in
+  a fresh instance before its function is called. `reset/2` resets all of it. A guest that exits is poisoned: the error is a
   `Cybernetic.WASM.TrapError` with the code `:exit`. A snapshot holds no open files.
 
   Linked modules that use WASI share one. A module that is granted other things than the instance that it is to join is
@@ -116,6 +119,15 @@ defmodule Cybernetic.WASM.Instance do
   A snapshot is about as large as the memory that is not zero. To load one that is larger than `:max_module_size`, give that
   option.
 
+  Everything in it is captured: a random number generator that was seeded before goes on alike in all forks, and in all
+  instances of a snapshot and of `Cybernetic.WASM.Runtime.preinit/4`; so do hash seeds, session keys, what is cached of the
+  time, of arguments and of variables. A module that must not repeat itself exports a function that makes them anew, which
+  `on_fork:` names. It becomes the start function of the snapshot, and so is called in each instance of it, here and elsewhere,
+  within the limits of making it, with the grants of the new instance. Where it fails there is no instance. With
+  `random: {:seeded, n}` it draws the same numbers each time: give it `random: :system`.
+
+      Instance.new(module, snapshottable: true, on_fork: "reseed", sandbox: Sandbox.new(random: :system))
+
   Globals and memories are captured. Not every module can be: one that changes tables, drops segments, has mutable globals
   that hold references, or imports anything but functions is refused when the instance is made, with a
   `Cybernetic.WASM.CallError` of the reason `:no_snapshot` that names what it is. Nor can an instance with linked modules be
@@ -133,6 +145,7 @@ defmodule Cybernetic.WASM.Instance do
     :module,
     :private,
     :engine,
+    :on_fork,
     member: 0,
     snapshottable: false,
     on_trap: :poison
@@ -264,6 +277,9 @@ defmodule Cybernetic.WASM.Instance do
 
   @doc """
   Another instance in the state that this one is in, apart from it from now on, with the same options.
+
+  It repeats what this one would do: the same "random" numbers, where they come from a generator in the guest, and the same hash
+  seeds. `on_fork:`, an option of `new/2`, names what is to be called in each fork to make them anew.
 
   The first fork after a change takes a snapshot and compiles it; further ones cost about what a fresh instance costs,
   since the memory is shared until it is written to.

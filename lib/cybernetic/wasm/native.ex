@@ -139,7 +139,7 @@ defmodule Cybernetic.WASM.Native do
   def instance_write(_instance, _member, _memory, _offset, _bytes), do: stub()
   def instance_write_dirty(_instance, _member, _memory, _offset, _bytes), do: stub()
   def instance_access(_instance, _member, _access, _options), do: stub()
-  def instance_snapshot(_instance, _options), do: stub()
+  def instance_snapshot(_instance, _hook, _options), do: stub()
   def instance_fork(_instance), do: stub()
   def instance_keep_fork(_instance, _uses, _module), do: stub()
 

@@ -72,6 +72,10 @@ defmodule Cybernetic.WASM.Runtime do
       iex> Cybernetic.WASM.Executor.call(ready, "ready")
       {:ok, 7}
 
+  All its instances begin in that one state: a random number generator that was seeded by then gives each of them the same
+  numbers, and hash tables have the same seeds. The option `on_fork: "reseed"` names an exported function without parameters and
+  results that is called first in each of them: see `Cybernetic.WASM.Instance`, "Snapshots".
+
   Options: those of `Cybernetic.WASM.Instance.new/2`. What a snapshot cannot capture is refused: see there. The module's
   start function and `_initialize` have run and are not in the new one.
   """

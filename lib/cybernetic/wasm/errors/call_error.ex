@@ -20,6 +20,7 @@ defmodule Cybernetic.WASM.CallError do
     * `:no_such_member` - the guest has no instance with the number `member`
     * `:host_gone` - the guest called a host function of a linked instance whose handle nobody holds any more
     * `:no_snapshot` - no snapshot can be made of the instance; `detail` says why
+    * `:no_hook` - `export` cannot be an `on_fork:` hook: it is of the type `given`, and must be of `expected`
     * `:not_for_pool` - the module does not fit the pooling allocator that the target instance was made in: a slot has 4
       memories and 4 tables, of 4 GiB and of 100,000 elements. An instance that is made with `allocation: :on_demand` lives
       outside of it.
@@ -110,6 +111,10 @@ defmodule Cybernetic.WASM.CallError do
 
   def message(%__MODULE__{reason: :no_snapshot} = error),
     do: "no snapshot can be made: #{error.detail}"
+
+  def message(%__MODULE__{reason: :no_hook} = error) do
+    "#{Shown.quoted(error.export)} cannot be called in each fork: it is #{error.given}, and a hook is #{error.expected}"
+  end
 
   def message(%__MODULE__{reason: :cannot_grow, maximum: nil} = error),
     do: "the memory cannot grow by #{error.pages} pages"

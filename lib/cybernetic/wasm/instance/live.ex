@@ -24,23 +24,64 @@ defmodule Cybernetic.WASM.Instance.Live do
     snapshottable: :boolean,
     store: {:struct, Instance}
   ]
+  # By itself: with a function in it, the list above would have this file wait for that of `Instance`.
+  @hook [on_fork: {"the name of an exported function", &is_binary/1}]
 
   @doc "The options of `new/2`."
   @spec options() :: Options.keys()
-  def options, do: @options ++ Plan.options()
+  def options, do: @options ++ @hook ++ Plan.options()
 
   @doc "See `Cybernetic.WASM.Instance.new/2`."
   @spec new(Module.t(), keyword) :: {:ok, Instance.t()} | {:error, Error.t()}
   def new(%Module{} = module, opts) do
     opts = Options.check!(opts, options(), "instance option")
-    {own, call} = Map.split(opts, Keyword.keys(@options))
+    {own, call} = Map.split(opts, Keyword.keys(@options ++ @hook))
 
-    with {:ok, plan} <- Plan.checked(module, call),
-         {:ok, instance} <- make(module, plan, own, call),
-         do: {:ok, on_trap(instance, Map.get(own, :on_trap, :poison))}
+    with :ok <- hook(module, own),
+         {:ok, plan} <- Plan.checked(module, call),
+         {:ok, instance} <- make(module, plan, own, call) do
+      instance = %{instance | on_fork: own[:on_fork]}
+      {:ok, on_trap(instance, Map.get(own, :on_trap, :poison))}
+    end
   end
 
   def new(other, _opts), do: Module.needed!(other)
+
+  # Nobody gives it arguments, and nobody takes what it returns.
+  defp hook(module, %{on_fork: name, snapshottable: true}) do
+    functions =
+      for %{name: name, type: {:function, _, _} = type} <- Module.exports(module),
+          do: {name, type}
+
+    case List.keyfind(functions, name, 0) do
+      {_name, {:function, [], []}} ->
+        :ok
+
+      {_name, {:function, params, results}} ->
+        {:error, unfit(name, params, results)}
+
+      nil ->
+        {:error,
+         %CallError{
+           reason: :no_such_export,
+           export: name,
+           known: Enum.map(functions, &elem(&1, 0))
+         }}
+    end
+  end
+
+  defp hook(_module, %{on_fork: _name}) do
+    raise ArgumentError,
+          "option :on_fork needs snapshottable: true: other instances have no forks"
+  end
+
+  defp hook(_module, _own), do: :ok
+
+  defp unfit(name, params, results) do
+    [params, results] = for types <- [params, results], do: "(#{Enum.join(types, ", ")})"
+    type = "#{params} -> #{results}"
+    %CallError{reason: :no_hook, export: name, given: type, expected: "() -> ()"}
+  end
 
   defp make(module, plan, own, call) do
     linked? = own[:store] != nil or plan.bindings.sources != nil

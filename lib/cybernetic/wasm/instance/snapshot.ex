@@ -13,10 +13,10 @@ defmodule Cybernetic.WASM.Instance.Snapshot do
   end
 
   # With how often the guest had been used by then: that a fork is still of its present state shows in that.
-  defp capture(%Instance{ref: ref, module: module} = instance, opts) do
+  defp capture(%Instance{ref: ref, module: module, on_fork: hook} = instance, opts) do
     with {:ok, plan} <- Plan.narrow(Plan.of(instance), module, opts),
          {:ok, captured, _tally} <-
-           ref |> Native.instance_snapshot(Plan.to_native(plan)) |> Execution.drive(plan),
+           ref |> Native.instance_snapshot(hook, Plan.to_native(plan)) |> Execution.drive(plan),
          do: {:ok, captured}
   end
 
@@ -25,7 +25,7 @@ defmodule Cybernetic.WASM.Instance.Snapshot do
   def fork(%Instance{snapshottable: true} = instance, opts) do
     with {:ok, module} <- module(instance, opts),
          {:ok, fork, _tally} <- Link.first(module, Plan.of_fork(instance), true),
-         do: {:ok, Live.on_trap(fork, instance.on_trap)}
+         do: {:ok, %{Live.on_trap(fork, instance.on_trap) | on_fork: instance.on_fork}}
   end
 
   # Rust has the words for what cannot be captured.

@@ -2,7 +2,7 @@
 //! in an instance that exports all of its own (`code/instrument.rs`).
 
 use super::Lease;
-use crate::code::instrument::{refused, wizer};
+use crate::code::instrument::{begin_with, refused, wizer};
 use crate::error::Error;
 use crate::guest::Guest;
 use std::pin::pin;
@@ -10,15 +10,20 @@ use std::task::{Context, Poll, Waker};
 use wasmtime::Val;
 use wasmtime_wizer::{InstanceState, SnapshotVal, ValType};
 
-/// The module `source` with the state of the guest in `lease` as its initial state. The guest stays as it is.
-pub(crate) fn take(source: &[u8], mut lease: Lease) -> Result<Vec<u8>, Error> {
+/// The module `source` with the state of the guest in `lease` as its initial state. Its instances begin with what it exports as
+/// `hook`, if anything. The guest stays as it is.
+pub(crate) fn take(source: &[u8], mut lease: Lease, hook: Option<&str>) -> Result<Vec<u8>, Error> {
     let (context, _) = wizer().instrument(source).map_err(refused)?;
     let mut state = State(lease.look()?);
     // Nothing in there ever waits: it is asynchronous for those who must ask another process for an instance's state.
     let polled = pin!(wizer().snapshot(&context, &mut state)).poll(&mut Context::from_waker(Waker::noop()));
     let Poll::Ready(snapshot) = polled else { return Err(Error::Internal("a snapshot has to wait".into())) };
     lease.give_back(true);
-    snapshot.map_err(refused)
+    let wasm = snapshot.map_err(refused)?;
+    match hook {
+        Some(name) => begin_with(&wasm, name),
+        None => Ok(wasm),
+    }
 }
 
 struct State<'a>(&'a mut Guest);

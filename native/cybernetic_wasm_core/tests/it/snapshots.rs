@@ -23,7 +23,7 @@ fn capturable(source: impl AsRef<[u8]>) -> Result<Arc<LiveGuest>, Error> {
 }
 
 fn snapshot(instance: &Arc<LiveGuest>) -> Result<Vec<u8>, Error> {
-    match Driver::default().drive(&mut Execution::snapshot(shared(), instance, limits())?)? {
+    match Driver::default().drive(&mut Execution::snapshot(shared(), instance, None, limits())?)? {
         Product::Snapshot(wasm, _) => Ok(wasm),
         other => panic!("a snapshot is {other:?}"),
     }
@@ -134,11 +134,44 @@ fn an_instance_that_was_not_made_for_it_a_busy_one_and_a_linked_one_give_no_snap
 }
 
 #[test]
+fn the_instances_of_a_snapshot_begin_with_its_hook() {
+    const HOOKED: &str = r#"(module
+        (memory (export "memory") 1)
+        (global $n (mut i32) (i32.const 1))
+        (func $start (global.set $n (i32.const 5)))
+        (start $start)
+        (func (export "set") (param i32) (global.set $n (local.get 0)))
+        (func (export "get") (result i32) (global.get $n))
+        (func (export "hook") (global.set $n (i32.add (global.get $n) (i32.const 100))))
+        (func (export "fail") unreachable)
+        (@custom "last" "bytes"))"#;
+    let hooked = |guest: &Arc<LiveGuest>, name: &str| {
+        let taken = Execution::snapshot(shared(), guest, Some(name.to_owned()), limits()).unwrap();
+        match Driver::default().drive(&mut { taken })? {
+            Product::Snapshot(wasm, _) => Ok(wasm),
+            other => panic!("a snapshot is {other:?}"),
+        }
+    };
+    let guest = capturable(HOOKED).unwrap();
+    call_on(&guest, "set", &[Value::I32(7)]).unwrap();
+    let wasm = hooked(&guest, "hook").unwrap();
+    assert_eq!(number(call(&load(shared(), &wasm), "get", &[])), 107);
+    assert_eq!(number(call_on(&guest, "get", &[])), 7, "the instance goes on as before");
+    // A snapshot of such a one begins with its hook only where it is given one again.
+    let again = capturable(&wasm).unwrap();
+    assert_eq!(number(call(&load(shared(), snapshot(&again).unwrap()), "get", &[])), 107);
+    assert_eq!(number(call(&load(shared(), hooked(&again, "hook").unwrap()), "get", &[])), 207);
+    let failing = load(shared(), hooked(&guest, "fail").unwrap());
+    assert!(matches!(call(&failing, "get", &[]), Err(Error::Trap(_))));
+    assert!(matches!(hooked(&guest, "none"), Err(Error::Call(CallError::NoSnapshot(_)))));
+}
+
+#[test]
 fn the_module_of_a_fork_is_kept_while_nothing_changes() {
     let guest = capturable(STATE).unwrap();
     let fork = |guest: &Arc<LiveGuest>| {
         let Ok(Product::Snapshot(wasm, uses)) =
-            Driver::default().drive(&mut Execution::snapshot(shared(), guest, limits()).unwrap())
+            Driver::default().drive(&mut Execution::snapshot(shared(), guest, None, limits()).unwrap())
         else {
             panic!("no snapshot")
         };

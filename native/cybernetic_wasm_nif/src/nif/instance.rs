@@ -220,10 +220,16 @@ fn instance_access<'a>(
 
 // Snapshots
 
-/// The instance's state as a module in the binary format, and a number that [`instance_keep_fork`] takes.
+/// The instance's state as a module in the binary format, whose instances begin with what it exports as `hook`, and a number
+/// that [`instance_keep_fork`] takes.
 #[rustler::nif]
-fn instance_snapshot<'a>(env: Env<'a>, guest: Handle<'a, GuestResource>, options: CallOptions) -> Term<'a> {
-    started(env, Execution::snapshot(runtime(), &guest.0, options.limits.clone()), &options, Lane::Inline)
+fn instance_snapshot<'a>(
+    env: Env<'a>,
+    guest: Handle<'a, GuestResource>,
+    hook: Option<String>,
+    options: CallOptions,
+) -> Term<'a> {
+    started(env, Execution::snapshot(runtime(), &guest.0, hook, options.limits.clone()), &options, Lane::Inline)
 }
 
 /// The module of the last snapshot, if it is still what the instance's state is; else `nil`.

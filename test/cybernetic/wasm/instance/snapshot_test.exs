@@ -464,6 +464,109 @@ defmodule Cybernetic.WASM.Instance.SnapshotTest do
     end
   end
 
+  describe "a hook" do
+    @reseeding ~S"""
+    (module
+      (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+      (import "env" "f" (func $f (param i32) (result i32)))
+      (memory (export "memory") 1)
+      (global $hooked (mut i32) (i32.const 0))
+      (func $seed (drop (call $random (i32.const 0) (i32.const 8))))
+      (func (export "seed") (call $seed))
+      (func (export "reseed")
+        (call $seed)
+        (global.set $hooked (call $f (i32.add (global.get $hooked) (i32.const 1)))))
+      (func (export "fail") unreachable)
+      (func (export "spin") (loop (br 0)))
+      (func (export "typed") (param i32))
+      (func (export "hooked") (result i32) (global.get $hooked))
+      (func (export "number") (result i64) (i64.load (i32.const 0))))
+    """
+
+    defp reseeding(opts) do
+      # It sees the new instance's memory.
+      seen =
+        f(fn ctx, n -> if(match?({:ok, <<_::64>>}, Host.read(ctx, 0, 8)), do: n, else: -1) end)
+
+      sandbox = Cybernetic.WASM.Sandbox.new(random: :system)
+
+      Instance.new(
+        load!(@reseeding),
+        [snapshottable: true, imports: seen, sandbox: sandbox] ++ opts
+      )
+    end
+
+    defp numbers(instances), do: Enum.map(instances, &Instance.call!(&1, "number"))
+    defp fork!(instance), do: instance |> Instance.fork() |> elem(1)
+
+    test "lets forks differ, which repeat what was captured without one" do
+      {:ok, alike} = reseeding([])
+      Instance.call!(alike, "seed")
+      assert [_one] = [alike, fork!(alike), fork!(fork!(alike))] |> numbers() |> Enum.uniq()
+
+      {:ok, instance} = reseeding(on_fork: "reseed")
+      Instance.call!(instance, "seed")
+      fork = fork!(instance)
+      others = [instance, fork, fork!(instance), fork!(fork)]
+      assert others |> numbers() |> Enum.uniq() |> length() == 4
+      assert Enum.map(others, &Instance.call!(&1, "hooked")) == [0, 1, 1, 2]
+
+      # A reset begins again in the state that was captured, and with the hook.
+      before = numbers([fork])
+      assert Instance.reset(fork) == :ok
+      assert numbers([fork]) != before
+      assert Instance.call!(fork, "hooked") == 1
+    end
+
+    test "is called in every instance of a snapshot and of a preinitialized module" do
+      {:ok, instance} = reseeding(on_fork: "reseed")
+      Instance.call!(instance, "seed")
+      {:ok, wasm} = Instance.snapshot(instance)
+      opts = [imports: echo(), sandbox: Cybernetic.WASM.Sandbox.new(random: :system)]
+      {:ok, ready} = Runtime.preinit(load!(@reseeding), "seed", [], [on_fork: "reseed"] ++ opts)
+
+      for module <- [load!(wasm), ready] do
+        one = Instance.new!(module, opts)
+        assert Instance.call(one, "hooked") == {:ok, 1}
+        assert Executor.call(module, "hooked", [], opts) == {:ok, 1}
+        draw = fn -> Executor.call!(module, "number", [], opts) end
+        assert [draw.(), draw.() | numbers([one, instance])] |> Enum.uniq() |> length() == 4
+      end
+    end
+
+    test "that fails fails the fork, and the instance goes on" do
+      for {hook, opts, kind} <- [
+            {"fail", [], TrapError},
+            {"spin", [fuel: 1_000_000], LimitError},
+            {"reseed", [imports: f(fn _, _ -> raise "no" end)], HostError}
+          ] do
+        {:ok, instance} = reseeding([on_fork: hook] ++ opts)
+        assert {:error, %^kind{}} = Instance.fork(instance)
+        assert Instance.call(instance, "hooked") == {:ok, 0}
+      end
+    end
+
+    test "is a function without parameters and results, of an instance that has forks" do
+      assert {:error, %CallError{reason: :no_such_export, export: "none"} = error} =
+               reseeding(on_fork: "none")
+
+      assert "reseed" in error.known
+      assert {:error, %CallError{reason: :no_such_export}} = reseeding(on_fork: "memory")
+      assert {:error, %CallError{reason: :no_hook} = error} = reseeding(on_fork: "typed")
+
+      assert Exception.message(error) ==
+               ~s|"typed" cannot be called in each fork: it is (i32) -> (), and a hook is () -> ()|
+
+      assert_raise ArgumentError, ~r/on_fork needs snapshottable: true/, fn ->
+        reseeding(snapshottable: false, on_fork: "reseed")
+      end
+
+      assert_raise ArgumentError, ~r/option :on_fork must be the name/, fn ->
+        reseeding(on_fork: :reseed)
+      end
+    end
+  end
+
   describe "forks" do
     test "begin in the state of the one that they come from, and are apart from it and each other" do
       instance = live(snapshottable: true)
