@@ -30,12 +30,13 @@ defmodule Cybernetic.WASM.Executor do
   Any exit code is a result, not an error; `call/4` gives it alone. The sandbox says what the program may use, and the run's
   `denials` are what it was refused. `stream/4` gives its output as it is written. Its input is given by options of the call:
 
-    * `:args` - a list of strings, without the program's name, which is the module's (`"main.wasm"` where it was loaded from
-      bytes)
+    * `:args` - a list of strings, without the program's name
+    * `:program` - the program's name, the argument before the first. Programs that are several in one file choose by it.
+      Default: `"main.wasm"`.
     * `:env` - a map of variables, which the sandbox must allow: `:command` allows any
     * `:stdin` - iodata, or an `Enumerable` of iodata that is pulled in this process as the program reads. Default: empty.
 
-  The functions of a reactor take `:env` and `:args` too, and every call of a guest that reads takes `:stdin`. See
+  The functions of a reactor take `:env`, `:args` and `:program` too, and every call of a guest that reads takes `:stdin`. See
   [the guide](guides/wasi.md).
 
   ## Options

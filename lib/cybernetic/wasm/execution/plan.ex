@@ -62,6 +62,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
                :max_stack,
                :sandbox,
                :args,
+               :program,
                :env
              ])
 

@@ -25,9 +25,14 @@ defmodule Cybernetic.WASM.Execution.Streams do
   # What Linux allows a command line is two megabytes; a guest asks for all of it at once.
   @most_text 131_072
   @args "a list of UTF-8 strings without NUL, of at most #{@most_text} bytes together"
+  @longest_name 4_096
+  @name "a UTF-8 string without NUL, of at most #{@longest_name} bytes"
+  # It says nothing of the host, where the module's file may be called anything.
+  @program "main.wasm"
   # The sandbox checks variables.
   @options [
     args: {@args, &__MODULE__.args?/1},
+    program: {@name, &__MODULE__.program?/1},
     env: :any,
     stdin: {"iodata, an Enumerable of it, or nil", &Input.readable?/1}
   ]
@@ -46,6 +51,10 @@ defmodule Cybernetic.WASM.Execution.Streams do
 
   def args?(_other), do: false
 
+  @doc "Whether it can be a program's name, the argument before the first."
+  @spec program?(term) :: boolean
+  def program?(name), do: text?(name) and byte_size(name) <= @longest_name
+
   defp text?(text),
     do: is_binary(text) and String.valid?(text) and not String.contains?(text, <<0>>)
 
@@ -58,19 +67,19 @@ defmodule Cybernetic.WASM.Execution.Streams do
     data = Map.take(opts, @keys)
 
     if imports?(module) or sources != nil or data != %{},
-      do: grant(sandbox, module, answered, data),
+      do: grant(sandbox, answered, data),
       else: {:ok, nil}
   end
 
   defp imports?(%Module{imports: imports}),
     do: Enum.any?(imports, &(elem(&1, 0) == Sandbox.Check.wasi()))
 
-  defp grant(sandbox, module, answered, data) do
+  defp grant(sandbox, answered, data) do
     given = data[:stdin]
 
     data =
       Map.merge(data, %{
-        program: module.name || "main.wasm",
+        program: Map.get(data, :program, @program),
         stdin: stdin(given),
         answered: answered,
         terminals: &Devices.terminals/0

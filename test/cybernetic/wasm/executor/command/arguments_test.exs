@@ -21,13 +21,36 @@ defmodule Cybernetic.WASM.Executor.Command.ArgumentsTest do
                Executor.run(guest(), :start, options([]) |> Keyword.delete(:args))
     end
 
-    test "have the file's name before them where the module is from one" do
+    test "tell nothing of the file that the module is from" do
       path = Path.join(directory(), "named.wat")
       File.write!(path, wat())
       module = Cybernetic.WASM.Runtime.load_module!(path)
       {:ok, run} = Executor.run(module, :start, options(args: ["x"]))
-      assert [name, "x", ""] = String.split(run.stdout, <<0>>)
-      assert name == module.name
+      assert run.stdout == "main.wasm\0x\0"
+    end
+
+    test "have the name before them that the call gives" do
+      run = fn name -> Executor.run(guest(), :start, options(program: name, args: ["x"])) end
+
+      for name <- ["ls", "", "/bin/ls", "čtyři"] do
+        assert {:ok, run} = run.(name)
+        assert run.stdout == name <> "\0x\0"
+      end
+
+      # `_start` exits, which ends an instance.
+      instance = Instance.new!(guest(), options(program: "an instance", args: ["y"]))
+      assert {:error, error} = Instance.run(instance, "_start")
+      assert error.run.stdout == "an instance\0y\0"
+
+      assert_raise ArgumentError, ~r/unknown option of a call on an instance :program/, fn ->
+        Instance.call(instance, "ask", [1], program: "x")
+      end
+
+      for name <- [nil, :ls, ~c"ls", "a\0b", <<255>>, String.duplicate("x", 4_097)] do
+        assert_raise ArgumentError, ~r/option :program must be a UTF-8 string/, fn ->
+          run.(name)
+        end
+      end
     end
 
     test "may be given as the third argument or the fourth" do

@@ -205,7 +205,7 @@ defmodule Cybernetic.WASM.Executor.Command.ExitTest do
 
     test "with options that there are not" do
       assert_raise ArgumentError,
-                   ~r/unknown call option :arguments; known are: .*:args, :env, :stdin/,
+                   ~r/unknown call option :arguments; known are: .*:args, :program, :env, :stdin/,
                    fn ->
                      Executor.run(program("tool"), :start, arguments: [])
                    end
