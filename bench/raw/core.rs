@@ -9,7 +9,7 @@ use cybernetic_wasm_core::limits::Limits;
 use cybernetic_wasm_core::live::LiveGuest;
 use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::runtime::{Runtime, Settings};
-use cybernetic_wasm_core::system::{Clocks, Directory, Grants, Random};
+use cybernetic_wasm_core::system::{Clocks, Directory, FileTimes, Grants, Random};
 use cybernetic_wasm_core::value::Value;
 use std::hint::black_box;
 use std::path::Path;
@@ -78,6 +78,8 @@ pub(crate) fn command<'a>(
         env: Vec::new(),
         dirs: if args.len() > 1 { dirs } else { Vec::new() },
         scratch: None,
+        null: None,
+        times: FileTimes::Real,
         quota: 0,
         max_open: 64,
         clocks: Clocks::Real,

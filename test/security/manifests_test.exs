@@ -82,6 +82,8 @@ defmodule Cybernetic.WASM.Security.ManifestsTest do
         "[]",
         ~S|["/tmp"]|
       ],
+      "null" => ["true", "1", ~S|""|, ~S|"/dev/zero"|, ~S|"dev/null"|, ~S|["/dev/null"]|],
+      "times" => ["true", "1", ~S|""|, ~S|"none"|, ~S|["real"]|],
       "quota" => @numbers,
       "max_open" => @numbers,
       "network" => [

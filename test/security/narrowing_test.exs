@@ -10,6 +10,7 @@ defmodule Cybernetic.WASM.Security.NarrowingTest do
 
   alias Cybernetic.WASM.{Limits, Sandbox}
   alias Cybernetic.WASM.Sandbox.Capabilities.{Env, HostFunctions, Network}
+  alias Cybernetic.WASM.Sandbox.Capabilities.Filesystem.Directories
 
   # Thousands of rounds take long where the machine has other things to do.
   @moduletag timeout: :infinity
@@ -46,17 +47,28 @@ defmodule Cybernetic.WASM.Security.NarrowingTest do
       host_functions: host_functions()
     ]
 
-    wasi = if :rand.uniform(3) == 1, do: [wasi: bool()], else: []
-    Sandbox.new(limits ++ wasi ++ some(options) ++ [deterministic: deterministic])
+    wasi = if :rand.uniform(3) == 1, do: [wasi: true], else: []
+
+    Sandbox.new(limits ++ wasi ++ with_times(some(options), deterministic))
   end
 
+  defp with_times(options, deterministic) do
+    times = one_of([[], [times: :fixed]] ++ if(deterministic, do: [], else: [[times: :real]]))
+    options = Keyword.replace_lazy(options, :filesystem, &(&1 ++ times))
+    options ++ [deterministic: deterministic]
+  end
+
+  # Some of them contain others, here and there. `/a/y` in the guest often is `y` in `/a`.
+  @hosts ["/srv/x", "/srv/x/y", "/srv/x/y/z", "/srv/z"]
+  @guests ["/a", "/a/y", "/a/y/z", "/c"]
+
   defp filesystem do
-    dirs =
-      for guest <- some(["/a", "/a/b", "/c"]),
-          do: {one_of(["/srv/x", "/srv/x/y", "/srv/z"]), guest, one_of([:ro, :rw])}
+    dirs = for guest <- some(@guests), do: {one_of(@hosts), guest, one_of([:ro, :rw])}
+    dirs = if Directories.exposed(dirs), do: Enum.map(dirs, &put_elem(&1, 2, :rw)), else: dirs
 
     [
       dirs: dirs,
+      null: one_of([false, "/dev/null", "/null"]),
       scratch: one_of([false, "/tmp", "/scratch"]),
       quota: one_of([0, 10, 20]),
       max_open: one_of([0, 4, 64])
@@ -133,11 +145,13 @@ defmodule Cybernetic.WASM.Security.NarrowingTest do
       [:wasi, :nondeterminism],
       for(key <- Limits.keys(), bound <- [20_002, 20_003, 20_005], do: {:limit, key, bound}),
       for(
-        host <- ["/srv/x", "/srv/x/y", "/srv/z"],
-        guest <- ["/a", "/a/b", "/c"],
+        {host, guest} <- places(),
         mode <- [:ro, :rw],
         do: {:path, host, guest, mode}
       ),
+      for(host <- @hosts, do: {:writing, host}),
+      for(guest <- ["/dev/null", "/null"], do: {:null, guest}),
+      :real_times,
       for(guest <- ["/tmp", "/scratch"], do: {:scratch, guest}),
       for(quota <- [1, 15], do: {:quota, quota}),
       for(open <- [1, 10], do: {:open, open}),
@@ -161,11 +175,22 @@ defmodule Cybernetic.WASM.Security.NarrowingTest do
   defp grants?(sandbox, :nondeterminism), do: not sandbox.deterministic
   defp grants?(sandbox, {:limit, key, bound}), do: Map.fetch!(sandbox.limits, key) >= bound
 
+  # A file of the host's at a path in the guest: by any directory that both lie in, in the same way.
   defp grants?(sandbox, {:path, host, guest, mode}) do
     Enum.any?(sandbox.filesystem.dirs, fn {own_host, own_guest, own_mode} ->
-      {own_host, own_guest} == {host, guest} and (own_mode == :rw or mode == :ro)
+      inside?(host, own_host) and own_guest <> String.replace_prefix(host, own_host, "") == guest and
+        (own_mode == :rw or mode == :ro)
     end)
   end
+
+  defp grants?(sandbox, {:writing, host}) do
+    Enum.any?(sandbox.filesystem.dirs, fn {own, _guest, mode} ->
+      mode == :rw and inside?(host, own)
+    end)
+  end
+
+  defp grants?(sandbox, {:null, guest}), do: sandbox.filesystem.null == guest
+  defp grants?(sandbox, :real_times), do: sandbox.filesystem.times != :fixed
 
   defp grants?(sandbox, {:scratch, guest}), do: sandbox.filesystem.scratch == guest
   defp grants?(sandbox, {:quota, bytes}), do: sandbox.filesystem.quota >= bytes
@@ -198,6 +223,17 @@ defmodule Cybernetic.WASM.Security.NarrowingTest do
 
   defp grants?(sandbox, {:peer, target, opts}), do: Network.allowed?(sandbox, target, opts)
   defp grants?(sandbox, {:lookup, name}), do: Network.lookup?(sandbox, name)
+
+  defp inside?(path, dir), do: path == dir or String.starts_with?(path, dir <> "/")
+
+  # Where anything can be: each directory, and what is in it, at each path.
+  defp places do
+    for host <- @hosts,
+        guest <- @guests,
+        below <- ["", "/y", "/y/z", "/file"],
+        uniq: true,
+        do: {host <> below, guest <> below}
+  end
 
   defp granted(sandbox, probes), do: Enum.filter(probes, &grants?(sandbox, &1))
 
@@ -241,6 +277,8 @@ defmodule Cybernetic.WASM.Security.NarrowingTest do
       {:clock, _} -> false
       {:random, _} -> false
       {:lookup, _} -> false
+      # To write to one of the host's directories is granted at one path and another.
+      {:writing, _} -> false
       {:peer, _, [address: _]} -> false
       _probe -> true
     end

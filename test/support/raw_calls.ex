@@ -199,6 +199,20 @@ defmodule Cybernetic.WASM.RawCalls do
     end
   end
 
+  @doc "What a clock shows, or an errno."
+  def look(guest, clock) do
+    with :ok <- raw(guest, "clock_time_get", [clock, 0, @answer]) do
+      {:ok, <<time::little-64>>} = Memory.read(guest, @answer, 8)
+      time
+    end
+  end
+
+  @doc "Sleeps so many nanoseconds."
+  def sleep(guest, nanoseconds) do
+    put(guest, 0, <<0::128, 1::little-64, nanoseconds::little-64, 0::128>>)
+    raw(guest, "poll_oneoff", [0, @other, 1, @answer])
+  end
+
   @doc "Puts bytes into the guest's memory."
   def put(guest, offset, bytes), do: :ok = Memory.write(guest, offset, bytes)
 

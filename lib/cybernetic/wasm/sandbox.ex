@@ -17,12 +17,14 @@ defmodule Cybernetic.WASM.Sandbox do
 
     * every limit of `Cybernetic.WASM.Limits`, with the configured default
     * `:deterministic` - `true`: the same input gives the same bits on every machine. NaNs are
-      canonical, relaxed SIMD is deterministic. A deterministic sandbox has no real clock and no
-      system randomness: asking for them as well is an `ArgumentError`, and where the configuration
-      says `deterministic: true`, they are not granted. Default: the configuration's, `false`.
+      canonical, relaxed SIMD is deterministic. A deterministic sandbox has no real clock, no system
+      randomness and no real times of files: asking for them as well is an `ArgumentError`, and where
+      the configuration says `deterministic: true`, they are not granted. Default: the
+      configuration's, `false`.
     * `:wasi` - `true`: a module that imports WASI preview 1 (`wasi_snapshot_preview1`) links. Its
       functions that need another grant return an errno without it. Default: `true` if any of
-      `:filesystem`, `:env`, `:clocks`, `:random` and `:stdio` grants something.
+      `:filesystem`, `:env`, `:clocks`, `:random` and `:stdio` grants something; `false` beside
+      such a grant is an `ArgumentError`.
     * `:threading` - only `false`
 
   and the capabilities. All but the last are `false` by default:
@@ -158,7 +160,7 @@ defmodule Cybernetic.WASM.Sandbox do
     })
   end
 
-  # A deterministic sandbox has no real clock and no system randomness.
+  # A deterministic sandbox has no real clock, no system randomness and no real times.
   defp settle(%__MODULE__{deterministic: true} = sandbox) do
     lesser =
       for {name, capability, grant} <- Capabilities.grants(sandbox),
@@ -264,24 +266,30 @@ defmodule Cybernetic.WASM.Sandbox do
           do: {name, Capability.grant!(capability, Map.fetch!(opts, name))}
 
     sandbox = opts |> replace() |> struct!(grants)
-    refuse_contradiction!(opts, sandbox)
-    settle(%__MODULE__{sandbox | wasi: Map.get_lazy(opts, :wasi, fn -> serves?(sandbox) end)})
+    refuse_nondeterminism!(opts, sandbox)
+    settle(%__MODULE__{sandbox | wasi: wasi(opts, Capabilities.served(sandbox))})
   end
 
   # Only of the options: determinism that is configured takes these grants away without an error.
-  defp refuse_contradiction!(%{deterministic: true}, sandbox) do
+  defp refuse_nondeterminism!(%{deterministic: true}, sandbox) do
     for {_name, capability, grant} <- Capabilities.grants(sandbox),
-        {_lesser, why} <- [capability.deterministic(grant)],
+        {_lesser, why} when why != nil <- [capability.deterministic(grant)],
         do: raise(ArgumentError, why)
   end
 
-  defp refuse_contradiction!(_opts, _sandbox), do: :ok
+  defp refuse_nondeterminism!(_opts, _sandbox), do: :ok
 
-  defp serves?(sandbox) do
-    Enum.any?(Capabilities.grants(sandbox), fn {_name, capability, grant} ->
-      capability.served?() and capability.granted?(grant)
-    end)
+  # A guest without WASI has no way to what WASI serves.
+  defp wasi(%{wasi: true}, _served), do: true
+  defp wasi(opts, []), do: Map.get(opts, :wasi, false)
+
+  defp wasi(%{wasi: false}, [name | _]) do
+    raise ArgumentError,
+          "option :wasi is false, but WASI is how a guest gets at what #{inspect(name)} grants: " <>
+            "leave one of them out"
   end
+
+  defp wasi(_opts, _served), do: true
 
   defimpl Inspect do
     def inspect(sandbox, _opts),

@@ -35,7 +35,7 @@ defmodule Mix.Tasks.Wasm.Call do
     * `--usage` - also prints what the call used, to standard error; also after a trap or limit
     * `--wasi` - grants WASI to a library that imports it: the standard streams, the clock and random
       bytes, and nothing else
-    * `--dir`, `--scratch`, `--env`, `--random-seed`, `--clock` - grant WASI with what they name, as in
+    * `--dir`, `--scratch`, `--null`, `--env`, `--random-seed`, `--clock` - grant WASI with what they name, as in
       `mix help wasm.run`
     * `--manifest PATH` - what the guest may use instead of all that: see
       `Cybernetic.WASM.Sandbox.Manifest`. Options then only narrow it.
@@ -87,7 +87,7 @@ defmodule Mix.Tasks.Wasm.Call do
 
   @task "wasm.call"
   @usage "FILE FUNCTION [ARG...] [--fuel N] [--timeout N] [--max-memory N] [--wasi] [--dir HOST::GUEST[:ro]] " <>
-           "[--scratch GUEST] [--env NAME[=VALUE]] [--random-seed N] [--clock fixed:N] [--manifest PATH] " <>
+           "[--scratch GUEST] [--null] [--env NAME[=VALUE]] [--random-seed N] [--clock fixed:N] [--manifest PATH] " <>
            "[--usage] [--json]"
   @switches LimitOptions.switches() ++
               GrantOptions.switches() ++ [wasi: :boolean, usage: :boolean, json: :boolean]

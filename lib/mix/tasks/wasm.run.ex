@@ -20,12 +20,15 @@ defmodule Mix.Tasks.Wasm.Run do
       write. With `:ro` at the end it is for reading only; `:rw` is the default. HOST alone is found
       under its own name: `--dir data` at `/data`, `--dir .` at `/`. May be given several times.
     * `--scratch GUEST` - an empty directory at that path, removed afterwards
+    * `--null` - a null device at `/dev/null`, without which some programs do not start
     * `--env NAME=VALUE` - an environment variable; `--env NAME` has the shell's value, if there is
       one. May be given several times.
     * `--arg ARG` - an argument that looks like an option
+    * `--program NAME` - what the program is told that it is called. Default: the file's name
     * `--random-seed N` - the same random bytes for the same N. Default: the system's
-    * `--clock fixed:N` - the time is always N nanoseconds after the beginning of 1970, and sleeping
-      takes none. Default: the real time
+    * `--clock fixed:N` - the time is N nanoseconds after the beginning of 1970, and only sleeping,
+      which takes none, moves it on. Files of `--dir` and `--scratch` show one time, too. Default: the
+      real time
     * `--fuel N` - units of fuel, about one per instruction. Default: 100,000,000,000,000
     * `--timeout N` - milliseconds, waiting for input included. Default: 3,600,000, an hour
     * `--max-memory N` - bytes of all memories and tables, also as `64K`, `16M` or `1G` (of 1024).
@@ -89,10 +92,11 @@ defmodule Mix.Tasks.Wasm.Run do
   alias Mix.Tasks.Wasm.{CommandLine, Foreground, GrantOptions, LimitOptions, UsageReport}
 
   @task "wasm.run"
-  @usage "FILE [ARG...] [--dir HOST::GUEST[:ro]] [--scratch GUEST] [--env NAME[=VALUE]] [--arg ARG] " <>
-           "[--random-seed N] [--clock fixed:N] [--fuel N] [--timeout N] [--max-memory N] " <>
+  @usage "FILE [ARG...] [--dir HOST::GUEST[:ro]] [--scratch GUEST] [--null] [--env NAME[=VALUE]] [--arg ARG] " <>
+           "[--program NAME] [--random-seed N] [--clock fixed:N] [--fuel N] [--timeout N] [--max-memory N] " <>
            "[--manifest PATH] [--usage] [-- ARG...]"
-  @switches [arg: :string, usage: :boolean] ++ GrantOptions.switches() ++ LimitOptions.switches()
+  @switches [arg: :string, program: :string, usage: :boolean] ++
+              GrantOptions.switches() ++ LimitOptions.switches()
 
   # A limit against strangers' modules, whereas this one is the user's own.
   @max_module_size 1_000_000_000
@@ -120,7 +124,8 @@ defmodule Mix.Tasks.Wasm.Run do
          {:ok, manifest} <- GrantOptions.manifest(options, GrantOptions.limits()),
          {:ok, sandbox} <- sandbox(manifest, grants, limits),
          {:ok, module} <- load(file, manifest, limits) do
-      with_scratch(sandbox, fn -> run_guest(module, args: args, env: env, sandbox: sandbox) end)
+      opts = [args: args, env: env, sandbox: sandbox] ++ name(options[:program] || module.name)
+      with_scratch(sandbox, fn -> run_guest(module, opts) end)
     end
   end
 
@@ -128,6 +133,9 @@ defmodule Mix.Tasks.Wasm.Run do
     do: GrantOptions.sandbox(nil, grants, Keyword.merge(GrantOptions.limits(), limits))
 
   defp sandbox(manifest, grants, limits), do: GrantOptions.sandbox(manifest, grants, limits)
+
+  defp name(nil), do: []
+  defp name(name), do: [program: name]
 
   defp program(words) do
     case Enum.split_while(words, &match?({:arg, _text}, &1)) do

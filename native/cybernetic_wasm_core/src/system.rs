@@ -13,19 +13,23 @@ mod clocks;
 mod descriptors;
 mod directories;
 mod grants;
+mod null;
 mod random;
 mod scratch;
 mod stdio;
 mod timer;
+mod times;
 
 pub(crate) use apart::{Buffer, NUMBER};
 pub(crate) use clocks::Clock;
 pub use clocks::Clocks;
 pub(crate) use descriptors::{Descriptor, Descriptors, Full, NEW_FILE};
 pub use grants::{Directory, Grants};
+pub(crate) use null::NAME as NULL;
 pub use random::Random;
 pub use scratch::remove_all as remove_scratch_directories;
 pub(crate) use timer::sleep;
+pub use times::FileTimes;
 
 use crate::error::{CallError, Error};
 use crate::invocation::Invocation;
@@ -36,6 +40,7 @@ use scratch::Scratch;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use stdio::Console;
+use times::Times;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
@@ -47,6 +52,7 @@ pub fn terminals() -> [bool; 3] {
 /// One guest's share of the system.
 pub(crate) struct System {
     pub(crate) clocks: Clock,
+    pub(crate) times: Times,
     pub(crate) random: Source,
     /// Whether it has standard input, output and error.
     pub(crate) stdio: [bool; 3],
@@ -67,11 +73,11 @@ impl System {
         invocation: &Arc<Invocation>,
         ceilings: &Arc<Ceilings>,
     ) -> Result<Box<Self>, Error> {
-        if grants.touch_files() {
+        let files = grants.directories() > 0;
+        if files {
             invocation.leave_inline().await;
         }
-        let given = grants.dirs.len() + usize::from(grants.scratch.is_some());
-        let descriptors = Descriptors::new(given as u32, grants, ceilings)?;
+        let descriptors = Descriptors::new(grants, ceilings)?;
         let console = Console::new(invocation, ceilings);
         let clocks = Clock::new(&grants.clocks);
         let mut builder = WasiCtxBuilder::new();
@@ -85,13 +91,14 @@ impl System {
         let scratch = give_directories(&mut builder, grants)?;
         Ok(Box::new(Self {
             ctx: Some(builder.build_p1()),
+            times: Times::new(grants, &clocks),
             clocks,
             random: Source::new(&grants.random),
             stdio: grants.stdio,
             share: Share::of(grants),
             descriptors,
             console,
-            files: given > 0,
+            files,
             _scratch: scratch,
         }))
     }
@@ -118,7 +125,14 @@ fn give_directories(builder: &mut WasiCtxBuilder, grants: &Grants) -> Result<Opt
         let given = opened.and_then(|opened| directories::give(builder, &opened, (guest, perms)));
         given.map_err(|error| no_directory(&host.display().to_string(), guest, &error))?;
     }
-    grants.scratch.as_deref().map(|guest| scratch(builder, guest)).transpose()
+    let scratch = grants.scratch.as_deref().map(|guest| scratch(builder, guest)).transpose()?;
+    if let Some(path) = &grants.null {
+        let opened = null::directory().map_err(wasmtime::Error::from);
+        let given =
+            opened.and_then(|opened| directories::give(builder, &*opened, (null::folder(path), FsPerms::ReadOnly)));
+        given.map_err(|error| no_directory("a temporary directory", path, &error))?;
+    }
+    Ok(scratch)
 }
 
 fn scratch(builder: &mut WasiCtxBuilder, guest: &str) -> Result<Scratch, Error> {

@@ -2,7 +2,7 @@
 //!
 //! `wasmtime-wasi` does the work. This module stands around each of its functions: the table of them is in `function.rs`;
 //! `entry.rs` counts a call, moves file work off the normal schedulers, ends a slice that is spent, and refuses; `call.rs`
-//! asks the grants and the bounds first, and notes what a call has changed.
+//! asks the grants and the bounds first, and notes what a call has changed; `null.rs` plays the null device.
 //!
 //! File work is done where the step runs. What may keep a thread for long, opening a file and listing a directory, is done
 //! apart from the guest (`apart.rs`), so that the deadline holds. Waiting is done in `poll.rs`, without a thread.
@@ -11,6 +11,7 @@ mod apart;
 mod call;
 mod entry;
 mod function;
+mod null;
 mod own;
 mod poll;
 
@@ -76,6 +77,9 @@ macro_rules! define {
         let (bytes, data) = memory.data_and_store_mut(&mut $caller);
         let invocation = Arc::clone(&data.invocation);
         let system = data.system.as_deref_mut().ok_or_else(no_wasi)?;
+        if let Some(errno) = $call.answer_null(system, bytes)? {
+            return Ok(errno as i32);
+        }
         if let Some(errno) = $call.before(system, bytes, &invocation).await? {
             return Ok(errno as i32);
         }

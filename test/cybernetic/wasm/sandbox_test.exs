@@ -94,14 +94,28 @@ defmodule Cybernetic.WASM.SandboxTest do
           [network: ["a.example:1"]],
           [host_functions: :all],
           [stdio: :none, clocks: :none, env: [], filesystem: false],
-          [clocks: :real, wasi: false]
+          [stdio: :none, network: ["a.example:1"], wasi: false]
         ] do
       refute Sandbox.new(opts).wasi, inspect(opts)
     end
   end
 
+  test "to refuse WASI and to grant what is reached through it is a contradiction" do
+    for {name, grant} <- [
+          clocks: :real,
+          filesystem: [null: "/dev/null"],
+          env: :any,
+          random: {:seeded, 1},
+          stdio: [stdout: :captured]
+        ] do
+      assert_raise ArgumentError, ~r/option :wasi is false, but .* #{inspect(name)} grants/, fn ->
+        Sandbox.new([{name, grant}, {:wasi, false}])
+      end
+    end
+  end
+
   test "determinism and the outside world are not to be had together" do
-    for outside <- [[clocks: :real], [random: :system]] do
+    for outside <- [[clocks: :real], [random: :system], [filesystem: [times: :real]]] do
       assert_raise ArgumentError, ~r/is not deterministic/, fn ->
         Sandbox.new([deterministic: true] ++ outside)
       end
@@ -109,11 +123,16 @@ defmodule Cybernetic.WASM.SandboxTest do
 
     narrowed =
       Sandbox.narrow(
-        Sandbox.new(clocks: :real, random: :system),
+        Sandbox.new(clocks: :real, random: :system, filesystem: [times: :real]),
         Sandbox.new(deterministic: true)
       )
 
     assert {narrowed.clocks, narrowed.random} == {:none, :none}
+    assert narrowed.filesystem.times == :fixed
+
+    assert Sandbox.new(deterministic: true, filesystem: [{"/srv", "/"}]).filesystem.times ==
+             :fixed
+
     assert %{clocks: {:fixed, 1}} = Sandbox.new(deterministic: true, clocks: {:fixed, 1})
   end
 
@@ -132,7 +151,9 @@ defmodule Cybernetic.WASM.SandboxTest do
     test "with nothing gives nothing" do
       for preset <- Sandbox.presets(), preset != :none do
         narrowed = Sandbox.narrow(Sandbox.resolve(%{sandbox: preset}), Sandbox.new())
-        assert %{narrowed | deterministic: false} == Sandbox.new()
+        # Not even the times of files that are not there.
+        assert %{narrowed | deterministic: false, filesystem: %Filesystem{}} == Sandbox.new()
+        refute Filesystem.granted?(narrowed.filesystem)
       end
     end
   end
@@ -167,7 +188,13 @@ defmodule Cybernetic.WASM.SandboxTest do
 
   test "every capability has a line, and says what it grants or that it does not" do
     granting = [
-      filesystem: [dirs: [{"/srv", "/data", :rw}], scratch: "/tmp", quota: 5, max_open: 3],
+      filesystem: [
+        dirs: [{"/srv", "/data", :rw}],
+        scratch: "/tmp",
+        null: "/dev/null",
+        quota: 5,
+        max_open: 3
+      ],
       env: ["LANG", {"MODE", "x"}],
       network: [allow: ["a.example:1", "10.0.0.0/8:2"], dns: true],
       clocks: {:stepped, 5, 7},
@@ -180,8 +207,8 @@ defmodule Cybernetic.WASM.SandboxTest do
     assert length(lines) == 3 + length(granting) + 1
 
     for line <- [
-          ~s|filesystem: granted: "/data" from "/srv" to read and write, "/tmp" for scratch; | <>
-            "5 bytes written and 3 files open at the most",
+          ~s|filesystem: granted: "/data" from "/srv" to read and write, "/tmp" for scratch, | <>
+            ~s|"/dev/null" as a null device; 5 bytes written and 3 files open at the most; real times|,
           "env: granted: LANG (the VM's), MODE (a value)",
           "network: granted: 10.0.0.0/8:2, a.example:1; lookups of any name",
           "clocks: granted: from 5 ns since 1970 in steps of 7 ns",
@@ -196,7 +223,10 @@ defmodule Cybernetic.WASM.SandboxTest do
     for name <- ["wasi", "threading" | Enum.map(Keyword.keys(granting), &to_string/1)],
         do: assert("#{name}: refused" in String.split(refused, "\n"))
 
-    assert Sandbox.explain(Sandbox.new(clocks: :real, wasi: false)) =~
+    assert Sandbox.explain(Sandbox.narrow(Sandbox.new(clocks: :real), Sandbox.new(network: []))) =~
+             "clocks: refused"
+
+    assert Sandbox.explain(%{Sandbox.new(clocks: :real) | wasi: false}) =~
              "clocks: refused, without wasi"
   end
 
@@ -313,6 +343,8 @@ defmodule Cybernetic.WASM.SandboxTest do
                env: [{"MODE", "x"}],
                dirs: [{"/srv", "/data", false}, {"/out", "/out", true}],
                scratch: "/tmp",
+               null: nil,
+               times: true,
                quota: 9,
                max_open: 64,
                clocks: {:fixed, 5},

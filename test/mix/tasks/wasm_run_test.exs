@@ -211,6 +211,28 @@ defmodule Mix.Tasks.Wasm.RunTest do
     assert File.ls!(context.tmp_dir) == []
   end
 
+  test "is told the file's name, or the one that is given", context do
+    wat =
+      Cybernetic.WASM.Commands.wat()
+      |> String.replace(~s|(import "env" "f" (func $f (param i32) (result i32)))|, "")
+
+    wat =
+      String.replace(
+        wat,
+        "(memory (export \"memory\") 4)",
+        "(memory (export \"memory\") 4) (func $f (param i32) (result i32) (local.get 0))"
+      )
+
+    path = write!(context, "named.wat", wat)
+    assert wasm_run([path, "x"]) == {0, "named.wat\0x\0", ""}
+    assert wasm_run([path, "x", "--program", "ls"]) == {0, "ls\0x\0", ""}
+  end
+
+  test "has a null device where one is asked for" do
+    assert {0, "", ""} = wasm_run([@files, "read", "/dev/null", "--null"])
+    assert {1, "read " <> _, _} = wasm_run([@files, "read", "/dev/null"])
+  end
+
   describe "what is not repeatable" do
     test "is with a seed and a fixed clock" do
       argv = [@tool, "random", "16", "--random-seed"]

@@ -37,7 +37,7 @@ defmodule Cybernetic.WASM.Security.WASI.ClocksTest do
     assert clocks["thread"] =~ ~r/\A(badf|inval|notsup|nosys) 0 /
   end
 
-  test "a fixed clock stands still, whatever the guest does" do
+  test "a fixed clock stands still, as long as the guest does not sleep" do
     sandbox = sandbox(clocks: {:fixed, @start})
 
     lines = fn ->
@@ -47,6 +47,8 @@ defmodule Cybernetic.WASM.Security.WASI.ClocksTest do
     assert [realtime, monotonic | _] = shown = lines.()
     assert realtime == "realtime #{@start}"
     assert Enum.uniq(shown) == [realtime, monotonic]
+    # Programs take 0 for a clock that does not run.
+    assert monotonic == "monotonic 1000000000"
     Process.sleep(5)
     assert lines.() == shown
 
@@ -72,10 +74,40 @@ defmodule Cybernetic.WASM.Security.WASI.ClocksTest do
     assert %{"slept" => "true", "year" => "2001"} = answers(run)
   end
 
+  # Whoever waits like this does not stop before the clock shows it.
+  for clocks <- [{:fixed, 0}, {:fixed, @start}, {:stepped, @start, 1}], clock <- [0, 1] do
+    test "sleeping until clock #{clock} shows a time ends where the clock is #{inspect(clocks)}" do
+      guest = RawCalls.guest(sandbox(clocks: unquote(Macro.escape(clocks))))
+      look = fn -> RawCalls.look(guest, unquote(clock)) end
+      until = look.() + 3_600_000_500_000
+
+      naps =
+        Stream.repeatedly(look)
+        |> Stream.take_while(&(&1 < until))
+        |> Enum.map(&RawCalls.sleep(guest, div(until - &1, 1_000_000) * 1_000_000))
+
+      assert naps != [] and Enum.uniq(naps) == [:ok]
+      assert look.() in until..(until + 1_000_000)
+    end
+  end
+
+  test "real times of files are the host's" do
+    guest = RawCalls.guest(sandbox(filesystem: [scratch: "/tmp"], clocks: :none))
+    before = System.os_time(:nanosecond) - 2_000_000_000
+    {:ok, _fd} = RawCalls.open(guest, "f", [:create])
+
+    assert RawCalls.stat(guest, "f").modified in before..(System.os_time(:nanosecond) +
+                                                            2_000_000_000)
+  end
+
   # A file's times are a clock, too: who writes one and looks at it has measured.
-  for clocks <- [:none, {:fixed, @start}, {:stepped, @start, 1_000}] do
-    test "files do not tell the time where the clock is #{inspect(clocks)}" do
-      files = [filesystem: [scratch: "/tmp"], clocks: unquote(Macro.escape(clocks))]
+  for clocks <- [:none, {:fixed, 0}, {:fixed, @start}, {:stepped, @start, 1_000}] do
+    test "files do not tell the time where their times are fixed and the clock is #{inspect(clocks)}" do
+      files = [
+        filesystem: [scratch: "/tmp", times: :fixed],
+        clocks: unquote(Macro.escape(clocks))
+      ]
+
       before = System.os_time(:nanosecond) - 2_000_000_000
       guest = RawCalls.guest(sandbox(files))
       {:ok, fd} = RawCalls.open(guest, "f", [:create])
@@ -88,8 +120,17 @@ defmodule Cybernetic.WASM.Security.WASI.ClocksTest do
       for path <- ["f", "."] do
         times = guest |> RawCalls.stat(path) |> Map.delete(:size)
         for {_which, time} <- times, do: assert(time not in before..System.os_time(:nanosecond))
+        # Archives take it.
+        assert Enum.all?(times, fn {_which, time} -> time > 315_532_800_000_000_000 end)
       end
     end
+  end
+
+  test "a deterministic sandbox shows no real times of files" do
+    opts = [deterministic: true, clocks: {:fixed, @start}, random: {:seeded, 1}]
+    guest = RawCalls.guest(sandbox(opts ++ [filesystem: [scratch: "/tmp"]]))
+    {:ok, _fd} = RawCalls.open(guest, "f", [:create])
+    assert %{modified: @start, changed: @start, accessed: @start} = RawCalls.stat(guest, "f")
   end
 
   test "a deterministic sandbox has no real clock" do

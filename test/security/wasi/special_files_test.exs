@@ -32,6 +32,25 @@ defmodule Cybernetic.WASM.Security.WASI.SpecialFilesTest do
       Enum.filter(~w(full disk), &File.exists?(Path.join(dir, &1)))
   end
 
+  test "a null device that is granted is one, and the only thing where it is" do
+    guest = RawCalls.guest(sandbox(filesystem: [null: "/dev/null"]))
+    assert list(guest) == {:ok, [".", "..", "null"]}
+
+    for how <- [[], [:write], [:create, :write]] do
+      assert {:ok, fd} = open(guest, "null", how)
+      assert write(guest, fd, "gone") == {:ok, 4}
+      assert read(guest, fd) == {:ok, ""}
+    end
+
+    assert open(guest, "zero") == :noent
+    assert open(guest, "../etc/passwd") == :perm
+    for name <- ["new", "zero"], do: assert(open(guest, name, [:create]) == :perm)
+    assert at(guest, "path_unlink_file", "null") == :perm
+    assert at(guest, "path_create_directory", "dir") == :perm
+    assert move(guest, "path_rename", {3, "null"}, {3, "other"}) == :perm
+    assert list(guest) == {:ok, [".", "..", "null"]}
+  end
+
   test "what is no file and no directory is not opened, in no way", %{dir: dir} do
     guest = RawCalls.guest(sandbox_of(dir, :rw))
 

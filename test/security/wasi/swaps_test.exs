@@ -20,7 +20,7 @@ defmodule Cybernetic.WASM.Security.WASI.SwapsTest do
     dir: dir
   } do
     open = Path.join(dir, "open")
-    dirs = [{open, "/open", :rw}, {Path.join(open, "inner"), "/inner", :ro}]
+    dirs = [{open, "/open", :rw}, {Path.join(open, "inner"), "/inner", :rw}]
     sandbox = Sandbox.new(stdio: :captured, filesystem: dirs)
     assert run!("files", ["ls", "/inner"], sandbox: sandbox).stdout == ""
     other = Sandbox.new(stdio: :captured, filesystem: [{open, "/open", :rw}])

@@ -48,6 +48,14 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities do
   def grants(sandbox),
     do: for({name, capability} <- @all, do: {name, capability, Map.fetch!(sandbox, name)})
 
+  @doc "The names of those that WASI serves and that a sandbox grants something of."
+  @spec served(map) :: [atom]
+  def served(sandbox) do
+    for {name, capability, grant} <- grants(sandbox),
+        capability.served?() and capability.granted?(grant),
+        do: name
+  end
+
   @doc """
   The functions of WASI preview 1 that need a grant, each with the capabilities of which one is enough. The first of these is
   the smallest: it brings the fewest functions.

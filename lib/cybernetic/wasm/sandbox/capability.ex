@@ -28,9 +28,9 @@ defmodule Cybernetic.WASM.Sandbox.Capability do
 
   @doc """
   `:ok` for a grant that makes every run alike. For another one, the grant without what makes runs differ, and the words for
-  somebody who asks for both that and determinism.
+  somebody who asks for both that and determinism; `nil` where nobody has asked for it.
   """
-  @callback deterministic(grant) :: :ok | {grant, why :: String.t()}
+  @callback deterministic(grant) :: :ok | {grant, why :: String.t() | nil}
 
   @doc "Whether it grants anything."
   @callback granted?(grant) :: boolean

@@ -7,12 +7,16 @@ defmodule Cybernetic.WASM.Sandbox.Grants do
   alias Cybernetic.WASM.Sandbox.{Capabilities, Check}
   alias Cybernetic.WASM.Sandbox.Capabilities.Stdio
 
-  @typedoc "The grants of a guest. The triples are for standard input, output and error."
+  @typedoc """
+  The grants of a guest. The triples are for standard input, output and error; `times` says whether those of files are real.
+  """
   @type t :: %{
           args: [String.t()],
           env: [{String.t(), String.t()}],
           dirs: [{host :: String.t(), guest :: String.t(), writable :: boolean}],
           scratch: String.t() | nil,
+          null: String.t() | nil,
+          times: boolean,
           quota: non_neg_integer,
           max_open: non_neg_integer,
           clocks: Capabilities.Clocks.t(),

@@ -38,9 +38,11 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
   |---|---|
   | `memory` | `false`: the module may not have a memory |
   | `threading` | `false`; there are no threads |
-  | `wasi` | `true`: WASI preview 1 links, also if nothing of it is granted. Any grant below but `network` and `host_functions` implies it. |
+  | `wasi` | `true`: WASI preview 1 links, also if nothing of it is granted. Any grant below but `network` and `host_functions` implies it, and then `false` is a mistake. |
   | `filesystem` | `false`, or a list of `{ host = "data", guest = "/data", mode = "ro" }`; `mode` is `"ro"` (default) or `"rw"` |
   | `scratch` | `false`, or the guest path of a private directory |
+  | `null` | `false`, or the guest path of a null device, `"/dev/null"` |
+  | `times` | of files: `"real"` or `"fixed"` |
   | `quota`, `max_open` | bytes written, and files open at once |
   | `env` | `false`, a list of names such as `"LANG"`, `{ name = "MODE", value = "fast" }` and `{ name = "API_KEY", secret = true }`, a table of values, or `"any"`: the values that a call gives |
   | `network` | `false`, a list of rules such as `"api.example.com:443"`, or `{ allow = […], dns = true }` |

@@ -16,6 +16,7 @@ defmodule Mix.Tasks.Wasm.GrantOptions do
     max_host_calls: 10_000_000_000,
     max_output: 10_000_000_000_000
   ]
+  @null "/dev/null"
   @files [quota: 10_000_000_000, max_open: 1_000]
 
   @doc "The switches."
@@ -25,6 +26,7 @@ defmodule Mix.Tasks.Wasm.GrantOptions do
       dir: [:string, :keep],
       env: [:string, :keep],
       scratch: :string,
+      null: :boolean,
       manifest: :string,
       random_seed: :string,
       clock: :string
@@ -43,13 +45,24 @@ defmodule Mix.Tasks.Wasm.GrantOptions do
   defp filesystem(options) do
     dirs = options |> Map.get(:dir, []) |> Enum.map(&dir/1)
     scratch = Map.get(options, :scratch, false)
+    null = if options[:null], do: @null, else: false
 
     case Enum.find_value(dirs, &mistake/1) do
-      nil when dirs == [] and scratch == false -> {:ok, []}
-      nil -> {:ok, [filesystem: [dirs: dirs, scratch: scratch] ++ @files]}
-      mistake -> CommandLine.usage_error("--dir: #{mistake}")
+      nil when dirs == [] and scratch == false and null == false ->
+        {:ok, []}
+
+      nil ->
+        places = [dirs: dirs, scratch: scratch, null: null]
+        {:ok, [filesystem: places ++ times(options[:clock]) ++ @files]}
+
+      mistake ->
+        CommandLine.usage_error("--dir: #{mistake}")
     end
   end
+
+  # They are a clock, too.
+  defp times(nil), do: []
+  defp times(_clock), do: [times: :fixed]
 
   # A mode that is misspelt would be a part of the path, and the directory writable.
   defp mistake({host, guest, _mode}) do
@@ -189,8 +202,9 @@ defmodule Mix.Tasks.Wasm.GrantOptions do
     end
   end
 
-  defp refused?({:filesystem, %{dirs: dirs, scratch: scratch}}, %{filesystem: left}),
-    do: {dirs, scratch} != {left.dirs, left.scratch}
+  # What the manifest grants within a directory that is asked for comes with it.
+  defp refused?({:filesystem, %{dirs: dirs, scratch: scratch, null: null}}, %{filesystem: left}),
+    do: dirs -- left.dirs != [] or {scratch, null} != {left.scratch, left.null}
 
   defp refused?({capability, grant}, narrowed), do: grant != Map.fetch!(narrowed, capability)
 

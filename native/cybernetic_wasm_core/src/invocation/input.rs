@@ -66,6 +66,23 @@ impl Invocation {
         .await;
     }
 
+    /// Waits for input or its end, or for the word that there is nothing yet.
+    pub(crate) async fn input_answered(&self) {
+        let mut waiting = false;
+        std::future::poll_fn(|_| {
+            let mut input = self.stdin.lock();
+            if input.is_ready() || (waiting && !input.asked) {
+                return Poll::Ready(());
+            }
+            waiting = true;
+            if !std::mem::replace(&mut input.asked, true) {
+                self.mail.tell(Notice::WantsInput);
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// Up to `most` bytes; `None` at the end.
     pub(crate) fn read_input(&self, most: usize) -> Option<Vec<u8>> {
         let mut input = self.stdin.lock();

@@ -3,7 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use wasmtime_wasi::clocks::MonotonicClock;
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtxBuilder};
+
+/// What a monotonic clock shows first, in nanoseconds. Programs take 0 for a clock that does not run, whatever unit they count
+/// in, so it has run for a second by then.
+const ALREADY_RUN: u64 = 1_000_000_000;
+
+/// What waiting for a time that has come takes on a virtual clock, in nanoseconds: whoever waits in a loop for a part of what
+/// is left, rounded down to nothing, gets there.
+const MOMENT: u64 = 1_000;
 
 /// What a guest's clocks show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +21,7 @@ pub enum Clocks {
     None,
     /// The time.
     Real,
-    /// Always these nanoseconds since 1970. Sleeping takes no time.
+    /// These nanoseconds since 1970. Only sleeping moves them on, and takes no time.
     Fixed(u64),
     /// First these nanoseconds since 1970, and so many more after each look. Sleeping moves them on and takes no time.
     Stepped(u64, u64),
@@ -30,13 +39,13 @@ pub(crate) enum Clock {
 pub(crate) struct Virtual {
     start: u64,
     now: AtomicU64,
+    /// By how much a look moves it on.
     step: u64,
-    stands: bool,
 }
 
 impl Virtual {
-    fn clock(start: u64, step: u64, stands: bool) -> Clock {
-        Clock::Virtual(Arc::new(Self { start, now: AtomicU64::new(start), step, stands }))
+    fn clock(start: u64, step: u64) -> Clock {
+        Clock::Virtual(Arc::new(Self { start, now: AtomicU64::new(start), step }))
     }
 
     fn look(&self) -> u64 {
@@ -50,6 +59,11 @@ impl Virtual {
         self.now.store(now.saturating_add(by), Relaxed);
         now
     }
+
+    /// What a monotonic clock shows when the other shows `now`.
+    fn monotonic(&self, now: u64) -> u64 {
+        ALREADY_RUN.saturating_add(now - self.start)
+    }
 }
 
 impl Clock {
@@ -57,15 +71,18 @@ impl Clock {
         match *clocks {
             Clocks::None => Clock::None,
             Clocks::Real => Clock::Real,
-            Clocks::Fixed(time) => Virtual::clock(time, 0, true),
-            Clocks::Stepped(start, step) => Virtual::clock(start, step, false),
+            Clocks::Fixed(time) => Virtual::clock(time, 0),
+            Clocks::Stepped(start, step) => Virtual::clock(start, step),
         }
     }
 
     pub(super) fn give_to(&self, builder: &mut WasiCtxBuilder) {
-        if let Clock::Virtual(clock) = self {
-            builder.wall_clock(Shown(Arc::clone(clock))).monotonic_clock(Shown(Arc::clone(clock)));
-        }
+        match self {
+            Clock::Virtual(clock) => {
+                builder.wall_clock(Shown(Arc::clone(clock))).monotonic_clock(Shown(Arc::clone(clock)))
+            }
+            Clock::Real | Clock::None => builder.monotonic_clock(Running(MonotonicClock::new())),
+        };
     }
 
     pub(crate) fn is_none(&self) -> bool {
@@ -84,33 +101,23 @@ impl Clock {
         }
     }
 
+    /// Where the clock began, if nothing but the guest moves it on.
+    pub(super) fn start(&self) -> Option<u64> {
+        let Clock::Virtual(clock) = self else { return None };
+        Some(clock.start)
+    }
+
     /// Lets a sleep pass where it takes no time; `false` where it does.
     pub(crate) fn skip(&self, nanoseconds: u64) -> bool {
         let Clock::Virtual(clock) = self else { return false };
-        if !clock.stands {
-            clock.move_on(nanoseconds);
-        }
+        clock.move_on(if nanoseconds == 0 { MOMENT } else { nanoseconds });
         true
-    }
-
-    /// A file's times are a clock, too: whoever has no real one sees in a filestat what the clock shows, or nothing.
-    pub(crate) fn hide_times(&self, memory: &mut [u8], filestat: u32) {
-        const TIMES: std::ops::Range<usize> = 40..64;
-        let shown = match self {
-            Clock::Real => return,
-            Clock::None => 0,
-            Clock::Virtual(_) => self.wall(),
-        };
-        let times = memory.get_mut(filestat as usize..).and_then(|filestat| filestat.get_mut(TIMES));
-        for time in times.into_iter().flat_map(|times| times.chunks_exact_mut(size_of::<u64>())) {
-            time.copy_from_slice(&shown.to_le_bytes());
-        }
     }
 
     /// What a virtual monotonic clock shows, without moving it on.
     pub(crate) fn monotonic(&self) -> Option<u64> {
         let Clock::Virtual(clock) = self else { return None };
-        Some(clock.now.load(Relaxed) - clock.start)
+        Some(clock.monotonic(clock.now.load(Relaxed)))
     }
 }
 
@@ -133,6 +140,19 @@ impl HostMonotonicClock for Shown {
     }
 
     fn now(&self) -> u64 {
-        self.0.look() - self.0.start
+        self.0.monotonic(self.0.look())
+    }
+}
+
+/// The machine's monotonic clock, which `wasmtime-wasi` begins at 0.
+struct Running(MonotonicClock);
+
+impl HostMonotonicClock for Running {
+    fn resolution(&self) -> u64 {
+        self.0.resolution()
+    }
+
+    fn now(&self) -> u64 {
+        ALREADY_RUN.saturating_add(self.0.now())
     }
 }

@@ -18,8 +18,19 @@ pub(crate) enum Descriptor {
     Stderr,
     /// A directory that the guest was given.
     Given,
+    /// The directory in which it finds its null device.
+    NullFolder,
     /// A file or directory that it opened.
     Opened,
+    /// A null device that it opened.
+    Null,
+}
+
+impl Descriptor {
+    /// Whether the guest opened it.
+    pub(crate) fn is_opened(self) -> bool {
+        matches!(self, Descriptor::Opened | Descriptor::Null)
+    }
 }
 
 /// Where there is no room for one more descriptor.
@@ -66,13 +77,16 @@ impl Drop for Held {
 }
 
 impl Descriptors {
-    /// Those that a guest begins with: three standard streams, then the directories.
-    pub(super) fn new(given: u32, grants: &Grants, ceilings: &Arc<Ceilings>) -> Result<Self, LimitError> {
+    /// Those that a guest begins with: three standard streams, then the directories, and last that of the null device.
+    pub(super) fn new(grants: &Grants, ceilings: &Arc<Ceilings>) -> Result<Self, LimitError> {
         let streams = [Descriptor::Stdin, Descriptor::Stdout, Descriptor::Stderr];
-        let known = streams.into_iter().chain(std::iter::repeat_n(Descriptor::Given, given as usize));
+        let given = grants.directories();
+        let null = grants.null.as_ref().map(|_| Descriptor::NullFolder);
+        let directories = std::iter::repeat_n(Descriptor::Given, given - usize::from(null.is_some())).chain(null);
+        let known = streams.into_iter().chain(directories);
         let held = Arc::new(Held { ceilings: Arc::clone(ceilings), files: AtomicU64::new(0) });
         // A private directory is also held open to be removed.
-        held.reserve(u64::from(given) + u64::from(grants.scratch.is_some()))?;
+        held.reserve(given as u64 + u64::from(grants.scratch.is_some()))?;
         Ok(Self {
             known: (0..).zip(known).collect(),
             opened: 0,
@@ -113,12 +127,12 @@ impl Descriptors {
     }
 
     /// What there was room for is open.
-    pub(crate) fn open(&mut self, number: u32) {
-        self.known.insert(number, Descriptor::Opened);
+    pub(crate) fn open(&mut self, number: u32, descriptor: Descriptor) {
+        self.known.insert(number, descriptor);
     }
 
     pub(crate) fn close(&mut self, number: u32) {
-        if self.known.remove(&number) == Some(Descriptor::Opened) {
+        if self.known.remove(&number).is_some_and(Descriptor::is_opened) {
             self.release();
         }
     }

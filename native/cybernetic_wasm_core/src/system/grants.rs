@@ -2,6 +2,7 @@
 
 use super::clocks::Clocks;
 use super::random::Random;
+use super::times::FileTimes;
 use std::path::PathBuf;
 
 /// A directory of the host's that a guest may use.
@@ -26,6 +27,10 @@ pub struct Grants {
     pub dirs: Vec<Directory>,
     /// Where the guest finds a directory of its own, which is gone afterwards.
     pub scratch: Option<String>,
+    /// Where the guest finds a null device: a path that ends in `/null`.
+    pub null: Option<String>,
+    /// What it sees of the times of files.
+    pub times: FileTimes,
     /// Bytes that it may write to files. A new file, directory or link counts as 4,096.
     pub quota: u64,
     /// Files and directories that it may have open at once, beside those that it is given.
@@ -49,7 +54,8 @@ impl Grants {
         system(self) == system(other)
     }
 
-    pub(super) fn touch_files(&self) -> bool {
-        !self.dirs.is_empty() || self.scratch.is_some()
+    /// How many directories the guest is given.
+    pub(super) fn directories(&self) -> usize {
+        self.dirs.len() + usize::from(self.scratch.is_some()) + usize::from(self.null.is_some())
     }
 }

@@ -41,6 +41,10 @@ impl Scratch {
     pub(super) fn directory(&self) -> &Dir {
         &self.root
     }
+
+    pub(super) fn shared(&self) -> Arc<Dir> {
+        Arc::clone(&self.root)
+    }
 }
 
 impl Drop for Scratch {

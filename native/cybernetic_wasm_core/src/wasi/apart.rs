@@ -4,7 +4,8 @@
 //! it is looked at does not mean that it does when it is opened: two guests that share a directory can swap it in between.
 
 use super::call::{Call, PathOpen, read_u32};
-use super::entry::{HOSTCALL_FUEL, enter, explain, memory, no_wasi, trap};
+use super::entry::{HOSTCALL_FUEL, enter, explain, memory, no_wasi, range, trap};
+use super::null;
 use crate::error::Error;
 use crate::store::StoreData;
 use crate::system::{Buffer, NEW_FILE, NUMBER};
@@ -40,7 +41,9 @@ pub(super) async fn path_open(caller: &mut Caller<'_, StoreData>, call: &mut Cal
     let mut path = Buffer::new(name.len(), system.descriptors.ceilings()).map_err(Error::from)?;
     path.bytes[..name.len()].copy_from_slice(name);
     let may_create = call.arg(4) & CREATE != 0 && call.charge(system, NEW_FILE).is_none();
-    let opening = Opening { args: call.path_open_args(), may_create };
+    let args = call.path_open_args();
+    let args = if call.names_null(system, bytes) { null::to_read(args) } else { args };
+    let opening = Opening { args, may_create };
     let (path, opened) = system.apart(path, move |ctx, path| opening.open(ctx, path)).await?;
     let Opened { errno, made } = opened?;
     if !made {
@@ -147,11 +150,6 @@ fn now<T>(work: impl Future<Output = T>) -> Result<T, Error> {
         Poll::Ready(done) => Ok(done),
         Poll::Pending => Err(Error::Internal("file work has to wait".into())),
     }
-}
-
-fn range(memory: &[u8], offset: u32, length: u32) -> Result<&[u8], Error> {
-    let found = memory.get(offset as usize..).and_then(|rest| rest.get(..length as usize));
-    found.ok_or_else(|| trap("a WASI function was given a bad pointer: out of bounds"))
 }
 
 /// Where a result is to be written.

@@ -67,6 +67,15 @@ impl<'a> Call<'a> {
         }
     }
 
+    pub(super) fn has_too_many_pieces(&self) -> bool {
+        self.function.is_vectored() && self.arg(2) > MOST_PIECES
+    }
+
+    /// Where a read or write says how much it was.
+    pub(super) fn result_at(&self) -> u32 {
+        self.arg(if matches!(self.function, Function::fd_pread | Function::fd_pwrite) { 4 } else { 3 })
+    }
+
     /// Takes back what the quota was charged.
     pub(super) fn refund(&mut self, system: &mut System) {
         system.descriptors.refund(std::mem::take(&mut self.charged));
@@ -80,7 +89,7 @@ impl<'a> Call<'a> {
         invocation: &Invocation,
     ) -> wasmtime::Result<Option<Errno>> {
         let errno = match self.function.kind() {
-            _ if self.function.is_vectored() && self.arg(2) > MOST_PIECES => Some(Errno::Inval),
+            _ if self.has_too_many_pieces() => Some(Errno::Inval),
             Kind::Clocks if system.clocks.is_none() => Some(Errno::Notcapable),
             Kind::Random if system.random.is_none() => Some(Errno::Notcapable),
             Kind::Network => Some(Errno::Notcapable),
@@ -180,16 +189,22 @@ impl<'a> Call<'a> {
         let done = errno == Errno::Success as i32;
         match self.function {
             _ if !done => self.undo(system),
-            Function::fd_filestat_get => system.clocks.hide_times(memory, self.arg(1)),
-            Function::path_filestat_get => system.clocks.hide_times(memory, self.arg(4)),
-            Function::path_open => system.descriptors.open(read_u32(memory, self.arg(8))),
+            Function::fd_filestat_get => system.times.hide(memory, self.arg(1)),
+            Function::path_filestat_get => system.times.hide(memory, self.arg(4)),
+            Function::path_open => {
+                let null = self.names_null(system, memory);
+                let opened = if null { Descriptor::Null } else { Descriptor::Opened };
+                system.descriptors.open(read_u32(memory, self.arg(8)), opened);
+            }
             Function::fd_close => system.descriptors.close(self.arg(0)),
             Function::fd_renumber => system.descriptors.renumber(self.arg(0), self.arg(1)),
             Function::fd_write | Function::fd_pwrite if self.charged > 0 => {
-                let out = self.arg(if self.function == Function::fd_write { 3 } else { 4 });
-                system.descriptors.refund(self.wanted.saturating_sub(read_u32(memory, out)).into());
+                system.descriptors.refund(self.wanted.saturating_sub(read_u32(memory, self.result_at())).into());
             }
             _ => {}
+        }
+        if done {
+            self.disguise_null(system, memory);
         }
         // What the operating system refuses a write to an open file is not the grants' doing.
         let grants_refuse = self.function.kind() == Kind::Files && self.function != Function::fd_pwrite;

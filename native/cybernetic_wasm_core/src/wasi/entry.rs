@@ -85,6 +85,12 @@ pub(super) fn explain(error: wasmtime::Error) -> wasmtime::Result<i32> {
     }
 }
 
+/// A part of the guest's memory.
+pub(super) fn range(memory: &[u8], offset: u32, length: u32) -> Result<&[u8], Error> {
+    let found = memory.get(offset as usize..).and_then(|rest| rest.get(..length as usize));
+    found.ok_or_else(|| trap("a WASI function was given a bad pointer: out of bounds"))
+}
+
 fn innermost(mut fault: &GuestError) -> &GuestError {
     while let GuestError::InFunc { err, .. } = fault {
         fault = err;

@@ -86,13 +86,13 @@ fn awaited(system: &mut System, subscription: &Subscription) -> Result<Awaited, 
         SubscriptionU::Clock(clock) => Ok(Awaited::Time(time_until(system, clock)?)),
         SubscriptionU::FdRead(of) => match system.descriptors.get(u32::from(of.file_descriptor)) {
             Some(Descriptor::Stdin) if system.stdio[0] => Ok(Awaited::Stdin),
-            Some(Descriptor::Opened) => Ok(Awaited::Ready),
+            Some(of) if of.is_opened() => Ok(Awaited::Ready),
             _ => Err(Errno::Badf),
         },
         SubscriptionU::FdWrite(of) => match system.descriptors.get(u32::from(of.file_descriptor)) {
             Some(Descriptor::Stdout) if system.stdio[1] => Ok(Awaited::Ready),
             Some(Descriptor::Stderr) if system.stdio[2] => Ok(Awaited::Ready),
-            Some(Descriptor::Opened) => Ok(Awaited::Ready),
+            Some(of) if of.is_opened() => Ok(Awaited::Ready),
             _ => Err(Errno::Badf),
         },
     }
@@ -126,17 +126,19 @@ async fn wait(clock: &Clock, awaited: &[Awaited], invocation: &Invocation) -> Re
     };
     let ready: Vec<bool> = awaited.iter().map(is_ready).collect();
     if ready.contains(&true) {
+        if awaited.iter().all(|one| matches!(one, Awaited::Time(_))) {
+            // Nothing but time is waited for, and it has come.
+            clock.skip(0);
+        }
         return Ok(ready);
     }
     let first = awaited.iter().filter_map(|one| if let Awaited::Time(left) = one { Some(*left) } else { None }).min();
     let stdin = awaited.iter().any(|one| matches!(one, Awaited::Stdin));
-    let sleep = match first {
-        // Whoever gives input is asked first: on a clock that nothing moves on, what they say is what happens.
-        Some(left) if !stdin && clock.skip(left) => None,
-        Some(left) if !clock.is_virtual() => Some(system::sleep(Duration::from_nanos(left))?),
-        _ => None,
+    let timed_out = match first {
+        Some(left) if clock.is_virtual() => pass(left, clock, stdin, invocation).await,
+        Some(left) => wait_for(Some(system::sleep(Duration::from_nanos(left))?), stdin, invocation).await,
+        None => wait_for(None, stdin, invocation).await,
     };
-    let timed_out = wait_for(sleep, stdin, invocation).await;
     Ok(awaited
         .iter()
         .map(|one| match one {
@@ -145,6 +147,18 @@ async fn wait(clock: &Clock, awaited: &[Awaited], invocation: &Invocation) -> Re
             Awaited::Ready => true,
         })
         .collect())
+}
+
+/// Waits on a clock that nothing else moves on; whether the time is up then. Whoever gives input is asked first: what they say is
+/// what happens, and if it is that there is nothing yet, the time passes.
+async fn pass(left: u64, clock: &Clock, stdin: bool, invocation: &Invocation) -> bool {
+    if stdin {
+        invocation.input_answered().await;
+        if invocation.has_input() {
+            return false;
+        }
+    }
+    clock.skip(left)
 }
 
 /// Whether the time was up.

@@ -6,6 +6,7 @@ mod clocks;
 mod files;
 mod grants;
 mod members;
+mod null;
 mod polls;
 mod programs;
 mod slices;
@@ -26,7 +27,7 @@ use cybernetic_wasm_core::live::LiveGuest;
 use cybernetic_wasm_core::mail::Command;
 use cybernetic_wasm_core::member::MemberId;
 use cybernetic_wasm_core::runtime::Runtime;
-use cybernetic_wasm_core::system::{Clocks, Directory, Grants, Random};
+use cybernetic_wasm_core::system::{Clocks, Directory, FileTimes, Grants, Random};
 use cybernetic_wasm_core::value::Value;
 use cybernetic_wasm_core::{Cancel, Denial, Error, Output, Stdin, Stream};
 use proptest::prelude::*;
@@ -177,6 +178,21 @@ const GUEST: &str = r#"(module
   (func (export "sleep_until") (param $clock i32) (param $time i64) (result i32)
     (call $await (i32.const 1024) (local.get $clock) (local.get $time) (i32.const 1))
     (call $polled (i32.const 1)))
+  ;; Sleeps as long as the clock shows less, each time for what is left in multiples of so much, at most an hour. How often.
+  (func (export "naps_until") (param $clock i32) (param $time i64) (param $unit i64) (result i32)
+    (local $naps i32) (local $left i64)
+    (block $there
+      (loop $again
+        (if (call $clock (local.get $clock) (i64.const 0) (i32.const 8)) (then (return (i32.const -1))))
+        (local.set $left (i64.sub (local.get $time) (i64.load (i32.const 8))))
+        (br_if $there (i64.le_s (local.get $left) (i64.const 0)))
+        (if (i64.gt_s (local.get $left) (i64.const 3600000000000))
+          (then (local.set $left (i64.const 3600000000000))))
+        (if (call $sleep (i64.mul (i64.div_s (local.get $left) (local.get $unit)) (local.get $unit)))
+          (then (return (i32.const -2))))
+        (local.set $naps (i32.add (local.get $naps) (i32.const 1)))
+        (br $again)))
+    (local.get $naps))
   (func (export "stdin_or_sleep") (param $time i64) (result i32)
     (i32.store8 (i32.const 1032) (i32.const 1))
     (i32.store (i32.const 1040) (i32.const 0))
@@ -220,6 +236,8 @@ fn nothing() -> Grants {
         env: Vec::new(),
         dirs: Vec::new(),
         scratch: None,
+        null: None,
+        times: FileTimes::Real,
         quota: 1_000_000,
         max_open: 64,
         clocks: Clocks::None,

@@ -1,7 +1,7 @@
 //! What a guest is given of the system, as `Sandbox` flattens it.
 
 use crate::atoms;
-use cybernetic_wasm_core::system::{Clocks, Directory, Grants, Random};
+use cybernetic_wasm_core::system::{Clocks, Directory, FileTimes, Grants, Random};
 use rustler::{Atom, Error, NifMap, NifResult, Term};
 
 #[derive(NifMap)]
@@ -12,6 +12,9 @@ pub(crate) struct GrantsMap<'a> {
     /// `{host, guest, writable}`.
     dirs: Vec<(String, String, bool)>,
     scratch: Option<String>,
+    null: Option<String>,
+    /// Whether the times of files are the real ones.
+    times: bool,
     quota: u64,
     max_open: u64,
     clocks: Term<'a>,
@@ -33,6 +36,8 @@ impl TryFrom<GrantsMap<'_>> for Grants {
             env: map.env,
             dirs: dirs.map(|(host, guest, writable)| Directory { host: host.into(), guest, writable }).collect(),
             scratch: map.scratch,
+            null: map.null,
+            times: if map.times { FileTimes::Real } else { FileTimes::Fixed },
             quota: map.quota,
             max_open: map.max_open,
             clocks: clocks(map.clocks)?,

@@ -75,6 +75,10 @@ defmodule Cybernetic.WASM.Sandbox.ManifestTest do
             {"quota = 5", []},
             {~s|scratch = "/tmp"\nquota = 4096\nmax_open = 3|,
              [filesystem: [dirs: [], scratch: "/tmp", quota: 4096, max_open: 3]]},
+            {~s|null = "/dev/null"\ntimes = "fixed"|,
+             [filesystem: [dirs: [], scratch: false, null: "/dev/null", times: :fixed]]},
+            {~s|times = "real"\nnull = false|, []},
+            {"wasi = false\nclocks = false", [wasi: false, clocks: :none]},
             {"network = false", [network: false]},
             {~s|network = { allow = ["a.example:1"], dns = true }|,
              [network: [allow: ["a.example:1"], dns: true]]},
@@ -104,6 +108,31 @@ defmodule Cybernetic.WASM.Sandbox.ManifestTest do
         assert capabilities(lines) == options, lines
         assert %Sandbox{} = Sandbox.new(options)
       end
+    end
+
+    test "says that WASI is needed where what it serves is granted" do
+      for granted <- [~s|clocks = "real"|, ~s|null = "/dev/null"|, "env = ['LANG']"] do
+        {:error, error} = Manifest.parse("[capabilities]\n#{granted}\nwasi = false")
+        [key] = Regex.run(~r/clocks|env|null/, granted)
+        name = if key == "null", do: "filesystem", else: key
+
+        assert Exception.message(error) ==
+                 "manifest:3: capabilities.wasi: expected true, or nothing, where #{name} is granted, got false"
+      end
+    end
+
+    test "refuses a directory to read in one to write" do
+      {:error, error} =
+        Manifest.parse(
+          """
+          [capabilities]
+          filesystem = [{ host = "a", guest = "/a", mode = "rw" }, { host = "a/b", guest = "/b" }]
+          """,
+          base: "/srv"
+        )
+
+      assert %{reason: :value, line: 2, key: "capabilities.filesystem"} = error
+      assert Exception.message(error) =~ ~s|grants "/srv/a/b" to read, but "/srv/a", in which|
     end
 
     test "knows directories of several kinds" do

@@ -4,9 +4,18 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Clocks do
 
     * `:none`, or `false` - no clock. The guest gets the errno `notcapable`. The default.
     * `:real` - the machine's clocks
-    * `{:fixed, unix_nanoseconds}` - it is always this time, and sleeping ends at once
+    * `{:fixed, unix_nanoseconds}` - it is this time. Only sleeping moves the clock on, by the time
+      slept, without waiting: whoever sleeps until a time gets there at once.
     * `{:stepped, unix_nanoseconds, step}` - the clock begins at this time. Each look at it moves it
-      on by `step` nanoseconds. Sleeping moves it on by the time slept, without waiting.
+      on by `step` nanoseconds, and sleeping by the time slept, without waiting. A guest that looks
+      at the clock until time has passed, without sleeping, needs this one.
+
+  The monotonic clock goes with it. It begins at a second and so never shows 0, which the runtimes
+  of some languages take for a clock that does not run. Waiting for a time that has come moves a
+  fixed or stepped clock on by a microsecond.
+
+  The times of files are a grant of their own: see
+  `Cybernetic.WASM.Sandbox.Capabilities.Filesystem`.
 
   Narrowing two grants gives the lesser one. Two different clocks that are not `:real` have nothing
   in common: they narrow to `:none`.

@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Reader do
   import Cybernetic.WASM.Sandbox.Manifest.Tree
 
   alias Cybernetic.WASM.{DeniedError, Limits, ManifestError}
-  alias Cybernetic.WASM.Sandbox.Capabilities
+  alias Cybernetic.WASM.Sandbox.{Capabilities, Capability}
 
   @capabilities Capabilities.keys()
 
@@ -85,14 +85,34 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Reader do
 
   # A capability reads all of its keys at once, at the place of the first of them.
   defp values(:capabilities, nodes) do
-    for {name, _module} = owner <- nodes |> Enum.map(&owner/1) |> Enum.uniq(),
-        value <- [granted(owner, Enum.filter(nodes, &(owner(&1) == owner)))],
-        value != nil,
-        do: {name, value}
+    values =
+      for {name, _module} = owner <- nodes |> Enum.map(&owner/1) |> Enum.uniq(),
+          value <- [granted(owner, Enum.filter(nodes, &(owner(&1) == owner)))],
+          value != nil,
+          do: {name, value}
+
+    reachable(values, List.keyfind(nodes, :wasi, 0))
   end
 
   defp values(table, nodes),
     do: for({key, node, at} <- nodes, do: {key, read(table, key, node, at)})
+
+  # A guest without WASI has no way to what WASI serves.
+  defp reachable(values, {:wasi, {:boolean, _line, false} = node, at}) do
+    case Enum.find(values, &served?/1) do
+      nil -> values
+      {name, _option} -> refuse(node, at, "true, or nothing, where #{name} is granted")
+    end
+  end
+
+  defp reachable(values, _wasi), do: values
+
+  defp served?({name, option}) do
+    capability = Keyword.get(Capabilities.all(), name)
+
+    capability != nil and capability.served?() and
+      capability.granted?(Capability.grant!(capability, option))
+  end
 
   defp owner({key, _node, _at}), do: Keyword.get(@capabilities, key, {key, nil})
 

@@ -141,6 +141,23 @@ fn input_ends_a_sleep_and_a_sleep_the_waiting_for_input() {
 }
 
 #[test]
+fn on_a_virtual_clock_who_gives_input_says_whether_time_passes() {
+    let hour = 3_600_000_000_000;
+    for (piece, event) in [(Some(b"x".to_vec()), 1), (None, 1), (Some(vec![]), 0)] {
+        let instance = live(clocks(Clocks::Fixed(0)));
+        let mut execution =
+            crate::support::start_on(&instance, "stdin_or_sleep", &[Value::I64(hour)], limits()).unwrap();
+        execution.set_stdin(Stdin::Asked);
+        assert!(asks(&mut execution));
+        execution.give_input(piece);
+        let Step::Finished(Product::Values(values)) = next(&mut execution) else { panic!("it waits on") };
+        assert_eq!(number::<Error>(Ok(values)), event);
+        drop(execution);
+        assert_eq!(on(&instance, "look", &i32s(&[0])), if event == 0 { hour } else { 0 });
+    }
+}
+
+#[test]
 fn a_poll_takes_so_many_subscriptions_and_no_more() {
     // Without descriptor 0 a subscription of zeros is a clock's, which is due.
     for (count, errno) in [(0, INVAL), (1, 0), (4_096, 0), (4_097, INVAL), (-1, INVAL)] {

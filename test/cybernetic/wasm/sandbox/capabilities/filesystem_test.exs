@@ -4,6 +4,8 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.FilesystemTest do
   alias Cybernetic.WASM.Sandbox
   alias Cybernetic.WASM.Sandbox.Capabilities.Filesystem
 
+  doctest Filesystem
+
   defp filesystem(option), do: Sandbox.new(filesystem: option).filesystem
 
   test "there are no files until directories are granted" do
@@ -44,6 +46,8 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.FilesystemTest do
 
   test "two directories at one path are refused" do
     for option <- [
+          [dirs: [{"/srv", "/dev"}], null: "/dev/null"],
+          [scratch: "/dev", null: "/dev/null"],
           [{"/srv/a", "/a"}, {"/srv/b", "/a/"}],
           [dirs: [{"/srv", "/tmp"}], scratch: "/tmp"]
         ] do
@@ -63,6 +67,12 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.FilesystemTest do
           [quota: -1],
           [quota: :infinity],
           [max_open: 1.5],
+          [null: "/dev/zero"],
+          [null: "dev/null"],
+          [null: "/"],
+          [null: true],
+          [times: nil],
+          [times: :virtual],
           [size: 5]
         ] do
       assert_raise ArgumentError, ~r/option :filesystem/, fn -> filesystem(option) end
@@ -93,6 +103,94 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.FilesystemTest do
 
     assert Filesystem.narrow(one, other) == narrowed
     assert Filesystem.narrow(other, one) == narrowed
+  end
+
+  test "a null device is granted at its path, and alone" do
+    assert filesystem(null: "/dev/null").null == "/dev/null"
+    assert filesystem(null: "//x/./null").null == "/x/null"
+    assert filesystem(null: "/null").null == "/null"
+    assert filesystem(null: false) == %Filesystem{}
+    assert Filesystem.granted?(filesystem(null: "/dev/null"))
+    assert Filesystem.narrow(filesystem(null: "/dev/null"), filesystem(null: "/null")).null == nil
+
+    assert Filesystem.narrow(filesystem(null: "/null"), filesystem(null: "/null")).null ==
+             "/null"
+  end
+
+  test "times are real where nothing is said, and the lesser of two" do
+    assert {:ok, %{times: true}} = Filesystem.native(filesystem(scratch: "/tmp"), %{})
+    assert {:ok, %{times: true}} = Filesystem.native(filesystem(times: :real), %{})
+    assert {:ok, %{times: false}} = Filesystem.native(filesystem(times: :fixed), %{})
+
+    for {one, other, both} <- [
+          {[], [times: :real], :real},
+          {[], [times: :fixed], :fixed},
+          {[times: :real], [times: :fixed], :fixed},
+          {[], [], nil}
+        ] do
+      assert Filesystem.narrow(filesystem(one), filesystem(other)).times == both
+      assert Filesystem.narrow(filesystem(other), filesystem(one)).times == both
+    end
+  end
+
+  describe "a directory to read inside one to write" do
+    test "is refused, whatever it is called in the guest" do
+      for dirs <- [
+            [{"/srv", "/a", :rw}, {"/srv/b", "/a/b", :ro}],
+            [{"/srv/b/c", "/x", :ro}, {"/srv", "/a", :rw}],
+            [{"/srv/../srv/b", "/x"}, {"/srv/.", "/a", :rw}],
+            [{"/srv", "/a", :rw}, {"/srv", "/b", :ro}],
+            [{"/", "/a", :rw}, {"/srv", "/b"}]
+          ],
+          option <- [dirs, [dirs: dirs, scratch: "/tmp"]] do
+        assert_raise ArgumentError, ~r/to read, but .* to write: give both the same mode/, fn ->
+          filesystem(option)
+        end
+      end
+    end
+
+    @tag :tmp_dir
+    test "is seen through links", %{tmp_dir: dir} do
+      File.mkdir_p!(Path.join(dir, "all/part"))
+      link = Path.join(dir, "link")
+      File.ln_s!(Path.join(dir, "all/part"), link)
+
+      assert_raise ArgumentError, ~r/give both the same mode/, fn ->
+        filesystem([{Path.join(dir, "all"), "/all", :rw}, {link, "/part"}])
+      end
+
+      assert filesystem([{Path.join(dir, "all"), "/all", :rw}, {link, "/part", :rw}])
+    end
+
+    test "is not one that is beside it, or to write in one to read, or of the same mode" do
+      for dirs <- [
+            [{"/srv/a", "/a", :rw}, {"/srv/ab", "/b", :ro}],
+            [{"/srv", "/a", :ro}, {"/srv/b", "/b", :rw}],
+            [{"/srv", "/a", :rw}, {"/srv/b", "/b", :rw}],
+            [{"/srv", "/a", :ro}, {"/srv", "/b", :ro}]
+          ],
+          do: assert(length(filesystem(dirs).dirs) == 2)
+    end
+  end
+
+  test "narrowing knows that a directory grants what is in it" do
+    for {one, other, both} <- [
+          {[{"/srv", "/d", :rw}], [{"/srv/a", "/d/a", :ro}], [{"/srv/a", "/d/a", :ro}]},
+          {[{"/srv", "/d", :ro}], [{"/srv/a", "/d/a", :rw}], [{"/srv/a", "/d/a", :ro}]},
+          {[{"/srv", "/d", :rw}], [{"/srv/a/b", "/d/a/b", :rw}], [{"/srv/a/b", "/d/a/b", :rw}]},
+          {[{"/", "/", :rw}], [{"/srv", "/srv", :ro}], [{"/srv", "/srv", :ro}]},
+          # To write in there, and to read around it.
+          {[{"/srv", "/d", :ro}, {"/srv/a", "/d/a", :rw}], [{"/srv", "/d", :rw}],
+           [{"/srv", "/d", :ro}, {"/srv/a", "/d/a", :rw}]},
+          # Elsewhere in the guest, or another one.
+          {[{"/srv", "/d", :rw}], [{"/srv/a", "/d/b", :rw}], []},
+          {[{"/srv", "/d", :rw}], [{"/srv/a", "/d", :rw}], []},
+          {[{"/srv", "/d", :rw}], [{"/srva", "/da", :rw}], []}
+        ] do
+      {one, other} = {filesystem(one), filesystem(other)}
+      assert Filesystem.narrow(one, other).dirs == both
+      assert Filesystem.narrow(other, one).dirs == both
+    end
   end
 
   test "narrowing drops a directory that is another one, or elsewhere" do
