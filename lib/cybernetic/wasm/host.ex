@@ -140,7 +140,7 @@ defmodule Cybernetic.WASM.Host do
   # In a host call
 
   @doc "Reads bytes of the guest's memory: see `Cybernetic.WASM.Memory.read/4`, as all of that module takes a context."
-  @spec read(ctx, integer, non_neg_integer, keyword) :: {:ok, binary} | {:error, CallError.t()}
+  @spec read(ctx, integer, integer, keyword) :: {:ok, binary} | {:error, CallError.t()}
   defdelegate read(ctx, offset, length, opts \\ []), to: Memory
 
   @doc "Writes bytes to the guest's memory: see `Cybernetic.WASM.Memory.write/4`."

@@ -3,8 +3,8 @@ defmodule Cybernetic.WASM.Memory do
   A guest's linear memory, of a live instance between its calls, or of the guest that is suspended in a host call.
 
   Every function takes a `Cybernetic.WASM.Instance`, the pid or name of an instance's server, or the context of a host
-  function, and an offset in bytes. A pointer that the guest gave as a negative `i32` is taken for the unsigned one that
-  it is.
+  function, and an offset in bytes. Guests give their pointers as signed integers: a negative offset or length is taken for
+  the unsigned one that it is, of 32 bits in a memory with 32-bit addresses, of 64 in one with 64-bit addresses.
 
       iex> {:ok, module} = Cybernetic.WASM.Runtime.load_module({:bytes, ~S|(module (memory (export "memory") 1 2))|})
       iex> {:ok, instance} = Cybernetic.WASM.Instance.new(module)
@@ -50,19 +50,19 @@ defmodule Cybernetic.WASM.Memory do
   Grows the memory by `pages` (of 64 KiB, where the module says nothing else), and gives the size before, in pages. It
   counts against the guest's `max_memory`.
   """
-  @spec grow(target, non_neg_integer, keyword) :: {:ok, non_neg_integer} | {:error, Error.t()}
+  @spec grow(target, integer, keyword) :: {:ok, non_neg_integer} | {:error, Error.t()}
   def grow(target, pages, opts \\ []),
-    do: access(target, {:grow, memory(opts), unsigned(pages)})
+    do: access(target, {:grow, memory(opts), integer(pages)})
 
   @doc "Reads `length` bytes."
-  @spec read(target, integer, non_neg_integer, keyword) :: {:ok, binary} | {:error, Error.t()}
+  @spec read(target, integer, integer, keyword) :: {:ok, binary} | {:error, Error.t()}
   def read(target, offset, length, opts \\ []),
-    do: access(target, {:read, memory(opts), unsigned(offset), unsigned(length)})
+    do: access(target, {:read, memory(opts), integer(offset), integer(length)})
 
   @doc "Writes iodata."
   @spec write(target, integer, iodata, keyword) :: :ok | {:error, Error.t()}
   def write(target, offset, bytes, opts \\ []) do
-    access = {:write, memory(opts), unsigned(offset), IO.iodata_to_binary(bytes)}
+    access = {:write, memory(opts), integer(offset), IO.iodata_to_binary(bytes)}
     with {:ok, :ok} <- access(target, access), do: :ok
   end
 
@@ -116,10 +116,8 @@ defmodule Cybernetic.WASM.Memory do
     unless is_integer(max) and max >= 0,
       do: raise(ArgumentError, "option :max must be a number of bytes, got: #{inspect(max)}")
 
-    with {:ok, size} <- size(target, opts) do
-      offset = unsigned(offset)
-      string(target, {offset, 0, max |> min(size - offset) |> max(0)}, [], opts)
-    end
+    with {:ok, {offset, _length, size}} <- locate(target, {offset, 0}, opts),
+         do: string(target, {offset, 0, max |> min(size - offset) |> max(0)}, [], opts)
   end
 
   defp string(_target, {offset, read, most}, _pieces, _opts) when read >= most,
@@ -149,23 +147,37 @@ defmodule Cybernetic.WASM.Memory do
   A lazy stream of `length` bytes from `offset` in binaries of `chunk:` bytes, default 65,536. Each is read when it is
   asked for, and sees what the guest has written by then; one that cannot be read raises its error.
   """
-  @spec slice(target, integer, non_neg_integer, keyword) :: Enumerable.t()
+  @spec slice(target, integer, integer, keyword) :: Enumerable.t()
   def slice(target, offset, length, opts \\ []) do
     {chunk, opts} = pop(opts, :chunk, 65_536)
-    {offset, length, _memory} = {unsigned(offset), unsigned(length), memory(opts)}
+    {range, _memory} = {{integer(offset), integer(length)}, memory(opts)}
 
     unless is_integer(chunk) and chunk > 0,
       do: raise(ArgumentError, "option :chunk must be a number of bytes, got: #{inspect(chunk)}")
 
-    Stream.unfold(0, fn
-      ^length ->
-        nil
+    Stream.unfold(range, fn range ->
+      case unsigned(target, range, opts) do
+        {_end, 0} ->
+          nil
 
-      done ->
-        size = min(chunk, length - done)
-        {Error.unwrap!(read(target, offset + done, size, opts)), done + size}
+        {offset, left} ->
+          size = min(chunk, left)
+          {Error.unwrap!(read(target, offset, size, opts)), {offset + size, left - size}}
+      end
     end)
   end
+
+  # Where the next piece is, that is: only the memory knows what a negative number is to it.
+  defp unsigned(_target, {offset, length} = range, _opts) when offset >= 0 and length >= 0,
+    do: range
+
+  defp unsigned(target, range, opts) do
+    {offset, length, _size} = target |> locate(range, opts) |> Error.unwrap!()
+    {offset, length}
+  end
+
+  defp locate(target, {offset, length}, opts),
+    do: access(target, {:locate, memory(opts), integer(offset), integer(length)})
 
   defp access(%Instance{} = instance, access), do: Live.access(instance, access)
   defp access(%Context{} = context, access), do: Execution.command(context, access)
@@ -183,12 +195,11 @@ defmodule Cybernetic.WASM.Memory do
           "the one option is :memory, an export's name as a string, got: #{Shown.term(opts)}"
   end
 
-  # A guest's pointers come as signed integers.
-  defp unsigned(value) when value in 0..0xFFFF_FFFF_FFFF_FFFF, do: value
-  defp unsigned(value) when value in -0x8000_0000..-1, do: value + 0x1_0000_0000
+  # What a negative one is, the memory says.
+  defp integer(value) when value in -0x8000_0000_0000_0000..0xFFFF_FFFF_FFFF_FFFF, do: value
 
-  defp unsigned(value) do
+  defp integer(value) do
     raise ArgumentError,
-          "offset and length must be integers from 0, or signed 32-bit ones as a guest gives them, got: #{Shown.term(value)}"
+          "offset and length must be integers from 0, or signed ones as a guest gives them, got: #{Shown.term(value)}"
   end
 end

@@ -6,6 +6,39 @@
 use crate::code::Code;
 use crate::value::Value;
 
+/// A number of bytes or pages as the embedder may have it from a guest, whose integers come signed: a negative one stands for an
+/// unsigned one of the memory's width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word(i128);
+
+impl Word {
+    /// The unsigned number, in a memory that has 64-bit addresses if it is `wide`. What no 32-bit integer holds is taken for one
+    /// of 64 bits, and so is beyond all that a 32-bit memory has.
+    pub(crate) fn unsigned(self, wide: impl FnOnce() -> bool) -> u64 {
+        let narrow = || self.0 >= i128::from(i32::MIN) && !wide();
+        let bits = if self.0 < 0 && narrow() { 32 } else { 64 };
+        self.0.rem_euclid(1 << bits) as u64
+    }
+}
+
+impl From<i32> for Word {
+    fn from(value: i32) -> Self {
+        Self(value.into())
+    }
+}
+
+impl From<i64> for Word {
+    fn from(value: i64) -> Self {
+        Self(value.into())
+    }
+}
+
+impl From<u64> for Word {
+    fn from(value: u64) -> Self {
+        Self(value.into())
+    }
+}
+
 /// One look at a guest, or one change to it. A memory without a name is the module's first exported one.
 #[derive(Debug)]
 pub enum Access {
@@ -14,18 +47,27 @@ pub enum Access {
         /// The memory's export name.
         memory: Option<String>,
         /// First byte.
-        offset: u64,
+        offset: Word,
         /// How many.
-        length: u64,
+        length: Word,
     },
     /// Copy bytes into a memory.
     Write {
         /// The memory's export name.
         memory: Option<String>,
         /// First byte.
-        offset: u64,
+        offset: Word,
         /// What to write.
         bytes: Vec<u8>,
+    },
+    /// Where bytes of a memory are to be found, in unsigned numbers, and the memory's size.
+    Locate {
+        /// The memory's export name.
+        memory: Option<String>,
+        /// First byte.
+        offset: Word,
+        /// How many.
+        length: Word,
     },
     /// A memory's size in bytes.
     Size {
@@ -37,7 +79,7 @@ pub enum Access {
         /// The memory's export name.
         memory: Option<String>,
         /// By how many pages.
-        pages: u64,
+        pages: Word,
     },
     /// A global's value.
     GetGlobal {
@@ -71,6 +113,7 @@ impl Access {
         match self {
             Access::Read { memory, .. }
             | Access::Write { memory, .. }
+            | Access::Locate { memory, .. }
             | Access::Size { memory }
             | Access::Grow { memory, .. } => memory_name(memory.as_deref(), code),
             Access::GetGlobal { name }

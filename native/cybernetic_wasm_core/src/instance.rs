@@ -1,7 +1,7 @@
 //! Instances, as the embedder names them: one member of a live guest. A call of one of its functions is an execution; what
 //! takes no time of the guest's own is done here, while the guest is idle.
 
-use crate::access::{Access, memory_name};
+use crate::access::{Access, Word, memory_name};
 use crate::code::{Code, Function};
 use crate::error::{CallError, Error};
 use crate::guest::{Guest, carry_out, memory, range};
@@ -49,22 +49,21 @@ impl<'g> Instance<'g> {
     pub fn read<T>(
         &self,
         memory: Option<&str>,
-        (offset, length): (u64, u64),
+        (offset, length): (impl Into<Word>, impl Into<Word>),
         with: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, Error> {
         self.with_memory(memory, |memory, guest| {
-            let data = memory.data(&guest.store);
-            Ok(with(&data[range(offset, length, data.len())?]))
+            let range = range(memory, (offset.into(), length.into()), &guest.store)?;
+            Ok(with(&memory.data(&guest.store)[range]))
         })
     }
 
     /// Copies into a memory.
-    pub fn write(&self, memory: Option<&str>, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+    pub fn write(&self, memory: Option<&str>, offset: impl Into<Word>, bytes: &[u8]) -> Result<(), Error> {
         self.guest.used();
         self.with_memory(memory, |memory, guest| {
-            let data = memory.data_mut(&mut guest.store);
-            let range = range(offset, bytes.len() as u64, data.len())?;
-            data[range].copy_from_slice(bytes);
+            let range = range(memory, (offset.into(), Word::from(bytes.len() as u64)), &guest.store)?;
+            memory.data_mut(&mut guest.store)[range].copy_from_slice(bytes);
             Ok(())
         })
     }

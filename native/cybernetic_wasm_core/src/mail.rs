@@ -55,6 +55,15 @@ pub enum Answer {
     Values(Vec<Value>),
     /// A size, or fuel.
     Number(Option<u64>),
+    /// Where bytes of a memory are.
+    Range {
+        /// First byte.
+        offset: u64,
+        /// How many.
+        length: u64,
+        /// The memory's size in bytes.
+        size: u64,
+    },
 }
 
 /// What the guest's side tells the driver.

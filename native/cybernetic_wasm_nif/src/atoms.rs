@@ -31,6 +31,7 @@ rustler::atoms! {
     raise,
     read,
     write,
+    locate,
     size,
     grow,
     get_global,

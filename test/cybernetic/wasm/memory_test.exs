@@ -138,9 +138,72 @@ defmodule Cybernetic.WASM.MemoryTest do
       assert Memory.read_value(instance, -0x8000_0000, :u8) == {:ok, ?f}
     end
 
+    test "take a negative number for an unsigned one of the memory's width" do
+      imports = f(fn _ctx, n -> n end)
+
+      check_all(200, fn ->
+        {index, bits} = Enum.random([{"", 32}, {"i64", 64}])
+        size = Enum.random([1, 2]) * @page
+        from = ~s|(module (import "env" "f" (func (param i32) (result i32)))
+          (memory (export "memory") #{index} #{div(size, @page)}))|
+        instance = from |> load!() |> Instance.new!(imports: imports)
+        back = Enum.random([1, 8, @page, 1 <<< 31, :rand.uniform(1 <<< 31)])
+        unsigned = (1 <<< bits) - back
+
+        for {call, offset, length} <- [
+              {&Memory.read(instance, &1, 1), unsigned, 1},
+              {&Memory.read(instance, 0, &1), 0, unsigned},
+              {&Memory.write(instance, &1, "12345678"), unsigned, 8},
+              {&Memory.read_value(instance, &1, :i64), unsigned, 8},
+              {&Memory.write_value(instance, &1, {:i32, 2}, [1, 2]), unsigned, 8},
+              {&Memory.write_cstring(instance, &1, "hi"), unsigned, 3}
+            ] do
+          error = error(call.(-back))
+          assert {error.reason, error.size} == {:out_of_bounds, size}
+          assert {error.offset, error.length} == {offset, length}
+        end
+
+        assert error(Memory.read_cstring(instance, -back)).offset == unsigned
+        assert error(Memory.grow(instance, -back)).pages == unsigned
+        sliced = assert_raise CallError, fn -> Enum.to_list(Memory.slice(instance, -back, 4)) end
+        assert {sliced.offset, sliced.length} == {unsigned, 4}
+        # What no pointer of 32 bits can be is beyond the end of either.
+        assert error(Memory.read(instance, -(1 <<< 31) - back, 1)).reason == :out_of_bounds
+      end)
+    end
+
+    test "never take a negative pointer of 64 bits for one of 32" do
+      module =
+        load!(~S"""
+        (module
+          (import "env" "f" (func $f (param i64) (result i64)))
+          (memory (export "memory") i64 32769)
+          (func (export "run") (param i64) (result i64) (call $f (local.get 0))))
+        """)
+
+      test = self()
+
+      imports =
+        f(fn ctx, pointer ->
+          read = Cybernetic.WASM.Host.read(ctx, pointer, 4)
+          written = Cybernetic.WASM.Host.write(ctx, pointer, "oops")
+          send(test, {:got, read, written})
+          0
+        end)
+
+      instance = Instance.new!(module, imports: imports, max_memory: 3_000_000_000)
+      # Where 2^31 is there, -2^31 is not.
+      assert Memory.write(instance, 1 <<< 31, "wrong data") == :ok
+      assert Instance.call(instance, "run", [-(1 <<< 31)]) == {:ok, 0}
+      assert_received {:got, read, written}
+      assert error(read).offset == (1 <<< 64) - (1 <<< 31)
+      assert error(written).offset == (1 <<< 64) - (1 <<< 31)
+      assert Memory.read(instance, 1 <<< 31, 10) == {:ok, "wrong data"}
+    end
+
     test "raise for what is no number" do
       with_each(fn target ->
-        for wrong <- [nil, 1.0, "1", :all, -0x8000_0001, 1 <<< 64, 1 <<< 1_000] do
+        for wrong <- [nil, 1.0, "1", :all, -(1 <<< 63) - 1, 1 <<< 64, 1 <<< 1_000] do
           for call <- [
                 fn -> Memory.read(target, wrong, 1) end,
                 fn -> Memory.read(target, 0, wrong) end,

@@ -8,7 +8,8 @@ defmodule Cybernetic.WASM.Execution.Lane do
   @doc "Whether bytes, an access or a command copy more than belongs on a normal scheduler."
   @spec large?(term) :: boolean
   def large?(bytes) when is_binary(bytes), do: byte_size(bytes) > @large
-  def large?({:read, _memory, _offset, length}), do: length > @large
+  # A negative length is an unsigned one, of 31 bits at least.
+  def large?({:read, _memory, _offset, length}), do: length > @large or length < 0
   def large?({:write, _memory, _offset, bytes}), do: byte_size(bytes) > @large
   def large?(_other), do: false
 end

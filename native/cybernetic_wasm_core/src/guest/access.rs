@@ -1,13 +1,13 @@
 //! Carrying out what an embedder does with a guest that is not running just now, on an export that was found.
 
-use crate::access::Access;
+use crate::access::{Access, Word};
 use crate::code::Code;
 use crate::error::{CallError, Error};
 use crate::mail::Answer;
 use crate::store::StoreData;
 use crate::value::Value;
 use std::ops::Range;
-use wasmtime::{AsContextMut, Extern, Global, Memory, Mutability, RootScope, Table};
+use wasmtime::{AsContext, AsContextMut, Extern, Global, Memory, Mutability, RootScope, Table};
 
 /// Carries an access out on the export of `code` that was `found`.
 pub(crate) async fn carry_out(
@@ -20,18 +20,27 @@ pub(crate) async fn carry_out(
     let found = found.filter(|_| !code.hides(&name));
     match access {
         Access::Read { offset, length, .. } => {
-            let data = memory(found, &name)?.data(store.as_context());
-            let range = range(offset, length, data.len())?;
-            Ok(Answer::Bytes(data[range].to_vec()))
+            let memory = memory(found, &name)?;
+            let range = range(memory, (offset, length), &store)?;
+            Ok(Answer::Bytes(memory.data(store.as_context())[range].to_vec()))
         }
         Access::Write { offset, bytes, .. } => {
-            let data = memory(found, &name)?.data_mut(store.as_context_mut());
-            let range = range(offset, bytes.len() as u64, data.len())?;
-            data[range].copy_from_slice(&bytes);
+            let memory = memory(found, &name)?;
+            let range = range(memory, (offset, Word::from(bytes.len() as u64)), &store)?;
+            memory.data_mut(store.as_context_mut())[range].copy_from_slice(&bytes);
             Ok(Answer::Done)
         }
+        Access::Locate { offset, length, .. } => {
+            let memory = memory(found, &name)?;
+            let (offset, length) = (unsigned(memory, offset, &store), unsigned(memory, length, &store));
+            Ok(Answer::Range { offset, length, size: memory.data_size(&store) as u64 })
+        }
         Access::Size { .. } => Ok(Answer::Number(Some(memory(found, &name)?.data_size(store.as_context()) as u64))),
-        Access::Grow { pages, .. } => grow(memory(found, &name)?, pages, store).await,
+        Access::Grow { pages, .. } => {
+            let memory = memory(found, &name)?;
+            let pages = unsigned(memory, pages, &store);
+            grow(memory, pages, store).await
+        }
         Access::GetGlobal { .. } => {
             let global = global(found, code, &name)?;
             let mut scope = RootScope::new(&mut store);
@@ -64,10 +73,21 @@ fn table(found: Option<Extern>, code: &Code, name: &str) -> Result<Table, CallEr
     table.ok_or_else(|| code.wrong_export(name, "table"))
 }
 
-/// The byte range, if it lies within `size`.
-pub(crate) fn range(offset: u64, length: u64, size: usize) -> Result<Range<usize>, CallError> {
-    let end = offset.checked_add(length).filter(|end| *end <= size as u64);
-    let end = end.ok_or(CallError::OutOfBounds { offset, length, size: size as u64 })?;
+/// What an embedder's number is to this memory: a negative one is unsigned, of the width of its addresses.
+fn unsigned(memory: Memory, number: Word, store: impl AsContext) -> u64 {
+    number.unsigned(|| memory.ty(store).is_64())
+}
+
+/// The byte range, if it lies within the memory.
+pub(crate) fn range(
+    memory: Memory,
+    (offset, length): (Word, Word),
+    store: impl AsContext,
+) -> Result<Range<usize>, CallError> {
+    let (offset, length) = (unsigned(memory, offset, &store), unsigned(memory, length, &store));
+    let size = memory.data_size(&store) as u64;
+    let end = offset.checked_add(length).filter(|end| *end <= size);
+    let end = end.ok_or(CallError::OutOfBounds { offset, length, size })?;
     Ok(offset as usize..end as usize)
 }
 

@@ -309,14 +309,14 @@ fn memory_is_read_and_written_within_its_bounds() {
 #[test]
 fn a_memory_grows_to_its_maximum_and_within_the_limits() {
     let guest = guest();
-    let grow = |pages| access(&guest, Access::Grow { memory: None, pages });
+    let grow = |pages: u64| access(&guest, Access::Grow { memory: None, pages: pages.into() });
     assert!(matches!(grow(1), Ok(Answer::Number(Some(1)))));
     let refused = grow(2).unwrap_err();
     assert_eq!(refused, CallError::CannotGrow { pages: 2, maximum: Some(3) }.into());
     assert!(matches!(grow(u64::MAX), Err(Error::Call(CallError::CannotGrow { .. }))));
 
     let tight = Limits { max_memory: 150_000, ..limits() };
-    let mut execution = Execution::access(first(&guest), Access::Grow { memory: None, pages: 1 }, tight).unwrap();
+    let mut execution = Execution::access(first(&guest), Access::Grow { memory: None, pages: 1.into() }, tight).unwrap();
     let refused = Driver::default().drive(&mut execution).unwrap_err();
     assert!(matches!(refused, Error::Limit(LimitError { limit: Limit::Memory, allowed: 150_000, .. })), "{refused:?}");
     assert_eq!(next(&guest), Ok(1), "a refused growth does no harm");
@@ -328,7 +328,7 @@ fn a_growth_that_the_host_was_refused_does_not_excuse_the_guests_trap() {
         (func (export "run") (call $f) unreachable))"#;
     let guest = instantiate(&load(shared(), source), limits()).unwrap();
     let host = |call: &mut crate::support::OpenCall<'_>| {
-        let refused = call.ask(Command::Access(Access::Grow { memory: None, pages: 10 }));
+        let refused = call.ask(Command::Access(Access::Grow { memory: None, pages: 10.into() }));
         assert!(matches!(refused, Err(Error::Limit(_))), "{refused:?}");
         Some(vec![])
     };

@@ -157,8 +157,8 @@ fn a_members_host_calls_name_it_and_see_its_memory() {
         (start 2))"#;
     let host = |call: &mut OpenCall<'_>| match call.ask(Command::Access(Access::Read {
         memory: None,
-        offset: 3,
-        length: 3,
+        offset: 3.into(),
+        length: 3.into(),
     })) {
         Ok(Answer::Bytes(bytes)) if bytes == b"hey" && call.import() == 1 => Some(vec![Value::I32(5)]),
         other => panic!("{other:?}"),

@@ -448,8 +448,12 @@ fn memory_is_read_and_written_within_its_bounds_and_nowhere_else() {
             other => panic!("{other:?}"),
         }
     };
-    let write = |offset, bytes: &[u8]| Command::Access(Access::Write { memory: None, offset, bytes: bytes.to_vec() });
-    let read = |offset, length| Command::Access(Access::Read { memory: None, offset, length });
+    let write = |offset: u64, bytes: &[u8]| {
+        Command::Access(Access::Write { memory: None, offset: offset.into(), bytes: bytes.to_vec() })
+    };
+    let read = |offset: u64, length: u64| {
+        Command::Access(Access::Read { memory: None, offset: offset.into(), length: length.into() })
+    };
     assert_eq!(ask(Command::Access(Access::Size { memory: None })).unwrap(), "Number(Some(65536))");
     assert_eq!(ask(write(65_533, b"abc")).unwrap(), "Done");
     assert_eq!(ask(read(65_533, 3)).unwrap(), "Bytes([97, 98, 99])");

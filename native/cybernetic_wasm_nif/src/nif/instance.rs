@@ -5,6 +5,7 @@ use super::runtime::runtime;
 use crate::atoms;
 use crate::resources::{GuestResource, HostResource, ModuleResource};
 use crate::terms::call::CallOptions;
+use crate::terms::access::Number;
 use crate::terms::handle::Handle;
 use crate::terms::kept::KeptTerm;
 use crate::terms::step::encode_answer;
@@ -161,13 +162,13 @@ lanes! {
         guest: Handle<'a, GuestResource>,
         member: u32,
         memory: Option<Binary<'a>>,
-        offset: u64,
-        length: u64,
+        offset: Number,
+        length: Number,
     ) -> Term<'a> {
         let bytes = access::memory_name(memory).and_then(|memory| {
             let instance = guest.instance(member);
             let copy = |bytes: &[u8]| Term::from(NewBinary::from_slice(env, bytes));
-            instance.read(memory.as_deref(), (offset, length), copy)
+            instance.read(memory.as_deref(), (offset.0, length.0), copy)
         });
         bytes.unwrap_or_else(|failure| error::refused(env, failure))
     }
@@ -179,12 +180,12 @@ lanes! {
         guest: Handle<'a, GuestResource>,
         member: u32,
         memory: Option<Binary<'a>>,
-        offset: u64,
+        offset: Number,
         bytes: Binary<'a>,
     ) -> Term<'a> {
         let instance = guest.instance(member);
         let written = access::memory_name(memory)
-            .and_then(|memory| instance.write(memory.as_deref(), offset, &bytes));
+            .and_then(|memory| instance.write(memory.as_deref(), offset.0, &bytes));
         error::done(env, written)
     }
 }

@@ -3,25 +3,38 @@
 use super::{possible_name, value};
 use crate::atoms;
 use cybernetic_wasm_core::Error;
-use cybernetic_wasm_core::access::Access;
+use cybernetic_wasm_core::access::{Access, Word};
 use cybernetic_wasm_core::code::Code;
 use cybernetic_wasm_core::error::CallError;
-use rustler::{Atom, Binary, NifResult, Term};
+use rustler::{Atom, Binary, Decoder, NifResult, Term};
+
+/// An offset, a length or a number of pages: negative as well, where a guest gave it.
+pub(crate) struct Number(pub(crate) Word);
+
+impl<'a> Decoder<'a> for Number {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let number = term.decode::<i64>().map(Word::from);
+        Ok(Self(number.or_else(|_| term.decode::<u64>().map(Word::from))?))
+    }
+}
 
 /// The access that `term` asks of a guest of `code`; `None` where it is none.
 pub(crate) fn decode(code: &Code, tag: Atom, term: Term<'_>) -> NifResult<Option<Result<Access, Error>>> {
     Ok(Some(if tag == atoms::read() {
-        let (_, memory, offset, length): (Atom, Option<Binary<'_>>, u64, u64) = term.decode()?;
-        memory_name(memory).map(|memory| Access::Read { memory, offset, length })
+        let (_, memory, offset, length): (Atom, Option<Binary<'_>>, Number, Number) = term.decode()?;
+        memory_name(memory).map(|memory| Access::Read { memory, offset: offset.0, length: length.0 })
     } else if tag == atoms::write() {
-        let (_, memory, offset, bytes): (Atom, Option<Binary<'_>>, u64, Binary<'_>) = term.decode()?;
-        memory_name(memory).map(|memory| Access::Write { memory, offset, bytes: bytes.to_vec() })
+        let (_, memory, offset, bytes): (Atom, Option<Binary<'_>>, Number, Binary<'_>) = term.decode()?;
+        memory_name(memory).map(|memory| Access::Write { memory, offset: offset.0, bytes: bytes.to_vec() })
+    } else if tag == atoms::locate() {
+        let (_, memory, offset, length): (Atom, Option<Binary<'_>>, Number, Number) = term.decode()?;
+        memory_name(memory).map(|memory| Access::Locate { memory, offset: offset.0, length: length.0 })
     } else if tag == atoms::size() {
         let (_, memory): (Atom, Option<Binary<'_>>) = term.decode()?;
         memory_name(memory).map(|memory| Access::Size { memory })
     } else if tag == atoms::grow() {
-        let (_, memory, pages): (Atom, Option<Binary<'_>>, u64) = term.decode()?;
-        memory_name(memory).map(|memory| Access::Grow { memory, pages })
+        let (_, memory, pages): (Atom, Option<Binary<'_>>, Number) = term.decode()?;
+        memory_name(memory).map(|memory| Access::Grow { memory, pages: pages.0 })
     } else if tag == atoms::get_global() {
         let (_, name): (Atom, Binary<'_>) = term.decode()?;
         export_name(code, &name, "global").map(|name| Access::GetGlobal { name })

@@ -121,6 +121,7 @@ pub(crate) fn encode_answer<'a>(env: Env<'a>, answer: &Answer) -> Term<'a> {
         Answer::Bytes(bytes) => binary(env, bytes),
         Answer::Values(values) => value::encode_results(env, values),
         Answer::Number(number) => number.encode(env),
+        Answer::Range { offset, length, size } => (*offset, *length, *size).encode(env),
     }
 }
 
