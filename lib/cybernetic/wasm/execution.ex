@@ -47,6 +47,20 @@ defmodule Cybernetic.WASM.Execution do
          do: Native.instance_call_dirty(instance, member, name, args, options, plan.scheduling)
   end
 
+  @doc "Calls what a function reference refers to, in the name of a live instance's member."
+  @spec call_ref({:live, reference, non_neg_integer}, reference, list, Plan.t()) :: outcome
+  def call_ref({:live, instance, member}, ref, args, plan) do
+    options = Plan.to_native(plan)
+
+    step =
+      with :dirty <-
+             Native.instance_call_ref(instance, member, ref, args, options, plan.scheduling),
+           do:
+             Native.instance_call_ref_dirty(instance, member, ref, args, options, plan.scheduling)
+
+    drive(step, plan)
+  end
+
   @doc "Drives a step of something that calls no host functions to its end."
   @spec finish(term) :: {:ok, term} | {:error, Error.t()}
   def finish(step) do

@@ -47,6 +47,8 @@ defmodule Cybernetic.WASM.Executor do
     * `:imports` - host functions: see `Cybernetic.WASM.Host`; modules to link with: see `Cybernetic.WASM.Instance`.
       Default: none. A call without all of the module's imports fails with a `Cybernetic.WASM.LinkError` that names every
       missing one. What a map gives and the module does not import is ignored.
+    * `:unknown_imports` - `:refuse` (default): that error; or `:trap`: the guest traps when it calls a function that nothing is
+      given for
     * `:data` - any term, for the host functions: `Cybernetic.WASM.Host.data/1`
     * `:scheduling` - `:adaptive` (default): a function starts on a dirty CPU scheduler. Once it has proven short it starts
       on the normal one, and moves to a dirty one when it overruns its slice. `:dirty` and `:inline` force either.
@@ -68,7 +70,7 @@ defmodule Cybernetic.WASM.Executor do
   """
 
   alias Cybernetic.WASM.{Error, Instance, Module, Options, Run, Value}
-  alias Cybernetic.WASM.Execution.Call
+  alias Cybernetic.WASM.Execution.{Call, Plan}
   alias Cybernetic.WASM.Executor.{Async, Stream}
 
   @typedoc "An exported function's name, or `:start` for a command, whose arguments are in the options."
@@ -150,7 +152,7 @@ defmodule Cybernetic.WASM.Executor do
     do: start(target, function, args, opts, :nolink)
 
   defp start(target, function, args, opts, link) do
-    {args, opts} = Call.arguments(function, args, opts)
+    {args, opts} = Plan.arguments(function, args, opts)
     {own, opts} = own(opts, @async)
     call = target |> Call.new(function, args, opts) |> Call.here!()
     Async.start(call, Keyword.get(own, :run, false), link)
@@ -254,7 +256,7 @@ defmodule Cybernetic.WASM.Executor do
   @spec stream(Module.t() | Instance.t(), entry, [Value.t()] | keyword, keyword) ::
           Enumerable.t() | {:ok, Async.t()} | {:error, Error.t()}
   def stream(target, function, args \\ [], opts \\ []) do
-    {args, opts} = Call.arguments(function, args, opts)
+    {args, opts} = Plan.arguments(function, args, opts)
     {own, opts} = own(opts, @stream)
     if own[:credit] && !own[:into], do: raise(ArgumentError, "option :credit needs :into")
 

@@ -21,6 +21,43 @@ defmodule Cybernetic.WASM.Host do
   as soon as the function returns (under `Cybernetic.WASM.Executor.async/4` it is ended from outside). The context is good
   inside its host function only.
 
+  ## One name, several types
+
+  A module may import one name more than once, with different types: loggers do. Then a list is given, and each import gets the
+  first in it that fits: by the number of its arguments, or by its type where that is said.
+
+      "log" => [
+        {fn ctx, n -> log(ctx, n) end, type: {[:i32], []}},
+        {fn ctx, x -> log(ctx, x) end, type: {[:f64], []}},
+        fn ctx, ptr, len -> log(ctx, Cybernetic.WASM.Host.read(ctx, ptr, len)) end
+      ]
+
+  A variadic function, `{function, args: :list}`, takes the context and the list of all arguments, and so fits every type: it
+  serves an import of any number of parameters, of which a function of Elixir's own can take 254, and whatever is imported
+  under its name. `imported_as/1` says which import was called. A function without results ignores what it returns.
+
+      "trace" => {fn ctx, args -> IO.inspect({Cybernetic.WASM.Host.imported_as(ctx), args}) end, args: :list}
+
+  ## Globals
+
+  `{:global, type, value}` is a global of the host's, a constant one; `{:global, {:mut, type}, value}` is one that the guest may
+  change, of which each instance has its own. The types are those of declarations, below, and `:anyref`. Modules that were made
+  for JavaScript import their texts so, under the names of the texts themselves:
+
+      texts =
+        for %{module: "strings", name: text} <- Cybernetic.WASM.Module.imports(module),
+            into: %{},
+            do: {text, {:global, :externref, text}}
+
+      Cybernetic.WASM.Executor.call(module, "run", [], imports: %{"strings" => texts})
+
+  ## Imports that nothing is given for
+
+  They are refused before anything runs. With `unknown_imports: :trap`, an option of calls and of instances, the guest runs, and
+  traps when it calls one of these functions: the `Cybernetic.WASM.TrapError` has the code `:unknown_import`, and its `import`
+  says which. Memories, tables, globals and tags have to be given all the same, as has a function of the right type where one is
+  given under its name.
+
   ## Typed declarations
 
   `use Cybernetic.WASM.Host` makes host functions of a module, each with its WebAssembly type:
@@ -45,7 +82,7 @@ defmodule Cybernetic.WASM.Host do
       Cybernetic.WASM.Executor.call(module, "run", [], imports: MyApp.Env)
 
   Linking compares the declarations with what the module imports: what is missing, of another type, or declared and not
-  imported is named in one `Cybernetic.WASM.LinkError`. `imports:` also takes a list of such modules and maps, of which the
+  imported is named in one `Cybernetic.WASM.LinkError`. A name may be declared several times with different types. `imports:` also takes a list of such modules and maps, of which the
   later ones win.
 
   Options of `use`: `:module` - the import's module name, default `"env"`; `:extra` - `:refuse` (default), or `:ignore`: a
@@ -88,11 +125,24 @@ defmodule Cybernetic.WASM.Host do
   @typedoc "The context of one host call."
   @type ctx :: Context.t()
 
-  @typedoc "One host function of a map, by its field name."
-  @type host_function :: function | {function, [async: boolean]}
+  @typedoc """
+  One host function of a map, by its field name. `async:` - it is waited for; `args: :list` - it is variadic; `type:` - its
+  parameters and results, for an import of that type only.
+  """
+  @type host_function ::
+          function
+          | {function, [async: boolean, args: :each | :list, type: {[type], [type]}]}
+
+  @typedoc "A type of WebAssembly."
+  @type type :: :i32 | :i64 | :f32 | :f64 | :v128 | :funcref | :externref | :anyref
+
+  @typedoc "A global of the host's."
+  @type global :: {:global, type | {:mut, type}, Value.t()}
 
   @typedoc "Host functions by module name and field name, as `imports:` takes them."
-  @type imports :: %{String.t() => %{String.t() => host_function}}
+  @type imports :: %{
+          String.t() => %{String.t() => host_function | global | [host_function | global]}
+        }
 
   # Declarations
 
@@ -179,6 +229,41 @@ defmodule Cybernetic.WASM.Host do
   end
 
   @doc """
+  Calls the function in an exported table of the guest's at `index`, as `call/3` calls an export: what the guest gave this host
+  function as a pointer to a function, for example. See `Cybernetic.WASM.Instance.call_table/5`.
+
+      # What Emscripten's modules import for C++ and for setjmp.
+      "invoke_vi" => fn ctx, index, a ->
+        Cybernetic.WASM.Host.call_table(ctx, "__indirect_function_table", index, [a])
+      end
+  """
+  @spec call_table(ctx, String.t(), integer, [Value.t()]) ::
+          {:ok, Value.result()} | {:error, Error.t()}
+  def call_table(ctx, table, index, args \\ []) when is_binary(table) do
+    index = index |> pointer() |> Value.index!()
+
+    with {:ok, found} <- Execution.command(ctx, {:table_get, table, index}),
+         {:ok, ref} <- Value.function(found, {table, index}),
+         do: call_ref(ctx, ref, args)
+  end
+
+  # A guest's pointers come as signed integers.
+  defp pointer(index) when index in -0x8000_0000..-1, do: index + 0x1_0000_0000
+  defp pointer(index), do: index
+
+  @doc "Calls a function reference, such as an argument of this host function, as `call/3` calls an export."
+  @spec call_ref(ctx, Value.t(), [Value.t()]) :: {:ok, Value.result()} | {:error, Error.t()}
+  def call_ref(ctx, ref, args \\ [])
+
+  def call_ref(ctx, ref, args) when is_reference(ref) and length(args) >= 0,
+    do: Execution.command(ctx, {:call_ref, ref, args})
+
+  def call_ref(_ctx, ref, args) do
+    raise ArgumentError,
+          "a function reference and a proper list of arguments are needed, got: #{Shown.term({ref, args})}"
+  end
+
+  @doc """
   Adds bytes to the call's output: an element of `Cybernetic.WASM.Executor.stream/4`, or a part of the `output` of the finished
   `Cybernetic.WASM.Run`. Past `max_output` the guest is stopped.
   """
@@ -221,6 +306,11 @@ defmodule Cybernetic.WASM.Host do
   """
   @spec sandbox(ctx) :: Cybernetic.WASM.Sandbox.t()
   def sandbox(%Context{} = ctx), do: Context.plan(ctx).sandbox
+
+  @doc "The import that the guest called, by its module and its name: a function may be given for several."
+  @spec imported_as(ctx) :: {String.t(), String.t()}
+  def imported_as(%Context{call: {_member, import, _serial}} = ctx),
+    do: elem(Context.host(ctx).names, import)
 
   @doc "What the caller gave as `data:`."
   @spec data(ctx) :: term

@@ -16,17 +16,27 @@ defmodule Cybernetic.WASM.Imports do
           {module :: String.t(), name :: String.t(), arity :: non_neg_integer,
            results :: non_neg_integer, signature :: String.t()}
 
-  @typedoc "A function of the host: what it is, how many results it gives, and whether it is waited for."
-  @type host_function :: {function, non_neg_integer, :sync | :async}
+  @typedoc """
+  A function of the host: what it is, whether it takes its arguments one by one or in a list, how many results it gives, and
+  whether it is waited for.
+  """
+  @type host_function :: {function, :each | :list, non_neg_integer, :sync | :async}
 
-  @typedoc "What an import is bound to, or why to nothing."
-  @type found :: host_function | :wasi | found_elsewhere
+  @typedoc "What an imported function is bound to, or why to nothing. `:unknown` traps."
+  @type found :: host_function | :wasi | :unknown | found_elsewhere
 
   @typedoc "What another guest or module exports, or why nothing does."
   @type found_elsewhere ::
           {:export, Instance.t() | Module.t(), String.t()} | {:nothing, String.t()}
 
+  @typedoc "A global that is given: its type, whether it can be changed, and its value."
+  @type global :: {:global, atom, boolean, term}
+
+  @typedoc "What becomes of a function that nothing is given for."
+  @type unknown :: :refuse | :trap
+
   @wasi Check.wasi()
+  @types Function.types() ++ [:anyref]
 
   defguardp is_guest(from) when is_struct(from, Instance) or is_struct(from, Module)
   defguardp is_functions(given) when is_map(given) and not is_struct(given)
@@ -78,7 +88,7 @@ defmodule Cybernetic.WASM.Imports do
         guest == ref
 
       {_from, items} when is_functions(items) ->
-        Enum.any?(items, &match?({_name, {%Instance{ref: ^ref}, _export}}, &1))
+        items |> Map.values() |> several() |> Enum.any?(&match?({%Instance{ref: ^ref}, _}, &1))
 
       _other ->
         false
@@ -98,22 +108,34 @@ defmodule Cybernetic.WASM.Imports do
   end
 
   defp lenient_function(%Function{} = function), do: %{function | strict: false}
+  defp lenient_function(items) when is_list(items), do: Enum.map(items, &lenient_function/1)
   defp lenient_function(other), do: other
+
+  # What is given for some names, of which each may have several.
+  defp several(given), do: Enum.flat_map(given, &if(proper?(&1), do: &1, else: [&1]))
+
+  defp proper?(items), do: is_list(items) and not List.improper?(items)
+
+  # What may stand beside others for one name: a list of anything else is a mistake, whatever is in it.
+  defp item?({:global, _type, _value}), do: true
+  defp item?({what, _name_or_options}), do: is_function(what) or is_guest(what)
+  defp item?(item), do: is_function(item) or is_struct(item, Function)
 
   @doc "The functions that host modules declare and that have to be imported, by module and name."
   @spec declared(given) :: [{term, term, Function.t()}]
   def declared(given) do
     for {from, functions} when is_functions(functions) <- given,
-        {name, %Function{strict: true} = function} <- functions,
+        {name, given} <- functions,
+        %Function{strict: true} = function <- several([given]),
         do: {from, name, function}
   end
 
   @doc "What an imported function finds. What of WASI is not given is WASI's."
-  @spec find(imported, given) :: found
-  def find({module, name, arity, results, signature}, given) do
+  @spec find(imported, given, unknown) :: found
+  def find({module, name, arity, results, signature}, given, unknown) do
     case given do
       %{^module => %{^name => function}} when is_function(function, arity + 1) ->
-        {function, results, :sync}
+        {function, :each, results, :sync}
 
       %{^module => %{^name => item}} ->
         function(item, {arity, results, signature})
@@ -125,7 +147,10 @@ defmodule Cybernetic.WASM.Imports do
         {:nothing, Words.no_map()}
 
       %{} when module == @wasi ->
-        :wasi
+        if unknown == :trap and not Check.known?(name), do: :unknown, else: :wasi
+
+      %{} when unknown == :trap ->
+        :unknown
 
       %{} ->
         {:nothing, Words.missing(module)}
@@ -135,34 +160,83 @@ defmodule Cybernetic.WASM.Imports do
   defp function({from, export}, _type) when is_binary(export) and is_guest(from),
     do: {:export, from, export}
 
-  defp function({function, [async: async]}, {arity, results, _})
-       when is_function(function, arity + 1) and is_boolean(async),
-       do: {function, results, if(async, do: :async, else: :sync)}
+  defp function(function, {arity, results, _}) when is_function(function, arity + 1),
+    do: {function, :each, results, :sync}
 
-  defp function({function, [async: _]}, {arity, _, _}),
-    do: {:nothing, Words.wrong(function, arity)}
+  defp function({function, options}, type) when is_function(function) and is_list(options),
+    do: with_options(function, options(options), type)
 
   defp function(%Function{signature: same} = function, {_, results, same}),
-    do: {function.function, results, function.kind}
+    do: {function.function, :each, results, function.kind}
 
   defp function(%Function{} = function, _type), do: {:nothing, Words.declared_as(function)}
-  defp function(other, {arity, _, _}), do: {:nothing, Words.wrong(other, arity)}
 
-  @doc "What an imported memory, table, global or tag finds."
-  @spec find_other(%{module: String.t(), name: String.t()}, given) :: found_elsewhere
-  def find_other(%{module: module, name: name}, given) do
-    case given do
-      %{^module => from} when is_guest(from) ->
-        {:export, from, name}
-
-      %{^module => %{^name => {from, export}}} when is_binary(export) and is_guest(from) ->
-        {:export, from, export}
-
-      %{^module => %{^name => other}} ->
-        {:nothing, Words.no_guest(other)}
-
-      %{} ->
-        {:nothing, Words.missing()}
+  # The first of several that fits.
+  defp function([_ | _] = items, {arity, _, _} = type) do
+    if proper?(items) and Enum.all?(items, &item?/1) do
+      found = Enum.map(items, &function(&1, type))
+      Enum.find(found, &(not match?({:nothing, _}, &1))) || {:nothing, Words.none(found)}
+    else
+      {:nothing, Words.wrong(items, arity)}
     end
   end
+
+  defp function(other, {arity, _, _}), do: {:nothing, Words.wrong(other, arity)}
+
+  # `:invalid`, or the options of one host function with their defaults.
+  defp options(options) do
+    if Keyword.keyword?(options) and Enum.all?(options, &option?/1),
+      do: Map.merge(%{async: false, args: :each, type: nil}, Map.new(options)),
+      else: :invalid
+  end
+
+  defp option?({:async, async}), do: is_boolean(async)
+  defp option?({:args, args}), do: args in [:each, :list]
+  defp option?({:type, {params, results}}), do: types?(params) and types?(results)
+  defp option?(_other), do: false
+
+  defp types?(types), do: proper?(types) and Enum.all?(types, &(&1 in @types))
+
+  defp with_options(_function, :invalid, _type), do: {:nothing, Words.wrong_options()}
+
+  defp with_options(function, options, {arity, results, signature}) do
+    declared = options.type && typed(options.type)
+    taken = if options.args == :list, do: 1, else: arity
+
+    cond do
+      declared not in [nil, signature] -> {:nothing, Words.typed_as(declared)}
+      not is_function(function, taken + 1) -> {:nothing, Words.wrong(function, taken)}
+      true -> {function, options.args, results, if(options.async, do: :async, else: :sync)}
+    end
+  end
+
+  defp typed({params, results}), do: Function.signature(params, results)
+
+  @doc "What an imported memory, table, global or tag finds."
+  @spec find_other(%{module: String.t(), name: String.t()}, given) :: found_elsewhere | global
+  def find_other(%{module: module, name: name}, given) do
+    case given do
+      %{^module => from} when is_guest(from) -> {:export, from, name}
+      %{^module => %{^name => item}} -> other(item)
+      %{} -> {:nothing, Words.missing()}
+    end
+  end
+
+  defp other({from, export}) when is_binary(export) and is_guest(from),
+    do: {:export, from, export}
+
+  defp other({:global, {:mut, type}, value}) when type in @types,
+    do: {:global, type, true, value}
+
+  defp other({:global, type, value}) when type in @types, do: {:global, type, false, value}
+  defp other({:global, type, _value}), do: {:nothing, Words.wrong_global(type, @types)}
+
+  # Functions may be given under the same name.
+  defp other([_ | _] = items) do
+    items? = proper?(items) and Enum.all?(items, &item?/1)
+    found = if items?, do: Enum.map(items, &other/1), else: []
+    Enum.find(found, {:nothing, Words.no_guest(items)}, &(not match?({:nothing, _}, &1)))
+  end
+
+  defp other(other), do: {:nothing, Words.no_guest(other)}
 end

@@ -34,9 +34,9 @@ defmodule Cybernetic.WASM.Instance do
 
   ## Options of `new/2`
 
-    * those of `Cybernetic.WASM.Executor.call/4`: limits, `:sandbox`, `:imports`, `:data`, `:scheduling`, `:metering`,
-      `:deterministic`, `:allocation`, `:wait`, `:args`, `:program`, `:env`. They apply while the instance is made and are
-      the defaults of its calls.
+    * those of `Cybernetic.WASM.Executor.call/4`: limits, `:sandbox`, `:imports`, `:unknown_imports`, `:data`, `:scheduling`,
+      `:metering`, `:deterministic`, `:allocation`, `:wait`, `:args`, `:program`, `:env`. They apply while the
+      instance is made and are the defaults of its calls.
     * `:on_trap` - `:poison` (default), or `:keep`: a call that ends in a trap, an uncaught exception or an exhausted stack
       leaves the guest usable with what the call had done so far, as the WebAssembly specification has it
     * `:snapshottable` - `true`: `snapshot/2` and `fork/2` work. The guest then runs a module that exports all its state.
@@ -48,7 +48,7 @@ defmodule Cybernetic.WASM.Instance do
 
   ## Options of a call
 
-  They hold for this call. Limits only narrow those of the instance. `:imports` replaces some of its host functions, `:data` and
+  They hold for this call. Limits only narrow those of the instance. `:imports` replaces some of its host functions, and no globals; `:data` and
   `:scheduling` replace those that it was made with. `:wait` is how many milliseconds the call may stand in line;
   they count against its `:timeout`. What an engine fixes, such as `:max_stack`, cannot be changed.
 
@@ -57,11 +57,28 @@ defmodule Cybernetic.WASM.Instance do
   A guest that was granted WASI keeps its open files, its scratch directory and its quota between calls. What it writes to
   standard output is the call's, as is what it reads: `:stdin` is an option of `call/4` and `run/4`, and empty otherwise.
   `:args`, `:program` and `:env` are options of `new/2`. A reactor's `_initialize` has run when `new/2` returns, as it has in
-  a fresh instance before its function is called. `reset/2` resets all of it. A guest that exits is poisoned: the error is a
-  `Cybernetic.WASM.TrapError` with the code `:exit`. A snapshot holds no open files.
+  a fresh instance before its function is called. `reset/2` resets all of it. A guest that exits is poisoned, unless it is a
+  program at its end: the error is a `Cybernetic.WASM.TrapError` with the code `:exit`. A snapshot holds no open files.
 
   Linked modules that use WASI share one. A module that is granted other things than the instance that it is to join is
   refused (`:other_grants`).
+
+  ## Programs
+
+  A module that was compiled as a program may export functions beside its `_start`: Go's and TinyGo's do. These need what
+  `_start` sets up, so it is called first, once:
+
+      {:ok, instance} = Instance.new(program, sandbox: :command)
+      {:ok, 0} = Instance.call(instance, :start)
+      Instance.call(instance, "add", [1, 2])
+
+  `:start` gives the exit code, as it does with `Cybernetic.WASM.Executor.call/4`; `call(instance, "_start")` is a call like any
+  other, in which an exit is an error. A program that returns, or exits with 0, has come to its end, and the instance is as
+  usable as before. One that exits with another code has failed: it is poisoned, as is a guest that exits in any other
+  function. A second `:start` runs the program again in the state that it left, for which most are not made.
+
+  A trap in a program whose `_start` has not been called has `unstarted: true`, and its message says so.
+  `Cybernetic.WASM.Runtime.preinit/4` takes `:start` as well: the module that it gives begins where the program ended.
 
   ## Linking
 
@@ -135,6 +152,7 @@ defmodule Cybernetic.WASM.Instance do
   """
 
   alias Cybernetic.WASM.{Error, Module, Run, Shown, Value}
+  alias Cybernetic.WASM.Execution.Plan
   alias Cybernetic.WASM.Instance.{Live, Server, Snapshot}
 
   @enforce_keys [:ref, :module]
@@ -157,6 +175,9 @@ defmodule Cybernetic.WASM.Instance do
   @typedoc "A live instance, or the pid or name of its server."
   @type target :: t | GenServer.server()
 
+  @typedoc "An exported function's name, or `:start` for a program."
+  @type entry :: String.t() | :start
+
   @doc """
   Makes an instance of `module`. Its start function runs within the limits.
 
@@ -169,36 +190,87 @@ defmodule Cybernetic.WASM.Instance do
   @spec new!(Module.t(), keyword) :: t
   def new!(module, opts \\ []), do: module |> new(opts) |> Error.unwrap!()
 
-  @doc "Calls `function` and gives what it returns."
-  @spec call(target, String.t(), [Value.t()], keyword) ::
+  @doc """
+  Calls `function` and gives what it returns. `:start` runs a program's `_start` and gives its exit code: see above. Its
+  options may then stand in the place of arguments.
+  """
+  @spec call(target, entry, [Value.t()] | keyword, keyword) ::
           {:ok, Value.result()} | {:error, Error.t()}
   def call(target, function, args \\ [], opts \\ [])
 
   def call(%__MODULE__{} = instance, function, args, opts),
     do: Live.call(instance, function, args, opts)
 
-  def call(server, function, args, opts),
-    do: Server.borrow_for(server, opts, &Live.call(&1, function, args, opts))
+  def call(server, function, args, opts) do
+    {args, opts} = Plan.arguments(function, args, opts)
+    Server.borrow_for(server, opts, &Live.call(&1, function, args, opts))
+  end
 
   @doc "As `call/4`, but gives a `Cybernetic.WASM.Run` with the result, the output and what the call used."
-  @spec run(target, String.t(), [Value.t()], keyword) :: {:ok, Run.t()} | {:error, Error.t()}
+  @spec run(target, entry, [Value.t()] | keyword, keyword) ::
+          {:ok, Run.t()} | {:error, Error.t()}
   def run(target, function, args \\ [], opts \\ [])
 
   def run(%__MODULE__{} = instance, function, args, opts),
     do: Live.run(instance, function, args, opts)
 
-  def run(server, function, args, opts),
-    do: Server.borrow_for(server, opts, &Live.run(&1, function, args, opts))
+  def run(server, function, args, opts) do
+    {args, opts} = Plan.arguments(function, args, opts)
+    Server.borrow_for(server, opts, &Live.run(&1, function, args, opts))
+  end
 
   @doc "As `call/4`, but raises. What a host function raised is raised again, with its own stack."
-  @spec call!(target, String.t(), [Value.t()], keyword) :: Value.result()
+  @spec call!(target, entry, [Value.t()] | keyword, keyword) :: Value.result()
   def call!(target, function, args \\ [], opts \\ []),
     do: target |> call(function, args, opts) |> Error.unwrap!()
 
   @doc "As `run/4`, but raises as `call!/4` does."
-  @spec run!(target, String.t(), [Value.t()], keyword) :: Run.t()
+  @spec run!(target, entry, [Value.t()] | keyword, keyword) :: Run.t()
   def run!(target, function, args \\ [], opts \\ []),
     do: target |> run(function, args, opts) |> Error.unwrap!()
+
+  @doc """
+  Calls the function in an exported table at `index`: what C and other languages call a function pointer. Its number of
+  arguments and their types are checked as an export's are. Options are those of `call/4`.
+
+  An element that is null, or no function, is a `Cybernetic.WASM.CallError` with the reason `:no_function`; an index beyond the
+  table's size has the reason `:no_such_element`. WebAssembly's linkers export the table with `--export-table`, as
+  `"__indirect_function_table"`.
+
+      iex> {:ok, module} = Cybernetic.WASM.Runtime.load_module({:bytes, ~S|
+      ...>   (module (table (export "functions") 2 funcref) (elem (i32.const 1) func $double)
+      ...>     (func $double (param i32) (result i32) (i32.mul (local.get 0) (i32.const 2))))|})
+      iex> {:ok, instance} = Cybernetic.WASM.Instance.new(module)
+      iex> Cybernetic.WASM.Instance.call_table(instance, "functions", 1, [21])
+      {:ok, 42}
+      iex> {:error, error} = Cybernetic.WASM.Instance.call_table(instance, "functions", 0, [21])
+      iex> error.reason
+      :no_function
+  """
+  @spec call_table(target, String.t(), non_neg_integer, [Value.t()], keyword) ::
+          {:ok, Value.result()} | {:error, Error.t()}
+  def call_table(target, table, index, args \\ [], opts \\ [])
+
+  def call_table(%__MODULE__{} = instance, table, index, args, opts),
+    do: Live.call_table(instance, {name!(table), Value.index!(index)}, args, opts)
+
+  def call_table(server, table, index, args, opts),
+    do: Server.borrow_for(server, opts, &call_table(&1, table, index, args, opts))
+
+  @doc """
+  Calls a function reference that a call on this instance returned, that `table_get/3` or `get_global/2` gave, or that a host
+  function was called with, as `call_table/5` does. One of another instance that is not linked with this one, or from before a
+  `reset/2`, is a `Cybernetic.WASM.CallError` with the reason `:other_instance`.
+  """
+  @spec call_ref(target, Value.t(), [Value.t()], keyword) ::
+          {:ok, Value.result()} | {:error, Error.t()}
+  def call_ref(target, ref, args \\ [], opts \\ [])
+
+  def call_ref(%__MODULE__{} = instance, ref, args, opts),
+    do: Live.call_ref(instance, ref, args, opts)
+
+  def call_ref(server, ref, args, opts),
+    do: Server.borrow_for(server, opts, &Live.call_ref(&1, ref, args, opts))
 
   @doc """
   Brings the guest back to its module's initial state, poisoned or not, for about what a fresh instance costs. The start
@@ -246,13 +318,8 @@ defmodule Cybernetic.WASM.Instance do
 
   @doc "An element of an exported table: `nil`, an opaque reference to a function, or the term of an `externref`."
   @spec table_get(target, String.t(), non_neg_integer) :: {:ok, Value.t()} | {:error, Error.t()}
-  def table_get(target, name, index) when index in 0..0xFFFF_FFFF_FFFF_FFFF,
-    do: access(target, {:table_get, name!(name), index})
-
-  def table_get(_target, _name, index) do
-    raise ArgumentError,
-          "an index is an integer from 0, got: #{Shown.term(index)}"
-  end
+  def table_get(target, name, index),
+    do: access(target, {:table_get, name!(name), Value.index!(index)})
 
   defp name!(name) when is_binary(name), do: name
 

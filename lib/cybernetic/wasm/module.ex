@@ -16,7 +16,9 @@ defmodule Cybernetic.WASM.Module do
       [%{name: "answer", type: {:function, [], ["i32"]}}]
   """
 
-  alias Cybernetic.WASM.{Native, Sealed, Shown}
+  alias Cybernetic.WASM.{CallError, Native, Sealed, Shown}
+
+  @entry "_start"
 
   @enforce_keys [:ref, :digest, :size, :engine]
   # Private are the plan of a call without options, where the module can be called without any, and the sandbox that the manifest
@@ -120,6 +122,23 @@ defmodule Cybernetic.WASM.Module do
   @spec memories(t) :: %{String.t() => map}
   def memories(module) do
     for %{name: name, type: {:memory, type}} <- exports(module), into: %{}, do: {name, type}
+  end
+
+  @doc false
+  # What a program exports to be run.
+  @spec entry(t) :: {:ok, String.t()} | {:error, CallError.t()}
+  def entry(%__MODULE__{command: true}), do: {:ok, @entry}
+
+  def entry(module) do
+    {functions, entry} =
+      Enum.flat_map_reduce(exports(module), false, fn
+        %{name: name, type: {:function, _, _}}, entry -> {[name], entry or name == @entry}
+        _other, entry -> {[], entry}
+      end)
+
+    if entry,
+      do: {:error, %CallError{reason: :no_command, export: @entry}},
+      else: {:error, %CallError{reason: :no_such_export, export: @entry, known: functions}}
   end
 
   @doc false

@@ -122,8 +122,8 @@ defmodule Cybernetic.WASM.Native do
   def cancel_reason(_cancel), do: stub()
 
   # Live instances
-  def instance_new(_module, _snapshottable, _options, _scheduling), do: stub()
-  def instance_new_dirty(_module, _snapshottable, _options, _scheduling), do: stub()
+  def instance_new(_module, _snapshottable, _sources, _options, _scheduling), do: stub()
+  def instance_new_dirty(_module, _snapshottable, _sources, _options, _scheduling), do: stub()
   def instance_reset(_instance, _options), do: stub()
   def instance_reset_dirty(_instance, _options), do: stub()
   def instance_close(_instance), do: stub()
@@ -134,6 +134,8 @@ defmodule Cybernetic.WASM.Native do
   def instance_link(_instance, _member, _module, _sources, _options), do: stub()
   def instance_call(_instance, _member, _name, _args, _options, _scheduling), do: stub()
   def instance_call_dirty(_instance, _member, _name, _args, _options, _scheduling), do: stub()
+  def instance_call_ref(_instance, _member, _ref, _args, _options, _scheduling), do: stub()
+  def instance_call_ref_dirty(_instance, _member, _ref, _args, _options, _scheduling), do: stub()
   def instance_read(_instance, _member, _memory, _offset, _length), do: stub()
   def instance_read_dirty(_instance, _member, _memory, _offset, _length), do: stub()
   def instance_write(_instance, _member, _memory, _offset, _bytes), do: stub()

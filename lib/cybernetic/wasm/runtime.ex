@@ -38,7 +38,7 @@ defmodule Cybernetic.WASM.Runtime do
   it then is. Only `Cybernetic.WASM.Executor.async/4` and its like need the application itself.
   """
 
-  alias Cybernetic.WASM.{Error, Instance, Loader, Module, Native, Startup}
+  alias Cybernetic.WASM.{Error, Instance, Loader, Module, Native, Startup, TrapError}
 
   @doc """
   Loads a module from a path or from `{:bytes, binary}`, in the binary or the text format.
@@ -77,14 +77,15 @@ defmodule Cybernetic.WASM.Runtime do
   results that is called first in each of them: see `Cybernetic.WASM.Instance`, "Snapshots".
 
   Options: those of `Cybernetic.WASM.Instance.new/2`. What a snapshot cannot capture is refused: see there. The module's
-  start function and `_initialize` have run and are not in the new one.
+  start function and `_initialize` have run and are not in the new one. With `:start` in the place of the function a program's
+  `_start` runs; one that exits with another code than 0 is a `Cybernetic.WASM.TrapError` with the code `:exit`.
   """
-  @spec preinit(Module.t(), String.t(), [Cybernetic.WASM.Value.t()], keyword) ::
+  @spec preinit(Module.t(), Instance.entry(), [Cybernetic.WASM.Value.t()] | keyword, keyword) ::
           {:ok, Module.t()} | {:error, Error.t()}
   def preinit(%Module{} = module, function, args \\ [], opts \\ []) do
     with {:ok, instance} <- Instance.new(module, [snapshottable: true] ++ opts) do
       result =
-        with {:ok, _results} <- Instance.call(instance, function, args),
+        with {:ok, _results} <- prepare(instance, function, args),
              {:ok, wasm} <- Instance.snapshot(instance),
              {:ok, ready} <- Loader.compile(wasm, module.name, module.engine),
              do: {:ok, Loader.hold(ready, module.manifest)}
@@ -93,6 +94,13 @@ defmodule Cybernetic.WASM.Runtime do
       result
     end
   end
+
+  defp prepare(instance, :start, args) do
+    with {:ok, code} when code != 0 <- Instance.call(instance, :start, args),
+         do: {:error, %TrapError{code: :exit, exit_code: code, detail: "exit"}}
+  end
+
+  defp prepare(instance, function, args), do: Instance.call(instance, function, args)
 
   @doc """
   What the node uses now, as a map: of the compiled-module cache `:cache_hits`, `:cache_misses` (compilations),

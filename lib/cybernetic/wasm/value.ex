@@ -9,7 +9,7 @@ defmodule Cybernetic.WASM.Value do
   | `f32`, `f64` | float, or an integer that a float holds exactly; `:nan`, `:infinity`, `:neg_infinity`; `{:f32_bits, n}` or `{:f64_bits, n}` | float, `:nan` for the canonical NaN of either sign, `:infinity`, `:neg_infinity`, and the bits of any other NaN |
   | `v128` | binary of 16 bytes, little-endian | the same |
   | `externref`, `anyref` | any term, kept as it is; `nil` is null | the term, or `nil` |
-  | `funcref` | `nil`, or a reference that a call on the same live instance returned | `nil` or an opaque reference |
+  | `funcref` | `nil`, or a reference that a call on the same live instance returned | `nil` or an opaque reference, which `Cybernetic.WASM.Instance.call_ref/4` and `Cybernetic.WASM.Host.call_ref/3` call |
 
   One result is the bare value, several are a list, none is `nil`. A float argument is rounded to the nearest `f32`; one
   beyond the type's range is refused, as is an integer out of range, with a `Cybernetic.WASM.CallError` that says what
@@ -28,7 +28,7 @@ defmodule Cybernetic.WASM.Value do
       {:type, 0, ~s("9")}
   """
 
-  alias Cybernetic.WASM.Shown
+  alias Cybernetic.WASM.{CallError, Shown}
 
   @typedoc "One value, by the table above."
   @type t ::
@@ -53,6 +53,23 @@ defmodule Cybernetic.WASM.Value do
   @sizes Map.new(@integers ++ @naturals ++ [f32: 32, f64: 64, v128: 128], fn {type, bits} ->
            {type, div(bits, 8)}
          end)
+
+  @doc false
+  # The function reference that an element of a table is.
+  @spec function(t, {String.t(), non_neg_integer}) :: {:ok, reference} | {:error, CallError.t()}
+  def function(element, _where) when is_reference(element), do: {:ok, element}
+
+  def function(_other, {table, index}),
+    do: {:error, %CallError{reason: :no_function, export: table, index: index}}
+
+  @doc false
+  # An index of a table, which a guest gives as a signed integer.
+  @spec index!(term) :: non_neg_integer
+  def index!(index) when index in 0..0xFFFF_FFFF_FFFF_FFFF, do: index
+
+  def index!(index) do
+    raise ArgumentError, "an index is an integer from 0, got: #{Shown.term(index)}"
+  end
 
   @doc false
   # Bytes that a value takes in memory.

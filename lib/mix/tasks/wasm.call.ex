@@ -9,7 +9,8 @@ defmodule Mix.Tasks.Wasm.Call do
   FILE is in the binary or the text format; `-` is standard input. Without FUNCTION the exported
   functions are listed. The function runs in a fresh instance, which is granted nothing but what is
   asked for here: no files, no network, no host functions. A module that imports functions has to be
-  called from Elixir, with the option `:imports` of `Cybernetic.WASM.Executor.call/4`. The one that
+  called from Elixir, with the option `:imports` of `Cybernetic.WASM.Executor.call/4`, or with
+  `--unknown-imports trap` where the function does not need them. The one that
   AssemblyScript's modules import, `env.abort`, is there: it stops the guest with its message.
 
   ## Arguments
@@ -32,6 +33,8 @@ defmodule Mix.Tasks.Wasm.Call do
     * `--timeout N` - milliseconds. Default: 5,000
     * `--max-memory N` - bytes of all memories and tables, also as `64K`, `16M` or `1G` (of 1024).
       Default: 100,000,000
+    * `--unknown-imports trap` - the guest runs, and traps when it calls a function that it imports.
+      Default: `refuse`, before anything runs
     * `--usage` - also prints what the call used, to standard error; also after a trap or limit
     * `--wasi` - grants WASI to a library that imports it: the standard streams, the clock and random
       bytes, and nothing else
@@ -79,6 +82,7 @@ defmodule Mix.Tasks.Wasm.Call do
     AssemblyScript,
     CommandLine,
     GrantOptions,
+    ImportOptions,
     JSON,
     LimitOptions,
     TextFormat,
@@ -88,9 +92,10 @@ defmodule Mix.Tasks.Wasm.Call do
   @task "wasm.call"
   @usage "FILE FUNCTION [ARG...] [--fuel N] [--timeout N] [--max-memory N] [--wasi] [--dir HOST::GUEST[:ro]] " <>
            "[--scratch GUEST] [--null] [--env NAME[=VALUE]] [--random-seed N] [--clock fixed:N] [--manifest PATH] " <>
-           "[--usage] [--json]"
+           "[--unknown-imports trap] [--usage] [--json]"
   @switches LimitOptions.switches() ++
-              GrantOptions.switches() ++ [wasi: :boolean, usage: :boolean, json: :boolean]
+              GrantOptions.switches() ++
+              ImportOptions.switches() ++ [wasi: :boolean, usage: :boolean, json: :boolean]
 
   # As many as the library itself names in this error.
   @most_named 20
@@ -119,7 +124,8 @@ defmodule Mix.Tasks.Wasm.Call do
   defp call([file | words], limits, options) do
     metering = LimitOptions.metering(limits)
 
-    with :ok <- CommandLine.start(),
+    with {:ok, unknown} <- ImportOptions.read(options),
+         :ok <- CommandLine.start(),
          {:ok, manifest} <- GrantOptions.manifest(options, []),
          {:ok, grants} <- grants(options, manifest, limits),
          {:ok, module} <- CommandLine.load(file, metering),
@@ -127,6 +133,7 @@ defmodule Mix.Tasks.Wasm.Call do
          {:ok, function, words} <- function(words, module) do
       imports = AssemblyScript.imports(module)
       opts = if imports == %{}, do: grants, else: [imports: imports] ++ grants
+      opts = opts ++ unknown
       with_scratch(grants[:sandbox], fn -> invoke(module, function, words, opts ++ metering) end)
     end
   end

@@ -36,6 +36,8 @@ defmodule Mix.Tasks.Wasm.Run do
     * `--manifest PATH` - what the program may use instead of all the above: see
       `Cybernetic.WASM.Sandbox.Manifest`. Options then only narrow it: limits are lowered, of its
       directories those that are given are left. To ask for what it does not grant is a mistake.
+    * `--unknown-imports trap` - the program runs, and traps when it calls a function that is neither
+      WASI's nor a host's. Default: `refuse`, before anything runs
     * `--usage` - also prints what the program used, to standard error
     * `--help`
 
@@ -89,14 +91,15 @@ defmodule Mix.Tasks.Wasm.Run do
 
   alias Cybernetic.WASM.{Executor, HostError, LimitError, Runtime, TrapError}
   alias Cybernetic.WASM.Sandbox.Manifest
-  alias Mix.Tasks.Wasm.{CommandLine, Foreground, GrantOptions, LimitOptions, UsageReport}
+  alias Mix.Tasks.Wasm.{CommandLine, Foreground, GrantOptions}
+  alias Mix.Tasks.Wasm.{ImportOptions, LimitOptions, UsageReport}
 
   @task "wasm.run"
   @usage "FILE [ARG...] [--dir HOST::GUEST[:ro]] [--scratch GUEST] [--null] [--env NAME[=VALUE]] [--arg ARG] " <>
            "[--program NAME] [--random-seed N] [--clock fixed:N] [--fuel N] [--timeout N] [--max-memory N] " <>
-           "[--manifest PATH] [--usage] [-- ARG...]"
+           "[--manifest PATH] [--unknown-imports trap] [--usage] [-- ARG...]"
   @switches [arg: :string, program: :string, usage: :boolean] ++
-              GrantOptions.switches() ++ LimitOptions.switches()
+              GrantOptions.switches() ++ ImportOptions.switches() ++ LimitOptions.switches()
 
   # A limit against strangers' modules, whereas this one is the user's own.
   @max_module_size 1_000_000_000
@@ -120,11 +123,13 @@ defmodule Mix.Tasks.Wasm.Run do
          {:ok, limits} <- LimitOptions.read(options),
          {:ok, grants} <- GrantOptions.read(options),
          {:ok, env} <- GrantOptions.environment(options),
+         {:ok, imports} <- ImportOptions.read(options),
          :ok <- CommandLine.start(),
          {:ok, manifest} <- GrantOptions.manifest(options, GrantOptions.limits()),
          {:ok, sandbox} <- sandbox(manifest, grants, limits),
          {:ok, module} <- load(file, manifest, limits) do
-      opts = [args: args, env: env, sandbox: sandbox] ++ name(options[:program] || module.name)
+      opts = [args: args, env: env, sandbox: sandbox] ++ imports
+      opts = opts ++ name(options[:program] || module.name)
       with_scratch(sandbox, fn -> run_guest(module, opts) end)
     end
   end

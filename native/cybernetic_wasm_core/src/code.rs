@@ -16,10 +16,9 @@ pub(crate) use text::to_binary;
 pub use wasmtime::{ExternType, FuncType, GlobalType, MemoryType, Mutability, TableType};
 
 use crate::engine::{Engine, EngineConfig, Features};
-use crate::error::{CallError, Error, LoadError};
+use crate::error::{Error, LoadError};
 use crate::lane::Pace;
 use crate::limits::Ceilings;
-use crate::value::signature;
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -28,6 +27,9 @@ use wasmtime::{ExportType, ModuleExport};
 
 /// Instances up to this size are not counted as memory: every guest has as much.
 const SMALL_INSTANCE: u64 = 64 << 10;
+
+/// What a program exports to be run.
+const ENTRY: &str = "_start";
 
 /// Every call looks its function up. Only names that the module exports get in, so a caller cannot make them collide.
 type FastHasher = foldhash::fast::RandomState;
@@ -80,7 +82,7 @@ impl Code {
             exported_again: again.map(|(name, _)| name.clone()).collect(),
             imports,
             initializer: entry(&module, "_initialize"),
-            is_command: entry(&module, "_start").is_some(),
+            is_command: entry(&module, ENTRY).is_some(),
             functions: RwLock::default(),
             making: Pace::default(),
             wasmtime: module,
@@ -187,13 +189,6 @@ impl Code {
     /// [the application ABI](https://github.com/WebAssembly/WASI/blob/main/legacy/application-abi.md).
     pub(crate) fn initializer(&self) -> Option<&ModuleExport> {
         self.initializer.as_ref()
-    }
-}
-
-fn check_arity(ty: &FuncType, expected: usize, given: usize) -> Result<(), CallError> {
-    match expected == given {
-        true => Ok(()),
-        false => Err(CallError::Arity { expected, given, signature: signature(ty) }),
     }
 }
 

@@ -281,6 +281,9 @@ pub enum CallError {
         /// The operating system's words.
         detail: String,
     },
+    /// A function reference comes from another store.
+    #[error("the function reference is another instance's, or from before a reset")]
+    OtherInstance,
     /// A host function's context was used after its call had returned.
     #[error("the host call that this context belongs to is over")]
     StaleContext,
@@ -300,7 +303,7 @@ pub enum CallError {
 }
 
 /// A trap: the guest did what the specification forbids.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Trap {
     /// Snake-case code, from a fixed set: see `guest/failure.rs`.
     pub code: &'static str,
@@ -308,6 +311,10 @@ pub struct Trap {
     pub message: String,
     /// Innermost frame first.
     pub frames: Vec<Frame>,
+    /// The import that was called and that nothing was given for, as module and name.
+    pub import: Option<(String, String)>,
+    /// The guest is a program whose entry had not been called: what it sets up was not there.
+    pub unstarted: bool,
 }
 
 impl fmt::Display for Trap {

@@ -7,19 +7,18 @@ mod failure;
 
 pub(crate) use access::{carry_out, memory, range};
 pub(crate) use bulk::or_bounds;
-pub(crate) use callee::{Callee, forget_exception, invoke};
+pub(crate) use callee::{Callee, forget_exception, invoke, invoke_ref};
 pub(crate) use failure::classify;
 
 use crate::code::{Code, Function};
-use crate::error::{CallError, Error};
+use crate::error::{CallError, Error, Trap};
 use crate::invocation::Invocation;
 use crate::limits::Place;
 use crate::member::MemberId;
-use crate::store::{self, GuestStore, StoreData};
+use crate::store::{self, GuestStore};
 use crate::system::{Grants, System};
-use crate::value::Value;
+use crate::value::{FuncRef, Value};
 use std::sync::Arc;
-use wasmtime::InstancePre;
 
 /// A store with its first instance.
 pub(crate) struct Guest {
@@ -29,10 +28,16 @@ pub(crate) struct Guest {
     last: Option<(Arc<Function>, Callee)>,
 }
 
+/// A module whose imports are bound, or will be in the store.
+pub(crate) trait Instantiate {
+    /// Makes the first instance of a store, and runs its start function.
+    fn instantiate(&self, store: &mut GuestStore) -> impl Future<Output = wasmtime::Result<wasmtime::Instance>> + Send;
+}
+
 /// What a guest is made of.
-pub(crate) struct Ingredients<'a> {
+pub(crate) struct Ingredients<'a, L> {
     pub(crate) code: &'a Arc<Code>,
-    pub(crate) linked: &'a InstancePre<StoreData>,
+    pub(crate) linked: L,
     /// Its share of the system.
     pub(crate) grants: Option<&'a Grants>,
     pub(crate) place: Place,
@@ -40,7 +45,10 @@ pub(crate) struct Ingredients<'a> {
 
 impl Guest {
     /// Makes a guest and runs what it starts with, for `invocation`.
-    pub(crate) async fn new(of: Ingredients<'_>, invocation: &Arc<Invocation>) -> wasmtime::Result<Self> {
+    pub(crate) async fn new(
+        of: Ingredients<'_, impl Instantiate + Sync>,
+        invocation: &Arc<Invocation>,
+    ) -> wasmtime::Result<Self> {
         let Ingredients { code, linked, grants, place } = of;
         let mut store = store::new(code, invocation, place)?;
         store::begin(&mut store, invocation)?;
@@ -48,7 +56,7 @@ impl Guest {
             store.data_mut().system = Some(System::new(grants, invocation, code.ceilings()).await?);
         }
         store.data_mut().add_instance(code).await.map_err(Error::from)?;
-        match start(linked, &mut store, code).await {
+        match start(&linked, &mut store, code).await {
             Ok(instance) => Ok(Self { instance, store, last: None }),
             Err(error) => {
                 let error = or_bounds(error, &mut store);
@@ -90,11 +98,36 @@ impl Guest {
         self.store.data_mut().called = function.exported_again.then_some(instance);
         if member == MemberId::FIRST {
             self.keep(function)?;
+            self.store.data_mut().entered |= function.is_entry();
             let Some((_, callee)) = &self.last else { return Err(Error::Internal("a function is not kept".into())) };
-            return invoke(&mut self.store, callee, function, args).await;
+            let result = invoke(&mut self.store, callee, function, args).await;
+            return result.map_err(|error| self.explain(error));
         }
         let callee = self.find(instance, function)?;
         invoke(&mut self.store, &callee, function, args).await
+    }
+
+    /// Calls what a function reference refers to, in the name of one of its members.
+    pub(crate) async fn call_ref(
+        &mut self,
+        member: MemberId,
+        reference: &FuncRef,
+        args: Vec<Value>,
+    ) -> Result<Vec<Value>, Error> {
+        let instance = self.instance_of(member)?;
+        // It may be one that a module imports: nobody calls it then but the embedder.
+        self.store.data_mut().called = Some(instance);
+        invoke_ref(&mut self.store, reference, args).await
+    }
+
+    /// A program's functions may need what its entry sets up.
+    fn explain(&self, error: Error) -> Error {
+        match error {
+            Error::Trap(trap) if self.code().is_command() && !self.store.data().entered => {
+                Trap { unstarted: true, ..trap }.into()
+            }
+            error => error,
+        }
     }
 
     /// Finding a function takes time, so that of the first instance's last is kept.
@@ -114,11 +147,11 @@ impl Guest {
 }
 
 async fn start(
-    linked: &InstancePre<StoreData>,
+    linked: &(impl Instantiate + Sync),
     store: &mut GuestStore,
     code: &Code,
 ) -> wasmtime::Result<wasmtime::Instance> {
-    let instance = linked.instantiate_async(&mut *store).await?;
+    let instance = linked.instantiate(store).await?;
     store.data_mut().instantiated(MemberId::FIRST, instance);
     initialize(store, instance, code).await?;
     store.data_mut().started(MemberId::FIRST);

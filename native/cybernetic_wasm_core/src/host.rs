@@ -3,13 +3,13 @@
 
 use crate::access::Access;
 use crate::code::{Code, Function};
-use crate::error::{Error, LimitError};
-use crate::guest::{Callee, carry_out, invoke};
+use crate::error::{Error, LimitError, Trap};
+use crate::guest::{Callee, carry_out, invoke, invoke_ref};
 use crate::invocation::Invocation;
 use crate::mail::{Answer, Command};
 use crate::member::MemberId;
 use crate::store::StoreData;
-use crate::value::Value;
+use crate::value::{FuncRef, Value};
 use std::sync::Arc;
 use wasmtime::{Caller, Extern, Func, FuncType, ModuleExport, Val, ValType};
 
@@ -92,14 +92,14 @@ async fn serve(
         let answer = match invocation.mail.next_command().await {
             Command::Return(values) => return exited.map_or(Ok(values), Err),
             Command::Raise => return Err(exited.unwrap_or(Error::Host)),
+            Command::Unknown => return Err(exited.unwrap_or_else(|| unknown(caller, trampoline))),
             Command::Call { function, args } => {
-                invocation.turn.take().await;
-                let values = Box::pin(reenter(caller, trampoline, (&function, args))).await;
-                invocation.turn.give_back();
-                if let Err(exit @ Error::Exit(_)) = &values {
-                    exited = Some(exit.clone());
-                }
-                values.map(Answer::Values)
+                let call = Reentry::Export(&function);
+                Box::pin(reenter(caller, trampoline, (call, args), &mut exited)).await.map(Answer::Values)
+            }
+            Command::CallRef { reference, args } => {
+                let call = Reentry::Reference(&reference);
+                Box::pin(reenter(caller, trampoline, (call, args), &mut exited)).await.map(Answer::Values)
             }
             Command::Access(wanted) => Box::pin(access(caller, trampoline, wanted)).await,
             Command::Fuel => Ok(Answer::Number(caller.get_fuel().ok())),
@@ -108,7 +108,43 @@ async fn serve(
     }
 }
 
+/// What calling an import does that nothing was given for.
+fn unknown(caller: &Caller<'_, StoreData>, trampoline: &Trampoline) -> Error {
+    const LONGEST_NAME: usize = 200;
+    let code = trampoline.importer(caller);
+    let import = &code.imports()[trampoline.import as usize];
+    let [module, name] = [&import.module, &import.name].map(|name| name.chars().take(LONGEST_NAME).collect::<String>());
+    let message = format!("it called the import {module:?} {name:?}, which nothing was given for");
+    Trap { code: "unknown_import", message, import: Some((module, name)), ..Trap::default() }.into()
+}
+
+/// What a host function calls of its guest.
+enum Reentry<'a> {
+    Export(&'a Arc<Function>),
+    Reference(&'a FuncRef),
+}
+
+/// Calls the guest again. That it has exited is noted.
 async fn reenter(
+    caller: &mut Caller<'_, StoreData>,
+    trampoline: &Trampoline,
+    (call, args): (Reentry<'_>, Vec<Value>),
+    exited: &mut Option<Error>,
+) -> Result<Vec<Value>, Error> {
+    let invocation = Arc::clone(&caller.data().invocation);
+    invocation.turn.take().await;
+    let values = match call {
+        Reentry::Export(function) => call_export(caller, trampoline, (function, args)).await,
+        Reentry::Reference(reference) => call_reference(caller, trampoline, (reference, args)).await,
+    };
+    invocation.turn.give_back();
+    if let Err(exit @ Error::Exit(_)) = &values {
+        *exited = Some(exit.clone());
+    }
+    values
+}
+
+async fn call_export(
     caller: &mut Caller<'_, StoreData>,
     trampoline: &Trampoline,
     (function, args): (&Arc<Function>, Vec<Value>),
@@ -119,11 +155,33 @@ async fn reenter(
     let called = caller.data().instance(trampoline.member).filter(|_| function.exported_again);
     let outer = std::mem::replace(&mut caller.data_mut().called, called);
     let result = invoke(&mut *caller, &Callee::Dynamic(func), &function, args).await;
+    returned(caller, outer, result)
+}
+
+/// Back in the host function: a guest that was cut off in the middle is not to be trusted.
+fn returned(
+    caller: &mut Caller<'_, StoreData>,
+    outer: Option<wasmtime::Instance>,
+    result: Result<Vec<Value>, Error>,
+) -> Result<Vec<Value>, Error> {
     caller.data_mut().called = outer;
     if !matches!(result, Ok(_) | Err(Error::Call(_))) {
         caller.data().invocation.taint();
     }
     result
+}
+
+/// It may be a function that the module imports, which nobody calls then but the embedder.
+async fn call_reference(
+    caller: &mut Caller<'_, StoreData>,
+    trampoline: &Trampoline,
+    (reference, args): (&FuncRef, Vec<Value>),
+) -> Result<Vec<Value>, Error> {
+    let _stack = caller.data().code.engine().stack().map_err(LimitError::from)?;
+    let called = caller.data().instance(trampoline.member);
+    let outer = std::mem::replace(&mut caller.data_mut().called, called);
+    let result = invoke_ref(&mut *caller, reference, args).await;
+    returned(caller, outer, result)
 }
 
 /// `function` as the guest exports it. The driver knows the module that it loaded; the guest may run a variant of it.

@@ -1,22 +1,25 @@
 //! Linking: what each import of a module is bound to.
 //!
 //! A module whose imports are all functions is bound once, when it is compiled, to trampolines that ask the driver
-//! (`Linkers::prepare`): one prepared instance then serves all calls, whatever functions they bring. A module that joins a
-//! live guest is bound at that time (`linker/joining.rs`), each import to what the embedder names as its [`Source`]: another
-//! member's export, or a trampoline of its own.
+//! (`Linkers::prepare`): one prepared instance then serves all calls, whatever functions they bring. Every other is bound in
+//! the store that it is to live in (`linker/joining.rs`), each import by its index to what the embedder names as its
+//! [`Source`]: another member's export, a value, or a trampoline of its own. So is a module that imports one name twice with
+//! different types, which Wasmtime's linker, going by names, cannot tell apart.
 
 mod fit;
 mod joining;
 
-pub use joining::Source;
+pub use joining::{GivenGlobal, Source};
 pub(crate) use joining::{Joining, resolve};
 
 use crate::code::{Code, Import};
 use crate::engine::Engine;
 use crate::error::{Error, ImportProblem};
+use crate::guest::Instantiate;
 use crate::host::{Trampoline, ask};
 use crate::member::MemberId;
-use crate::store::StoreData;
+use crate::store::{GuestStore, StoreData};
+use crate::system::Grants;
 use crate::wasi;
 use fit::{describe, function_fits};
 use once_cell::sync::OnceCell;
@@ -25,7 +28,49 @@ use std::sync::Arc;
 use wasmtime::{ExternType, FuncType, InstancePre, Linker};
 
 /// A module ready to instantiate by itself, or which of its imports nothing can satisfy.
-pub(crate) type Linked = Result<InstancePre<StoreData>, Vec<ImportProblem>>;
+pub(crate) type Linked = Result<Ready, Vec<ImportProblem>>;
+
+/// A module that is ready to be a guest's first instance.
+#[derive(Clone)]
+pub(crate) enum Ready {
+    /// Its imports are bound, for any store.
+    Prepared(InstancePre<StoreData>),
+    /// Its imports are bound in each store anew, to these.
+    Sources(Arc<[Source]>),
+}
+
+/// What a guest is given beside its limits: its share of the system, and what its imports are bound to where that is not all
+/// the host's and WASI's.
+#[derive(Clone, Default)]
+pub(crate) struct Given {
+    pub(crate) grants: Option<Arc<Grants>>,
+    pub(crate) sources: Option<Arc<[Source]>>,
+}
+
+/// The same with what it takes to make it an instance.
+pub(crate) struct Starting<'a> {
+    pub(crate) ready: &'a Ready,
+    pub(crate) code: &'a Arc<Code>,
+    pub(crate) linkers: &'a Arc<Linkers>,
+}
+
+impl Instantiate for Starting<'_> {
+    async fn instantiate(&self, store: &mut GuestStore) -> wasmtime::Result<wasmtime::Instance> {
+        match self.ready {
+            Ready::Prepared(prepared) => prepared.instantiate_async(store).await,
+            Ready::Sources(sources) => {
+                let (code, linkers) = (Arc::clone(self.code), Arc::clone(self.linkers));
+                let joining = Joining { code, linkers, member: MemberId::FIRST, sources: Arc::clone(sources) };
+                Box::pin(bind(store, joining)).await
+            }
+        }
+    }
+}
+
+async fn bind(store: &mut GuestStore, joining: Joining) -> wasmtime::Result<wasmtime::Instance> {
+    let imports = resolve(store, &joining).await?;
+    wasmtime::Instance::new_async(store, &joining.code.wasmtime, &imports).await
+}
 
 /// An engine, and the linkers that all modules of it share.
 pub(crate) struct Linkers {
@@ -56,23 +101,27 @@ impl Linkers {
         };
         let is_wasi = |index: u32| answered.is_some_and(|answered| !answered.contains(&index));
         let mut problems = unsatisfiable(code);
-        let mut seen: HashMap<(&str, &str), &FuncType> = HashMap::new();
+        let mut sources = Vec::with_capacity(code.imports().len());
+        let mut seen: HashMap<(&str, &str), (&FuncType, bool)> = HashMap::new();
+        let mut by_name = true;
         for (index, import) in (0..).zip(code.imports()) {
-            match seen.insert((&import.module, &import.name), &import.ty) {
-                Some(first) if !function_fits(&import.ty, first) => {
-                    problems.push(problem(import, "imported twice, with two types"));
-                }
-                Some(_) => {}
-                None if import.module == wasi::MODULE && is_wasi(index) => {
-                    problems.extend(wasi_problem(&self.engine, import));
-                }
-                None => define(&mut linker, index, import)?,
+            let wasi = import.module == wasi::MODULE && is_wasi(index);
+            sources.push(if wasi { Source::Wasi } else { Source::Host });
+            let first = seen.insert((&import.module, &import.name), (&import.ty, wasi));
+            by_name &= first.is_none_or(|(ty, was_wasi)| was_wasi == wasi && FuncType::eq(ty, &import.ty));
+            if wasi {
+                problems.extend(wasi_problem(&self.engine, import));
+            } else if first.is_none() {
+                define(&mut linker, index, import)?;
             }
         }
         if !problems.is_empty() {
             return Ok(Err(problems));
         }
-        Ok(Ok(linker.instantiate_pre(&code.wasmtime).map_err(Error::internal)?))
+        Ok(Ok(match by_name {
+            true => Ready::Prepared(linker.instantiate_pre(&code.wasmtime).map_err(Error::internal)?),
+            false => Ready::Sources(sources.into()),
+        }))
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) use snapshot::take as take_snapshot;
 use crate::error::{CallError, Error};
 use crate::guest::Guest;
 use crate::lane::INLINE_MEMORY;
+use crate::linker::Given;
 use crate::module::Module;
 use crate::system::Grants;
 use lease::Slot;
@@ -32,7 +33,7 @@ pub struct LiveGuest {
     members: RwLock<Members>,
     survives_traps: AtomicBool,
     /// What its first module was linked with.
-    own_grants: Option<Arc<Grants>>,
+    given: Given,
     /// What the guest is given of the system, also when it is made anew: that, or what a member brought.
     grants: Mutex<Option<Arc<Grants>>>,
     /// Counts the times that the guest's state may have changed.
@@ -48,12 +49,7 @@ impl std::fmt::Debug for LiveGuest {
 
 impl LiveGuest {
     /// `source` is the module as it was loaded, where the guest runs one that was made fit for snapshots.
-    pub(crate) fn new(
-        guest: Guest,
-        module: Arc<Module>,
-        source: Option<Arc<[u8]>>,
-        grants: Option<Arc<Grants>>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(guest: Guest, module: Arc<Module>, source: Option<Arc<[u8]>>, given: Given) -> Arc<Self> {
         Arc::new(Self {
             module,
             source,
@@ -61,8 +57,8 @@ impl LiveGuest {
             slot: Mutex::new(Slot::new(guest)),
             members: RwLock::default(),
             survives_traps: AtomicBool::new(false),
-            own_grants: grants.clone(),
-            grants: Mutex::new(grants),
+            grants: Mutex::new(given.grants.clone()),
+            given,
             uses: AtomicU64::new(0),
             fork: Mutex::new(None),
         })
@@ -89,8 +85,9 @@ impl LiveGuest {
         self.survives_traps.store(true, Relaxed);
     }
 
-    pub(crate) fn own_grants(&self) -> Option<&Grants> {
-        self.own_grants.as_deref()
+    /// What its first module was linked with, and is again when the guest is made anew.
+    pub(crate) fn given(&self) -> &Given {
+        &self.given
     }
 
     pub(crate) fn grants(&self) -> Option<Arc<Grants>> {

@@ -5,7 +5,7 @@ use crate::access::Access;
 use crate::code::{Code, Function};
 use crate::error::{CallError, Error, Limit, LimitError};
 use crate::member::MemberId;
-use crate::value::Value;
+use crate::value::{FuncRef, Value};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::task::Poll;
@@ -31,12 +31,21 @@ pub enum Command {
     Return(Vec<Value>),
     /// Unwind the guest.
     Raise,
+    /// Trap: nothing was given for this import.
+    Unknown,
     /// Look at the guest, or change something in it.
     Access(Access),
     /// Call an export of the guest that is suspended.
     Call {
         /// The export.
         function: Arc<Function>,
+        /// Its arguments.
+        args: Vec<Value>,
+    },
+    /// Call what a function reference of the suspended guest's refers to.
+    CallRef {
+        /// The reference.
+        reference: FuncRef,
         /// Its arguments.
         args: Vec<Value>,
     },
@@ -180,7 +189,7 @@ impl Mail {
             }
             let mut state = self.0.lock();
             let Some(command) = state.command.take() else { return Poll::Pending };
-            if matches!(command, Command::Return(_) | Command::Raise) {
+            if matches!(command, Command::Return(_) | Command::Raise | Command::Unknown) {
                 state.open.pop();
             }
             Poll::Ready(command)

@@ -3,15 +3,13 @@
 use crate::code::{Code, CodeKey};
 use crate::engine::EngineConfig;
 use crate::error::{Error, ImportProblem};
-use crate::linker::{Linked, Linkers};
-use crate::store::StoreData;
+use crate::linker::{Linked, Linkers, Ready, Source};
 use crate::system::Grants;
 use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use wasmtime::InstancePre;
 
 /// Which form of a module a guest runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,8 +85,16 @@ impl Module {
         self.code.making.is_short()
     }
 
-    /// The module ready to instantiate, with WASI or without, or which imports nothing can satisfy.
-    pub(crate) fn linked(&self, grants: Option<&Grants>) -> Result<Cow<'_, InstancePre<StoreData>>, Error> {
+    /// The module ready to instantiate, its imports bound to these sources where there are any. Otherwise the host answers all of
+    /// them, and WASI its own where it is granted; or which imports nothing can satisfy.
+    pub(crate) fn linked(
+        &self,
+        grants: Option<&Grants>,
+        sources: Option<&Arc<[Source]>>,
+    ) -> Result<Cow<'_, Ready>, Error> {
+        if let Some(sources) = sources {
+            return Ok(Cow::Owned(Ready::Sources(Arc::clone(sources))));
+        }
         let with_wasi = |answered| self.linkers.prepare(&self.code, Some(answered));
         let linked = match grants.map(|grants| &grants.answered[..]) {
             None => &self.linked,

@@ -34,6 +34,8 @@ pub(crate) struct StoreData {
     joined: Vec<(Arc<Code>, Place)>,
     /// Those that have been instantiated, and whether they have done all that they start with.
     members: Vec<(MemberId, wasmtime::Instance, bool)>,
+    /// A program's entry has been called.
+    pub(crate) entered: bool,
     /// The instance whose export the embedder calls just now, where that is a function that it imports itself.
     pub(crate) called: Option<wasmtime::Instance>,
 }
@@ -57,6 +59,7 @@ pub(crate) fn new(code: &Arc<Code>, invocation: &Arc<Invocation>, place: Place) 
         _stack: engine.guest_stack().map_err(wasmtime::Error::new)?,
         joined: Vec::new(),
         members: Vec::new(),
+        entered: false,
         called: None,
     };
     let mut store = Store::try_new(&engine.wasmtime, data)?;

@@ -45,6 +45,42 @@ pub enum Value {
 pub struct FuncRef {
     func: Func,
     store: u64,
+    ty: FuncType,
+}
+
+impl FuncRef {
+    fn new(func: Func, store: impl AsContext<Data: StoreId>) -> Self {
+        Self { func, store: store.as_context().data().id(), ty: func.ty(store) }
+    }
+
+    /// The types of its parameters.
+    pub fn params(&self) -> Vec<ValType> {
+        self.ty.params().collect()
+    }
+
+    /// How many results it has.
+    pub(crate) fn results(&self) -> usize {
+        self.ty.results().len()
+    }
+
+    /// Refuses a call with another number of arguments.
+    pub fn check_arity(&self, given: usize) -> Result<(), CallError> {
+        check_arity(&self.ty, self.ty.params().len(), given)
+    }
+
+    /// The function, in the store that it came from.
+    pub(crate) fn func(&self, store: impl AsContext<Data: StoreId>) -> Result<Func, CallError> {
+        match self.store == store.as_context().data().id() {
+            true => Ok(self.func),
+            false => Err(CallError::OtherInstance),
+        }
+    }
+}
+
+impl fmt::Debug for FuncRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FuncRef({})", self.ty)
+    }
 }
 
 /// What a store's data must tell, so that a function's reference can be known by its store.
@@ -83,7 +119,7 @@ impl Value {
             Val::F32(v) => Value::F32(*v),
             Val::F64(v) => Value::F64(*v),
             Val::V128(v) => Value::V128(v.as_u128()),
-            Val::FuncRef(Some(func)) => Value::Func(FuncRef { func: *func, store: store.as_context().data().id() }),
+            Val::FuncRef(Some(func)) => Value::Func(FuncRef::new(*func, &store)),
             Val::ExternRef(Some(reference)) => host_ref(reference, &store)?.unwrap_or(Value::Opaque("externref")),
             Val::AnyRef(Some(reference)) => take_any(reference, &mut store)?,
             Val::ExnRef(Some(_)) => Value::Opaque("exnref"),
@@ -153,6 +189,14 @@ fn mismatch(value: &Value, ty: &ValType, index: usize) -> wasmtime::Error {
         _ => type_name(ty),
     };
     crate::Error::from(CallError::Type { index, expected, given: format!("{value:?}") }).into()
+}
+
+/// Refuses another number of values than a type wants.
+pub(crate) fn check_arity(ty: &FuncType, expected: usize, given: usize) -> Result<(), CallError> {
+    match expected == given {
+        true => Ok(()),
+        false => Err(CallError::Arity { expected, given, signature: signature(ty) }),
+    }
 }
 
 /// Whether values of this type are references.

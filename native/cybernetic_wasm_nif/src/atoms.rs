@@ -29,6 +29,7 @@ rustler::atoms! {
     failed,
     // Commands
     raise,
+    unknown_import,
     read,
     write,
     locate,
@@ -39,6 +40,7 @@ rustler::atoms! {
     table_size,
     table_get,
     call,
+    call_ref,
     // Sources of imports
     host,
     export,
@@ -49,6 +51,15 @@ rustler::atoms! {
     neg_infinity,
     f32_bits,
     f64_bits,
+    // Types
+    i32,
+    i64,
+    f32,
+    f64,
+    v128,
+    funcref,
+    externref,
+    anyref,
     // Kinds of imports and exports
     function,
     memory,

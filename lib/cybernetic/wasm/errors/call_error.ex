@@ -12,6 +12,8 @@ defmodule Cybernetic.WASM.CallError do
     * `:out_of_bounds` - `offset` and `length` leave a memory of `size` bytes
     * `:no_memory` - the module exports no memory named `export`
     * `:no_such_element` - the table `export` has `size` elements, and none at `index`
+    * `:no_function` - the element of the table `export` at `index` is null, or no function
+    * `:other_instance` - a function reference is another instance's, or from before a reset
     * `:cannot_grow` - the memory cannot have `pages` more; `maximum` is its own maximum in pages, or `nil`
     * `:unterminated` - no zero byte ends the string at `offset` within `length` bytes
     * `:busy` - another call runs on the instance, or another process drives the execution
@@ -125,6 +127,12 @@ defmodule Cybernetic.WASM.CallError do
   def message(%__MODULE__{reason: :no_such_element} = error) do
     "the table #{Shown.quoted(error.export)} has #{error.size} elements, and none at #{error.index}"
   end
+
+  def message(%__MODULE__{reason: :no_function} = error),
+    do: "the table #{Shown.quoted(error.export)} has no function at #{error.index}"
+
+  def message(%__MODULE__{reason: :other_instance}),
+    do: "the function reference is another instance's, or from before a reset"
 
   def message(%__MODULE__{reason: :unterminated} = error) do
     "no zero byte ends the string at offset #{error.offset} within #{error.length} bytes"

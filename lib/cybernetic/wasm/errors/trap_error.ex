@@ -5,9 +5,13 @@ defmodule Cybernetic.WASM.TrapError do
     * `code` - `:unreachable`, `:memory_out_of_bounds`, `:table_out_of_bounds`, `:integer_divide_by_zero`,
       `:integer_overflow`, `:invalid_conversion_to_integer`, `:indirect_call_to_null`, `:indirect_call_type_mismatch`,
       `:null_reference`, `:array_out_of_bounds`, `:cast_failure`, `:allocation_too_large`, `:uncaught_exception`,
-      `:unaligned_atomic`, `:interrupt` or `:other`; `:wasi`: a function of WASI was called with a bad pointer; `:exit`: the
-      guest ended itself
+      `:unaligned_atomic`, `:interrupt` or `:other`; `:wasi`: a function of WASI was called with a bad pointer;
+      `:unknown_import`: an import was called that nothing was given for, with `unknown_imports: :trap`; `:exit`: the guest
+      ended itself
     * `exit_code` - of an `:exit`
+    * `import` - of an `:unknown_import`, `{module, name}`
+    * `unstarted` - whether the module is a program whose `_start` had not been called in this instance: its functions may
+      need what that sets up (see `Cybernetic.WASM.Instance`)
     * `detail` - Wasmtime's text for it
     * `frames` - the WebAssembly stack, innermost first: maps with `function` (its index), `name` (from the module's name
       section, or `nil`) and `offset` (of the instruction, in bytes, in the module)
@@ -15,7 +19,17 @@ defmodule Cybernetic.WASM.TrapError do
     * `run` - a `Cybernetic.WASM.Run` with the output and the denials up to then
   """
 
-  defexception [:code, :exit_code, :detail, :usage, :run, frames: [], blame: :guest]
+  defexception [
+    :code,
+    :exit_code,
+    :import,
+    :detail,
+    :usage,
+    :run,
+    unstarted: false,
+    frames: [],
+    blame: :guest
+  ]
 
   @typedoc "One frame of the guest's stack."
   @type frame :: %{
@@ -28,6 +42,8 @@ defmodule Cybernetic.WASM.TrapError do
   @type t :: %__MODULE__{
           code: atom,
           exit_code: non_neg_integer | nil,
+          import: {String.t(), String.t()} | nil,
+          unstarted: boolean,
           detail: String.t(),
           frames: [frame],
           usage: Cybernetic.WASM.Usage.t() | nil,
@@ -47,8 +63,15 @@ defmodule Cybernetic.WASM.TrapError do
     {frames, others} = Enum.split(error.frames, @most_frames)
     more = if others == [], do: "", else: "\n  and #{length(others)} more"
 
-    "the guest trapped: #{error.detail}#{last_words(error.run)}#{Enum.map(frames, &line/1)}#{more}"
+    "the guest trapped: #{error.detail}#{last_words(error.run)}#{start_first(error)}#{Enum.map(frames, &line/1)}#{more}"
   end
+
+  defp start_first(%{unstarted: true}) do
+    "; the module is a program whose _start has not run in this instance: if its functions need that, " <>
+      "make one with Instance.new/2 and call :start first"
+  end
+
+  defp start_first(_error), do: ""
 
   # What a program says before it aborts, such as a panic's text.
   defp last_words(%{stderr: stderr}) when stderr != "" do

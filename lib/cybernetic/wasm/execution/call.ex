@@ -4,7 +4,6 @@ defmodule Cybernetic.WASM.Execution.Call do
   # drive it.
 
   alias Cybernetic.WASM.{
-    CallError,
     Error,
     Execution,
     Instance,
@@ -23,23 +22,13 @@ defmodule Cybernetic.WASM.Execution.Call do
 
   @type t :: %__MODULE__{}
 
-  # What a program exports.
-  @entry "_start"
-
   @doc "A call on a module, in a fresh instance, or on a live one."
   @spec new(Module.t() | Instance.t(), String.t() | :start, list, keyword) ::
           {:ok, t} | {:error, Error.t()}
-  def new(%Module{} = module, :start, args, opts) do
-    {args, opts} = arguments(:start, args, opts)
+  def new(%Module{} = module, :start, args, opts), do: command(module, module, args, opts)
 
-    with :ok <- command(module),
-         {:ok, call} <- new(module, @entry, args, opts),
-         do: {:ok, %{call | plan: Plan.command(call.plan, true)}}
-  end
-
-  def new(%Instance{}, :start, _args, _opts) do
-    raise ArgumentError, "a command runs once, in a fresh instance: give its module"
-  end
+  def new(%Instance{module: module} = instance, :start, args, opts),
+    do: command(instance, module, args, opts)
 
   def new(%Module{} = module, name, args, opts) when is_binary(name) and length(args) >= 0 do
     Plan.refuse_as_arguments!(args, opts)
@@ -81,32 +70,13 @@ defmodule Cybernetic.WASM.Execution.Call do
   defp handle_here!(%Instance{} = instance), do: Live.state(instance)
   defp handle_here!(_member), do: :ok
 
-  defp command(%Module{command: true}), do: :ok
+  defp command(target, module, args, opts) do
+    {args, opts} = Plan.arguments(:start, args, opts)
 
-  defp command(module) do
-    {functions, entry} =
-      Enum.flat_map_reduce(Module.exports(module), false, fn
-        %{name: name, type: {:function, _, _}}, entry -> {[name], entry or name == @entry}
-        _other, entry -> {[], entry}
-      end)
-
-    if entry,
-      do: {:error, %CallError{reason: :no_command, export: @entry}},
-      else: {:error, %CallError{reason: :no_such_export, export: @entry, known: functions}}
+    with {:ok, entry} <- Module.entry(module),
+         {:ok, call} <- new(target, entry, args, opts),
+         do: {:ok, %{call | plan: Plan.command(call.plan, true)}}
   end
-
-  @doc "A function's arguments and a call's options. A command has options only: its arguments are the program's."
-  @spec arguments(String.t() | :start, list, keyword) :: {list, keyword}
-  def arguments(:start, args, opts) do
-    unless Keyword.keyword?(args) and Keyword.keyword?(opts) do
-      raise ArgumentError,
-            "a command takes its arguments as an option: run(module, :start, args: [...]), got: #{Shown.term(args)}"
-    end
-
-    {[], args ++ opts}
-  end
-
-  def arguments(_function, args, opts), do: {args, opts}
 
   @doc "The call with other arguments."
   @spec with_args(t, list) :: {:ok, t} | {:error, Error.t()}

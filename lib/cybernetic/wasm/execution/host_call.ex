@@ -10,8 +10,8 @@ defmodule Cybernetic.WASM.Execution.HostCall do
   alias Cybernetic.WASM.Execution.{Lane, Plan}
   alias Cybernetic.WASM.Host.Context
 
-  @typedoc "What a host function came to."
-  @type how :: {:return, list} | {:raise, Error.t()}
+  @typedoc "What a host function came to. `:unknown`: there is none, and the guest traps."
+  @type how :: {:return, list} | {:raise, Error.t()} | :unknown
 
   @typedoc "Which host call of an execution it is: the member that calls, the index of its import, and a serial number."
   @type call :: {non_neg_integer, non_neg_integer, non_neg_integer}
@@ -52,8 +52,11 @@ defmodule Cybernetic.WASM.Execution.HostCall do
     end
   end
 
+  # There is none: the guest traps.
+  defp run(:unknown, _args, _context), do: :unknown
+
   # The alias dies with the host call, and with it a reply that comes too late.
-  defp run({_function, _results, :async} = function, args, context) do
+  defp run({_function, _how, _results, :async} = function, args, context) do
     reference = :erlang.alias([:reply])
 
     try do
@@ -65,8 +68,8 @@ defmodule Cybernetic.WASM.Execution.HostCall do
 
   defp run(function, args, context), do: answer(function, args, context)
 
-  defp answer({function, results, kind}, args, %Context{execution: own} = context) do
-    function |> apply([context | args]) |> returned(results, kind, context)
+  defp answer({function, how, results, kind}, args, %Context{execution: own} = context) do
+    function |> invoke(how, args, context) |> returned(results, kind, context)
   catch
     :throw, {__MODULE__, :ended, ^own, ended} ->
       {:ended, ended}
@@ -84,6 +87,9 @@ defmodule Cybernetic.WASM.Execution.HostCall do
     kind, reason ->
       {:raise, host_error(context, kind, reason, __STACKTRACE__)}
   end
+
+  defp invoke(function, :each, args, context), do: apply(function, [context | args])
+  defp invoke(function, :list, args, context), do: function.(context, args)
 
   defp returned(value, results, :sync, _context), do: {:return, values(results, value)}
 
@@ -179,6 +185,16 @@ defmodule Cybernetic.WASM.Execution.HostCall do
 
       step ->
         {:raised, error, step}
+    end
+  end
+
+  def reply(context, :unknown) do
+    case command(context, :unknown_import) do
+      {:refused, _} = refused ->
+        if held?(context), do: reply_later(context, :unknown), else: refused
+
+      step ->
+        step
     end
   end
 

@@ -13,7 +13,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
     Native,
     Options,
     Sandbox,
-    Sealed
+    Sealed,
+    Shown
   }
 
   alias Cybernetic.WASM.Execution.{Cancel, Parts, Streams, Tally}
@@ -50,7 +51,11 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   @type t :: %__MODULE__{}
 
-  @options [imports: Imports.kind(), sandbox: Sandbox.kind()] ++
+  @options [
+             imports: Imports.kind(),
+             unknown_imports: {:one_of, [:refuse, :trap]},
+             sandbox: Sandbox.kind()
+           ] ++
              Config.options([:scheduling, :metering, :deterministic, :allocation]) ++
              [wait: {:milliseconds, 0}, data: :any] ++ Streams.options() ++ Limits.options()
 
@@ -59,6 +64,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
                :metering,
                :deterministic,
                :allocation,
+               :unknown_imports,
                :max_stack,
                :sandbox,
                :args,
@@ -108,6 +114,19 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   def refuse_as_arguments!(_args, _opts), do: :ok
 
+  @doc "A function's arguments and a call's options. A command has options only: its arguments are the program's."
+  @spec arguments(String.t() | :start, list, keyword) :: {list, keyword}
+  def arguments(:start, args, opts) do
+    unless Keyword.keyword?(args) and Keyword.keyword?(opts) do
+      raise ArgumentError,
+            "a command takes its arguments as an option: run(module, :start, args: [...]), got: #{Shown.term(args)}"
+    end
+
+    {[], args ++ opts}
+  end
+
+  def arguments(_function, args, opts), do: {args, opts}
+
   @doc "The plan of a call on `module` with these options, which have been checked."
   @spec checked(Module.t(), map) :: {:ok, t} | {:error, LinkError.t() | DeniedError.t()}
   def checked(module, opts) when opts == %{} do
@@ -122,7 +141,9 @@ defmodule Cybernetic.WASM.Execution.Plan do
     refuse_fuel_without_metering!(elem(engine, 0), opts)
     given = Imports.given(Map.get(opts, :imports, %{}))
 
-    with {:ok, bindings} <- Bindings.bind(module, given, sandbox),
+    unknown = Map.get(opts, :unknown_imports, :refuse)
+
+    with {:ok, bindings} <- Bindings.bind(module, given, sandbox, unknown),
          {:ok, streams} <- Streams.new(sandbox, module, bindings, opts) do
       {:ok,
        %__MODULE__{

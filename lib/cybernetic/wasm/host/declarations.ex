@@ -54,7 +54,8 @@ defmodule Cybernetic.WASM.Host.Declarations do
   end
 
   @doc "The host functions of a module, by the names of their imports."
-  @spec imports(module, [declared], keyword) :: %{String.t() => %{String.t() => Function.t()}}
+  @spec imports(module, [declared], keyword) ::
+          %{String.t() => %{String.t() => Function.t() | [Function.t()]}}
   def imports(declared_by, declared, host) do
     Enum.reduce(declared, %{}, fn {function, name, params, results, opts}, imports ->
       entry = %Function{
@@ -66,18 +67,28 @@ defmodule Cybernetic.WASM.Host.Declarations do
       }
 
       module = Keyword.get(opts, :module, host[:module])
-      Map.update(imports, module, %{name => entry}, &once(&1, module, name, entry))
+      Map.update(imports, module, %{name => entry}, &add(&1, module, name, entry))
     end)
   end
 
-  # The clauses of one function are declared one by one.
-  defp once(functions, module, name, entry) do
-    if Map.get(functions, name, entry) != entry do
-      raise ArgumentError,
-            "#{inspect(module)} #{inspect(name)} is declared twice, as #{functions[name].signature} and as #{entry.signature}"
-    end
+  # The clauses of one function are declared one by one. What is imported with several types is one function for each.
+  defp add(functions, module, name, entry) do
+    others = functions |> Map.get(name) |> List.wrap()
 
-    Map.put(functions, name, entry)
+    cond do
+      entry in others ->
+        functions
+
+      Enum.any?(others, &(&1.signature == entry.signature)) ->
+        raise ArgumentError,
+              "#{inspect(module)} #{inspect(name)} is declared twice as #{entry.signature}"
+
+      others == [] ->
+        Map.put(functions, name, entry)
+
+      true ->
+        Map.put(functions, name, others ++ [entry])
+    end
   end
 
   @doc "The name of a declaration, its arguments without their types, and the types of its parameters and results."

@@ -7,18 +7,19 @@ defmodule Cybernetic.WASM.Imports.Bindings do
   alias Cybernetic.WASM.Imports.Words
   alias Cybernetic.WASM.Sandbox.Check
 
-  # `functions` and `names` are by the index of the function's import; in the place of a function is `:wasi` where WASI has it, and
-  # `nil` where another guest has it. `sources` are those of all imports in order, or `nil` where there is nothing but functions of
+  # `functions` and `names` are by the index of the function's import; in the place of a function is `:wasi` where WASI has it,
+  # `:unknown` where calling it is to trap since `unknown` says so, and `nil` where another guest has it. `sources` are those of all imports in order, or `nil` where there is nothing but functions of
   # the host and of WASI. `answered` are the functions of WASI that the host answers itself, by index, and `given` is kept for a
   # later call, and for the words of a later error.
-  defstruct functions: {}, names: {}, sources: nil, answered: [], given: %{}
+  defstruct functions: {}, names: {}, sources: nil, answered: [], given: %{}, unknown: :refuse
 
   @type t :: %__MODULE__{
           functions: tuple,
           names: tuple,
           sources: [source] | nil,
           answered: [non_neg_integer],
-          given: Imports.given()
+          given: Imports.given(),
+          unknown: Imports.unknown()
         }
 
   @typedoc "Where an import comes from. An instance is a member, by its number, once the guest is there that it lives in."
@@ -26,25 +27,27 @@ defmodule Cybernetic.WASM.Imports.Bindings do
           :host
           | :wasi
           | {:export, struct | non_neg_integer, String.t()}
+          | Imports.global()
           | {:nothing, String.t()}
 
   @wasi Check.wasi()
 
   @doc "Binds the imports of `module` within what `sandbox` grants, or names every one that cannot be bound."
-  @spec bind(Module.t(), Imports.given(), Sandbox.t()) ::
+  @spec bind(Module.t(), Imports.given(), Sandbox.t(), Imports.unknown()) ::
           {:ok, t} | {:error, LinkError.t() | DeniedError.t()}
-  def bind(%{imports: [], unlinkable: []}, given, _sandbox) when given == %{},
+  def bind(%{imports: [], unlinkable: []}, given, _sandbox, _unknown) when given == %{},
     do: {:ok, %__MODULE__{}}
 
-  def bind(%{imports: imports} = module, given, sandbox) do
-    found = Enum.map(imports, &Imports.find(&1, given))
+  def bind(%{imports: imports} = module, given, sandbox, unknown) do
+    found = Enum.map(imports, &Imports.find(&1, given, unknown))
 
     with :ok <- granted(imports, found, sandbox) do
       bindings = %__MODULE__{
         functions: found |> Enum.map(&own/1) |> List.to_tuple(),
         names: imports |> Enum.map(&{elem(&1, 0), elem(&1, 1)}) |> List.to_tuple(),
         answered: answered(imports, found),
-        given: given
+        given: given,
+        unknown: unknown
       }
 
       if module.unlinkable != [] or Enum.any?(found, &match?({:export, _, _}, &1)),
@@ -67,7 +70,7 @@ defmodule Cybernetic.WASM.Imports.Bindings do
     with nil <- Check.to_error(denied), do: :ok, else: (error -> {:error, error})
   end
 
-  defp host?({function, _results, _kind}) when is_function(function), do: true
+  defp host?({function, _how, _results, _kind}) when is_function(function), do: true
   defp host?(_found), do: false
 
   # What answers a guest's host calls must not hold on to a guest: they could keep each other alive for ever.
@@ -109,7 +112,8 @@ defmodule Cybernetic.WASM.Imports.Bindings do
     end
   end
 
-  defp source({function, _results, _kind}) when is_function(function), do: :host
+  defp source({function, _how, _results, _kind}) when is_function(function), do: :host
+  defp source(:unknown), do: :host
   defp source(found), do: found
 
   # What host modules declare and this module does not import.
@@ -127,16 +131,28 @@ defmodule Cybernetic.WASM.Imports.Bindings do
   @doc "The imports that nothing is given for, with their reasons."
   @spec problems(t, Module.t()) :: [LinkError.problem()]
   def problems(%__MODULE__{sources: sources, given: given}, module) do
-    signatures = Map.new(module.imports, &{{elem(&1, 0), elem(&1, 1)}, elem(&1, 4)})
-    others = Map.new(module.unlinkable, &{{&1.module, &1.name}, &1.wanted})
-    wanted = Map.merge(signatures, others)
-
     problems =
-      for {%{module: from, name: name}, {:nothing, reason}} <-
-            Enum.zip(Module.imports(module), sources),
-          do: %{module: from, name: name, wanted: wanted[{from, name}], reason: reason}
+      for {{%{module: from, name: name}, wanted}, {:nothing, reason}} <-
+            module |> Module.imports() |> wanted(module) |> Enum.zip(sources),
+          do: %{module: from, name: name, wanted: wanted, reason: reason}
 
     in_words(problems, given)
+  end
+
+  # The imports, each with its type in words: functions come in order, and other imports with what cannot be linked.
+  defp wanted(imports, module) do
+    others = Map.new(module.unlinkable, &{{&1.module, &1.name}, &1.wanted})
+
+    {wanted, _functions} =
+      Enum.map_reduce(imports, module.imports, fn
+        %{type: {:function, _, _}} = import, [function | functions] ->
+          {{import, elem(function, 4)}, functions}
+
+        import, functions ->
+          {{import, others[{import.module, import.name}]}, functions}
+      end)
+
+    wanted
   end
 
   defp in_words(problems, given),
@@ -148,7 +164,7 @@ defmodule Cybernetic.WASM.Imports.Bindings do
   def rebind(%__MODULE__{} = bindings, module, imports, sandbox) do
     given = Imports.given([bindings.given, imports])
 
-    with {:ok, bound} <- bind(module, given, sandbox) do
+    with {:ok, bound} <- bind(module, given, sandbox, bindings.unknown) do
       case exported_late(bound, bindings, module) ++ answered_late(bound, bindings, module) do
         [] -> {:ok, %{bindings | functions: bound.functions, names: bound.names}}
         problems -> {:error, %LinkError{problems: problems}}

@@ -27,8 +27,15 @@ defmodule Cybernetic.WASM.Imports.Words do
   @spec no_map() :: String.t()
   def no_map, do: "the imports of this module are not a map"
 
+  # As many arguments as a function of Erlang's can have.
+  @most_arguments 255
+
   @doc "What is given is no function of the import's arity."
   @spec wrong(term, non_neg_integer) :: String.t()
+  def wrong(_function, arity) when arity >= @most_arguments do
+    "no function of Elixir's takes #{arity + 1} arguments (context, then #{arity}): give {function, args: :list}"
+  end
+
   def wrong(function, arity) when is_function(function) do
     {:arity, given} = Elixir.Function.info(function, :arity)
 
@@ -36,6 +43,35 @@ defmodule Cybernetic.WASM.Imports.Words do
   end
 
   def wrong(other, _arity), do: "a function is needed, got: #{Shown.term(other)}"
+
+  @doc "The options of one host function are none."
+  @spec wrong_options() :: String.t()
+  def wrong_options do
+    "the options of a function are async: true or false, args: :list, and type: {parameters, results}, lists of types"
+  end
+
+  @doc "A function is given for another type."
+  @spec typed_as(String.t()) :: String.t()
+  def typed_as(signature), do: "it was given for the type #{signature}"
+
+  @doc "Of several things that are given for one name none fits."
+  @spec none([{:nothing, String.t()}]) :: String.t()
+  def none([{:nothing, reason}]), do: reason
+
+  def none(found) do
+    {named, others} = Enum.split(found, @most_named)
+    more = if others == [], do: "", else: "; …"
+
+    "none of the #{length(found)} that were given fits: " <>
+      Enum.map_join(named, "; ", fn {:nothing, reason} -> reason end) <> more
+  end
+
+  @doc "A global is given of a type that is none."
+  @spec wrong_global(term, [atom]) :: String.t()
+  def wrong_global(type, types) do
+    "a global is {:global, type, value} or {:global, {:mut, type}, value} of #{Enum.join(types, ", ")}, got the type: " <>
+      Shown.term(type)
+  end
 
   @doc "A host module declares another type."
   @spec declared_as(Function.t()) :: String.t()
@@ -50,7 +86,8 @@ defmodule Cybernetic.WASM.Imports.Words do
   @doc "What is given for a memory, table, global or tag exports none."
   @spec no_guest(term) :: String.t()
   def no_guest(other),
-    do: "an instance or a module that exports one is needed, got: #{Shown.term(other)}"
+    do:
+      "an instance or a module that exports one is needed, got: #{Shown.term(other)}; a global can also be {:global, type, value}"
 
   @doc "The instance that exports it is in another guest's store."
   @spec other_store() :: String.t()

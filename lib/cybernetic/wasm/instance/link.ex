@@ -25,7 +25,7 @@ defmodule Cybernetic.WASM.Instance.Link do
     hosts: []
   ]
 
-  @doc "The first instance of a guest. It can only import functions of the host and of WASI."
+  @doc "The first instance of a guest. It imports nothing from others: functions of the host and of WASI, and globals that are given."
   @spec first(Module.t(), Plan.t(), boolean) ::
           {:ok, Instance.t(), Tally.t() | nil} | {:error, Error.t()}
   def first(%Module{} = module, %Plan{} = plan, snapshottable) do
@@ -45,8 +45,10 @@ defmodule Cybernetic.WASM.Instance.Link do
   defp step(%Module{ref: ref}, plan, snapshottable) do
     options = Plan.to_native(plan)
 
-    with :dirty <- Native.instance_new(ref, snapshottable, options, plan.scheduling),
-         do: Native.instance_new_dirty(ref, snapshottable, options, plan.scheduling)
+    sources = plan.bindings.sources
+
+    with :dirty <- Native.instance_new(ref, snapshottable, sources, options, plan.scheduling),
+         do: Native.instance_new_dirty(ref, snapshottable, sources, options, plan.scheduling)
   end
 
   # With its own host functions to be found by the guest, beside those of the members that it was linked with.

@@ -123,8 +123,12 @@ defmodule Cybernetic.WASM.Instance.Live do
   def target(%Instance{ref: ref, member: member}), do: {:live, ref, member}
 
   @doc "See `Cybernetic.WASM.Instance.call/4`."
-  @spec call(Instance.t(), String.t(), [Value.t()], keyword) ::
+  @spec call(Instance.t(), String.t() | :start, [Value.t()] | keyword, keyword) ::
           {:ok, Value.result()} | {:error, Error.t()}
+  def call(instance, :start, args, opts) do
+    with {:ok, code, _tally} <- command(instance, args, opts, & &1), do: {:ok, code}
+  end
+
   def call(instance, function, args, opts)
       when is_binary(function) and length(args) >= 0 do
     Plan.refuse_as_arguments!(args, opts)
@@ -137,8 +141,13 @@ defmodule Cybernetic.WASM.Instance.Live do
   def call(_instance, function, args, _opts), do: refuse(function, args)
 
   @doc "See `Cybernetic.WASM.Instance.run/4`."
-  @spec run(Instance.t(), String.t(), [Value.t()], keyword) ::
+  @spec run(Instance.t(), String.t() | :start, [Value.t()] | keyword, keyword) ::
           {:ok, Run.t()} | {:error, Error.t()}
+  def run(instance, :start, args, opts) do
+    with {:ok, code, tally} <- command(instance, args, opts, &Plan.reporting/1),
+         do: {:ok, Run.exited(code, tally)}
+  end
+
   def run(instance, function, args, opts) when is_binary(function) and length(args) >= 0 do
     Plan.refuse_as_arguments!(args, opts)
 
@@ -150,10 +159,44 @@ defmodule Cybernetic.WASM.Instance.Live do
 
   def run(_instance, function, args, _opts), do: refuse(function, args)
 
+  # The program's end is its exit code.
+  defp command(%Instance{module: module} = instance, args, opts, as) do
+    {args, opts} = Plan.arguments(:start, args, opts)
+
+    with {:ok, entry} <- Module.entry(module),
+         {:ok, plan} <- Plan.narrow(Plan.of(instance), module, opts),
+         do: Execution.call(target(instance), entry, args, plan |> Plan.command(true) |> as.())
+  end
+
+  @doc "See `Cybernetic.WASM.Instance.call_ref/4`."
+  @spec call_ref(Instance.t(), Value.t(), [Value.t()], keyword) ::
+          {:ok, Value.result()} | {:error, Error.t()}
+  def call_ref(instance, ref, args, opts) when is_reference(ref) and length(args) >= 0 do
+    Plan.refuse_as_arguments!(args, opts)
+
+    with {:ok, plan} <- Plan.narrow(Plan.of(instance), instance.module, opts),
+         {:ok, result, _tally} <- Execution.call_ref(target(instance), ref, args, plan),
+         do: {:ok, result}
+  end
+
+  def call_ref(_instance, ref, args, _opts) do
+    raise ArgumentError,
+          "a function reference and a proper list of arguments are needed, got: #{Shown.term({ref, args})}"
+  end
+
+  @doc "See `Cybernetic.WASM.Instance.call_table/5`."
+  @spec call_table(Instance.t(), {String.t(), non_neg_integer}, [Value.t()], keyword) ::
+          {:ok, Value.result()} | {:error, Error.t()}
+  def call_table(instance, {table, index} = element, args, opts) do
+    with {:ok, found} <- access(instance, {:table_get, table, index}),
+         {:ok, ref} <- Value.function(found, element),
+         do: call_ref(instance, ref, args, opts)
+  end
+
   @spec refuse(term, term) :: no_return
   defp refuse(function, args) do
     raise ArgumentError,
-          "a function's name and a proper list of arguments are needed, got: #{Shown.term({function, args})}"
+          "a function's name and a proper list of arguments are needed, or :start for a program, got: #{Shown.term({function, args})}"
   end
 
   @doc "See `Cybernetic.WASM.Instance.reset/2`."

@@ -35,6 +35,10 @@ defmodule Cybernetic.WASM.Sandbox.Check do
     end)
   end
 
+  @doc "Whether WASI preview 1 has a function of that name."
+  @spec known?(String.t()) :: boolean
+  def known?(name), do: is_map_key(@functions, name)
+
   @doc "The imports of the module that the sandbox denies, in order."
   @spec denied(Module.t(), Sandbox.t()) :: [Sandbox.denied()]
   def denied(module, sandbox) do

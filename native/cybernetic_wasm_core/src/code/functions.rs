@@ -1,15 +1,12 @@
 //! What a module exports: its functions, and the words for exports that are not there.
 
 use super::imports::Import;
-use super::{Code, check_arity, instrument};
+use super::{Code, ENTRY, instrument};
 use crate::error::CallError;
 use crate::lane::Pace;
-use crate::value::is_reference;
+use crate::value::{check_arity, is_reference};
 use std::sync::Arc;
 use wasmtime::{ExternType, FuncType, GlobalType, ModuleExport, ValType};
-
-/// Export names that an error brings: twenty to be listed, and one more that says that there are more.
-const KNOWN_NAMES: usize = 21;
 
 /// An exported function, and its pace.
 pub struct Function {
@@ -48,6 +45,11 @@ impl Function {
     /// Whether a call in a fresh instance may start on a normal scheduler.
     pub fn may_run_inline(&self) -> bool {
         self.fresh.is_short() && !self.passes_references
+    }
+
+    /// Whether it is a program's entry.
+    pub(crate) fn is_entry(&self) -> bool {
+        self.name == ENTRY && self.params.is_empty() && self.ty.results().len() == 0
     }
 
     /// Refuses a call with another number of arguments.
@@ -122,9 +124,7 @@ impl Code {
 
     /// The error that names the exports of the wanted kind.
     pub fn no_such_export(&self, name: &str, wanted: &'static str) -> CallError {
-        let others = self.wasmtime.exports().filter(|export| kind(&export.ty()) == wanted);
-        let others = others.filter(|export| !instrument::adds(export.name()));
-        let known = others.take(KNOWN_NAMES).map(|export| export.name().to_owned()).collect();
+        let known = self.compiled().outline.known.get(wanted).cloned().unwrap_or_default();
         CallError::NoSuchExport { name: shorten(name), expected: wanted, known }
     }
 }
@@ -140,6 +140,7 @@ pub fn kind(ty: &ExternType) -> &'static str {
     }
 }
 
-fn shorten(name: &str) -> String {
+/// The beginning of a name, as an error has it.
+pub(super) fn shorten(name: &str) -> String {
     name.chars().take(200).collect()
 }

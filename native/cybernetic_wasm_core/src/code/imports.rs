@@ -1,8 +1,7 @@
 //! The functions that a module imports.
 
-use super::check_arity;
 use crate::error::CallError;
-use crate::value::{is_reference, signature};
+use crate::value::{check_arity, is_reference, signature};
 use wasmtime::{ExternType, FuncType, ValType};
 
 /// A function that the module imports. Its place in [`super::Code::imports`] is its index in a host call.

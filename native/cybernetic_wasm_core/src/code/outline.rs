@@ -1,8 +1,11 @@
 //! What a look at a module's sections tells before it is compiled.
 
+use super::functions::shorten;
+use super::instrument;
 use crate::engine::{POOL_INSTANCE, POOL_MEMORY, POOL_PER_MODULE, POOL_TABLE_ELEMENTS, YIELD_FUEL};
 use crate::error::LoadError;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use wasmparser::{
     AbstractHeapType, CompositeInnerType, ExternalKind, FunctionBody, HeapType, KnownCustom, Operator, Parser, Payload,
     RecGroup, RefType, TypeRef, TypeSectionReader, ValType,
@@ -10,6 +13,9 @@ use wasmparser::{
 
 /// Each import costs a trampoline; nobody needs this many, and a module of 10 MB could have a million.
 const MOST_IMPORTS: usize = 10_000;
+
+/// Export names that an error brings: twenty to be listed, and one more that says that there are more.
+const KNOWN_NAMES: usize = 21;
 
 /// Custom sections that are told of: a module of 10 MB could have millions.
 const MOST_SECTIONS: usize = 1_000;
@@ -50,6 +56,8 @@ pub struct Outline {
     pub(super) memories: u32,
     /// Exported functions that may be imports, with their indices.
     pub(super) exported: Vec<(String, u32)>,
+    /// The first exports of each kind.
+    pub(super) known: HashMap<String, Vec<String>>,
     imports: usize,
     tables: u32,
     most_elements: u64,
@@ -97,11 +105,8 @@ impl Outline {
                     let globals = section.into_iter().map_while(Result::ok);
                     globals.for_each(|global| outline.read_value(&global.ty.content_type));
                 }
-                Payload::ExportSection(section) if outline.imports > 0 => {
-                    let exports = section.into_iter().map_while(Result::ok);
-                    let functions = exports.filter(|export| export.kind == ExternalKind::Func);
-                    let early = functions.filter(|export| (export.index as usize) < outline.imports);
-                    outline.exported = early.map(|export| (export.name.to_owned(), export.index)).collect();
+                Payload::ExportSection(section) => {
+                    section.into_iter().map_while(Result::ok).for_each(|export| outline.note(&export));
                 }
                 Payload::CodeSectionEntry(body) => {
                     if refuse_deep {
@@ -163,6 +168,27 @@ impl Outline {
         let structures = FIELDS_BETWEEN_YIELDS / self.most_fields.max(1);
         let throws = if self.throws { THROWING_YIELD_FUEL } else { YIELD_FUEL };
         YIELD_FUEL.min(moves).min(structures).min(throws)
+    }
+
+    /// Notes what is to be known of an export. To look for names takes long in a module that has a million.
+    fn note(&mut self, export: &wasmparser::Export<'_>) {
+        if export.kind == ExternalKind::Func && (export.index as usize) < self.imports {
+            self.exported.push((export.name.to_owned(), export.index));
+        }
+        let kind = match export.kind {
+            ExternalKind::Func | ExternalKind::FuncExact => "function",
+            ExternalKind::Memory => "memory",
+            ExternalKind::Table => "table",
+            ExternalKind::Global => "global",
+            ExternalKind::Tag => "tag",
+        };
+        let known = match self.known.get_mut(kind) {
+            Some(known) => known,
+            None => self.known.entry(kind.to_owned()).or_default(),
+        };
+        if known.len() < KNOWN_NAMES && !instrument::adds(export.name) {
+            known.push(shorten(export.name));
+        }
     }
 
     /// Bytes that an instance takes beside its memories and tables, at the most: a global is sixteen, a function that is

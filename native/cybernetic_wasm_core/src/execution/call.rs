@@ -4,6 +4,7 @@ use super::place::{Wanted, allocate_for};
 use super::{Execution, Paced, Product, Setup};
 use crate::code::Function;
 use crate::invocation::Invocation;
+use crate::linker::Given;
 use crate::member::MemberId;
 use crate::module::{Form, Module};
 use crate::store;
@@ -20,7 +21,8 @@ impl Execution {
         execution.module = Some(Arc::clone(module));
         execution.paced = Some(Paced::Fresh(Arc::clone(function)));
         let function = Arc::clone(function);
-        let wanted = Wanted { module: Arc::clone(module), form: Form::Loaded, config, grants };
+        let wanted =
+            Wanted { module: Arc::clone(module), form: Form::Loaded, config, given: Given { grants, sources: None } };
         execution.work = Some(Box::pin(async move {
             // The module keeps its engine among the node's for as long as its guest runs.
             let (mut guest, _module) = wanted.make(&runtime, &invocation).await?;

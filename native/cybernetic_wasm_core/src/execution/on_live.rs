@@ -10,7 +10,7 @@ use crate::invocation::Invocation;
 use crate::limits::Limits;
 use crate::live::{Lease, LiveGuest};
 use crate::store;
-use crate::value::Value;
+use crate::value::{FuncRef, Value};
 use std::sync::Arc;
 
 impl Execution {
@@ -27,6 +27,29 @@ impl Execution {
         execution.leased(instance.guest, async move |mut lease: Lease, invocation| {
             let (_, guest) = begin(&mut lease, &invocation).await?;
             let result = guest.call(member, &function, args).await;
+            store::end(&guest.store, &invocation);
+            match &result {
+                // A program that exits well has come to its end: nothing of it was cut off.
+                Err(Error::Exit(0)) if function.is_entry() => lease.settle(&invocation, &Ok(())),
+                result => lease.settle(&invocation, result),
+            }
+            result.map(Product::Values)
+        })?;
+        Ok(execution)
+    }
+
+    /// A call of what a function reference refers to, in the name of an instance that lives in its store.
+    pub fn call_ref_on(
+        instance: Instance<'_>,
+        reference: FuncRef,
+        args: Vec<Value>,
+        limits: Limits,
+    ) -> Result<Self, Error> {
+        let mut execution = Self::on(instance.guest, limits);
+        let member = instance.member;
+        execution.leased(instance.guest, async move |mut lease: Lease, invocation| {
+            let (_, guest) = begin(&mut lease, &invocation).await?;
+            let result = guest.call_ref(member, &reference, args).await;
             store::end(&guest.store, &invocation);
             lease.settle(&invocation, &result);
             result.map(Product::Values)

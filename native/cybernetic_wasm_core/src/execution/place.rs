@@ -5,9 +5,9 @@ use crate::error::Error;
 use crate::guest::{Guest, Ingredients, classify};
 use crate::invocation::Invocation;
 use crate::limits::{Ceilings, Limits, Place};
+use crate::linker::{Given, Starting};
 use crate::module::{Form, Module};
 use crate::runtime::Runtime;
-use crate::system::Grants;
 use std::sync::Arc;
 
 /// A guest that is wanted.
@@ -15,7 +15,7 @@ pub(super) struct Wanted {
     pub(super) module: Arc<Module>,
     pub(super) form: Form,
     pub(super) config: EngineConfig,
-    pub(super) grants: Option<Arc<Grants>>,
+    pub(super) given: Given,
 }
 
 /// Limits beyond what a pool's slots hold need an engine without a pool.
@@ -49,13 +49,12 @@ impl Wanted {
         let free = place(runtime.ceilings(), weight, invocation).await?;
         invocation.turn.take().await;
         let variant = runtime.variant(&self.module, (self.form, self.config), invocation).await?;
-        let grants = self.grants.as_deref();
-        let (guest, variant) = match make((&variant, grants), invocation, free).await {
+        let (guest, variant) = match make((&variant, &self.given), invocation, free).await {
             Err(error) if error.is::<PoolFull>() || error.is::<wasmtime::PoolConcurrencyLimitError>() => {
                 let free = place(runtime.ceilings(), weight, invocation).await?;
                 let sibling = EngineConfig { allocation: Allocation::OnDemand, ..self.config };
                 let variant = runtime.variant(&self.module, (self.form, sibling), invocation).await?;
-                (make((&variant, grants), invocation, free).await, variant)
+                (make((&variant, &self.given), invocation, free).await, variant)
             }
             guest => (guest, variant),
         };
@@ -65,10 +64,12 @@ impl Wanted {
 
 /// A guest of `module`, which is linked with WASI if it has grants of its own.
 pub(super) async fn make(
-    (module, grants): (&Module, Option<&Grants>),
+    (module, given): (&Module, &Given),
     invocation: &Arc<Invocation>,
     place: Place,
 ) -> wasmtime::Result<Guest> {
-    let linked = module.linked(grants)?;
-    Guest::new(Ingredients { code: module.code(), linked: &linked, grants, place }, invocation).await
+    let grants = given.grants.as_deref();
+    let ready = module.linked(grants, given.sources.as_ref())?;
+    let linked = Starting { ready: &ready, code: module.code(), linkers: module.linkers() };
+    Guest::new(Ingredients { code: module.code(), linked, grants, place }, invocation).await
 }

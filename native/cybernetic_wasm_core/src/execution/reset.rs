@@ -62,7 +62,7 @@ async fn renew(live: &LiveGuest, lease: &mut Lease, invocation: &Arc<Invocation>
         false => place(ceilings, weight, invocation).await?,
     };
     invocation.turn.take().await;
-    let guest = make((module, live.own_grants()), invocation, free).await;
+    let guest = make((module, live.given()), invocation, free).await;
     lease.renew(guest.map_err(|error| classify(error, invocation, module.code()))?);
     Ok(())
 }
@@ -70,7 +70,7 @@ async fn renew(live: &LiveGuest, lease: &mut Lease, invocation: &Arc<Invocation>
 /// Gives the fresh guest what its members had brought, and the members.
 async fn rejoin(live: &LiveGuest, lease: &mut Lease, invocation: &Arc<Invocation>) -> Result<(), Error> {
     let ceilings = live.module().code().ceilings();
-    if let (None, Some(grants)) = (live.own_grants(), live.grants()) {
+    if let (None, Some(grants)) = (&live.given().grants, live.grants()) {
         let system = System::new(&grants, invocation, ceilings).await?;
         lease.look()?.store.data_mut().system = Some(system);
     }

@@ -8,7 +8,7 @@ use super::failure::classify;
 use crate::code::Function;
 use crate::error::Error;
 use crate::store::StoreData;
-use crate::value::Value;
+use crate::value::{FuncRef, Value};
 use smallvec::SmallVec;
 use wasmtime::{AsContextMut, Func, RootScope, TypedFunc, Val, ValType};
 
@@ -61,9 +61,9 @@ macro_rules! callees {
                             args.extend($values);
                             return Ok(args);
                         }
-                        Box::pin(dynamic(*func.func(), store, function, args)).await
+                        Box::pin(dynamic(*func.func(), store, shape(function), args)).await
                     })*
-                    Callee::Dynamic(func) => Box::pin(dynamic(*func, store, function, args)).await,
+                    Callee::Dynamic(func) => Box::pin(dynamic(*func, store, shape(function), args)).await,
                 }
             }
         }
@@ -91,18 +91,25 @@ callees! {
     Long4: [a, b, c, d] -> i64, [ValType::I64], |value| Some(Value::I64(value));
 }
 
+/// The types of a function's parameters, and how many results it has.
+type Shape<'a> = (&'a [ValType], usize);
+
+fn shape(function: &Function) -> Shape<'_> {
+    (function.params(), function.ty.results().len())
+}
+
 /// A call whose types are known only now.
 async fn dynamic(
     func: Func,
     mut store: impl AsContextMut<Data = StoreData>,
-    function: &Function,
+    (types, results): Shape<'_>,
     mut args: Vec<Value>,
 ) -> wasmtime::Result<Vec<Value>> {
     // References stay rooted as long as their scope; a live instance must not gather them call by call.
     let mut scope = RootScope::new(&mut store);
-    let (params, results) = (args.len(), function.ty.results().len());
+    let params = args.len();
     let mut values: SmallVec<[Val; 4]> = SmallVec::with_capacity(params + results);
-    for (index, (value, ty)) in args.drain(..).zip(function.params()).enumerate() {
+    for (index, (value, ty)) in args.drain(..).zip(types).enumerate() {
         values.push(value.put(ty, index, &mut scope).await?);
     }
     values.resize(params + results, Val::I32(0));
@@ -124,10 +131,26 @@ pub(crate) async fn invoke(
 ) -> Result<Vec<Value>, Error> {
     function.check_arity(args.len())?;
     let result = callee.call(&mut store, function, args).await;
-    result.map_err(|error| {
-        let error = or_bounds(error, &mut store);
-        classify(error, &store.as_context().data().invocation, &store.as_context().data().code)
-    })
+    result.map_err(|error| explained(error, store))
+}
+
+fn explained(error: wasmtime::Error, mut store: impl AsContextMut<Data = StoreData>) -> Error {
+    let error = or_bounds(error, &mut store);
+    let data = store.as_context();
+    classify(error, &data.data().invocation, &data.data().code)
+}
+
+/// Calls what a function reference of the guest's refers to.
+pub(crate) async fn invoke_ref(
+    mut store: impl AsContextMut<Data = StoreData>,
+    reference: &FuncRef,
+    args: Vec<Value>,
+) -> Result<Vec<Value>, Error> {
+    let func = reference.func(&store)?;
+    let params = reference.params();
+    reference.check_arity(args.len())?;
+    let result = dynamic(func, &mut store, (&params, reference.results()), args).await;
+    result.map_err(|error| explained(error, store))
 }
 
 /// An exception that left the guest stays pending in the store, and would be thrown again by the next failure there.

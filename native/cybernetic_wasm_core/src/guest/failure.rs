@@ -11,8 +11,8 @@ const LARGEST_HEAP: u64 = 4 << 30;
 
 /// Fuel and stack are limits; so is a trap that a refused growth explains.
 pub(crate) fn classify(error: wasmtime::Error, invocation: &Invocation, code: &Code) -> Error {
-    if let Some(error) = error.downcast_ref::<Error>() {
-        return error.clone();
+    if let Some(own) = error.downcast_ref::<Error>() {
+        return with_frames(own.clone(), &error);
     }
     match (error.downcast_ref::<wasmtime::Trap>(), invocation.refused()) {
         (Some(wasmtime::Trap::OutOfFuel), _) => {
@@ -27,7 +27,8 @@ pub(crate) fn classify(error: wasmtime::Error, invocation: &Invocation, code: &C
         (Some(trap), _) => trapped(*trap, &error).into(),
         (None, _) if error.is::<ThrownException>() => {
             let message = "uncaught exception".to_owned();
-            Trap { code: code_of(wasmtime::Trap::UncaughtException), message, frames: frames(&error) }.into()
+            let code = code_of(wasmtime::Trap::UncaughtException);
+            Trap { code, message, frames: frames(&error), ..Trap::default() }.into()
         }
         (None, Some(refused)) => refused.into(),
         // More than a heap can have, whatever the limits.
@@ -41,11 +42,19 @@ pub(crate) fn classify(error: wasmtime::Error, invocation: &Invocation, code: &C
     }
 }
 
+/// A trap of ours happened where the guest called.
+fn with_frames(own: Error, error: &wasmtime::Error) -> Error {
+    match own {
+        Error::Trap(trap) if trap.frames.is_empty() => Trap { frames: frames(error), ..trap }.into(),
+        own => own,
+    }
+}
+
 /// The trap, with the backtrace that `error` has.
 pub(super) fn trapped(trap: wasmtime::Trap, error: &wasmtime::Error) -> Trap {
     let text = trap.to_string();
     let message = text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned();
-    Trap { code: code_of(trap), message, frames: frames(error) }
+    Trap { code: code_of(trap), message, frames: frames(error), ..Trap::default() }
 }
 
 /// Whether a guest traps like this when it cannot have memory: languages abort by `unreachable`, or write to address zero

@@ -112,7 +112,7 @@ impl LiveGuest {
             // They were asked for alike, so what is different is where their guests live.
             return Err(CallError::NotForPool.into());
         }
-        let imports = linker::resolve(&mut guest.store, &joining)?;
+        let imports = linker::resolve(&mut guest.store, &joining).await?;
         guest.store.data_mut().add_member(&joining.code, place).await?;
         store::make_room(&mut guest.store, &joining.code)?;
         if let Some(joined) = self.members.write().get_mut(joining.member) {

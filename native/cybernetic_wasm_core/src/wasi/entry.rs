@@ -68,7 +68,7 @@ pub(super) fn no_wasi() -> Error {
 }
 
 pub(super) fn trap(message: &str) -> Error {
-    Trap { code: "wasi", message: message.to_owned(), frames: Vec::new() }.into()
+    Trap { code: "wasi", message: message.to_owned(), ..Trap::default() }.into()
 }
 
 /// What leaves `wasmtime-wasi` as an error is a pointer out of bounds or misaligned, or a file of a kind that it does not

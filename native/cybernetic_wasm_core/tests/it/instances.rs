@@ -316,7 +316,8 @@ fn a_memory_grows_to_its_maximum_and_within_the_limits() {
     assert!(matches!(grow(u64::MAX), Err(Error::Call(CallError::CannotGrow { .. }))));
 
     let tight = Limits { max_memory: 150_000, ..limits() };
-    let mut execution = Execution::access(first(&guest), Access::Grow { memory: None, pages: 1.into() }, tight).unwrap();
+    let mut execution =
+        Execution::access(first(&guest), Access::Grow { memory: None, pages: 1.into() }, tight).unwrap();
     let refused = Driver::default().drive(&mut execution).unwrap_err();
     assert!(matches!(refused, Error::Limit(LimitError { limit: Limit::Memory, allowed: 150_000, .. })), "{refused:?}");
     assert_eq!(next(&guest), Ok(1), "a refused growth does no harm");

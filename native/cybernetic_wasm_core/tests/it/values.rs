@@ -474,3 +474,18 @@ fn a_function_of_another_module_is_refused_and_not_confused_with_one_of_this() {
     let mut execution = Execution::call(&module.module, &foreign, vec![Value::I32(1)], module.setup(limits()));
     assert!(Driver::default().values(&mut execution).is_err());
 }
+
+#[test]
+fn an_error_names_the_first_exports_of_the_wanted_kind_wherever_they_stand() {
+    let globals: String = (0..2_000).map(|n| format!(r#"(export "g{n}" (global 0))"#)).collect();
+    let functions: String = (0..30).map(|n| format!(r#"(export "f{n}" (func 0))"#)).collect();
+    let source = format!("(module (global i32 (i32.const 0)) (func) {globals} {functions})");
+    let module = load(shared(), &source);
+    let known = |error: CallError| match error {
+        CallError::NoSuchExport { known, .. } => known,
+        other => panic!("{other:?}"),
+    };
+    let first = |letter: char| (0..21).map(|n| format!("{letter}{n}")).collect::<Vec<_>>();
+    assert_eq!(known(module.module.code().function("nope").unwrap_err()), first('f'));
+    assert_eq!(known(module.module.code().global("nope").unwrap_err()), first('g'));
+}

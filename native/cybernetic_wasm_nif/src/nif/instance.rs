@@ -4,19 +4,19 @@ use super::execution::{belongs_on_dirty, find, started, values};
 use super::runtime::runtime;
 use crate::atoms;
 use crate::resources::{GuestResource, HostResource, ModuleResource};
-use crate::terms::call::CallOptions;
 use crate::terms::access::Number;
+use crate::terms::call::CallOptions;
 use crate::terms::handle::Handle;
 use crate::terms::kept::KeptTerm;
 use crate::terms::step::encode_answer;
-use crate::terms::value::Terms;
-use crate::terms::{access, atom, error};
+use crate::terms::value::{self, Terms};
+use crate::terms::{Optional, access, atom, error};
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::code::Function;
 use cybernetic_wasm_core::execution::Execution;
 use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::lane::Lane;
-use cybernetic_wasm_core::linker::Source;
+use cybernetic_wasm_core::linker::{GivenGlobal, Source};
 use cybernetic_wasm_core::member::MemberId;
 use cybernetic_wasm_core::value::HostRef;
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, ResourceArc, Term};
@@ -29,14 +29,23 @@ lanes! {
         env, lane;
         module: Handle<'a, ModuleResource>,
         snapshottable: bool,
+        sources: Optional<Vec<Term<'a>>>,
         options: CallOptions,
         scheduling: Atom,
-    ) -> Term<'a> {
-        if belongs_on_dirty(lane, scheduling, || module.0.may_instantiate_inline()) {
-            return atoms::dirty().encode(env);
+    ) -> NifResult<Term<'a>> {
+        // A value that is given may be a term of any size.
+        if sources.0.is_some() && lane == Lane::Inline {
+            return Ok(atoms::dirty().encode(env));
         }
-        let making = Execution::instantiate(&module.0, snapshottable, options.setup(runtime(), &module.0));
-        started(env, Ok(making), &options, lane)
+        if belongs_on_dirty(lane, scheduling, || module.0.may_instantiate_inline()) {
+            return Ok(atoms::dirty().encode(env));
+        }
+        let setup = options.setup(runtime(), &module.0);
+        let making = match sources.0 {
+            None => Execution::instantiate(&module.0, snapshottable, setup),
+            Some(sources) => Execution::instantiate_with(&module.0, decode_sources(sources)?, setup),
+        };
+        Ok(started(env, Ok(making), &options, lane))
     }
 }
 
@@ -90,8 +99,8 @@ fn instance_set_host<'a>(env: Env<'a>, guest: Handle<'a, GuestResource>, member:
     }
 }
 
-/// Links a module into the guest. For each of its imports, in order: `:host`, `:wasi`, `{:export, member, name}`
-/// or `{:nothing, reason}`.
+/// Links a module into the guest. For each of its imports, in order: `:host`, `:wasi`, `{:export, member, name}`,
+/// `{:global, type, mutable, value}` or `{:nothing, reason}`.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn instance_link<'a>(
     env: Env<'a>,
@@ -101,10 +110,14 @@ fn instance_link<'a>(
     sources: Vec<Term<'a>>,
     options: CallOptions,
 ) -> NifResult<Term<'a>> {
-    let sources = sources.into_iter().map(source).collect::<NifResult<Vec<_>>>()?;
+    let sources = decode_sources(sources)?;
     let setup = options.setup(runtime(), &module.0);
     let linking = Execution::link(&guest.0, MemberId(member), (&module.0, sources), setup);
     Ok(started(env, linking, &options, Lane::Dirty))
+}
+
+fn decode_sources(sources: Vec<Term<'_>>) -> NifResult<Vec<Source>> {
+    sources.into_iter().map(source).collect()
 }
 
 fn source(term: Term<'_>) -> NifResult<Source> {
@@ -116,8 +129,22 @@ fn source(term: Term<'_>) -> NifResult<Source> {
     {
         return Ok(Source::Export(MemberId(member), name));
     }
+    if let Ok((tag, ty, mutable, value)) = term.decode::<(Atom, Atom, bool, Term<'_>)>()
+        && tag == atoms::global()
+    {
+        return given_global(ty, mutable, value);
+    }
     let (tag, reason): (Atom, String) = term.decode()?;
     if tag == atoms::nothing() { Ok(Source::Nothing(reason)) } else { Err(rustler::Error::BadArg) }
+}
+
+/// The value is of the type that is said; whether that is the import's, the core sees.
+fn given_global(ty: Atom, mutable: bool, term: Term<'_>) -> NifResult<Source> {
+    let ty = value::type_named(ty)?;
+    Ok(match value::decode(term, &ty, 0) {
+        Ok(value) => Source::Global(GivenGlobal { ty, mutable, value }),
+        Err(_) => Source::Nothing("the value given is not of its type".into()),
+    })
 }
 
 // Calls
@@ -149,6 +176,28 @@ lanes! {
         }
         let execution = values(&function, arguments).and_then(|args| {
             Execution::call_on(instance, &function, args, options.limits.clone())
+        });
+        started(env, execution, &options, lane)
+    }
+}
+
+lanes! {
+    /// How long it takes nobody knows before: it runs on a dirty scheduler, unless the caller wants otherwise.
+    fn instance_call_ref, instance_call_ref_dirty<'a>(
+        env, lane;
+        guest: Handle<'a, GuestResource>,
+        member: u32,
+        reference: Term<'a>,
+        arguments: Terms<'a>,
+        options: CallOptions,
+        scheduling: Atom,
+    ) -> Term<'a> {
+        if belongs_on_dirty(lane, scheduling, || false) {
+            return atoms::dirty().encode(env);
+        }
+        let execution = value::func_ref(reference).map_err(Error::from).and_then(|reference| {
+            let args = value::decode_for(&reference, arguments)?;
+            Execution::call_ref_on(guest.instance(member), reference, args, options.limits.clone())
         });
         started(env, execution, &options, lane)
     }

@@ -116,6 +116,7 @@ fn call<'a>(env: Env<'a>, error: &CallError) -> Term<'a> {
             let engines = [("instance_options", ours.encode(env)), ("module_options", theirs.encode(env))];
             map(env, &[reason("other_engine"), engines[0], engines[1]])
         }
+        CallError::OtherInstance => map(env, &[reason("other_instance")]),
         CallError::StaleContext => map(env, &[reason("stale_context")]),
         CallError::OutOfBounds { offset, length, size } => {
             let range = [("offset", offset.encode(env)), ("length", length.encode(env))];
@@ -137,7 +138,9 @@ fn trap<'a>(env: Env<'a>, trap: &Trap) -> Term<'a> {
         )
     };
     let frames: Vec<_> = trap.frames.iter().map(frame).collect();
-    map(env, &[("code", atom(env, trap.code)), ("detail", trap.message.encode(env)), ("frames", frames.encode(env))])
+    let facts = [("code", atom(env, trap.code)), ("detail", trap.message.encode(env)), ("frames", frames.encode(env))];
+    let more = [("import", trap.import.encode(env)), ("unstarted", trap.unstarted.encode(env))];
+    map(env, &[facts[0], facts[1], facts[2], more[0], more[1]])
 }
 
 fn limit<'a>(env: Env<'a>, error: &LimitError) -> Term<'a> {

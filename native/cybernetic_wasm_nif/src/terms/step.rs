@@ -135,6 +135,7 @@ fn forget<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
 pub(crate) fn decode_command(importer: &Code, term: Term<'_>) -> NifResult<Result<Command, Error>> {
     let tag: Atom = match term.decode::<Atom>() {
         Ok(atom) if atom == atoms::raise() => return Ok(Ok(Command::Raise)),
+        Ok(atom) if atom == atoms::unknown_import() => return Ok(Ok(Command::Unknown)),
         Ok(atom) if atom == atoms::fuel() => return Ok(Ok(Command::Fuel)),
         Ok(_) => return Err(rustler::Error::BadArg),
         Err(_) => rustler::types::tuple::get_tuple(term)?.first().ok_or(rustler::Error::BadArg)?.decode()?,
@@ -142,6 +143,10 @@ pub(crate) fn decode_command(importer: &Code, term: Term<'_>) -> NifResult<Resul
     if tag == atoms::call() {
         let (_, name, args): (Atom, Binary<'_>, Terms<'_>) = term.decode()?;
         return Ok(reentry(importer, &name, args));
+    }
+    if tag == atoms::call_ref() {
+        let (_, reference, args): (Atom, Term<'_>, Terms<'_>) = term.decode()?;
+        return Ok(call_ref(reference, args));
     }
     let access = access::decode(importer, tag, term)?.ok_or(rustler::Error::BadArg)?;
     Ok(access.map(Command::Access))
@@ -153,6 +158,12 @@ pub(crate) fn decode_return(importer: &Code, call: HostCall, terms: Terms<'_>) -
     let import = importer.imports().get(call.import as usize).ok_or(CallError::StaleContext)?;
     import.check_results(terms.len())?;
     Ok(Command::Return(value::decode_all(terms, import.results())?))
+}
+
+fn call_ref(reference: Term<'_>, args: Terms<'_>) -> Result<Command, Error> {
+    let reference = value::func_ref(reference)?;
+    let args = value::decode_for(&reference, args)?;
+    Ok(Command::CallRef { reference, args })
 }
 
 fn reentry(importer: &Code, name: &[u8], args: Terms<'_>) -> Result<Command, Error> {

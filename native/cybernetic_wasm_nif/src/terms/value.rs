@@ -7,10 +7,11 @@ use super::atom;
 use super::kept::KeptTerm;
 use crate::atoms;
 use crate::resources::FuncRefResource;
+use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::error::CallError;
-use cybernetic_wasm_core::value::HostRef;
 pub(crate) use cybernetic_wasm_core::value::Value;
-use cybernetic_wasm_core::value::{HeapType, ValType, reference_name};
+use cybernetic_wasm_core::value::{FuncRef, HostRef};
+use cybernetic_wasm_core::value::{HeapType, RefType, ValType, reference_name};
 use rustler::{Atom, Binary, Decoder, Encoder, Env, ListIterator, NifResult, ResourceArc, Term, TermType};
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -43,6 +44,35 @@ pub(crate) fn decode_all(
         values.push(decode(term, ty.borrow(), index)?);
     }
     Ok(values)
+}
+
+/// The type that an atom names.
+pub(crate) fn type_named(name: Atom) -> NifResult<ValType> {
+    let types = [
+        (atoms::i32(), ValType::I32),
+        (atoms::i64(), ValType::I64),
+        (atoms::f32(), ValType::F32),
+        (atoms::f64(), ValType::F64),
+        (atoms::v128(), ValType::V128),
+        (atoms::funcref(), ValType::FUNCREF),
+        (atoms::externref(), ValType::EXTERNREF),
+        (atoms::anyref(), ValType::Ref(RefType::ANYREF)),
+    ];
+    let found = types.into_iter().find(|(known, _)| *known == name);
+    found.map(|(_, ty)| ty).ok_or(rustler::Error::BadArg)
+}
+
+/// A function reference to be called.
+pub(crate) fn func_ref(term: Term<'_>) -> Result<FuncRef, CallError> {
+    let found = term.decode::<ResourceArc<FuncRefResource>>();
+    let wrong = |_| CallError::Type { index: 0, expected: "a reference to a function".into(), given: given(term) };
+    found.map(|reference| reference.0.clone()).map_err(wrong)
+}
+
+/// The arguments of what a function reference refers to: their number and types are checked as an export's are.
+pub(crate) fn decode_for(reference: &FuncRef, terms: Terms<'_>) -> Result<Vec<Value>, Error> {
+    reference.check_arity(terms.len())?;
+    Ok(decode_all(terms, reference.params().iter())?)
 }
 
 /// Decodes one value of type `ty`; `index` says where it stands, for the error.

@@ -191,10 +191,9 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
 
     test "is given as {function, async: boolean} and no other way" do
       for {given, words} <- [
-            {{fn _ctx, n -> n end, async: 1}, "2 arguments"},
+            {{fn _ctx, n -> n end, async: 1}, "async: true or false"},
             {{fn _ctx -> 1 end, async: true}, "one of 1 was given"},
-            {{fn _ctx, n -> n end, asnyc: true}, "a function is needed"},
-            {{fn _ctx, n -> n end, []}, "a function is needed"},
+            {{fn _ctx, n -> n end, asnyc: true}, "async: true or false"},
             {{fn _ctx, n -> n end, :async}, "a function is needed"},
             {{:f, async: true}, "a function is needed"},
             {[fn _ctx, n -> n end, async: true], "a function is needed"}

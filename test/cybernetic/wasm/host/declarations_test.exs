@@ -419,18 +419,12 @@ defmodule Cybernetic.WASM.Host.DeclarationsTest do
       end
     end
 
-    test "one name with two types, or for two functions" do
+    test "one name and type for two functions" do
       # The one that was declared last won without a word.
-      assert wrong("""
-             defimport f(_ctx, 0 :: i32) :: i32, do: 0
-             defimport f(_ctx, n :: i64) :: i32, do: n
-             """) =~
-               ~s|"env" "f" is declared twice, as (func (param i32) (result i32)) and as (func (param i64) (result i32))|
-
       assert wrong("""
              defimport f(_ctx), as: "same", do: 0
              defimport g(_ctx), as: "same", do: 1
-             """) =~ ~s|"env" "same" is declared twice|
+             """) =~ ~s|"env" "same" is declared twice as (func)|
 
       # In two modules it is two functions.
       module =
@@ -448,6 +442,37 @@ defmodule Cybernetic.WASM.Host.DeclarationsTest do
 
       assert Executor.call(guest, "run", [], imports: module) == {:ok, [1, 2]}
     end
+  end
+
+  test "one name may be declared with several types, each of which is its own function" do
+    module =
+      declare("""
+      defimport log(_ctx, n :: i32) :: i32, do: n + 1
+      defimport log_long(_ctx, n :: i64) :: i64, as: "log", do: n + 2
+      defimport log(_ctx, a :: i32, b :: i32) :: i32, do: a + b
+      """)
+
+    guest =
+      load!(~S"""
+      (module
+        (import "env" "log" (func $long (param i64) (result i64)))
+        (import "env" "log" (func $two (param i32 i32) (result i32)))
+        (import "env" "log" (func $one (param i32) (result i32)))
+        (func (export "run") (result i32 i64 i32)
+          (call $one (i32.const 10)) (call $long (i64.const 10)) (call $two (i32.const 3) (i32.const 4))))
+      """)
+
+    assert Executor.call(guest, "run", [], imports: module) == {:ok, [11, 12, 7]}
+    instance = Instance.new!(guest, imports: [module])
+    assert Instance.call(instance, "run") == {:ok, [11, 12, 7]}
+
+    other = load!(~S|(module (import "env" "log" (func (param f32))) (func (export "run")))|)
+
+    assert {:error, %LinkError{problems: [%{reason: reason}]}} =
+             Executor.call(other, "run", [], imports: module)
+
+    assert reason =~ "none of the 3 that were given fits"
+    assert reason =~ "declares it as (func (param i64) (result i64))"
   end
 
   test "a function may have as many parameters and results as a guest can give" do
