@@ -123,6 +123,49 @@ defmodule Mix.Tasks.Wasm.CallTest do
     end
   end
 
+  describe "imports that nothing is given for" do
+    setup %{tmp_dir: dir} do
+      file = Path.join(dir, "imports.wat")
+
+      File.write!(file, """
+      (module (import "env" "halt" (func $abort (param i32)))
+        (func (export "fine") (result i32) (i32.const 7))
+        (func (export "abort") (call $abort (i32.const 1))))
+      """)
+
+      {:ok, guest: file}
+    end
+
+    test "are refused, or trap where that is asked for", %{guest: file} do
+      assert {2, "", refused} = call([file, "fine"])
+      assert refused =~ ~s|"env" "halt"|
+      assert call([file, "fine", "--unknown-imports", "trap"]) == {0, "7\n", ""}
+      assert {1, "", trapped} = call([file, "abort", "--unknown-imports", "trap"])
+      assert trapped =~ ~s|called the import "env" "halt", which nothing was given for|
+      assert {2, "", _refused} = call([file, "fine", "--unknown-imports=refuse"])
+      assert {2, "", wrong} = call([file, "fine", "--unknown-imports", "zero"])
+      assert wrong =~ "--unknown-imports must be trap or refuse, got: zero"
+    end
+
+    test "of a program, too", %{tmp_dir: dir} do
+      file = Path.join(dir, "program.wat")
+
+      File.write!(file, """
+      (module (import "env" "halt" (func $abort))
+        (import "wasi_snapshot_preview1" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "_start") (local i32)
+          (drop (call $sizes (i32.const 0) (i32.const 4)))
+          (if (i32.gt_u (i32.load (i32.const 0)) (i32.const 1)) (then (call $abort)))))
+      """)
+
+      assert {2, "", _refused} = run("wasm.run", [file], "")
+      assert run("wasm.run", [file, "--unknown-imports", "trap"], "") == {0, "", ""}
+      assert {134, "", trapped} = run("wasm.run", [file, "more", "--unknown-imports", "trap"], "")
+      assert trapped =~ ~s|the import "env" "halt"|
+    end
+  end
+
   describe "an argument" do
     for {type, given, result} <- [
           {"i32", "-5", "-5"},

@@ -172,27 +172,23 @@ defmodule Cybernetic.WASM.Executor.Command.ExitTest do
       end
     end
 
-    test "a live instance" do
+    test "a live instance of what is no program" do
       instance = Instance.new!(program("reactor"), sandbox: sandbox())
 
-      assert_raise ArgumentError,
-                   ~r/a command runs once, in a fresh instance: give its module/,
-                   fn ->
-                     Executor.async(instance, :start)
-                   end
+      assert {:error, %CallError{reason: :no_such_export}} =
+               instance |> Executor.async(:start) |> Executor.await()
 
-      assert_raise ArgumentError,
-                   ~r/a command runs once, in a fresh instance: give its module/,
-                   fn ->
-                     Executor.stream(instance, :start)
-                   end
+      assert_raise CallError, fn -> instance |> Executor.stream(:start) |> Enum.to_list() end
 
       assert_raise ArgumentError, ~r/a live instance is called with/, fn ->
         Executor.run(instance, :start)
       end
 
-      assert_raise ArgumentError, fn -> Instance.call(instance, :start) end
-      assert_raise ArgumentError, fn -> Instance.run(instance, :start, args: []) end
+      assert {:error, %CallError{reason: :no_such_export}} = Instance.call(instance, :start)
+
+      assert_raise ArgumentError, ~r/unknown option of a call on an instance :args/, fn ->
+        Instance.run(Instance.new!(program("tool"), sandbox: sandbox()), :start, args: [])
+      end
     end
 
     test "an atom that is not :start" do
