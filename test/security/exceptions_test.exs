@@ -1,6 +1,5 @@
 defmodule Cybernetic.WASM.Security.ExceptionsTest do
-  # With RUST_BACKTRACE set, Wasmtime recorded the whole stack for each exception that a guest threw and caught: on a deep
-  # stack more than a millisecond for some ten units of fuel, and seconds before it came up for air. No deadline struck.
+  # What an exception costs must not depend on the environment that the VM was started in.
   use ExUnit.Case, async: true
 
   alias Cybernetic.WASM.FreshNode

@@ -200,8 +200,7 @@ fn find_function(
 }
 
 /// An export of the instance whose host call this is. Until that has started only the caller knows it; later it may not: an
-/// imported function that is exported again is called by the embedder, and Wasmtime panics where such a call asks its
-/// caller.
+/// imported function that is exported again is called by the embedder, and has no caller to ask.
 fn module_export(caller: &mut Caller<'_, StoreData>, trampoline: &Trampoline, export: &ModuleExport) -> Option<Extern> {
     match caller.data().instance(trampoline.member) {
         Some(instance) => instance.get_module_export(caller, export),

@@ -20,9 +20,8 @@ const KNOWN_NAMES: usize = 21;
 /// Custom sections that are told of: a module of 10 MB could have millions.
 const MOST_SECTIONS: usize = 1_000;
 
-/// Constructs inside each other in one function. The compiler's time grows with the square of the nesting: a thousand
-/// loops take some fifteen milliseconds, a hundred thousand minutes, and it cannot be interrupted. Plain blocks are cheap,
-/// and compilers nest one for each case of a large switch.
+/// Constructs inside each other in one function. The compiler's time grows faster than the nesting, and it cannot be
+/// interrupted. Plain blocks are cheap, and compilers nest one for each case of a large switch.
 const MOST_NESTED: usize = 1_000;
 
 /// The same of plain blocks.

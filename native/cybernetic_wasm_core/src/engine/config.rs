@@ -67,9 +67,8 @@ impl CodeConfig {
 /// Room on a fiber beyond the WebAssembly stack, for our host functions and Wasmtime's library calls.
 const HOST_STACK: u64 = 512 << 10;
 
-/// Bytes of a memory's initial image that may be mostly empty. The image is made when the module is compiled: two bytes of
-/// data far apart in each of a hundred memories would take gigabytes, and no limit of a call is in force there. Beyond this
-/// the data must be half of it, as Wasmtime has it, or is copied into each instance.
+/// Bytes of a memory's initial image that may be mostly empty. The image is made when the module is compiled, where no
+/// limit of a call is in force. Beyond this the data must be half of it, as Wasmtime has it, or is copied into each instance.
 const SPARSE_IMAGE: u64 = 256 << 10;
 
 /// The smallest stack that a guest can do anything with, and the largest that a fiber may have.

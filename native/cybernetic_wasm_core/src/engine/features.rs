@@ -19,6 +19,19 @@ const SWITCHES: &[(&str, WasmFeatures)] = &[
     ("exceptions", WasmFeatures::EXCEPTIONS),
 ];
 
+/// Proposals that nothing switches on, by their names.
+const UNSUPPORTED: &[(&str, WasmFeatures)] = &[
+    ("threads", WasmFeatures::THREADS),
+    ("legacy_exceptions", WasmFeatures::LEGACY_EXCEPTIONS),
+    ("wide_arithmetic", WasmFeatures::WIDE_ARITHMETIC),
+    ("custom_page_sizes", WasmFeatures::CUSTOM_PAGE_SIZES),
+    ("stack_switching", WasmFeatures::STACK_SWITCHING),
+    ("custom_descriptors", WasmFeatures::CUSTOM_DESCRIPTORS),
+    ("shared_everything_threads", WasmFeatures::SHARED_EVERYTHING_THREADS),
+    ("memory_control", WasmFeatures::MEMORY_CONTROL),
+    ("compact_imports", WasmFeatures::COMPACT_IMPORTS),
+];
+
 /// What a feature's own definition needs: switching the left one off takes the right ones away.
 const NEEDS: &[(&str, &[&str])] = &[
     ("simd", &["relaxed_simd"]),
@@ -77,9 +90,10 @@ impl Features {
         if !accepts(WasmFeatures::all()) {
             return None;
         }
-        let switched = SWITCHES.iter().map(|(name, flag)| (*name, *flag));
-        let unknown = [("threads", WasmFeatures::THREADS)];
-        let one = switched.chain(unknown).find(|(_, flag)| !own.contains(*flag) && accepts(own | *flag));
-        Some(one.map_or("of a proposal that is not supported", |(name, _)| name).to_owned())
+        let all = SWITCHES.iter().chain(UNSUPPORTED);
+        let mut one = all.clone().filter(|(_, flag)| !own.contains(*flag) && accepts(own | *flag));
+        // Some need another proposal as well: then it is the one without which none of the others is enough.
+        let mut needed = all.filter(|(_, flag)| !own.contains(*flag) && !accepts(WasmFeatures::all() - *flag));
+        Some(one.next().or_else(|| needed.next()).map_or("several proposals", |(name, _)| *name).to_owned())
     }
 }

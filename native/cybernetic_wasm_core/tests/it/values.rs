@@ -191,7 +191,6 @@ fn a_function_reference_is_good_in_the_instance_it_came_from() {
 
 #[test]
 fn a_function_reference_of_another_instance_is_refused() {
-    // Wasmtime panics where a function of one store meets another store.
     let (home, abroad) = (live(FUNCTIONS), live(FUNCTIONS));
     let one = call_on(&home, "one", &[]).unwrap();
     for function in ["call", "same"] {

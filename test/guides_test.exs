@@ -1,0 +1,5 @@
+defmodule Cybernetic.WASM.GuidesTest do
+  use ExUnit.Case, async: true
+
+  doctest Cybernetic.WASM.TextGuide
+end
