@@ -155,7 +155,7 @@ defmodule Mix.Tasks.Wasm.Call do
   defp with_scratch(sandbox, function) do
     function.()
   after
-    if sandbox.filesystem.scratch, do: Runtime.stop()
+    if sandbox.filesystem.scratch || sandbox.filesystem.null, do: Runtime.stop()
   end
 
   defp invoke(module, function, words, opts) do

@@ -165,7 +165,7 @@ defmodule Mix.Tasks.Wasm.Run do
   defp with_scratch(sandbox, function) do
     function.()
   after
-    if sandbox.filesystem.scratch, do: Runtime.stop()
+    if sandbox.filesystem.scratch || sandbox.filesystem.null, do: Runtime.stop()
   end
 
   defp run_guest(module, opts) do

@@ -207,6 +207,8 @@ defmodule Mix.Tasks.Wasm.RunTest do
     on_exit(fn -> if tmp, do: System.put_env("TMPDIR", tmp), else: System.delete_env("TMPDIR") end)
 
     assert wasm_run([@files, "ls", "/s", "--scratch", "/s"]) == {0, "", ""}
+    assert wasm_run([@files, "read", "/dev/null", "--null"]) == {0, "", ""}
+    assert File.ls!(context.tmp_dir) == []
     assert {0, _, ""} = wasm_run([@files, "files", "/s", "500", "--scratch", "/s"])
     assert File.ls!(context.tmp_dir) == []
   end
