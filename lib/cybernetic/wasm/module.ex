@@ -20,9 +20,9 @@ defmodule Cybernetic.WASM.Module do
 
   @entry "_start"
 
-  @enforce_keys [:ref, :digest, :size, :engine]
-  # Private are the plan of a call without options, where the module can be called without any, and the sandbox that the manifest
-  # grants.
+  @enforce_keys [:ref, :digest, :size, :engine, :private]
+  # Private are the plan of a call without options, where the module can be called without any, the sandbox that the manifest
+  # grants, the imported functions, and the imports that cannot be linked: there may be a hundred thousand.
   # `pooled` is whether a slot of the pooling allocator can hold an instance.
   defstruct [
     :ref,
@@ -33,9 +33,7 @@ defmodule Cybernetic.WASM.Module do
     :manifest,
     :private,
     command: false,
-    pooled: true,
-    imports: [],
-    unlinkable: []
+    pooled: true
   ]
 
   @typedoc "A compiled module. Its other fields are private."
@@ -68,8 +66,7 @@ defmodule Cybernetic.WASM.Module do
       [
         ref: ref,
         digest: digest,
-        imports: imports,
-        unlinkable: unlinkable,
+        private: Sealed.seal({nil, nil, imports, unlinkable}),
         command: command,
         pooled: pooled
       ] ++ facts
@@ -79,18 +76,28 @@ defmodule Cybernetic.WASM.Module do
   @doc false
   # The module with these two.
   @spec with_private(t, struct | nil, struct | nil) :: t
-  def with_private(module, plan, sandbox),
-    do: %{module | private: Sealed.seal({plan, sandbox})}
+  def with_private(%__MODULE__{private: private} = module, plan, sandbox) do
+    {_plan, _sandbox, functions, unlinkable} = Sealed.open(private)
+    %{module | private: Sealed.seal({plan, sandbox, functions, unlinkable})}
+  end
 
   @doc false
   @spec plan(t) :: struct | nil
-  def plan(%__MODULE__{private: nil}), do: nil
   def plan(%__MODULE__{private: private}), do: elem(Sealed.open(private), 0)
 
   @doc false
   @spec sandbox(t) :: struct | nil
-  def sandbox(%__MODULE__{private: nil}), do: nil
   def sandbox(%__MODULE__{private: private}), do: elem(Sealed.open(private), 1)
+
+  @doc false
+  # The imported functions, in order.
+  @spec functions(t) :: [tuple]
+  def functions(%__MODULE__{private: private}), do: elem(Sealed.open(private), 2)
+
+  @doc false
+  # The imports that no host function can satisfy.
+  @spec unlinkable(t) :: [map]
+  def unlinkable(%__MODULE__{private: private}), do: elem(Sealed.open(private), 3)
 
   @doc false
   # Raises for what stands in the place of a module: the first mistake of many is to call a path.

@@ -33,8 +33,10 @@ defmodule Cybernetic.WASM.SealedTest do
     assert_closed(Sealed.seal(@secret))
   end
 
-  test "a module shows nothing of its plan", %{test: test} do
+  test "a module shows nothing of its plan, nor its imports", %{test: test} do
     assert_closed(compute())
+    imports = for n <- 1..200, do: ~s|(import "env" "f#{n}" (func (param i32)))|
+    assert_closed(load!("(module #{imports})"))
     folder = Path.join(System.tmp_dir!(), "#{:erlang.phash2(test)}_#{System.pid()}")
     on_exit(fn -> File.rm_rf!(folder) end)
     File.mkdir_p!(folder)

@@ -177,12 +177,12 @@ defmodule Cybernetic.WASM.Execution.Plan do
   for a module with imports, since each call brings them.
   """
   @spec default(Module.t()) :: t | nil
-  def default(%Module{imports: [], unlinkable: []} = module) do
-    {:ok, plan} = make(module, %{})
-    keep(plan)
+  def default(%Module{} = module) do
+    if Module.functions(module) == [] and Module.unlinkable(module) == [] do
+      {:ok, plan} = make(module, %{})
+      keep(plan)
+    end
   end
-
-  def default(_module), do: nil
 
   # A kept plan has the module's engine.
   defp keep(%__MODULE__{engine: nil, kept: nil} = plan),

@@ -71,8 +71,8 @@ defmodule Cybernetic.WASM.Execution.Streams do
       else: {:ok, nil}
   end
 
-  defp imports?(%Module{imports: imports}),
-    do: Enum.any?(imports, &(elem(&1, 0) == Sandbox.Check.wasi()))
+  defp imports?(module),
+    do: module |> Module.functions() |> Enum.any?(&(elem(&1, 0) == Sandbox.Check.wasi()))
 
   defp grant(sandbox, answered, data) do
     given = data[:stdin]

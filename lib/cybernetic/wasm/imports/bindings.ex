@@ -35,10 +35,15 @@ defmodule Cybernetic.WASM.Imports.Bindings do
   @doc "Binds the imports of `module` within what `sandbox` grants, or names every one that cannot be bound."
   @spec bind(Module.t(), Imports.given(), Sandbox.t(), Imports.unknown()) ::
           {:ok, t} | {:error, LinkError.t() | DeniedError.t()}
-  def bind(%{imports: [], unlinkable: []}, given, _sandbox, _unknown) when given == %{},
-    do: {:ok, %__MODULE__{}}
+  def bind(module, given, sandbox, unknown) do
+    imports = Module.functions(module)
 
-  def bind(%{imports: imports} = module, given, sandbox, unknown) do
+    if imports == [] and given == %{} and Module.unlinkable(module) == [],
+      do: {:ok, %__MODULE__{}},
+      else: bind(module, imports, given, sandbox, unknown)
+  end
+
+  defp bind(module, imports, given, sandbox, unknown) do
     found = Enum.map(imports, &Imports.find(&1, given, unknown))
 
     with :ok <- granted(imports, found, sandbox) do
@@ -50,7 +55,7 @@ defmodule Cybernetic.WASM.Imports.Bindings do
         unknown: unknown
       }
 
-      if module.unlinkable != [] or Enum.any?(found, &match?({:export, _, _}, &1)),
+      if Module.unlinkable(module) != [] or Enum.any?(found, &match?({:export, _, _}, &1)),
         do: with_sources(bindings, module, found),
         else: without_sources(bindings, module, found)
     end
@@ -86,7 +91,8 @@ defmodule Cybernetic.WASM.Imports.Bindings do
   # Nothing but functions of the host and of WASI.
   defp without_sources(bindings, module, found) do
     problems =
-      for {{from, name, _, _, signature}, {:nothing, reason}} <- Enum.zip(module.imports, found),
+      for {{from, name, _, _, signature}, {:nothing, reason}} <-
+            Enum.zip(Module.functions(module), found),
           do: %{module: from, name: name, wanted: signature, reason: reason}
 
     case extra(module, bindings.given) ++ in_words(problems, bindings.given) do
@@ -119,7 +125,7 @@ defmodule Cybernetic.WASM.Imports.Bindings do
   # What host modules declare and this module does not import.
   defp extra(module, given) do
     with [_ | _] = declared <- Imports.declared(given) do
-      imported = MapSet.new(module.imports, &{elem(&1, 0), elem(&1, 1)})
+      imported = MapSet.new(Module.functions(module), &{elem(&1, 0), elem(&1, 1)})
 
       for {from, name, function} <- declared, not MapSet.member?(imported, {from, name}) do
         wanted = function.signature
@@ -141,10 +147,10 @@ defmodule Cybernetic.WASM.Imports.Bindings do
 
   # The imports, each with its type in words: functions come in order, and other imports with what cannot be linked.
   defp wanted(imports, module) do
-    others = Map.new(module.unlinkable, &{{&1.module, &1.name}, &1.wanted})
+    others = Map.new(Module.unlinkable(module), &{{&1.module, &1.name}, &1.wanted})
 
     {wanted, _functions} =
-      Enum.map_reduce(imports, module.imports, fn
+      Enum.map_reduce(imports, Module.functions(module), fn
         %{type: {:function, _, _}} = import, [function | functions] ->
           {{import, elem(function, 4)}, functions}
 
@@ -182,11 +188,15 @@ defmodule Cybernetic.WASM.Imports.Bindings do
   end
 
   defp function(module, %{module: from, name: name}),
-    do: Enum.find(module.imports, &match?({^from, ^name, _, _, _}, &1))
+    do: Enum.find(Module.functions(module), &match?({^from, ^name, _, _, _}, &1))
 
   defp answered_late(bound, linked, module) do
     for index <- bound.answered -- linked.answered,
-        do: module.imports |> Enum.at(index) |> late("what answers a function of WASI")
+        do:
+          module
+          |> Module.functions()
+          |> Enum.at(index)
+          |> late("what answers a function of WASI")
   end
 
   defp late({from, name, _, _, signature}, what),

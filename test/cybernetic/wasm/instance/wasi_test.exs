@@ -313,7 +313,7 @@ defmodule Cybernetic.WASM.Instance.WasiTest do
       ]
 
       for instance <- instances, stdin <- ["x", source(["x"])] do
-        name = if instance.module.imports == [], do: "add", else: "take"
+        name = if Cybernetic.WASM.Module.imports(instance.module) == [], do: "add", else: "take"
 
         assert {:error, %DeniedError{capability: capability}} =
                  Instance.call(instance, name, [0, 1], stdin: stdin)
