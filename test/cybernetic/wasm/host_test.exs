@@ -483,7 +483,8 @@ defmodule Cybernetic.WASM.HostTest do
     test "that are missing are told beside what was given in their place" do
       for {imports, words} <- [
             {%{}, "missing"},
-            {%{env: %{f: fn _, _ -> 1 end}}, "missing; given modules: :env"},
+            {%{env: %{f: fn _, _ -> 1 end}},
+             "missing; given as the atom :env, where the name is a string"},
             {%{"env" => %{"g" => fn _, _ -> 1 end}}, ~s|missing; given for this module: "g"|},
             {%{"env" => %{}}, "missing; given for this module: none"}
           ] do

@@ -104,27 +104,58 @@ defmodule Cybernetic.WASM.Imports.Words do
   def late(what), do: "#{what} is linked when the instance is made, not for one call"
 
   @doc """
-  An import problem, with what was given beside it where the name is missing there: a misspelt name, and an atom where a string
-  is wanted, are seen then.
+  An import problem where nothing is given for its name, with what was given beside it, so that a misspelt name is seen; and with
+  what made the module, where its name tells that.
   """
   @spec beside(LinkError.problem(), map) :: LinkError.problem()
-  def beside(%{reason: @missing} = problem, given) when given != %{},
-    do: %{problem | reason: "#{@missing}; given #{where(problem.module, given)}"}
+  def beside(%{reason: @missing} = problem, given) do
+    words = [@missing, beside_it(problem, given), made_by(problem.module, problem.name)]
+    %{problem | reason: words |> Enum.reject(&is_nil/1) |> Enum.join("; ")}
+  end
 
   def beside(problem, _given), do: problem
 
-  defp where(module, given) do
+  defp beside_it(_problem, given) when given == %{}, do: nil
+
+  defp beside_it(%{module: module, name: name}, given) do
     case given do
       %{^module => %{} = functions} when not is_struct(functions) ->
-        "for this module: #{names(functions)}"
+        as_atom(name, functions) || "given for this module: #{names(functions)}"
 
       %{^module => from} ->
-        "for this module: #{Shown.term(from)}"
+        "given for this module: #{Shown.term(from)}"
 
       %{} ->
-        "modules: #{names(given)}"
+        as_atom(module, given) || "given modules: #{names(given)}"
     end
   end
+
+  defp as_atom(name, given) do
+    if atom = Enum.find(Map.keys(given), &(is_atom(&1) and Atom.to_string(&1) == name)),
+      do: "given as the atom #{Shown.term(atom)}, where the name is a string"
+  end
+
+  @emscripten "made for JavaScript by Emscripten: build it with -sSTANDALONE_WASM, or compile for wasm32-wasip1"
+  @wasm_bindgen "made for JavaScript by wasm-bindgen: compile for wasm32-wasip1, without it"
+  @go "made for JavaScript by Go: build it with GOOS=wasip1"
+  @assembly_script "AssemblyScript calls it before it aborts: give " <>
+                     ~S|%{"env" => %{"abort" => fn ctx, _message, _file, line, column -> | <>
+                     "Cybernetic.WASM.Host.trap(ctx, {:abort, line, column}) end}}"
+
+  defp made_by("env", "__syscall_" <> _), do: @emscripten
+  defp made_by("env", "_emscripten_" <> _), do: @emscripten
+  defp made_by("env", "emscripten_" <> _), do: @emscripten
+
+  defp made_by("env", "invoke_" <> _),
+    do: @emscripten <> "; a host function can answer it with Cybernetic.WASM.Host.call_table/4"
+
+  defp made_by("env", "abort"), do: @assembly_script
+  # Emscripten's own names, made short.
+  defp made_by("a", name) when byte_size(name) <= 2, do: @emscripten
+  defp made_by("wbg", _name), do: @wasm_bindgen
+  defp made_by("__wbindgen_" <> _, _name), do: @wasm_bindgen
+  defp made_by(go, _name) when go in ["go", "gojs"], do: @go
+  defp made_by(_module, _name), do: nil
 
   defp names(given) when given == %{}, do: "none"
 
