@@ -11,7 +11,7 @@ defmodule Cybernetic.WASM.Execution do
   # while the execution goes on. No process but the caller's own takes part.
 
   alias Cybernetic.WASM.{CancelledError, Error, Native, Notices, Run}
-  alias Cybernetic.WASM.Execution.{Cancel, HostCall, Plan, Streams, Tally}
+  alias Cybernetic.WASM.Execution.{Cancel, HostCall, Plan, Streams, Tally, Terms}
   alias Cybernetic.WASM.Execution.Streams.{Input, Output}
   alias Cybernetic.WASM.Host.Context
 
@@ -33,14 +33,22 @@ defmodule Cybernetic.WASM.Execution do
 
   @doc "The first step of a call."
   @spec start(target, String.t(), list, Plan.t()) :: term
-  def start({:fresh, module}, name, args, plan) do
+  def start(target, name, args, plan) do
+    with {:ok, args} <- Terms.weigh(args, owner(target), plan.limits.max_memory),
+         do: first_step(target, name, args, plan)
+  end
+
+  defp owner({:fresh, _module}), do: nil
+  defp owner({:live, instance, _member}), do: instance
+
+  defp first_step({:fresh, module}, name, args, plan) do
     options = Plan.to_native(plan)
 
     with :dirty <- Native.execution_call(module, name, args, options, plan.scheduling),
          do: Native.execution_call_dirty(module, name, args, options, plan.scheduling)
   end
 
-  def start({:live, instance, member}, name, args, plan) do
+  defp first_step({:live, instance, member}, name, args, plan) do
     options = Plan.to_native(plan)
 
     with :dirty <- Native.instance_call(instance, member, name, args, options, plan.scheduling),
@@ -53,7 +61,8 @@ defmodule Cybernetic.WASM.Execution do
     options = Plan.to_native(plan)
 
     step =
-      with :dirty <-
+      with {:ok, args} <- Terms.weigh(args, instance, plan.limits.max_memory),
+           :dirty <-
              Native.instance_call_ref(instance, member, ref, args, options, plan.scheduling),
            do:
              Native.instance_call_ref_dirty(instance, member, ref, args, options, plan.scheduling)
@@ -292,13 +301,17 @@ defmodule Cybernetic.WASM.Execution do
 
   @doc "Carries out a command of the host call that `context` names."
   @spec command(Context.t(), term) :: {:ok, term} | {:error, Error.t()}
-  def command(%Context{} = context, command) do
+  def command(%Context{execution: execution} = context, command) do
     plan = Context.plan(context)
 
-    case context |> HostCall.command(command) |> loop(silent(plan), nil) do
-      {:answer, answer} -> {:ok, answer}
-      {:refused, error} -> {:error, error}
-      ended -> HostCall.leave(context, ended)
+    with {:ok, command} <- Terms.weigh_in(command, execution, plan.limits.max_memory) do
+      case context |> HostCall.command(command) |> loop(silent(plan), nil) do
+        {:answer, answer} -> {:ok, answer}
+        {:refused, error} -> {:error, error}
+        ended -> HostCall.leave(context, ended)
+      end
+    else
+      {:refused, error} -> {:error, Error.from_native(error)}
     end
   end
 

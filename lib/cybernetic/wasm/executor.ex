@@ -14,6 +14,7 @@ defmodule Cybernetic.WASM.Executor do
 
   The calling process drives the guest itself, a slice at a time. Kill it, and the guest is gone. No other process waits
   meanwhile. A fresh instance has its module's initial state, and sees nothing that another call left behind.
+  `with_instance/3` makes one for several calls.
 
   ## Commands
 
@@ -71,6 +72,7 @@ defmodule Cybernetic.WASM.Executor do
 
   alias Cybernetic.WASM.{Error, Instance, Module, Options, Run, Value}
   alias Cybernetic.WASM.Execution.{Call, Plan}
+  alias Cybernetic.WASM.Instance.Live
   alias Cybernetic.WASM.Executor.{Async, Stream}
 
   @typedoc "An exported function's name, or `:start` for a command, whose arguments are in the options."
@@ -123,6 +125,45 @@ defmodule Cybernetic.WASM.Executor do
   @spec run!(Module.t(), entry, [Value.t()] | keyword, keyword) :: Run.t()
   def run!(module, function, args \\ [], opts \\ []),
     do: module |> run(function, args, opts) |> Error.unwrap!()
+
+  # Several calls
+
+  @doc """
+  Makes an instance of `module` for one piece of work: runs `function` with it, and gives what that returns.
+
+      iex> module = Cybernetic.WASM.Runtime.load_module!("priv/wasm/compute.wasm")
+      iex> alias Cybernetic.WASM.{Executor, Instance}
+      iex> Executor.with_instance(module, [fuel: 1_000_000, timeout: 5_000], fn instance ->
+      ...>   Enum.sum(for n <- 1..3, do: Instance.call!(instance, "process", [n]))
+      ...> end)
+      {:ok, 12}
+
+  The options are those of `Cybernetic.WASM.Instance.new/2`. `:budget` is always `true`: the limits are those of the whole piece
+  of work. Making the instance, every call, every access to its memory and every host call draw on one supply of fuel and time,
+  and `Cybernetic.WASM.Instance.usage/1` tells what they have used together. Time runs while `function` does other things, too;
+  but `function` itself is not interrupted: only what it does with the instance fails.
+
+  The instance is closed when `function` returns, raises, throws or exits, and when the calling process is killed, also where
+  others have its handle: a call of theirs that is under way fails at its next step, with the reason `:closed`.
+
+  Errors are those of making the instance. What fails later is what the calls in `function` give it.
+  """
+  @spec with_instance(Module.t(), keyword, (Instance.t() -> result)) ::
+          {:ok, result} | {:error, Error.t()}
+        when result: term
+  def with_instance(module, opts \\ [], function) when is_function(function, 1) do
+    opts = if Keyword.keyword?(opts), do: Keyword.put(opts, :budget, true), else: opts
+
+    with {:ok, instance} <- Live.new(module, opts) do
+      :ok = Live.finish_with_caller(instance)
+
+      try do
+        {:ok, function.(instance)}
+      after
+        Live.finish(instance)
+      end
+    end
+  end
 
   # In a process of its own
 

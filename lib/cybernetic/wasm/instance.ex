@@ -43,6 +43,8 @@ defmodule Cybernetic.WASM.Instance do
       Default: `false`.
     * `:on_fork` - the name of an exported function without parameters and results, for an instance that is `:snapshottable`:
       it is called first in each instance that begins in the state of this one, see "Snapshots". Default: none.
+    * `:budget` - `true`: the limits `:fuel`, `:timeout`, `:max_host_calls` and `:max_output` are for the instance's whole life,
+      see below. Default: `false`, they are for each call.
     * `:store` - another instance in whose store this one is to live, so that the two can be linked. An instance that is in
       `:imports` implies it.
 
@@ -51,6 +53,28 @@ defmodule Cybernetic.WASM.Instance do
   They hold for this call. Limits only narrow those of the instance. `:imports` replaces some of its host functions, and no globals; `:data` and
   `:scheduling` replace those that it was made with. `:wait` is how many milliseconds the call may stand in line;
   they count against its `:timeout`. What an engine fixes, such as `:max_stack`, cannot be changed.
+
+  ## Budgets
+
+  With `budget: true` making the instance, all its calls, its resets and whatever is linked to it draw on one supply of fuel and
+  time, of host calls and output, whoever calls. The time runs from the making, also between calls. When it is over,
+  `Cybernetic.WASM.Memory` and the other accesses fail too. What is used up stays so:
+
+      iex> {:ok, module} = Cybernetic.WASM.Runtime.load_module({:bytes, ~S|
+      ...>   (module (func (export "work") (param i32)
+      ...>     (loop $again (br_if $again (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))))|})
+      iex> {:ok, instance} = Cybernetic.WASM.Instance.new(module, budget: true, fuel: 10_000)
+      iex> Cybernetic.WASM.Instance.call(instance, "work", [1_000])
+      {:ok, nil}
+      iex> Cybernetic.WASM.Instance.usage(instance).fuel > 4_000
+      true
+      iex> {:error, error} = Cybernetic.WASM.Instance.call(instance, "work", [2_000])
+      iex> {error.limit, error.allowed}
+      {:fuel, 10_000}
+
+  A call's own limits narrow what it takes of the budget. A fork has a budget of its own. A server whose instance has no time
+  left to be reset in stops, and its supervisor starts it with a new one. `Cybernetic.WASM.Executor.with_instance/3` gives a piece
+  of work an instance with a budget. `usage/1` says what an instance has used by now, with a budget or without.
 
   ## WASI
 
@@ -133,6 +157,10 @@ defmodule Cybernetic.WASM.Instance do
       {:ok, wasm} = Instance.snapshot(instance)
       {:ok, learned} = Runtime.load_module({:bytes, wasm})
 
+  The instance is busy while its memory is read, and free again while the module is written. What that takes counts as memory of
+  the node's guests (`max_total_memory`) as long as it is there: twice the memory that is not zero. A snapshot ends soon when its
+  caller does.
+
   A snapshot is about as large as the memory that is not zero. To load one that is larger than `:max_module_size`, give that
   option.
 
@@ -151,7 +179,7 @@ defmodule Cybernetic.WASM.Instance do
   captured.
   """
 
-  alias Cybernetic.WASM.{Error, Module, Run, Shown, Value}
+  alias Cybernetic.WASM.{Error, Module, Run, Shown, Usage, Value}
   alias Cybernetic.WASM.Execution.Plan
   alias Cybernetic.WASM.Instance.{Live, Server, Snapshot}
 
@@ -299,6 +327,15 @@ defmodule Cybernetic.WASM.Instance do
   @spec close(target) :: :ok | {:error, Error.t()}
   def close(%__MODULE__{} = instance), do: Live.close(instance)
   def close(server), do: Server.stop(server)
+
+  @doc """
+  What the guest has used in its whole life, from the beginning of its making: a `Cybernetic.WASM.Usage` of all its calls and
+  resets together, of linked instances too. A call that is under way counts as far as it is known, and one that was cut off
+  with all that it may have used. A closed instance's wall time has ended.
+  """
+  @spec usage(target) :: Usage.t()
+  def usage(%__MODULE__{} = instance), do: Live.usage(instance)
+  def usage(server), do: server |> Server.peek() |> Live.usage()
 
   # Exports other than functions
 

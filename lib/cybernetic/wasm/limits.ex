@@ -1,11 +1,12 @@
 defmodule Cybernetic.WASM.Limits do
   @moduledoc """
-  What one call may use. Every field has a finite value: there is no unlimited.
+  What one call may use, or a live instance in its whole life where it has a budget (`Cybernetic.WASM.Instance`). Every field has
+  a finite value: there is no unlimited.
 
   | field | unit | default | at the limit |
   |---|---|---|---|
   | `fuel` | about one per instruction; bulk instructions by size | 1,000,000,000 | the guest is stopped |
-  | `max_memory` | bytes, all memories, tables and GC heaps of the guest together, and what its globals and functions take where that is over 64 KiB | 100,000,000 | `memory.grow` gives the guest -1; instantiation, or a trap that follows, fails with the limit |
+  | `max_memory` | bytes, all memories, tables and GC heaps of the guest together, terms behind its references, and what its globals and functions take where that is over 64 KiB | 100,000,000 | `memory.grow` gives the guest -1; instantiation, or a trap that follows, fails with the limit |
   | `max_table_elements` | elements of all tables together | 100,000 | the same with `table.grow` |
   | `max_instances` | instances in the guest's store | 64 | instantiation fails |
   | `max_stack` | bytes of WebAssembly stack | 1,000,000 | the guest is stopped |

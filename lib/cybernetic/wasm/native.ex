@@ -122,11 +122,17 @@ defmodule Cybernetic.WASM.Native do
   def cancel_reason(_cancel), do: stub()
 
   # Live instances
-  def instance_new(_module, _snapshottable, _sources, _options, _scheduling), do: stub()
-  def instance_new_dirty(_module, _snapshottable, _sources, _options, _scheduling), do: stub()
+  def instance_new(_module, _snapshottable, _sources, _budget, _options, _scheduling), do: stub()
+
+  def instance_new_dirty(_module, _snapshottable, _sources, _budget, _options, _scheduling),
+    do: stub()
+
   def instance_reset(_instance, _options), do: stub()
   def instance_reset_dirty(_instance, _options), do: stub()
   def instance_close(_instance), do: stub()
+  def instance_finish(_instance), do: stub()
+  def instance_finish_with_caller(_instance), do: stub()
+  def instance_usage(_instance), do: stub()
   def instance_state(_instance), do: stub()
   def instance_survive_traps(_instance), do: stub()
   def instance_reserve(_instance), do: stub()
@@ -141,9 +147,11 @@ defmodule Cybernetic.WASM.Native do
   def instance_write(_instance, _member, _memory, _offset, _bytes), do: stub()
   def instance_write_dirty(_instance, _member, _memory, _offset, _bytes), do: stub()
   def instance_access(_instance, _member, _access, _options), do: stub()
+  def instance_access_dirty(_instance, _member, _access, _options), do: stub()
+  def instance_held_by(_owner, _reference), do: stub()
   def instance_snapshot(_instance, _hook, _options), do: stub()
   def instance_fork(_instance), do: stub()
-  def instance_keep_fork(_instance, _uses, _module), do: stub()
+  def instance_fork_anew(_instance, _hook, _engine, _options), do: stub()
 
   # Manifests
   def manifest_parse(_text), do: stub()

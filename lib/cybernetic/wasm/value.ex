@@ -8,13 +8,25 @@ defmodule Cybernetic.WASM.Value do
   | `i64` | integer from -2^63 to 2^64 - 1 | signed integer |
   | `f32`, `f64` | float, or an integer that a float holds exactly; `:nan`, `:infinity`, `:neg_infinity`; `{:f32_bits, n}` or `{:f64_bits, n}` | float, `:nan` for the canonical NaN of either sign, `:infinity`, `:neg_infinity`, and the bits of any other NaN |
   | `v128` | binary of 16 bytes, little-endian | the same |
-  | `externref`, `anyref` | any term, kept as it is; `nil` is null | the term, or `nil` |
+  | `externref`, `anyref` | any term, see below; `nil` is null | the term, or `nil` |
   | `funcref` | `nil`, or a reference that a call on the same live instance returned | `nil` or an opaque reference, which `Cybernetic.WASM.Instance.call_ref/4` and `Cybernetic.WASM.Host.call_ref/3` call |
 
   One result is the bare value, several are a list, none is `nil`. A float argument is rounded to the nearest `f32`; one
   beyond the type's range is refused, as is an integer out of range, with a `Cybernetic.WASM.CallError` that says what
   the function wants. References of the GC and exception proposals that are not null come out as the atom of their
   type, such as `:anyref`: they mean nothing outside their guest.
+
+  ## Terms behind references
+
+  A term that is given as an `externref` or `anyref` is copied, and the guest has it for as long as any of its references to it
+  lives: in its tables, its globals, its frames. It counts as the guest's memory, and the node's: what its copy takes, all of a
+  binary that it shares, and about a kilobyte for each term. Beyond `max_memory` the call is refused with a
+  `Cybernetic.WASM.LimitError` before it runs, or fails with it where a host function returned the term. Equal terms are
+  kept once. One that the guest has let go of is collected before anything is refused for it.
+
+  A guest cannot be given its own handle, nor the context of one of its host calls, nor a term with these in it, such as a closure:
+  nothing would ever free it. That is a `Cybernetic.WASM.CallError` with the reason `:own_handle` and the value's `index`.
+  Two guests that are given each other's handles keep each other alive until one of them is closed.
 
   Elixir's floats hold neither NaN nor infinity, hence the atoms; see §4.3.3 of the WebAssembly specification for what
   "canonical" means.

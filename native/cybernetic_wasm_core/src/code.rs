@@ -141,7 +141,8 @@ impl Code {
 
     /// All exports with their types.
     pub fn export_types(&self) -> impl Iterator<Item = (String, ExternType)> + '_ {
-        self.wasmtime.exports().map(|export| (export.name().to_owned(), export.ty()))
+        let exports = self.wasmtime.exports().filter(|export| !self.hides(export.name()));
+        exports.map(|export| (export.name().to_owned(), export.ty()))
     }
 
     /// Its custom sections, in order.

@@ -13,7 +13,8 @@ mod reset;
 mod snapshot;
 mod step;
 
-pub use step::{Product, Step, Tally, Usage};
+pub use crate::invocation::Usage;
+pub use step::{Product, Step, Tally};
 
 use crate::code::{Code, Function, Import};
 use crate::engine::{EngineConfig, Metering, Ticker};
@@ -157,6 +158,8 @@ impl Execution {
         let step = self.poll_until(began, lane);
         self.seen = Instant::now();
         self.last_slice = self.seen.saturating_duration_since(began);
+        self.invocation
+            .account_slice(self.last_slice, u64::from(self.slice.is_zero() || matches!(step, Step::Yielded)));
         self.slice += self.last_slice;
         if let Some(paced) = &self.paced {
             let pace = paced.pace();
@@ -223,6 +226,9 @@ impl Execution {
         if self.cancel.as_ref().is_some_and(|cancel| cancel.is_cancelled()) {
             return Some(Error::Cancelled);
         }
+        if self.live.as_ref().is_some_and(|live| live.is_closing()) {
+            return Some(CallError::Closed.into());
+        }
         let (until, error) = &**self.patience.as_ref()?;
         (now >= *until && self.invocation.queueing()).then(|| error.clone())
     }
@@ -250,7 +256,11 @@ impl Execution {
     fn bury(&mut self) {
         if let Some(work) = self.work.take() {
             match (&self.live, self.invocation.lease()) {
-                (Some(live), Some(lease)) => live.poison(lease),
+                (Some(live), Some(lease)) => {
+                    let invocation = &self.invocation;
+                    invocation.charge_at_least(invocation.fuel_used() + invocation.yield_fuel());
+                    live.poison(lease);
+                }
                 // It has not touched the guest yet and holds nothing that takes time to drop, but its place in the queue.
                 (Some(_), None) => return drop(work),
                 (None, _) => {}
@@ -352,6 +362,11 @@ impl Execution {
 
     fn take_output(&self) -> Output {
         if self.invocation.output_bytes() == 0 { Output::default() } else { self.invocation.take_output() }
+    }
+
+    /// The live guest that this runs on; `None` where it makes one, or has one for itself.
+    pub fn live(&self) -> Option<&Arc<LiveGuest>> {
+        self.live.as_ref()
     }
 
     /// What had been used when the last step ended.

@@ -165,8 +165,9 @@ fn returned(
     result: Result<Vec<Value>, Error>,
 ) -> Result<Vec<Value>, Error> {
     caller.data_mut().called = outer;
-    if !matches!(result, Ok(_) | Err(Error::Call(_))) {
-        caller.data().invocation.taint();
+    let invocation = &caller.data().invocation;
+    if !invocation.take_unbegun() && !matches!(result, Ok(_) | Err(Error::Call(_))) {
+        invocation.taint();
     }
     result
 }

@@ -4,6 +4,7 @@
 //! The execution (`execution.rs`) and the guest's own side (`store.rs`, `host.rs`, `wasi.rs`) share it; neither needs the
 //! other. Each of its parts has a file here.
 
+mod account;
 mod cancel;
 mod denials;
 mod input;
@@ -13,9 +14,11 @@ mod slice;
 mod turn;
 mod wake;
 
+pub(crate) use account::Account;
 pub use cancel::Cancel;
 pub use denials::Denial;
 pub use input::Stdin;
+pub use meter::Usage;
 pub use output::{Output, Stream};
 pub use wake::Listener;
 
@@ -44,6 +47,8 @@ pub(crate) struct Invocation {
     pub(crate) mail: Mail,
     slice: Slice,
     meter: Meter,
+    /// What the live guest has used that it is for.
+    account: Option<Arc<Account>>,
     wake_up: WakeUp,
     output: Emitted,
     stdin: Mutex<Input>,
@@ -56,6 +61,8 @@ pub(crate) struct Invocation {
     lease: AtomicU64,
     /// Set when a re-entrant call was cut off: what it left behind is not to be trusted.
     tainted: AtomicBool,
+    /// Set when a call failed before any of the guest's code ran for it.
+    unbegun: AtomicBool,
 }
 
 impl std::fmt::Debug for Invocation {
@@ -72,9 +79,15 @@ pub(crate) fn later(start: Instant, time: Duration) -> Instant {
 
 impl Invocation {
     pub(crate) fn new(limits: Limits, ceilings: &Ceilings) -> Arc<Self> {
+        Self::on_account(limits, ceilings, None)
+    }
+
+    /// One for a live guest, which has an account.
+    pub(crate) fn on_account(limits: Limits, ceilings: &Ceilings, account: Option<Arc<Account>>) -> Arc<Self> {
         let started = Instant::now();
         Arc::new(Self {
-            deadline: later(started, limits.time),
+            deadline: Self::within_budget(later(started, limits.time), account.as_deref()),
+            account,
             started,
             limits,
             turn: Turn::new(ceilings),
@@ -89,12 +102,14 @@ impl Invocation {
             compiling: AtomicBool::new(false),
             lease: AtomicU64::new(0),
             tainted: AtomicBool::new(false),
+            unbegun: AtomicBool::new(false),
         })
     }
 
     pub(crate) fn time_error(&self) -> LimitError {
         let millis = |duration: Duration| duration.as_millis() as u64;
-        let error = LimitError::new(Limit::Time, millis(self.limits.time), millis(self.started.elapsed()));
+        let own = || LimitError::new(Limit::Time, millis(self.limits.time), millis(self.started.elapsed()));
+        let error = self.budget_time_error().unwrap_or_else(own);
         LimitError { compiling: self.compiling.load(Relaxed), ..error }
     }
 
@@ -128,6 +143,16 @@ impl Invocation {
 
     pub(crate) fn taint(&self) {
         self.tainted.store(true, Relaxed);
+    }
+
+    /// A call of the guest's code has failed before it began.
+    pub(crate) fn not_begun(&self) {
+        self.unbegun.store(true, Relaxed);
+    }
+
+    /// Whether that was so of the last one.
+    pub(crate) fn take_unbegun(&self) -> bool {
+        self.unbegun.swap(false, Relaxed)
     }
 
     pub(crate) fn tainted(&self) -> bool {

@@ -289,6 +289,40 @@ impl Drop for Place {
     }
 }
 
+/// Memory that something takes beside the guests' own, counted among theirs until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    ceilings: Arc<Ceilings>,
+    bytes: u64,
+}
+
+impl Reserved {
+    /// Nothing yet.
+    pub(crate) fn nothing(ceilings: &Arc<Ceilings>) -> Self {
+        Self { ceilings: Arc::clone(ceilings), bytes: 0 }
+    }
+
+    /// So many bytes for something else.
+    pub(crate) fn beside(&self, bytes: u64) -> Result<Self, LimitError> {
+        let mut other = Self::nothing(&self.ceilings);
+        other.add(bytes)?;
+        Ok(other)
+    }
+
+    /// So many more, if the node has room for them.
+    pub(crate) fn add(&mut self, bytes: u64) -> Result<(), LimitError> {
+        self.ceilings.memory.reserve(bytes)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.ceilings.memory.release(self.bytes);
+    }
+}
+
 /// A node-wide sum with a ceiling.
 #[derive(Debug)]
 pub(crate) struct Counter {

@@ -9,10 +9,13 @@ mod members;
 mod snapshot;
 
 pub(crate) use lease::Lease;
-pub(crate) use snapshot::take as take_snapshot;
+pub(crate) use snapshot::Making;
+pub use snapshot::Snapshot;
 
+use crate::engine::Metering;
 use crate::error::{CallError, Error};
 use crate::guest::Guest;
+use crate::invocation::{Account, Usage};
 use crate::lane::INLINE_MEMORY;
 use crate::linker::Given;
 use crate::module::Module;
@@ -30,6 +33,10 @@ pub struct LiveGuest {
     source: Option<Arc<[u8]>>,
     memory: AtomicU64,
     slot: Mutex<Slot>,
+    /// It is to be closed when whoever has it gives it back.
+    closing: AtomicBool,
+    /// What it uses, and may use, in its whole life.
+    account: Arc<Account>,
     members: RwLock<Members>,
     survives_traps: AtomicBool,
     /// What its first module was linked with.
@@ -49,12 +56,20 @@ impl std::fmt::Debug for LiveGuest {
 
 impl LiveGuest {
     /// `source` is the module as it was loaded, where the guest runs one that was made fit for snapshots.
-    pub(crate) fn new(guest: Guest, module: Arc<Module>, source: Option<Arc<[u8]>>, given: Given) -> Arc<Self> {
+    pub(crate) fn new(
+        guest: Guest,
+        module: Arc<Module>,
+        source: Option<Arc<[u8]>>,
+        given: Given,
+        account: Arc<Account>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             module,
             source,
             memory: AtomicU64::new(guest.store.data().memory()),
             slot: Mutex::new(Slot::new(guest)),
+            closing: AtomicBool::new(false),
+            account,
             members: RwLock::default(),
             survives_traps: AtomicBool::new(false),
             grants: Mutex::new(given.grants.clone()),
@@ -108,6 +123,7 @@ impl LiveGuest {
     /// Does something with the guest while nobody else has it, which leaves it as sound as it was.
     pub(crate) fn idle<T>(self: &Arc<Self>, work: impl FnOnce(&mut Guest) -> Result<T, Error>) -> Result<T, Error> {
         let mut lease = self.lease()?;
+        self.account.check_time()?;
         let result = lease.look().and_then(work);
         lease.give_back(true);
         result
@@ -118,6 +134,16 @@ impl LiveGuest {
         self.uses.fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// What it has used in its whole life, from the time that it began to be made.
+    pub fn usage(&self) -> Usage {
+        let metered = self.module.code().engine().config().metering == Metering::Fuel;
+        self.account.usage(metered)
+    }
+
     // Snapshots
 
     /// How often its state may have changed: between two equal answers it has not.
@@ -125,14 +151,14 @@ impl LiveGuest {
         self.uses.load(Relaxed)
     }
 
-    /// The module of the last fork, if the state has not changed since.
+    /// The module of the last fork, if the state has not changed since: see [`crate::execution::Execution::fork`].
     pub fn fork(&self) -> Option<Arc<Module>> {
         let fork = self.fork.lock();
         fork.as_ref().filter(|(uses, _)| *uses == self.uses()).map(|(_, module)| Arc::clone(module))
     }
 
     /// Keeps the module of a snapshot that was made after so many uses.
-    pub fn keep_fork(&self, uses: u64, module: &Arc<Module>) {
+    pub(crate) fn keep_fork(&self, uses: u64, module: &Arc<Module>) {
         *self.fork.lock() = Some((uses, Arc::clone(module)));
     }
 

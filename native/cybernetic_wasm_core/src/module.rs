@@ -3,6 +3,7 @@
 use crate::code::{Code, CodeKey};
 use crate::engine::EngineConfig;
 use crate::error::{Error, ImportProblem};
+use crate::limits::Reserved;
 use crate::linker::{Linked, Linkers, Ready, Source};
 use crate::system::Grants;
 use once_cell::sync::OnceCell;
@@ -20,6 +21,12 @@ pub(crate) enum Form {
     Instrumented,
 }
 
+/// The bytes of a module that nobody gave but that were made here, and that count for it.
+pub(crate) struct Original {
+    pub(crate) wasm: Arc<[u8]>,
+    pub(crate) _held: Reserved,
+}
+
 /// A loaded module.
 pub struct Module {
     code: Arc<Code>,
@@ -30,6 +37,8 @@ pub struct Module {
     variants: Compilations,
     /// The same modules made fit for snapshots.
     instrumented: Compilations,
+    /// What it was before it was made fit for snapshots, where it is that.
+    source: OnceCell<Original>,
     /// Counts the modules of this process.
     serial: u64,
 }
@@ -50,6 +59,7 @@ impl Module {
             linkers,
             variants: Mutex::default(),
             instrumented: Mutex::default(),
+            source: OnceCell::new(),
             serial: NEXT_SERIAL.fetch_add(1, Relaxed),
         })
     }
@@ -57,6 +67,16 @@ impl Module {
     /// What was compiled, and what is known of it.
     pub fn code(&self) -> &Arc<Code> {
         &self.code
+    }
+
+    /// The module in the binary format, as it was before anything was done to it.
+    pub(crate) fn source(&self) -> &Arc<[u8]> {
+        self.source.get().map_or(self.code.wasm(), |source| &source.wasm)
+    }
+
+    /// Keeps what it was, of one that was made fit for snapshots from the first.
+    pub(crate) fn made_of(&self, source: Original) {
+        let _ = self.source.set(source);
     }
 
     pub(crate) fn linkers(&self) -> &Arc<Linkers> {

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::invocation::Invocation;
 use crate::limits::{Ceilings, NodeLimits};
 use crate::linker::Linkers;
+use crate::live::Snapshot;
 use crate::module::{Form, Module};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
@@ -324,10 +325,27 @@ impl Runtime {
         }
         let wanted =
             Wanted { key: FlightKey { code: key, budget: self.compiler.budget(None) }, config, asker: Asker::next() };
-        let variant = self.begin(wanted, || Arc::clone(code.wasm()));
+        let variant = self.begin(wanted, || Arc::clone(module.source()));
         let variant = invocation.compile(variant.end(self, config, Some(invocation))).await?;
         module.keep(form, config, &variant);
         Ok(variant)
+    }
+
+    /// The module of a snapshot, made fit for another one. Whoever forks keeps it, not the cache.
+    pub(crate) async fn load_snapshot(
+        self: &Arc<Self>,
+        snapshot: Snapshot,
+        config: EngineConfig,
+        invocation: &Invocation,
+    ) -> Result<Arc<Module>, Error> {
+        let (digest, source) = self.compiler.compute(move || snapshot.keep()).await??;
+        let code = self.key(digest, config, true);
+        let wanted =
+            Wanted { key: FlightKey { code, budget: self.compiler.budget(None) }, config, asker: Asker::next() };
+        let loading = self.begin(wanted, || Arc::clone(&source.wasm));
+        let module = invocation.compile(loading.end(self, config, Some(invocation))).await?;
+        module.made_of(source);
+        Ok(module)
     }
 
     /// `module` for an engine of `config`, which takes the same code: that is only mapped once more.

@@ -1,5 +1,7 @@
 //! A guest's store: what it is made with, and the limiter that counts all its memories and tables together.
 
+mod holdings;
+
 use crate::code::Code;
 use crate::engine::{Metering, Stack};
 use crate::error::{Error, Limit, LimitError};
@@ -7,7 +9,8 @@ use crate::invocation::Invocation;
 use crate::limits::Place;
 use crate::member::MemberId;
 use crate::system::System;
-use crate::value::StoreId;
+use crate::value::{Held, HostRef, Storing};
+use holdings::Holdings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wasmtime::{ResourceLimiterAsync, Store};
@@ -24,6 +27,7 @@ pub(crate) struct StoreData {
     /// The guest's share of the system, where it has one.
     pub(crate) system: Option<Box<System>>,
     memory: u64,
+    holdings: Holdings,
     table_elements: u64,
     instances: u64,
     /// Fuel between two yields.
@@ -52,6 +56,7 @@ pub(crate) fn new(code: &Arc<Code>, invocation: &Arc<Invocation>, place: Place) 
         code: Arc::clone(code),
         system: None,
         memory: 0,
+        holdings: Holdings::default(),
         table_elements: 0,
         instances: 0,
         yield_fuel: code.yield_fuel(),
@@ -74,11 +79,11 @@ pub(crate) fn new(code: &Arc<Code>, invocation: &Arc<Invocation>, place: Place) 
 /// Begins an invocation on a store: its fuel, its first slice.
 pub(crate) fn begin(store: &mut GuestStore, invocation: &Arc<Invocation>) -> Result<(), Error> {
     match store.data().metering() {
-        Metering::Fuel => store.set_fuel(invocation.limits.fuel).map_err(Error::internal)?,
+        Metering::Fuel => store.set_fuel(invocation.allot_fuel()).map_err(Error::internal)?,
         Metering::Epoch => store.set_epoch_deadline(1),
     }
     let data = store.data_mut();
-    invocation.saw_memory(data.memory);
+    invocation.saw_memory(data.memory());
     invocation.yields_every(data.yield_fuel);
     data.invocation = Arc::clone(invocation);
     if let Some(system) = &data.system {
@@ -107,13 +112,34 @@ pub(crate) fn end(store: &GuestStore, invocation: &Invocation) {
         return;
     }
     if let Ok(left) = store.get_fuel() {
-        invocation.set_fuel_used(invocation.limits.fuel.saturating_sub(left));
+        invocation.set_fuel_used(invocation.allotted_fuel().saturating_sub(left));
     }
 }
 
-impl StoreId for StoreData {
+/// The same of one that was cut off: what it told by then is less.
+pub(crate) fn end_cut_off(store: &GuestStore) {
+    let invocation = &store.data().invocation;
+    if store.data().metering() == Metering::Fuel
+        && let Ok(left) = store.get_fuel()
+    {
+        invocation.charge_at_least(invocation.allotted_fuel().saturating_sub(left));
+    }
+}
+
+impl Storing for StoreData {
     fn id(&self) -> u64 {
         self.id
+    }
+
+    fn hold(&mut self, host: &HostRef) -> Result<Arc<dyn Held>, LimitError> {
+        let digest = host.digest();
+        if let Some(held) = self.holdings.find(digest, host) {
+            return Ok(held);
+        }
+        let sum = self.sum_with(host.size())?;
+        let held = self.holdings.add(digest, Arc::clone(host), self.code.ceilings())?;
+        self.invocation.saw_memory(sum);
+        Ok(held)
     }
 }
 
@@ -144,9 +170,15 @@ impl StoreData {
         self.members.iter().find(|known| known.0 == member && known.2).map(|known| known.1)
     }
 
-    /// Bytes of the guest's memories and tables.
+    /// Bytes of the guest's memories and tables, and of what it holds of the embedder's.
     pub(crate) fn memory(&self) -> u64 {
-        self.memory
+        self.memory.saturating_add(self.holdings.bytes())
+    }
+
+    /// What these would be with `bytes` more, if the guest may have them.
+    fn sum_with(&self, bytes: u64) -> Result<u64, LimitError> {
+        let (sum, allowed) = (self.memory().saturating_add(bytes), self.invocation.limits.max_memory);
+        if sum > allowed { Err(LimitError::new(Limit::Memory, allowed, sum)) } else { Ok(sum) }
     }
 
     /// Counts one more instance. One that fails to start stays in the store: what it wrote into tables may live on.
@@ -176,13 +208,9 @@ impl StoreData {
 
     /// Counts `bytes` more, or says which ceiling refuses them.
     async fn grow(&mut self, bytes: u64) -> Result<(), LimitError> {
-        let sum = self.memory.saturating_add(bytes);
-        let allowed = self.invocation.limits.max_memory;
-        if sum > allowed {
-            return Err(LimitError::new(Limit::Memory, allowed, sum));
-        }
+        let sum = self.sum_with(bytes)?;
         self.code.ceilings().memory_counter().reserve(bytes)?;
-        self.memory = sum;
+        self.memory += bytes;
         self.invocation.saw_memory(sum);
         self.invocation.leave_inline_for(sum).await;
         Ok(())

@@ -3,7 +3,7 @@
 //! Floats are kept as bits, so that a NaN's payload survives. References hold an `Arc` or a handle that knows the store it
 //! comes from: nothing here borrows from a store.
 
-use crate::error::CallError;
+use crate::error::{CallError, Error, LimitError};
 pub use wasmtime::{HeapType, RefType, ValType};
 
 use std::any::Any;
@@ -11,11 +11,29 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use wasmtime::{AnyRef, AsContext, AsContextMut, ExternRef, Func, FuncType, Ref, Rooted, Val};
 
+/// Something of the embedder's that an `externref` may hold.
+pub trait HostValue: Any + Send + Sync {
+    /// Bytes that it takes.
+    fn size(&self) -> u64;
+
+    /// The same number for those that are the same.
+    fn digest(&self) -> u64;
+
+    /// Whether it is the same as another, so that a guest that has one needs no other.
+    fn same(&self, other: &dyn HostValue) -> bool;
+}
+
 /// Anything of the embedder's that an `externref` may hold.
-pub type HostRef = Arc<dyn Any + Send + Sync>;
+pub type HostRef = Arc<dyn HostValue>;
 
 /// The same, without keeping it alive.
-pub(crate) type WeakHostRef = Weak<dyn Any + Send + Sync>;
+pub(crate) type WeakHostRef = Weak<dyn HostValue>;
+
+/// A value of the embedder's that a guest has, and that counts as its memory.
+pub(crate) trait Held: Send + Sync {
+    /// The value.
+    fn host(&self) -> &HostRef;
+}
 
 /// One value.
 #[derive(Clone)]
@@ -49,7 +67,7 @@ pub struct FuncRef {
 }
 
 impl FuncRef {
-    fn new(func: Func, store: impl AsContext<Data: StoreId>) -> Self {
+    fn new(func: Func, store: impl AsContext<Data: Storing>) -> Self {
         Self { func, store: store.as_context().data().id(), ty: func.ty(store) }
     }
 
@@ -69,7 +87,7 @@ impl FuncRef {
     }
 
     /// The function, in the store that it came from.
-    pub(crate) fn func(&self, store: impl AsContext<Data: StoreId>) -> Result<Func, CallError> {
+    pub(crate) fn func(&self, store: impl AsContext<Data: Storing>) -> Result<Func, CallError> {
         match self.store == store.as_context().data().id() {
             true => Ok(self.func),
             false => Err(CallError::OtherInstance),
@@ -83,10 +101,13 @@ impl fmt::Debug for FuncRef {
     }
 }
 
-/// What a store's data must tell, so that a function's reference can be known by its store.
-pub(crate) trait StoreId {
-    /// Tells the store from all others of this process.
+/// What a store's data must know for values to go in and out.
+pub(crate) trait Storing: Send + 'static {
+    /// Tells the store from all others of this process: a function's reference is known by it.
     fn id(&self) -> u64;
+
+    /// Takes a value of the embedder's in, as far as the guest may have more memory.
+    fn hold(&mut self, host: &HostRef) -> Result<Arc<dyn Held>, LimitError>;
 }
 
 impl fmt::Debug for Value {
@@ -112,7 +133,7 @@ impl Value {
     }
 
     /// Takes a value out of its store.
-    pub(crate) fn take(value: &Val, mut store: impl AsContextMut<Data: StoreId>) -> wasmtime::Result<Value> {
+    pub(crate) fn take(value: &Val, mut store: impl AsContextMut<Data: Storing>) -> wasmtime::Result<Value> {
         Ok(match value {
             Val::I32(v) => Value::I32(*v),
             Val::I64(v) => Value::I64(*v),
@@ -134,7 +155,7 @@ impl Value {
         self,
         ty: &ValType,
         index: usize,
-        mut store: impl AsContextMut<Data: StoreId>,
+        mut store: impl AsContextMut<Data: Storing>,
     ) -> wasmtime::Result<Val> {
         let value = match (&self, ty) {
             (Value::I32(v), ValType::I32) => Val::I32(*v),
@@ -144,10 +165,10 @@ impl Value {
             (Value::V128(v), ValType::V128) => Val::V128((*v).into()),
             (Value::Null, ValType::Ref(ty)) if ty.is_nullable() => Ref::null(ty.heap_type()).into(),
             (Value::Extern(host), ValType::Ref(ty)) if matches!(ty.heap_type(), HeapType::Extern) => {
-                Val::ExternRef(Some(Box::pin(ExternRef::new_async(&mut store, host.clone())).await?))
+                Val::ExternRef(Some(Box::pin(external(host, &mut store)).await?))
             }
             (Value::Extern(host), ValType::Ref(ty)) if matches!(ty.heap_type(), HeapType::Any) => {
-                let reference = Box::pin(ExternRef::new_async(&mut store, host.clone())).await?;
+                let reference = Box::pin(external(host, &mut store)).await?;
                 Val::AnyRef(Some(AnyRef::convert_extern(&mut store, reference)?))
             }
             (Value::Func(handle), ValType::Ref(_)) if handle.store == store.as_context().data().id() => {
@@ -163,10 +184,24 @@ impl Value {
     }
 }
 
+/// A reference to what `host` is. What the guest has let go of counts until it is collected, which happens seldom, since to the
+/// guest's own heap it is small: here it is, before the guest is refused anything.
+async fn external(host: &HostRef, mut store: impl AsContextMut<Data: Storing>) -> wasmtime::Result<Rooted<ExternRef>> {
+    let mut store = store.as_context_mut();
+    let held = match store.data_mut().hold(host) {
+        Ok(held) => held,
+        Err(_) => {
+            store.gc_async(None).await?;
+            store.data_mut().hold(host).map_err(Error::from)?
+        }
+    };
+    ExternRef::new_async(store, held).await
+}
+
 /// What of the embedder's `reference` holds, if it does.
 fn host_ref(reference: &Rooted<ExternRef>, store: impl AsContext) -> wasmtime::Result<Option<Value>> {
     let data = reference.data(store.as_context())?;
-    Ok(data.and_then(|data| data.downcast_ref::<HostRef>()).map(|host| Value::Extern(host.clone())))
+    Ok(data.and_then(|data| data.downcast_ref::<Arc<dyn Held>>()).map(|held| Value::Extern(Arc::clone(held.host()))))
 }
 
 /// An `externref` that the guest made an `anyref` of is still the embedder's.

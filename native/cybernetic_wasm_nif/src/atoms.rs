@@ -49,6 +49,7 @@ rustler::atoms! {
     nan,
     infinity,
     neg_infinity,
+    kept = "$kept",
     f32_bits,
     f64_bits,
     // Types

@@ -13,8 +13,8 @@ use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::reaper::reap;
 use cybernetic_wasm_core::value::{FuncRef, HostRef};
 use parking_lot::Mutex;
-use rustler::{Decoder, NifResult, Resource, Term};
-use std::sync::Arc;
+use rustler::{Decoder, Env, LocalPid, Monitor, NifResult, Resource, ResourceArc, Term};
+use std::sync::{Arc, Weak};
 
 pub(crate) struct ModuleResource(pub(crate) Arc<Module>);
 
@@ -36,7 +36,12 @@ impl Drop for ModuleResource {
 pub(crate) struct GuestResource(pub(crate) Arc<LiveGuest>);
 
 #[rustler::resource_impl]
-impl Resource for GuestResource {}
+impl Resource for GuestResource {
+    /// The process has ended that the guest was there for.
+    fn down<'a>(&'a self, _env: Env<'a>, _pid: LocalPid, _monitor: Monitor) {
+        self.0.finish();
+    }
+}
 
 impl GuestResource {
     pub(crate) fn instance(&self, member: u32) -> Instance<'_> {
@@ -56,8 +61,28 @@ impl Drop for GuestResource {
 }
 
 /// The lock is for two processes that step one execution by mistake; nobody ever waits for it.
-/// The flag says whether to tell what a call used when it ends well.
-pub(crate) struct ExecutionResource(pub(crate) Mutex<Execution>, pub(crate) bool);
+/// The flag says whether to tell what a call used when it ends well. Last is the live guest that it runs on, if on any.
+pub(crate) struct ExecutionResource(pub(crate) Mutex<Execution>, pub(crate) bool, Option<Weak<LiveGuest>>);
+
+impl ExecutionResource {
+    pub(crate) fn new(execution: Execution, report: bool) -> Self {
+        let live = execution.live().map(Arc::downgrade);
+        Self(Mutex::new(execution), report, live)
+    }
+}
+
+/// Whether what Elixir has a reference to is kept alive by whoever has `reference`: a live guest, or an execution of one. Were
+/// it given to the guest, that would keep itself alive.
+pub(crate) fn holds<'a>(reference: Term<'a>, owner: Term<'a>) -> bool {
+    reference == owner || guest_of(reference).zip(guest_of(owner)).is_some_and(|(one, other)| one.ptr_eq(&other))
+}
+
+fn guest_of(term: Term<'_>) -> Option<Weak<LiveGuest>> {
+    match term.decode::<ResourceArc<GuestResource>>() {
+        Ok(guest) => Some(Arc::downgrade(&guest.0)),
+        Err(_) => term.decode::<ResourceArc<ExecutionResource>>().ok()?.2.clone(),
+    }
+}
 
 #[rustler::resource_impl]
 impl Resource for ExecutionResource {}

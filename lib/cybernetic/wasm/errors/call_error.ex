@@ -9,6 +9,8 @@ defmodule Cybernetic.WASM.CallError do
     * `:no_command` - the module exports `_start`, but no function that takes and gives nothing: it is no program
     * `:arity` - `given` values where `signature` wants `expected`
     * `:type` - value `index` (from 0) is `given`, `expected` says what the type takes
+    * `:own_handle` - value `index` is, or holds, the handle of the instance that it is given to, or a context of one of its host
+      calls, which may be in a closure: the guest would keep itself alive for ever
     * `:out_of_bounds` - `offset` and `length` leave a memory of `size` bytes
     * `:no_memory` - the module exports no memory named `export`
     * `:no_such_element` - the table `export` has `size` elements, and none at `index`
@@ -87,6 +89,11 @@ defmodule Cybernetic.WASM.CallError do
 
   def message(%__MODULE__{reason: :type} = error) do
     "the value at index #{error.index} must be #{error.expected}, got: #{error.given}"
+  end
+
+  def message(%__MODULE__{reason: :own_handle} = error) do
+    "the value at index #{error.index} holds the handle of the instance that it is given to, or the context of its host call, " <>
+      "and would keep it alive for ever: give it an index, a name or a pid instead"
   end
 
   def message(%__MODULE__{reason: :out_of_bounds} = error) do

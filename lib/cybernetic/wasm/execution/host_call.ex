@@ -7,7 +7,7 @@ defmodule Cybernetic.WASM.Execution.HostCall do
   # `emit/2` (`:ending`), or it trapped the guest (`:trap`). They are thrown here, and caught in `run/2`.
 
   alias Cybernetic.WASM.{CallError, Error, HostError, Native, Shown}
-  alias Cybernetic.WASM.Execution.{Lane, Plan}
+  alias Cybernetic.WASM.Execution.{Lane, Plan, Terms}
   alias Cybernetic.WASM.Host.Context
 
   @typedoc "What a host function came to. `:unknown`: there is none, and the guest traps."
@@ -203,10 +203,15 @@ defmodule Cybernetic.WASM.Execution.HostCall do
       {:refused, {:call, %{reason: :busy}}} = busy ->
         if held?(context), do: reply_later(context, how), else: busy
 
-      {:refused, {:call, %{reason: reason}} = error} when reason in [:type, :arity] ->
-        # The function returned what its type does not take: that is its failure, and the guest is unwound for it.
+      {:refused, {:call, %{reason: reason}} = error}
+      when reason in [:type, :arity, :own_handle] ->
+        # The function returned what its type does not take, or the guest may not have: that is its failure, and the guest is
+        # unwound for it.
         raised = host_error(context, :error, Error.from_native(error), [])
         {:raised, raised, command(context, :raise)}
+
+      {:refused, {:limit, _} = error} ->
+        {:raised, Error.from_native(error), command(context, :raise)}
 
       step ->
         step
@@ -238,9 +243,15 @@ defmodule Cybernetic.WASM.Execution.HostCall do
     end
   end
 
-  defp return(%Context{execution: execution, call: call} = context, values) do
-    case Context.plan(context).scheduling != :dirty and
-           Native.execution_return(execution, call, values) do
+  defp return(%Context{execution: execution} = context, values) do
+    plan = Context.plan(context)
+
+    with {:ok, values} <- Terms.weigh(values, execution, plan.limits.max_memory),
+         do: return_weighed(context, values, plan)
+  end
+
+  defp return_weighed(%Context{execution: execution, call: call}, values, plan) do
+    case plan.scheduling != :dirty and Native.execution_return(execution, call, values) do
       step when step in [false, :dirty] -> Native.execution_return_dirty(execution, call, values)
       step -> step
     end

@@ -36,6 +36,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
             data: nil,
             bindings: %Bindings{},
             streams: nil,
+            # The limits of the whole life of a guest that is made by this plan, beside `limits`.
+            budget: nil,
             # How one run goes, which no option says. `command`: the module is run as one, and its result is its exit code.
             # `report`: a result comes with what was used, as an error always does. `stream`: output is handed over piece by
             # piece, between host calls. `cancel`: what ends the run from outside, and the reference by which a host function
@@ -251,6 +253,11 @@ defmodule Cybernetic.WASM.Execution.Plan do
   defp again(plan, nil), do: plan
   defp again(plan, streams), do: %{plan | streams: streams}
 
+  @doc "The plan of a guest whose limits are for its whole life: for all of its calls together."
+  @spec for_life(t, boolean) :: t
+  def for_life(plan, false), do: plan
+  def for_life(plan, true), do: %{plan | budget: plan.limits}
+
   @doc "The plan of one run: two may go on at once in one process."
   @spec begin(t) :: t
   def begin(%__MODULE__{streams: nil} = plan), do: plan
@@ -306,7 +313,12 @@ defmodule Cybernetic.WASM.Execution.Plan do
   @doc "The plan of a part of the call of `whole`, which is cancelled with it and reads on in its input."
   @spec part_of(t, t) :: t
   def part_of(plan, whole),
-    do: %{plan | cancel: whole.cancel, streams: Streams.share(plan.streams, whole.streams)}
+    do: %{
+      plan
+      | cancel: whole.cancel,
+        budget: whole.budget,
+        streams: Streams.share(plan.streams, whole.streams)
+    }
 
   # Host functions
 
@@ -329,6 +341,13 @@ defmodule Cybernetic.WASM.Execution.Plan do
         {:call, kept || limits(plan), plan.engine, report, cancel, grants, console}
     end
   end
+
+  @doc "The limits of a guest's whole life as Rust takes them; `nil` where only its calls have limits."
+  @spec budget_to_native(t) :: tuple | nil
+  def budget_to_native(%__MODULE__{budget: nil}), do: nil
+
+  def budget_to_native(%__MODULE__{budget: budget, limits: limits}),
+    do: limits(%__MODULE__{limits: Limits.narrow(limits, budget)})
 
   defp limits(%__MODULE__{limits: limits, wait: wait}) do
     {:limits, limits.fuel, limits.max_memory, limits.max_table_elements, limits.max_instances,

@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Instance.Link do
   # instance of each of them made first, all in the store of an instance that any of them imports from.
 
   alias Cybernetic.WASM.{Error, Execution, Imports, Instance, LinkError, Module, Native}
-  alias Cybernetic.WASM.Execution.{Parts, Plan, Tally}
+  alias Cybernetic.WASM.Execution.{Parts, Plan, Tally, Terms}
   alias Cybernetic.WASM.Imports.{Bindings, Words}
 
   # What is known on the way. `guest` is whose store all are to be in, once there is one, and `own` that guest if it was made
@@ -45,10 +45,14 @@ defmodule Cybernetic.WASM.Instance.Link do
   defp step(%Module{ref: ref}, plan, snapshottable) do
     options = Plan.to_native(plan)
 
-    sources = plan.bindings.sources
+    budget = Plan.budget_to_native(plan)
 
-    with :dirty <- Native.instance_new(ref, snapshottable, sources, options, plan.scheduling),
-         do: Native.instance_new_dirty(ref, snapshottable, sources, options, plan.scheduling)
+    with {:ok, sources} <-
+           Terms.weigh_sources(plan.bindings.sources, nil, plan.limits.max_memory),
+         :dirty <-
+           Native.instance_new(ref, snapshottable, sources, budget, options, plan.scheduling) do
+      Native.instance_new_dirty(ref, snapshottable, sources, budget, options, plan.scheduling)
+    end
   end
 
   # With its own host functions to be found by the guest, beside those of the members that it was linked with.
@@ -68,6 +72,7 @@ defmodule Cybernetic.WASM.Instance.Link do
     # A start function that exits is no command's end.
     plan = Plan.command(plan, false)
     state = module |> begin(plan, opts) |> in_store(store, plan)
+    refuse_budget_in_store!(state, plan)
 
     case place(module, within(plan, state), state) do
       {:ok, instance, state} ->
@@ -78,6 +83,16 @@ defmodule Cybernetic.WASM.Instance.Link do
         if own, do: Native.instance_close(own)
         Parts.whole({:error, error}, used, within(plan, state).limits)
     end
+  end
+
+  # Whose store it is has been made, and what that may use.
+  defp refuse_budget_in_store!(%__MODULE__{guest: guest}, %Plan{budget: budget})
+       when guest == nil or budget == nil,
+       do: :ok
+
+  defp refuse_budget_in_store!(_state, _plan) do
+    raise ArgumentError,
+          "option :budget is for an instance with a store of its own; this one joins another's, and draws on that one's budget"
   end
 
   # A module that is only linked need not import all that host modules declare. What cancels the call cancels making it, whose
@@ -228,7 +243,10 @@ defmodule Cybernetic.WASM.Instance.Link do
     member = Native.instance_reserve(guest)
     plan = hosted(%{plan | member: member}, guest, hosts)
     sources = Bindings.sources(plan.bindings)
-    step = Native.instance_link(guest, member, module.ref, sources, Plan.to_native(step_plan))
+
+    step =
+      with {:ok, sources} <- Terms.weigh_sources(sources, guest, plan.limits.max_memory),
+           do: Native.instance_link(guest, member, module.ref, sources, Plan.to_native(step_plan))
 
     case Execution.drive_part(step, %{step_plan | member: member}) do
       {:ok, ^member, tally} ->

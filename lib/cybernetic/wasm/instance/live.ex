@@ -13,15 +13,17 @@ defmodule Cybernetic.WASM.Instance.Live do
     Options,
     Run,
     Shown,
+    Usage,
     Value
   }
 
-  alias Cybernetic.WASM.Execution.{Lane, Plan}
+  alias Cybernetic.WASM.Execution.{Lane, Plan, Tally, Terms}
   alias Cybernetic.WASM.Instance.Link
 
   @options [
     on_trap: {:one_of, [:poison, :keep]},
     snapshottable: :boolean,
+    budget: :boolean,
     store: {:struct, Instance}
   ]
   # By itself: with a function in it, the list above would have this file wait for that of `Instance`.
@@ -39,6 +41,7 @@ defmodule Cybernetic.WASM.Instance.Live do
 
     with :ok <- hook(module, own),
          {:ok, plan} <- Plan.checked(module, call),
+         plan = Plan.for_life(plan, Map.get(own, :budget, false)),
          {:ok, instance} <- make(module, plan, own, call) do
       instance = %{instance | on_fork: own[:on_fork]}
       {:ok, on_trap(instance, Map.get(own, :on_trap, :poison))}
@@ -223,6 +226,19 @@ defmodule Cybernetic.WASM.Instance.Live do
     with {:refused, error} <- Native.instance_close(ref), do: {:error, Error.from_native(error)}
   end
 
+  @doc "Ends the guest for good, also while it is on a call, which ends at its next step."
+  @spec finish(Instance.t()) :: :ok
+  def finish(%Instance{ref: ref}), do: Native.instance_finish(ref)
+
+  @doc "Does so when the calling process ends, however that does."
+  @spec finish_with_caller(Instance.t()) :: :ok
+  def finish_with_caller(%Instance{ref: ref}), do: Native.instance_finish_with_caller(ref)
+
+  @doc "See `Cybernetic.WASM.Instance.usage/1`."
+  @spec usage(Instance.t()) :: Usage.t()
+  def usage(%Instance{ref: ref}),
+    do: ref |> Native.instance_usage() |> Tally.from_native() |> Tally.usage()
+
   @doc """
   Carries out an access, as a command of a host call also is: to its memories, globals and tables. The idle guest answers at
   once; one that is on a call refuses, or lets it stand in line.
@@ -240,16 +256,26 @@ defmodule Cybernetic.WASM.Instance.Live do
       else: answer(Native.instance_write(ref, member, memory, offset, bytes))
   end
 
-  def access(%Instance{ref: ref, member: member} = instance, access) do
+  def access(%Instance{ref: ref} = instance, access) do
     plan = Plan.of(instance)
 
-    case Native.instance_access(ref, member, access, Plan.to_native(plan)) do
-      {:answer, answer} ->
-        {:ok, answer}
+    with {:ok, access} <- Terms.weigh_in(access, ref, plan.limits.max_memory) do
+      case access_step(instance, access, plan) do
+        {:answer, answer} ->
+          {:ok, answer}
 
-      step ->
-        with {:ok, answer, _tally} <- Execution.drive(step, plan), do: {:ok, answer}
+        step ->
+          with {:ok, answer, _tally} <- Execution.drive(step, plan), do: {:ok, answer}
+      end
+    else
+      {:refused, error} -> {:error, Error.from_native(error)}
     end
+  end
+
+  defp access_step(%Instance{ref: ref, member: member}, access, plan) do
+    if Lane.large?(access),
+      do: Native.instance_access_dirty(ref, member, access, Plan.to_native(plan)),
+      else: Native.instance_access(ref, member, access, Plan.to_native(plan))
   end
 
   defp answer({:refused, error}), do: {:error, Error.from_native(error)}

@@ -75,7 +75,7 @@ impl Execution {
     pub(super) fn on(live: &Arc<LiveGuest>, limits: Limits) -> Self {
         let code = live.module().code();
         let engine = code.engine();
-        let invocation = Invocation::new(limits, code.ceilings());
+        let invocation = Invocation::on_account(limits, code.ceilings(), Some(Arc::clone(live.account())));
         let mut execution = Self::new(code.ceilings(), engine.config().metering, &invocation);
         execution.ticker = engine.ticker().cloned();
         execution.module = Some(Arc::clone(live.module()));
@@ -111,6 +111,7 @@ pub(super) async fn begin<'l>(
     lease: &'l mut Lease,
     invocation: &Arc<Invocation>,
 ) -> Result<(&'l LiveGuest, &'l mut Guest), Error> {
+    invocation.check_budget()?;
     invocation.turn.take().await;
     invocation.set_lease(lease.number());
     let (live, guest) = lease.use_guest()?;

@@ -33,9 +33,11 @@ impl Execution {
                 Some(lease) => lease,
                 None => invocation.queue(live.queue_to_reset()).await?,
             };
+            invocation.check_budget()?;
             renew(&live, &mut lease, &invocation).await?;
-            rejoin(&live, &mut lease, &invocation).await?;
+            let rejoined = rejoin(&live, &mut lease, &invocation).await;
             store::end(&lease.look()?.store, &invocation);
+            rejoined?;
             lease.give_back(true);
             Ok(Product::Reset)
         }));

@@ -1,14 +1,13 @@
 //! How a step of an execution ends, and what an execution makes.
 
 use crate::error::Error;
-use crate::invocation::{Denial, Output};
-use crate::live::LiveGuest;
+use crate::invocation::{Denial, Output, Usage};
+use crate::live::{LiveGuest, Snapshot};
 use crate::mail::{Answer, HostCall, Notice};
 use crate::member::MemberId;
 use crate::module::Module;
 use crate::value::Value;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// How a step ended.
 #[derive(Debug)]
@@ -59,31 +58,12 @@ pub enum Product {
     Member(MemberId),
     /// The answer to an access.
     Answer(Answer),
-    /// A module in the binary format whose initial state is what a guest's was, after so many of its uses.
-    Snapshot(Vec<u8>, u64),
+    /// A guest's state as a module.
+    Snapshot(Snapshot),
     /// The guest is in its module's initial state again.
     Reset,
     /// A compiled module.
     Module(Arc<Module>),
-}
-
-/// What a call used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
-    /// Fuel, where it is metered; after a call that was cut off, rounded down to the last yield.
-    pub fuel: Option<u64>,
-    /// The most bytes of memory and tables that the guest had.
-    pub peak_memory: u64,
-    /// From the start to the end, waiting and host functions included.
-    pub wall: Duration,
-    /// On a scheduler.
-    pub slice: Duration,
-    /// Slices of time that it took: one, and one more for each that it spent. A host call or a wake-up begins none.
-    pub slices: u64,
-    /// Calls of host functions.
-    pub host_calls: u64,
-    /// Bytes put out.
-    pub output: u64,
 }
 
 /// What a call used, what it put out that nobody has taken yet, and what it was refused.

@@ -18,7 +18,8 @@ pub(crate) fn or_bounds(error: wasmtime::Error, mut store: impl AsContextMut<Dat
     let invocation = store.as_context().data().invocation.clone();
     let found = bulk_instruction(&error, &store).filter(|(_, most)| certainly_left(&store) > *most);
     let Some((trap, _)) = found else { return error };
-    let left = invocation.limits.fuel.saturating_sub(invocation.fuel_used());
+    invocation.charge_at_least(invocation.allotted_fuel() - certainly_left(&store));
+    let left = invocation.allotted_fuel().saturating_sub(invocation.fuel_used());
     match store.as_context_mut().set_fuel(left) {
         Ok(()) => Error::from(trapped(trap, &error)).into(),
         Err(_) => error,
@@ -34,7 +35,7 @@ fn certainly_left(store: impl AsContext<Data = StoreData>) -> u64 {
     let every = invocation.yield_fuel().max(1);
     let most = every.saturating_add(longest).saturating_add(invocation.peak_memory());
     let yields = invocation.fuel_used() / every;
-    invocation.limits.fuel.saturating_sub((yields + 1).saturating_mul(most))
+    invocation.allotted_fuel().saturating_sub((yields + 1).saturating_mul(most))
 }
 
 /// The trap of the bulk instruction that failed, if it was one; and what its length could have been at the most. An element takes

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::store::StoreData;
 use crate::value::{FuncRef, Value};
 use smallvec::SmallVec;
-use wasmtime::{AsContextMut, Func, RootScope, TypedFunc, Val, ValType};
+use wasmtime::{AsContext, AsContextMut, Func, RootScope, TypedFunc, Val, ValType};
 
 /// What the arguments must be for a typed call; anything else is the dynamic call's affair, which has the words for it.
 fn i32s<const COUNT: usize>(args: &[Value]) -> Option<[i32; COUNT]> {
@@ -110,7 +110,8 @@ async fn dynamic(
     let params = args.len();
     let mut values: SmallVec<[Val; 4]> = SmallVec::with_capacity(params + results);
     for (index, (value, ty)) in args.drain(..).zip(types).enumerate() {
-        values.push(value.put(ty, index, &mut scope).await?);
+        let value = value.put(ty, index, &mut scope).await;
+        values.push(value.inspect_err(|_| scope.as_context().data().invocation.not_begun())?);
     }
     values.resize(params + results, Val::I32(0));
     let (params, results) = values.split_at_mut(params);

@@ -15,10 +15,7 @@ pub(crate) fn classify(error: wasmtime::Error, invocation: &Invocation, code: &C
         return with_frames(own.clone(), &error);
     }
     match (error.downcast_ref::<wasmtime::Trap>(), invocation.refused()) {
-        (Some(wasmtime::Trap::OutOfFuel), _) => {
-            let fuel = invocation.limits.fuel;
-            LimitError::new(Limit::Fuel, fuel, fuel).into()
-        }
+        (Some(wasmtime::Trap::OutOfFuel), _) => invocation.fuel_error().into(),
         (Some(wasmtime::Trap::StackOverflow), _) => {
             let stack = code.engine().config().max_stack;
             LimitError::new(Limit::Stack, stack, stack).into()

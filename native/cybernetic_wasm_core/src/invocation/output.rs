@@ -106,6 +106,7 @@ impl Invocation {
         if sum > self.limits.max_output {
             return Err(LimitError::new(Limit::Output, self.limits.max_output, sum));
         }
+        self.account_output(bytes.len() as u64)?;
         self.output.bytes.store(sum, Relaxed);
         output.put(stream, bytes);
         Ok(())

@@ -5,6 +5,7 @@ use crate::error::{CallError, Error, Limit};
 use crate::guest::Guest;
 use crate::invocation::Invocation;
 use crate::reaper::reap;
+use crate::store;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -31,8 +32,15 @@ impl LiveGuest {
         let mut slot = self.slot.lock();
         match std::mem::replace(&mut slot.state, State::Leased) {
             State::Idle(guest) => Ok(self.lend(&mut slot, Some(guest))),
-            state => Err(slot.stay(state)),
+            state => Err(self.stay(&mut slot, state)),
         }
+    }
+
+    /// Puts the state back that was looked at, and says why the guest cannot be had.
+    fn stay(&self, slot: &mut Slot, state: State) -> CallError {
+        let refusal = if self.is_closing() { CallError::Closed } else { state.refusal() };
+        slot.state = state;
+        refusal
     }
 
     fn lend(self: &Arc<Self>, slot: &mut Slot, guest: Option<Box<Guest>>) -> Lease {
@@ -46,8 +54,8 @@ impl LiveGuest {
             let mut slot = self.slot.lock();
             match std::mem::replace(&mut slot.state, State::Leased) {
                 State::Idle(guest) => return Ok(self.lend(&mut slot, Some(guest))),
-                State::Leased => {}
-                state => return Err(slot.stay(state)),
+                State::Leased if !self.is_closing() => {}
+                state => return Err(self.stay(&mut slot, state)),
             }
             let (sender, next) = oneshot::channel();
             slot.queue.push_back(sender);
@@ -56,6 +64,7 @@ impl LiveGuest {
         // Nobody is turned away but by a guest that was poisoned, though it may have been made anew since.
         next.await.map_err(|_| match self.slot.lock().state {
             State::Closed => CallError::Closed,
+            _ if self.is_closing() => CallError::Closed,
             _ => CallError::Poisoned,
         })
     }
@@ -66,7 +75,7 @@ impl LiveGuest {
         match std::mem::replace(&mut slot.state, State::Leased) {
             State::Idle(guest) => Ok(self.lend(&mut slot, Some(guest))),
             State::Poisoned => Ok(self.lend(&mut slot, None)),
-            state => Err(slot.stay(state)),
+            state => Err(self.stay(&mut slot, state)),
         }
     }
 
@@ -96,13 +105,33 @@ impl LiveGuest {
                 return Err(CallError::Busy);
             }
         }
+        self.account().end();
         Ok(())
+    }
+
+    /// The same also while somebody has the guest, whose call ends at its next step. Nobody else gets it any more.
+    pub fn finish(&self) {
+        self.closing.store(true, Relaxed);
+        if self.close().is_err() {
+            let waiting = std::mem::take(&mut self.slot.lock().queue);
+            // Those who wait are woken without the lock.
+            drop(waiting);
+        }
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Relaxed)
     }
 
     /// Gives the guest to the next in the queue, or lets it rest.
     fn hand_on(self: &Arc<Self>, number: u64, mut guest: Box<Guest>) {
         let mut slot = self.slot.lock();
-        if slot.lease != number {
+        let over = slot.lease != number;
+        if over || self.is_closing() {
+            if !over {
+                slot.state = State::Closed;
+                self.account().end();
+            }
             drop(slot);
             return reap(guest);
         }
@@ -120,7 +149,10 @@ impl LiveGuest {
     pub(crate) fn poison(&self, number: u64) {
         let mut slot = self.slot.lock();
         if slot.lease == number && matches!(slot.state, State::Leased) {
-            slot.state = State::Poisoned;
+            slot.state = if self.is_closing() { State::Closed } else { State::Poisoned };
+            if matches!(slot.state, State::Closed) {
+                self.account().end();
+            }
             let waiting = std::mem::take(&mut slot.queue);
             // Those who wait are woken without the lock.
             drop(slot);
@@ -142,13 +174,6 @@ impl Slot {
             State::Poisoned => "poisoned",
             State::Closed => "closed",
         }
-    }
-
-    /// Puts the state back that was looked at, and says why the guest cannot be had.
-    fn stay(&mut self, state: State) -> CallError {
-        let refusal = state.refusal();
-        self.state = state;
-        refusal
     }
 }
 
@@ -198,6 +223,11 @@ impl Lease {
         self.guest.as_deref_mut().ok_or_else(lease_over)
     }
 
+    /// How often the guest has been used.
+    pub(crate) fn uses(&self) -> u64 {
+        self.owner.uses()
+    }
+
     /// As if it had never been: the guest, if it is there.
     fn undo(mut self) -> Option<Box<Guest>> {
         // No lease has this number, so dropping it does nothing.
@@ -208,7 +238,8 @@ impl Lease {
     /// Ends a call that had this result.
     pub(crate) fn settle<T>(&mut self, invocation: &Invocation, result: &Result<T, Error>) {
         let error = result.as_ref().err();
-        let sound = error.is_none_or(is_harmless) && !invocation.tainted();
+        let harmless = error.is_none_or(|error| is_harmless(error) || invocation.take_unbegun());
+        let sound = harmless && !invocation.tainted();
         let survived = self.owner.survives_traps.load(Relaxed) && error.is_none_or(is_trap);
         self.give_back(sound || survived);
     }
@@ -255,6 +286,9 @@ impl Drop for Lease {
         // A call that was given up before it began has left nothing behind.
         self.give_back(!self.used);
         if self.number != 0 {
+            if let Some(guest) = &self.guest {
+                store::end_cut_off(&guest.store);
+            }
             reap(self.guest.take());
             self.owner.poison(self.number);
         }

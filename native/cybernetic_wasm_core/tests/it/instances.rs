@@ -3,7 +3,7 @@
 use crate::support::{
     Driver, call_on, eventually, eventually_unused, first, instantiate, limits, load, number, own, shared,
 };
-use crate::support::{start_on, to_host_call};
+use crate::support::{Token, start_on, to_host_call};
 use cybernetic_wasm_core::access::Access;
 use cybernetic_wasm_core::error::{CallError, Limit, LimitError};
 use cybernetic_wasm_core::execution::{Execution, Product, Step};
@@ -11,7 +11,7 @@ use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::limits::Limits;
 use cybernetic_wasm_core::live::LiveGuest;
 use cybernetic_wasm_core::mail::{Answer, Command};
-use cybernetic_wasm_core::value::Value;
+use cybernetic_wasm_core::value::{HostRef, Value};
 use cybernetic_wasm_core::{Cancel, Error, Stream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -347,7 +347,7 @@ fn globals_are_read_and_set_by_their_type() {
     let set = |name: &str, value| access(&guest, Access::SetGlobal { name: name.into(), value });
     set("n", Value::I32(41)).unwrap();
     assert_eq!(next(&guest), Ok(42));
-    let host: Arc<dyn std::any::Any + Send + Sync> = Arc::new(5_u8);
+    let host: HostRef = Arc::new(Token(5_u8));
     set("ref", Value::Extern(Arc::clone(&host))).unwrap();
     match get("ref") {
         Ok(Answer::Values(values)) => match &values[..] {

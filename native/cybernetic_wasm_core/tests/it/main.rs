@@ -2,9 +2,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod budgets;
 mod cache;
 mod conformance;
 mod heap;
+mod holdings;
 mod hostile;
 mod instances;
 mod levels;

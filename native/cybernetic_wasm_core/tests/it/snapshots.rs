@@ -1,13 +1,18 @@
 //! Snapshots: a module whose initial state is what a live instance's was, and what cannot be captured.
 
-use crate::support::{Driver, Guest, call, call_on, first, limits, load, number, property, shared, start_on};
+use crate::support::{
+    Driver, Guest, call, call_on, call_within, eventually, first, limits, load, number, own, own_node, property,
+    shared, start_on,
+};
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::access::Access;
-use cybernetic_wasm_core::error::CallError;
+use cybernetic_wasm_core::error::{CallError, Limit, LimitError};
 use cybernetic_wasm_core::execution::{Execution, Product, Step};
 use cybernetic_wasm_core::lane::Lane;
+use cybernetic_wasm_core::limits::Limits;
 use cybernetic_wasm_core::live::LiveGuest;
 use cybernetic_wasm_core::mail::Answer;
+use cybernetic_wasm_core::runtime::Runtime;
 use cybernetic_wasm_core::value::Value;
 use proptest::prelude::{any, prop};
 use proptest::prop_assert_eq;
@@ -24,7 +29,7 @@ fn capturable(source: impl AsRef<[u8]>) -> Result<Arc<LiveGuest>, Error> {
 
 fn snapshot(instance: &Arc<LiveGuest>) -> Result<Vec<u8>, Error> {
     match Driver::default().drive(&mut Execution::snapshot(shared(), instance, None, limits())?)? {
-        Product::Snapshot(wasm, _) => Ok(wasm),
+        Product::Snapshot(snapshot) => Ok(snapshot.as_ref().to_vec()),
         other => panic!("a snapshot is {other:?}"),
     }
 }
@@ -148,7 +153,7 @@ fn the_instances_of_a_snapshot_begin_with_its_hook() {
     let hooked = |guest: &Arc<LiveGuest>, name: &str| {
         let taken = Execution::snapshot(shared(), guest, Some(name.to_owned()), limits()).unwrap();
         match Driver::default().drive(&mut { taken })? {
-            Product::Snapshot(wasm, _) => Ok(wasm),
+            Product::Snapshot(snapshot) => Ok(snapshot.as_ref().to_vec()),
             other => panic!("a snapshot is {other:?}"),
         }
     };
@@ -170,12 +175,9 @@ fn the_instances_of_a_snapshot_begin_with_its_hook() {
 fn the_module_of_a_fork_is_kept_while_nothing_changes() {
     let guest = capturable(STATE).unwrap();
     let fork = |guest: &Arc<LiveGuest>| {
-        let Ok(Product::Snapshot(wasm, uses)) =
-            Driver::default().drive(&mut Execution::snapshot(shared(), guest, None, limits()).unwrap())
-        else {
-            panic!("no snapshot")
-        };
-        guest.keep_fork(uses, &load(shared(), wasm).module);
+        let config = *guest.module().code().requested();
+        let mut forking = Execution::fork(shared(), guest, (None, config), limits()).unwrap();
+        assert!(matches!(Driver::default().drive(&mut forking), Ok(Product::Module(_))));
     };
     assert!(guest.fork().is_none());
     fork(&guest);
@@ -192,4 +194,109 @@ fn the_module_of_a_fork_is_kept_while_nothing_changes() {
         change();
         assert!(guest.fork().is_none());
     }
+}
+
+// What a snapshot takes
+
+fn capturable_on(runtime: &Arc<Runtime>, source: &str, limits: Limits) -> Arc<LiveGuest> {
+    let module = load(runtime, source);
+    let mut execution = Execution::instantiate(&module.module, true, module.setup(limits));
+    match Driver::default().drive(&mut execution).unwrap() {
+        Product::Guest(instance) => instance,
+        other => panic!("an instantiation made {other:?}"),
+    }
+}
+
+/// Ten megabytes, none of them zero.
+const FULL: &str = r#"(module (memory (export "memory") 160)
+    (func (export "fill") (memory.fill (i32.const 0) (i32.const 7) (i32.const 10485760))))"#;
+
+#[test]
+fn a_snapshot_counts_as_memory_of_the_nodes_guests_while_it_is_there() {
+    let runtime = own(|_| {});
+    let guest = capturable_on(&runtime, FULL, limits());
+    call_on(&guest, "fill", &[]).unwrap();
+    let before = runtime.ceilings().memory();
+    let mut making = Execution::snapshot(&runtime, &guest, None, limits()).unwrap();
+    let Product::Snapshot(snapshot) = Driver::default().drive(&mut making).unwrap() else { panic!("no snapshot") };
+    assert!(runtime.ceilings().memory() >= before + snapshot.as_ref().len() as u64);
+    drop((snapshot, making));
+    assert_eq!(runtime.ceilings().memory(), before);
+}
+
+#[test]
+fn a_snapshot_that_the_node_has_no_room_for_is_refused_and_its_guest_goes_on() {
+    for room in [12_000_000, 25_000_000] {
+        let runtime = own_node(|node| node.max_total_memory = room);
+        let guest = capturable_on(&runtime, FULL, limits());
+        call_on(&guest, "fill", &[]).unwrap();
+        let before = runtime.ceilings().memory();
+        let refused = Driver::default().drive(&mut Execution::snapshot(&runtime, &guest, None, limits()).unwrap());
+        let Err(Error::Limit(LimitError { limit: Limit::TotalMemory, allowed, .. })) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(allowed, room);
+        assert_eq!(runtime.ceilings().memory(), before);
+        call_on(&guest, "fill", &[]).unwrap();
+    }
+}
+
+#[test]
+fn a_snapshot_that_nobody_waits_for_any_more_frees_its_guest_and_its_memory() {
+    let runtime = own(|_| {});
+    let guest = capturable_on(&runtime, FULL, limits());
+    call_on(&guest, "fill", &[]).unwrap();
+    let before = runtime.ceilings().memory();
+    for _ in 0..20 {
+        let mut making = Execution::snapshot(&runtime, &guest, None, limits()).unwrap();
+        while matches!(making.step(Lane::Dirty), Step::Yielded) {}
+        drop(making);
+        eventually("the guest is free", || guest.state() == "idle");
+        eventually("nothing is left", || runtime.ceilings().memory() == before);
+    }
+    call_on(&guest, "fill", &[]).unwrap();
+}
+
+#[test]
+fn a_memory_of_many_pieces_is_captured_in_as_many_as_a_module_may_have() {
+    // A piece for each other byte was more than the memory itself, and more segments than an engine takes.
+    let source = r#"(module (memory (export "memory") 200 400)
+        (func (export "scatter") (param $step i32) (local $at i32)
+            (loop $again
+                (i32.store8 (local.get $at) (i32.const 9))
+                (br_if $again (i32.lt_u (local.tee $at (i32.add (local.get $at) (local.get $step)))
+                                        (i32.const 13107200)))))
+        (func (export "sum") (result i64) (local $at i32) (local $sum i64)
+            (loop $again
+                (local.set $sum (i64.add (local.get $sum) (i64.load8_u (local.get $at))))
+                (br_if $again (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 1)))
+                                        (i32.const 13107200))))
+            (local.get $sum)))"#;
+    for step in [2, 600, 1_300] {
+        let guest = capturable(source).unwrap();
+        call_on(&guest, "scatter", &[Value::I32(step)]).unwrap();
+        let module = load(shared(), snapshot(&guest).unwrap());
+        let sum = number(call(&module, "sum", &[]));
+        assert_eq!(sum, number(call_on(&guest, "sum", &[])));
+        assert_eq!(sum, (13_107_200_i64 + i64::from(step) - 1) / i64::from(step) * 9);
+    }
+}
+
+#[test]
+fn offsets_beyond_two_gibibytes_and_memories_of_64_bits_are_captured() {
+    let huge = Limits { max_memory: 3 << 30, ..limits() };
+    let source = r#"(module (memory (export "memory") 32770) (memory $wide (export "wide") i64 1 3)
+        (func (export "set") (i32.store8 (i32.const 0x80000001) (i32.const 5))
+            (drop (memory.grow $wide (i64.const 1)))
+            (i64.store8 $wide (i64.const 131071) (i64.const 6)))
+        (func (export "get") (result i32)
+            (i32.add (i32.load8_u (i32.const 0x80000001)) (i32.load8_u $wide (i64.const 131071)))))"#;
+    let runtime = own(|_| {});
+    let guest = capturable_on(&runtime, source, huge.clone());
+    Driver::default().values(&mut start_on(&guest, "set", &[], huge.clone()).unwrap()).unwrap();
+    let mut making = Execution::snapshot(&runtime, &guest, None, limits()).unwrap();
+    let Product::Snapshot(snapshot) = Driver::default().drive(&mut making).unwrap() else { panic!("no snapshot") };
+    assert!(snapshot.as_ref().len() < 10_000, "only what is not zero is in it");
+    let again = load(&runtime, &snapshot);
+    assert_eq!(number(call_within(&again, "get", &[], huge)), 11);
 }

@@ -16,7 +16,7 @@ use cybernetic_wasm_core::mail::{Answer, Command, HostCall};
 use cybernetic_wasm_core::member::MemberId;
 use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::runtime::{Runtime, Settings};
-use cybernetic_wasm_core::value::Value;
+use cybernetic_wasm_core::value::{HostValue, Value};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use std::cell::{Cell, RefCell};
@@ -346,6 +346,23 @@ pub(crate) fn wait(execution: &Execution) {
     if let Some(left) = execution.listen(listener) {
         // The step after this says that the time is up, if it is.
         let _ = wake_up.recv_timeout(left);
+    }
+}
+
+/// Something of the embedder's, which is nothing but itself and takes no room.
+pub(crate) struct Token<T>(pub(crate) T);
+
+impl<T: Send + Sync + 'static> HostValue for Token<T> {
+    fn size(&self) -> u64 {
+        0
+    }
+
+    fn digest(&self) -> u64 {
+        0
+    }
+
+    fn same(&self, _: &dyn HostValue) -> bool {
+        false
     }
 }
 

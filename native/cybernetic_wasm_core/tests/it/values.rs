@@ -2,8 +2,8 @@
 //! the caller's mistake named, before the guest runs.
 
 use crate::support::{
-    Driver, Loaded, all_same, call, call_on, instantiate, limits, load, number, own, property, same, shared, start,
-    start_on, to_host_call,
+    Driver, Loaded, Token, all_same, call, call_on, instantiate, limits, load, number, own, property, same, shared,
+    start, start_on, to_host_call,
 };
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::access::Access;
@@ -53,7 +53,7 @@ fn live(source: &str) -> Arc<LiveGuest> {
 }
 
 fn host_ref(text: &str) -> HostRef {
-    Arc::new(text.to_owned())
+    Arc::new(Token(text.to_owned()))
 }
 
 /// Where a wrong mask, a sign extension or a float conversion would show.

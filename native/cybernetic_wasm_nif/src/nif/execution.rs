@@ -18,6 +18,7 @@ use cybernetic_wasm_core::mail::{Command, HostCall};
 use cybernetic_wasm_core::member::MemberId;
 use cybernetic_wasm_core::{Error, Stream};
 use rustler::{Atom, Binary, Encoder, Env, NifResult, Reference, ResourceArc, Term};
+use std::any::Any;
 use std::sync::Arc;
 
 /// The exported function `name`, if it takes that many arguments.
@@ -243,7 +244,7 @@ fn execution_tally<'a>(env: Env<'a>, execution: Handle<'a, ExecutionResource>) -
 fn execution_host<'a>(env: Env<'a>, execution: Handle<'a, ExecutionResource>, member: u32) -> Term<'a> {
     with(env, execution, |execution| {
         let host = execution.host(MemberId(member));
-        let host = host.as_ref().and_then(|host| host.downcast_ref::<KeptTerm>());
+        let host = host.as_ref().and_then(|host| (&**host as &dyn Any).downcast_ref::<KeptTerm>());
         host.map_or_else(|| atoms::nil().encode(env), |host| host.load(env))
     })
 }

@@ -3,22 +3,23 @@
 use super::execution::{belongs_on_dirty, find, started, values};
 use super::runtime::runtime;
 use crate::atoms;
-use crate::resources::{GuestResource, HostResource, ModuleResource};
+use crate::resources::{GuestResource, HostResource, ModuleResource, holds};
 use crate::terms::access::Number;
-use crate::terms::call::CallOptions;
+use crate::terms::call::{Budget, CallOptions};
+use crate::terms::engine::EngineTuple;
 use crate::terms::handle::Handle;
 use crate::terms::kept::KeptTerm;
 use crate::terms::step::encode_answer;
 use crate::terms::value::{self, Terms};
-use crate::terms::{Optional, access, atom, error};
-use cybernetic_wasm_core::Error;
+use crate::terms::{Optional, access, atom, error, tally};
 use cybernetic_wasm_core::code::Function;
-use cybernetic_wasm_core::execution::Execution;
+use cybernetic_wasm_core::execution::{Execution, Tally};
 use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::linker::{GivenGlobal, Source};
 use cybernetic_wasm_core::member::MemberId;
 use cybernetic_wasm_core::value::HostRef;
+use cybernetic_wasm_core::{Error, Output};
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, ResourceArc, Term};
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ lanes! {
         module: Handle<'a, ModuleResource>,
         snapshottable: bool,
         sources: Optional<Vec<Term<'a>>>,
+        budget: Budget,
         options: CallOptions,
         scheduling: Atom,
     ) -> NifResult<Term<'a>> {
@@ -41,10 +43,8 @@ lanes! {
             return Ok(atoms::dirty().encode(env));
         }
         let setup = options.setup(runtime(), &module.0);
-        let making = match sources.0 {
-            None => Execution::instantiate(&module.0, snapshottable, setup),
-            Some(sources) => Execution::instantiate_with(&module.0, decode_sources(sources)?, setup),
-        };
+        let sources = sources.0.map(decode_sources).transpose()?;
+        let making = Execution::instantiate_within(&module.0, (snapshottable, sources), setup, budget.0);
         Ok(started(env, Ok(making), &options, lane))
     }
 }
@@ -66,6 +66,26 @@ lanes! {
 #[rustler::nif]
 fn instance_close<'a>(env: Env<'a>, guest: Handle<'a, GuestResource>) -> Term<'a> {
     error::done(env, guest.0.close())
+}
+
+/// Closes the guest when the call on it ends, or now.
+#[rustler::nif]
+fn instance_finish(guest: Handle<'_, GuestResource>) -> Atom {
+    guest.0.finish();
+    atoms::ok()
+}
+
+/// Does that when the calling process ends.
+#[rustler::nif]
+fn instance_finish_with_caller(env: Env<'_>, guest: ResourceArc<GuestResource>) -> Atom {
+    env.monitor(&guest, &env.pid());
+    atoms::ok()
+}
+
+/// What the guest has used in its whole life, as a tally.
+#[rustler::nif]
+fn instance_usage<'a>(env: Env<'a>, guest: Handle<'a, GuestResource>) -> Term<'a> {
+    tally::encode(env, &Tally { usage: guest.0.usage(), output: Output::default(), denials: Vec::new() })
 }
 
 /// `:idle`, `:busy`, `:poisoned` or `:closed`.
@@ -145,6 +165,12 @@ fn given_global(ty: Atom, mutable: bool, term: Term<'_>) -> NifResult<Source> {
         Ok(value) => Source::Global(GivenGlobal { ty, mutable, value }),
         Err(_) => Source::Nothing("the value given is not of its type".into()),
     })
+}
+
+/// Whether a reference that was found in a term for `owner`, a guest or an execution, would keep that alive.
+#[rustler::nif]
+fn instance_held_by<'a>(owner: Term<'a>, reference: Term<'a>) -> bool {
+    holds(reference, owner)
 }
 
 // Calls
@@ -239,16 +265,27 @@ lanes! {
     }
 }
 
-/// Any other access: its answer, or the first step of an execution where it may take time.
-#[rustler::nif]
-fn instance_access<'a>(
+lanes! {
+    /// Any other access: its answer, or the first step of an execution where it may take time. A large value belongs on a dirty
+    /// scheduler, which the caller sees to.
+    fn instance_access, instance_access_dirty<'a>(
+        env, lane;
+        guest: Handle<'a, GuestResource>,
+        member: u32,
+        term: Term<'a>,
+        options: CallOptions,
+    ) -> NifResult<Term<'a>> {
+        let instance = guest.instance(member);
+        access_to(env, (instance, lane), term, &options)
+    }
+}
+
+fn access_to<'a>(
     env: Env<'a>,
-    guest: Handle<'a, GuestResource>,
-    member: u32,
+    (instance, lane): (Instance<'_>, Lane),
     term: Term<'a>,
-    options: CallOptions,
+    options: &CallOptions,
 ) -> NifResult<Term<'a>> {
-    let instance = guest.instance(member);
     let code = match instance.code() {
         Ok(code) => code,
         Err(failure) => return Ok(error::refused(env, failure)),
@@ -263,15 +300,14 @@ fn instance_access<'a>(
         Ok(Err(failure)) => error::refused(env, failure),
         Err(access) => {
             let execution = Execution::access(instance, access, options.limits.clone());
-            started(env, execution, &options, Lane::Inline)
+            started(env, execution, options, lane)
         }
     })
 }
 
 // Snapshots
 
-/// The instance's state as a module in the binary format, whose instances begin with what it exports as `hook`, and a number
-/// that [`instance_keep_fork`] takes.
+/// The instance's state as a module in the binary format, whose instances begin with what it exports as `hook`.
 #[rustler::nif]
 fn instance_snapshot<'a>(
     env: Env<'a>,
@@ -289,8 +325,15 @@ fn instance_fork<'a>(env: Env<'a>, guest: Handle<'a, GuestResource>) -> Term<'a>
     module.encode(env)
 }
 
+/// The same made anew: a module whose instances are in the instance's state, and snapshottable.
 #[rustler::nif]
-fn instance_keep_fork(guest: Handle<'_, GuestResource>, uses: u64, module: Handle<'_, ModuleResource>) -> Atom {
-    guest.0.keep_fork(uses, &module.0);
-    atoms::ok()
+fn instance_fork_anew<'a>(
+    env: Env<'a>,
+    guest: Handle<'a, GuestResource>,
+    hook: Option<String>,
+    engine: EngineTuple<'a>,
+    options: CallOptions,
+) -> NifResult<Term<'a>> {
+    let forking = Execution::fork(runtime(), &guest.0, (hook, engine.try_into()?), options.limits.clone());
+    Ok(started(env, forking, &options, Lane::Inline))
 }

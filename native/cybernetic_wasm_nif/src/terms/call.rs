@@ -46,6 +46,16 @@ impl From<LimitsRecord> for Limits {
     }
 }
 
+/// The limits of a guest's whole life, where it has such.
+pub(crate) struct Budget(pub(crate) Option<Limits>);
+
+impl<'a> Decoder<'a> for Budget {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let record: Optional<LimitsRecord> = term.decode()?;
+        Ok(Self(record.0.map(Limits::from)))
+    }
+}
+
 /// A call's options as `Execution.Plan` gives them.
 struct CallRecord<'a> {
     /// A reference to limits that were decoded before, or the limits themselves.

@@ -19,7 +19,7 @@ use std::time::Duration;
 pub(crate) fn first<'a>(env: Env<'a>, mut execution: Execution, report: bool, lane: Lane) -> Term<'a> {
     let step = run(env, &mut execution, lane);
     encode_ended(env, &execution, &step, report).unwrap_or_else(|| {
-        let resource = ResourceArc::new(ExecutionResource(execution.into(), report));
+        let resource = ResourceArc::new(ExecutionResource::new(execution, report));
         encode_open(env, resource.encode(env), step)
     })
 }
@@ -94,7 +94,7 @@ fn encode_product<'a>(env: Env<'a>, product: &Product) -> Term<'a> {
         Product::Module(module) => ResourceArc::new(ModuleResource(module.clone())).encode(env),
         Product::Member(member) => member.0.encode(env),
         Product::Answer(answer) => encode_answer(env, answer),
-        Product::Snapshot(wasm, uses) => (binary(env, wasm), uses).encode(env),
+        Product::Snapshot(snapshot) => binary(env, snapshot.as_ref()),
         Product::Reset => atoms::ok().encode(env),
     }
 }

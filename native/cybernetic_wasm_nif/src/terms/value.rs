@@ -1,7 +1,8 @@
 //! The value rules: which Elixir term is which WebAssembly value, and back.
 //!
 //! Integers are taken signed or unsigned and given signed. Elixir floats hold neither NaN nor infinity, so those are atoms,
-//! and `{:f32_bits, n}` and `{:f64_bits, n}` keep any bit pattern. A `v128` is 16 bytes, little-endian. `nil` is null.
+//! and `{:f32_bits, n}` and `{:f64_bits, n}` keep any bit pattern. A `v128` is 16 bytes, little-endian. `nil` is null. A term
+//! that may be large comes as `{:"$kept", size, term}`: `Execution.Terms` has looked into it.
 
 use super::atom;
 use super::kept::KeptTerm;
@@ -13,6 +14,7 @@ pub(crate) use cybernetic_wasm_core::value::Value;
 use cybernetic_wasm_core::value::{FuncRef, HostRef};
 use cybernetic_wasm_core::value::{HeapType, RefType, ValType, reference_name};
 use rustler::{Atom, Binary, Decoder, Encoder, Env, ListIterator, NifResult, ResourceArc, Term, TermType};
+use std::any::Any;
 use std::borrow::Borrow;
 use std::sync::Arc;
 
@@ -77,15 +79,27 @@ pub(crate) fn decode_for(reference: &FuncRef, terms: Terms<'_>) -> Result<Vec<Va
 
 /// Decodes one value of type `ty`; `index` says where it stands, for the error.
 pub(crate) fn decode(term: Term<'_>, ty: &ValType, index: usize) -> Result<Value, CallError> {
+    let (term, size) = weighed(term);
     let value = match ty {
         ValType::I32 => integer(term, i32::MIN.into(), u32::MAX.into()).map(|value| Value::I32(value as i32)),
         ValType::I64 => integer(term, i64::MIN.into(), u64::MAX.into()).map(|value| Value::I64(value as i64)),
         ValType::F32 => f32_bits(term).map(Value::F32),
         ValType::F64 => f64_bits(term).map(Value::F64),
         ValType::V128 => v128(term).map(Value::V128),
-        ValType::Ref(ty) => reference(term, ty.heap_type(), ty.is_nullable()),
+        ValType::Ref(ty) => reference((term, size), ty.heap_type(), ty.is_nullable()),
     };
     value.ok_or_else(|| CallError::Type { index, expected: expected(ty), given: given(term) })
+}
+
+/// A term, and how many bytes it takes where Elixir has told that.
+fn weighed(term: Term<'_>) -> (Term<'_>, u64) {
+    if !term.is_tuple() {
+        return (term, 0);
+    }
+    match term.decode::<(Atom, u64, Term<'_>)>() {
+        Ok((tag, size, term)) if tag == atoms::kept() => (term, size),
+        _ => (term, 0),
+    }
 }
 
 fn integer(term: Term<'_>, least: i128, most: i128) -> Option<i128> {
@@ -137,12 +151,12 @@ fn v128(term: Term<'_>) -> Option<u128> {
     bytes.as_slice().try_into().ok().map(u128::from_le_bytes)
 }
 
-fn reference(term: Term<'_>, heap: &HeapType, nullable: bool) -> Option<Value> {
+fn reference((term, size): (Term<'_>, u64), heap: &HeapType, nullable: bool) -> Option<Value> {
     if nullable && term.decode::<Atom>().is_ok_and(|atom| atom == atoms::nil()) {
         return Some(Value::Null);
     }
     if matches!(heap, HeapType::Extern | HeapType::Any) {
-        let host: HostRef = Arc::new(KeptTerm::new(term));
+        let host: HostRef = Arc::new(KeptTerm::sized(term, size));
         return Some(Value::Extern(host));
     }
     term.decode::<ResourceArc<FuncRefResource>>().ok().map(|func| Value::Func(func.0.clone()))
@@ -220,7 +234,7 @@ fn encode<'a>(env: Env<'a>, value: &Value) -> Term<'a> {
         Value::F64(bits) => encode_f64(env, *bits),
         Value::V128(value) => super::binary(env, &value.to_le_bytes()),
         Value::Null => atoms::nil().encode(env),
-        Value::Extern(host) => match host.downcast_ref::<KeptTerm>() {
+        Value::Extern(host) => match (&**host as &dyn Any).downcast_ref::<KeptTerm>() {
             Some(term) => term.load(env),
             None => atom(env, "externref"),
         },

