@@ -84,7 +84,12 @@ defmodule Cybernetic.WASM.Executor do
   @stream [tagged: :boolean, into: {"a pid", &is_pid/1}, credit: :positive]
   @cancel [grace: {:milliseconds, 0}]
 
-  @doc "Calls `function` and gives what it returns; of a command, its exit code."
+  @doc """
+  Calls `function` and gives what it returns; of a command, its exit code.
+
+  Of a function made by AssemblyScript, arguments that have defaults may be left out, here and wherever one is called: the
+  module is told how many come (`__setArgumentsLength`).
+  """
   @spec call(Module.t(), entry, [Value.t()] | keyword, keyword) ::
           {:ok, Value.result()} | {:error, Error.t()}
   def call(module, function, args \\ [], opts \\ []) do

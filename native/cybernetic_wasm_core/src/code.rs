@@ -46,6 +46,8 @@ pub struct Code {
     exported_again: HashSet<String>,
     /// What a reactor wants called before anything else.
     initializer: Option<ModuleExport>,
+    /// What wants to be told how many arguments a call has.
+    argument_counter: Option<ModuleExport>,
     is_command: bool,
     functions: RwLock<HashMap<String, Arc<Function>, FastHasher>>,
     default_memory: Option<String>,
@@ -82,6 +84,7 @@ impl Code {
             exported_again: again.map(|(name, _)| name.clone()).collect(),
             imports,
             initializer: entry(&module, "_initialize"),
+            argument_counter: argument_counter(&module),
             is_command: entry(&module, ENTRY).is_some(),
             functions: RwLock::default(),
             making: Pace::default(),
@@ -191,6 +194,15 @@ impl Code {
     pub(crate) fn initializer(&self) -> Option<&ModuleExport> {
         self.initializer.as_ref()
     }
+}
+
+/// What AssemblyScript exports to be told how many arguments the next call has, where a function has default ones.
+fn argument_counter(module: &wasmtime::Module) -> Option<ModuleExport> {
+    const NAME: &str = "__setArgumentsLength";
+    let ty = module.get_export(NAME)?;
+    let ty = ty.func().filter(|ty| ty.results().len() == 0)?;
+    let takes_one = ty.params().len() == 1 && ty.params().all(|ty| ty.is_i32());
+    if takes_one { module.get_export_index(NAME) } else { None }
 }
 
 /// A function that takes and gives nothing.

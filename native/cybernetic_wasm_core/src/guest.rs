@@ -7,7 +7,7 @@ mod failure;
 
 pub(crate) use access::{carry_out, memory, range};
 pub(crate) use bulk::or_bounds;
-pub(crate) use callee::{Callee, forget_exception, invoke, invoke_ref};
+pub(crate) use callee::{Callee, count_arguments, forget_exception, invoke, invoke_ref};
 pub(crate) use failure::classify;
 
 use crate::code::{Code, Function};
@@ -92,9 +92,13 @@ impl Guest {
         &mut self,
         member: MemberId,
         function: &Arc<Function>,
-        args: Vec<Value>,
+        mut args: Vec<Value>,
     ) -> Result<Vec<Value>, Error> {
         let instance = self.instance_of(member)?;
+        if let Some(counter) = &function.argument_counter {
+            let counter = instance.get_module_export(&mut self.store, counter);
+            Box::pin(count_arguments(&mut self.store, counter, function, &mut args)).await?;
+        }
         self.store.data_mut().called = function.exported_again.then_some(instance);
         if member == MemberId::FIRST {
             self.keep(function)?;

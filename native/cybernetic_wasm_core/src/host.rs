@@ -4,7 +4,7 @@
 use crate::access::Access;
 use crate::code::{Code, Function};
 use crate::error::{Error, LimitError, Trap};
-use crate::guest::{Callee, carry_out, invoke, invoke_ref};
+use crate::guest::{Callee, carry_out, count_arguments, invoke, invoke_ref};
 use crate::invocation::Invocation;
 use crate::mail::{Answer, Command};
 use crate::member::MemberId;
@@ -147,14 +147,24 @@ async fn reenter(
 async fn call_export(
     caller: &mut Caller<'_, StoreData>,
     trampoline: &Trampoline,
-    (function, args): (&Arc<Function>, Vec<Value>),
+    (function, mut args): (&Arc<Function>, Vec<Value>),
 ) -> Result<Vec<Value>, Error> {
     let (func, function) = find_function(caller, trampoline, function)?;
     let pooled = caller.data().code.engine().stack().map_err(LimitError::from)?;
     let _mapped = if pooled.is_none() { Some(caller.data().code.ceilings().try_stack()?) } else { None };
     let called = caller.data().instance(trampoline.member).filter(|_| function.exported_again);
     let outer = std::mem::replace(&mut caller.data_mut().called, called);
-    let result = invoke(&mut *caller, &Callee::Dynamic(func), &function, args).await;
+    let counted = match &function.argument_counter {
+        Some(counter) => {
+            let counter = module_export(caller, trampoline, counter);
+            count_arguments(&mut *caller, counter, &function, &mut args).await
+        }
+        None => Ok(()),
+    };
+    let result = match counted {
+        Ok(()) => invoke(&mut *caller, &Callee::Dynamic(func), &function, args).await,
+        Err(error) => Err(error),
+    };
     returned(caller, outer, result)
 }
 

@@ -127,6 +127,18 @@ impl fmt::Debug for Value {
 }
 
 impl Value {
+    /// What a local variable of this type begins with.
+    pub(crate) fn zero(ty: &ValType) -> Value {
+        match ty {
+            ValType::I32 => Value::I32(0),
+            ValType::I64 => Value::I64(0),
+            ValType::F32 => Value::F32(0),
+            ValType::F64 => Value::F64(0),
+            ValType::V128 => Value::V128(0),
+            ValType::Ref(_) => Value::Null,
+        }
+    }
+
     /// Whether it is a reference that is not null.
     pub(crate) fn is_reference(&self) -> bool {
         matches!(self, Value::Extern(_) | Value::Func(_) | Value::Opaque(_))

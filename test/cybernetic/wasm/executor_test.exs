@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.ExecutorTest do
 
   import Cybernetic.WASM.Guests
 
-  alias Cybernetic.WASM.{Executor, Run, Sandbox, Usage}
+  alias Cybernetic.WASM.{Executor, Host, Instance, Run, Sandbox, Usage}
   alias Cybernetic.WASM.{CallError, LimitError, LinkError, TrapError}
 
   doctest Cybernetic.WASM.Executor
@@ -29,6 +29,36 @@ defmodule Cybernetic.WASM.ExecutorTest do
 
       assert {:error, %CallError{reason: :arity, expected: 1, given: 0}} =
                Executor.call(compute(), "process")
+    end
+
+    test "may leave out arguments where the module counts them, as AssemblyScript's do" do
+      module =
+        load!(~S"""
+        (module
+          (import "env" "again" (func $again (param i32) (result i32)))
+          (global $length (mut i32) (i32.const 0))
+          (func (export "__setArgumentsLength") (param i32) (global.set $length (local.get 0)))
+          (func (export "add") (param i32 i32) (result i32)
+            (if (i32.lt_u (global.get $length) (i32.const 1)) (then unreachable))
+            (if (i32.lt_u (global.get $length) (i32.const 2)) (then (local.set 1 (i32.const 10))))
+            (i32.add (local.get 0) (local.get 1)))
+          (func (export "outer") (param i32) (result i32) (call $again (local.get 0))))
+        """)
+
+      again = fn ctx, n -> ctx |> Host.call("add", [n]) |> elem(1) end
+      opts = [imports: %{"env" => %{"again" => again}}]
+      instance = Instance.new!(module, opts)
+
+      for {args, sum} <- [{[1], 11}, {[1, 2], 3}] do
+        assert Executor.call(module, "add", args, opts) == {:ok, sum}
+        assert Instance.call(instance, "add", args) == {:ok, sum}
+      end
+
+      assert Executor.call(module, "outer", [5], opts) == {:ok, 15}
+      assert Instance.call(instance, "outer", [5]) == {:ok, 15}
+
+      assert {:error, %CallError{reason: :arity, expected: 2, given: 3}} =
+               Executor.call(module, "add", [1, 2, 3], opts)
     end
 
     test "takes as many arguments and gives as many results as a function may have" do

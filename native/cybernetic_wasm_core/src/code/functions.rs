@@ -19,6 +19,8 @@ pub struct Function {
     passes_references: bool,
     /// It is one that the module imports: nobody calls it but the embedder.
     pub(crate) exported_again: bool,
+    /// To be called before it with the number of arguments, the last of which may be left out.
+    pub(crate) argument_counter: Option<ModuleExport>,
     /// Of calls in a fresh instance.
     pub(crate) fresh: Pace,
     /// Of calls on a live one.
@@ -54,7 +56,10 @@ impl Function {
 
     /// Refuses a call with another number of arguments.
     pub fn check_arity(&self, given: usize) -> Result<(), CallError> {
-        check_arity(&self.ty, self.params.len(), given)
+        match self.argument_counter.is_some() && given < self.params.len() {
+            true => Ok(()),
+            false => check_arity(&self.ty, self.params.len(), given),
+        }
     }
 }
 
@@ -74,6 +79,7 @@ impl Code {
         match found {
             Some((ExternType::Func(ty), export)) => Ok(Function {
                 name: name.to_owned(),
+                argument_counter: self.argument_counter.clone().filter(|_| ty.params().len() > 0),
                 digest: *self.digest(),
                 exported_again: self.exported_again.contains(name),
                 export,

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::store::StoreData;
 use crate::value::{FuncRef, Value};
 use smallvec::SmallVec;
-use wasmtime::{AsContext, AsContextMut, Func, RootScope, TypedFunc, Val, ValType};
+use wasmtime::{AsContext, AsContextMut, Extern, Func, RootScope, TypedFunc, Val, ValType};
 
 /// What the arguments must be for a typed call; anything else is the dynamic call's affair, which has the words for it.
 fn i32s<const COUNT: usize>(args: &[Value]) -> Option<[i32; COUNT]> {
@@ -152,6 +152,25 @@ pub(crate) async fn invoke_ref(
     reference.check_arity(args.len())?;
     let result = dynamic(func, &mut store, (&params, reference.results()), args).await;
     result.map_err(|error| explained(error, store))
+}
+
+/// Tells a module that wants to know how many arguments a call of `function` has, and adds those that are left out: the module
+/// has its own in their place.
+pub(crate) async fn count_arguments(
+    mut store: impl AsContextMut<Data = StoreData>,
+    counter: Option<Extern>,
+    function: &Function,
+    args: &mut Vec<Value>,
+) -> Result<(), Error> {
+    function.check_arity(args.len())?;
+    let counter = counter.and_then(Extern::into_func).and_then(|func| func.typed::<i32, ()>(&store).ok());
+    let counter = counter.ok_or_else(|| Error::Internal("a function export is gone".into()))?;
+    if let Err(error) = counter.call_async(&mut store, args.len() as i32).await {
+        forget_exception(&mut store, &error);
+        return Err(explained(error, store));
+    }
+    args.extend(function.params().iter().skip(args.len()).map(Value::zero));
+    Ok(())
 }
 
 /// An exception that left the guest stays pending in the store, and would be thrown again by the next failure there.

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod arguments;
 mod budgets;
 mod cache;
 mod conformance;
