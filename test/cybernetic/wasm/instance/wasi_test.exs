@@ -175,6 +175,18 @@ defmodule Cybernetic.WASM.Instance.WasiTest do
       assert Instance.run(instance, "count", []) |> output() == ""
     end
 
+    # What is no terminal C buffers whole, as everywhere. The guide says so.
+    test "of a C library that keeps it back comes with a later call, and line by line once it is told to" do
+      instance = Instance.new!(program("reactor"), sandbox: sandbox())
+      assert Instance.run(instance, "tell", [3]) |> output() == "line 1\n"
+      assert Instance.run(instance, "say", [1]) |> output() == "line 2\nline 3\nsaid 1\n"
+
+      instance = Instance.new!(program("reactor"), sandbox: sandbox())
+      assert Instance.call(instance, "line_by_line") == {:ok, 0}
+      assert Instance.run(instance, "tell", [3]) |> output() == "line 1\nline 2\nline 3\n"
+      assert Instance.run(instance, "tell", [1]) |> output() == "line 1\n"
+    end
+
     test "is the caller's, whoever that is" do
       instance = Instance.new!(program("reactor"), sandbox: sandbox())
 
