@@ -3,6 +3,8 @@ defmodule Cybernetic.WASM.Imports do
   # What a call gives as `imports:`, and what of it an import of a module finds there. See `Cybernetic.WASM.Imports.Bindings`
   # for all imports of a module together.
 
+  import Cybernetic.WASM.Sandbox.Check, only: [is_wasi: 1]
+
   alias Cybernetic.WASM.{Instance, Module, Options}
   alias Cybernetic.WASM.Host.Function
   alias Cybernetic.WASM.Imports.Words
@@ -35,7 +37,6 @@ defmodule Cybernetic.WASM.Imports do
   @typedoc "What becomes of a function that nothing is given for."
   @type unknown :: :refuse | :trap
 
-  @wasi Check.wasi()
   @types Function.types() ++ [:anyref]
 
   defguardp is_guest(from) when is_struct(from, Instance) or is_struct(from, Module)
@@ -146,8 +147,8 @@ defmodule Cybernetic.WASM.Imports do
       %{^module => functions} when not is_map(functions) ->
         {:nothing, Words.no_map()}
 
-      %{} when module == @wasi ->
-        if unknown == :trap and not Check.known?(name), do: :unknown, else: :wasi
+      %{} when is_wasi(module) ->
+        if unknown == :trap and not Check.known?(module, name), do: :unknown, else: :wasi
 
       %{} when unknown == :trap ->
         :unknown

@@ -21,10 +21,10 @@ defmodule Cybernetic.WASM.Sandbox do
       randomness and no real times of files: asking for them as well is an `ArgumentError`, and where
       the configuration says `deterministic: true`, they are not granted. Default: the
       configuration's, `false`.
-    * `:wasi` - `true`: a module that imports WASI preview 1 (`wasi_snapshot_preview1`) links. Its
-      functions that need another grant return an errno without it. Default: `true` if any of
-      `:filesystem`, `:env`, `:clocks`, `:random` and `:stdio` grants something; `false` beside
-      such a grant is an `ArgumentError`.
+    * `:wasi` - `true`: a module that imports WASI preview 1 (`wasi_snapshot_preview1`) or 0
+      (`wasi_unstable`) links. Its functions that need another grant return an errno without it.
+      Default: `true` if any of `:filesystem`, `:env`, `:clocks`, `:random` and `:stdio` grants
+      something; `false` beside such a grant is an `ArgumentError`.
     * `:threading` - only `false`
 
   and the capabilities. All but the last are `false` by default:

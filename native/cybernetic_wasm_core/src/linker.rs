@@ -105,7 +105,7 @@ impl Linkers {
         let mut seen: HashMap<(&str, &str), (&FuncType, bool)> = HashMap::new();
         let mut by_name = true;
         for (index, import) in (0..).zip(code.imports()) {
-            let wasi = import.module == wasi::MODULE && is_wasi(index);
+            let wasi = wasi::Preview::named(&import.module).is_some() && is_wasi(index);
             sources.push(if wasi { Source::Wasi } else { Source::Host });
             let first = seen.insert((&import.module, &import.name), (&import.ty, wasi));
             by_name &= first.is_none_or(|(ty, was_wasi)| was_wasi == wasi && FuncType::eq(ty, &import.ty));
@@ -126,8 +126,9 @@ impl Linkers {
 }
 
 fn wasi_problem(engine: &Engine, import: &Import) -> Option<ImportProblem> {
-    match wasi::signature_of(&engine.wasmtime, &import.name) {
-        None => Some(problem(import, "WASI preview 1 has no such function")),
+    let preview = wasi::Preview::named(&import.module).unwrap_or(wasi::Preview::One);
+    match wasi::signature_of(&engine.wasmtime, preview, &import.name) {
+        None => Some(problem(import, preview.no_such_function())),
         Some(ty) if !function_fits(&import.ty, &ty) => Some(problem(import, "WASI's has another type")),
         Some(_) => None,
     }

@@ -1,9 +1,9 @@
 //! What one guest has of the system: what it was granted, its descriptors and its quota, clocks, random bytes, standard
 //! streams. It knows no interface by which a guest reaches it: `wasi.rs` is one.
 //!
-//! `wasmtime-wasi` holds the files. Descriptors, the quota and the bound on open files are in `descriptors.rs`, the guest's
-//! private directory in `scratch.rs`, standard input and output in `stdio.rs`: both ends are the invocation's, so that they
-//! follow each call on a live instance.
+//! `wasmtime-wasi` holds the files. Descriptors, the quota and the bound on open files are in `descriptors.rs`, what the guest
+//! lists of a directory in `listing.rs`, its private directory in `scratch.rs`, standard input and output in `stdio.rs`: both
+//! ends are the invocation's, so that they follow each call on a live instance.
 //!
 //! No thread ever waits for a guest here. Timers are `tokio`'s, on one thread for the node; a guest that sleeps is a
 //! pending execution like any other. What may keep a thread for long is done apart from the guest (`apart.rs`).
@@ -13,6 +13,7 @@ mod clocks;
 mod descriptors;
 mod directories;
 mod grants;
+mod listing;
 mod null;
 mod random;
 mod scratch;
@@ -25,6 +26,7 @@ pub(crate) use clocks::Clock;
 pub use clocks::Clocks;
 pub(crate) use descriptors::{Descriptor, Descriptors, Full, NEW_FILE};
 pub use grants::{Directory, Grants};
+pub(crate) use listing::{Listing, Unlisted, inode};
 pub(crate) use null::NAME as NULL;
 pub use random::Random;
 pub use scratch::remove_all as remove_scratch_directories;

@@ -6,6 +6,8 @@ defmodule Cybernetic.WASM.Execution.Streams do
   # Input that is pulled, and output to the VM's streams, pass through the process that drives the guest: see `Streams.Input`
   # and `Streams.Output`.
 
+  import Cybernetic.WASM.Sandbox.Check, only: [is_wasi: 1]
+
   alias Cybernetic.WASM.{DeniedError, HostError, Module, Options, Sandbox}
   alias Cybernetic.WASM.Execution.Devices
   alias Cybernetic.WASM.Execution.Streams.{Input, Output}
@@ -72,7 +74,7 @@ defmodule Cybernetic.WASM.Execution.Streams do
   end
 
   defp imports?(module),
-    do: module |> Module.functions() |> Enum.any?(&(elem(&1, 0) == Sandbox.Check.wasi()))
+    do: module |> Module.functions() |> Enum.any?(&is_wasi(elem(&1, 0)))
 
   defp grant(sandbox, answered, data) do
     given = data[:stdin]

@@ -3,6 +3,8 @@ defmodule Cybernetic.WASM.Imports.Bindings do
   # What each import of a module is bound to. A function of the host is found by the index of its import, at a host call. What
   # another module or instance exports is a source, which the core binds: see `Cybernetic.WASM.Instance.Link`.
 
+  import Cybernetic.WASM.Sandbox.Check, only: [is_wasi: 1]
+
   alias Cybernetic.WASM.{DeniedError, Imports, LinkError, Module, Sandbox}
   alias Cybernetic.WASM.Imports.Words
   alias Cybernetic.WASM.Sandbox.Check
@@ -29,8 +31,6 @@ defmodule Cybernetic.WASM.Imports.Bindings do
           | {:export, struct | non_neg_integer, String.t()}
           | Imports.global()
           | {:nothing, String.t()}
-
-  @wasi Check.wasi()
 
   @doc "Binds the imports of `module` within what `sandbox` grants, or names every one that cannot be bound."
   @spec bind(Module.t(), Imports.given(), Sandbox.t(), Imports.unknown()) ::
@@ -83,8 +83,8 @@ defmodule Cybernetic.WASM.Imports.Bindings do
   defp own(found), do: found
 
   defp answered(imports, found) do
-    for {{{@wasi, _, _, _, _}, item}, index} <- imports |> Enum.zip(found) |> Enum.with_index(),
-        item != :wasi,
+    for {{{from, _, _, _, _}, item}, index} <- imports |> Enum.zip(found) |> Enum.with_index(),
+        is_wasi(from) and item != :wasi,
         do: index
   end
 

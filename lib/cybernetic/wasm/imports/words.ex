@@ -14,9 +14,6 @@ defmodule Cybernetic.WASM.Imports.Words do
 
   @doc "Nothing is given for an import of this module: it may be a version of the system interface that is not served."
   @spec missing(String.t()) :: String.t()
-  def missing("wasi_unstable"),
-    do: "this is WASI before preview 1, which is not served: compile for wasm32-wasip1"
-
   def missing("wasi:" <> _),
     do: "this is WASI preview 2, for components: compile for wasm32-wasip1"
 

@@ -6,21 +6,29 @@ defmodule Cybernetic.WASM.Sandbox.Check do
   alias Cybernetic.WASM.Sandbox.Capabilities
   alias Cybernetic.WASM.Sandbox.Capabilities.HostFunctions
 
+  # The import modules of WASI: preview 1, and preview 0, which was before it.
   @wasi "wasi_snapshot_preview1"
+  @before "wasi_unstable"
 
-  # The functions of WASI preview 1 that need no grant but `wasi`.
+  # The functions of WASI that need no grant but `wasi`.
   @own ~w(args_get args_sizes_get fd_close fd_fdstat_get fd_fdstat_set_flags fd_fdstat_set_rights
           fd_filestat_get fd_renumber fd_seek fd_tell proc_exit proc_raise sched_yield)
 
   # All functions, each with the capabilities of which one is enough.
   @functions Map.merge(Map.new(@own, &{&1, []}), Capabilities.functions())
 
+  @functions_before Map.delete(@functions, "sock_accept")
+
   @hint "add sandbox: :command, or wasi: true to the sandbox"
   @unknown "nothing grants it: WASI preview 1 has no such function"
+  @unknown_before "nothing grants it: WASI preview 0 has no such function"
 
   @doc "The import module of WASI preview 1."
   @spec wasi() :: String.t()
   def wasi, do: @wasi
+
+  @doc "Whether it is the import module of a WASI that is served."
+  defguard is_wasi(module) when module in [@wasi, @before]
 
   @doc "What to grant for WASI itself, in words."
   @spec hint() :: String.t()
@@ -35,9 +43,10 @@ defmodule Cybernetic.WASM.Sandbox.Check do
     end)
   end
 
-  @doc "Whether WASI preview 1 has a function of that name."
-  @spec known?(String.t()) :: boolean
-  def known?(name), do: is_map_key(@functions, name)
+  @doc "Whether the WASI of that module has a function of that name."
+  @spec known?(String.t(), String.t()) :: boolean
+  def known?(@before, name), do: is_map_key(@functions_before, name)
+  def known?(@wasi, name), do: is_map_key(@functions, name)
 
   @doc "The imports of the module that the sandbox denies, in order."
   @spec denied(Module.t(), Sandbox.t()) :: [Sandbox.denied()]
@@ -52,16 +61,22 @@ defmodule Cybernetic.WASM.Sandbox.Check do
     imports |> Enum.uniq_by(&{&1.module, &1.name}) |> Enum.flat_map(&denial(&1, sandbox))
   end
 
-  defp denial(%{module: @wasi, name: name} = import, sandbox) do
-    case @functions do
+  defp denial(%{module: @wasi} = import, sandbox),
+    do: denial(import, sandbox, {@functions, @unknown})
+
+  defp denial(%{module: @before} = import, sandbox),
+    do: denial(import, sandbox, {@functions_before, @unknown_before})
+
+  defp denial(import, sandbox), do: unlisted(import, sandbox)
+
+  defp denial(%{name: name} = import, sandbox, {functions, unknown}) do
+    case functions do
       %{^name => _any} when not sandbox.wasi -> refusal(import, :wasi, :link, @hint)
       %{^name => []} -> []
       %{^name => capabilities} -> ungranted(import, capabilities, sandbox)
-      %{} -> refusal(import, :wasi, :link, @unknown)
+      %{} -> refusal(import, :wasi, :link, unknown)
     end
   end
-
-  defp denial(import, sandbox), do: unlisted(import, sandbox)
 
   @doc "Host functions that the sandbox does not allow."
   @spec unlisted([map], Sandbox.t()) :: [Sandbox.denied()]

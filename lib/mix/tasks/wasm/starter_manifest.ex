@@ -3,8 +3,10 @@ defmodule Mix.Tasks.Wasm.StarterManifest do
   # The text of a manifest for a module: what its imports suggest, and a comment on what that grants. A module's names are a
   # stranger's words: they stand in it only as TOML strings, so that none can end a comment or begin a key.
 
+  import Cybernetic.WASM.Sandbox.Check, only: [is_wasi: 1]
+
   alias Cybernetic.WASM.{Limits, Module, Sandbox}
-  alias Cybernetic.WASM.Sandbox.{Capabilities, Check}
+  alias Cybernetic.WASM.Sandbox.Capabilities
 
   # More are listed by their modules.
   @most_listed 100
@@ -52,7 +54,7 @@ defmodule Mix.Tasks.Wasm.StarterManifest do
   defp needs(module) do
     denied = Sandbox.check(module, Sandbox.new(wasi: true, host_functions: []))
     needs = Enum.group_by(denied, & &1.capability, &Map.take(&1, [:module, :name]))
-    wasi? = Enum.any?(Module.imports(module), &(&1.module == Check.wasi()))
+    wasi? = Enum.any?(Module.imports(module), &is_wasi(&1.module))
     if wasi?, do: Map.put_new(needs, :wasi, []), else: needs
   end
 

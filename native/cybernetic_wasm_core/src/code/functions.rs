@@ -79,7 +79,7 @@ impl Code {
         match found {
             Some((ExternType::Func(ty), export)) => Ok(Function {
                 name: name.to_owned(),
-                argument_counter: self.argument_counter.clone().filter(|_| ty.params().len() > 0),
+                argument_counter: self.argument_counter.filter(|_| ty.params().len() > 0),
                 digest: *self.digest(),
                 exported_again: self.exported_again.contains(name),
                 export,

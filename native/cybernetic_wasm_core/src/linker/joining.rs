@@ -9,7 +9,6 @@ use crate::host::{Trampoline, ask};
 use crate::member::MemberId;
 use crate::store::GuestStore;
 use crate::value::{ValType, Value, type_name};
-use crate::wasi;
 use std::borrow::Cow;
 use std::sync::Arc;
 use wasmtime::{Extern, ExternType, Func, Global, HeapType, Mutability, RootScope};
@@ -93,7 +92,7 @@ fn of_wasi(store: &mut GuestStore, joining: &Joining, function: Option<usize>) -
     if let Some(problem) = wasi_problem(joining.linkers.engine(), import) {
         return Err(problem.reason);
     }
-    let found = joining.linkers.wasi().map(|linker| linker.get(&mut *store, wasi::MODULE, &import.name));
+    let found = joining.linkers.wasi().map(|linker| linker.get(&mut *store, &import.module, &import.name));
     found.ok().and_then(Result::ok).ok_or("WASI cannot be linked".into())
 }
 

@@ -72,12 +72,13 @@ impl Share {
 }
 
 impl System {
-    /// Lends the guest's system to `work` on another thread. A guest that is given up meanwhile leaves it there.
-    pub(crate) async fn apart<T: Send + 'static>(
+    /// Lends the guest's system to `work` on another thread, with what that fills. A guest that is given up meanwhile leaves
+    /// both there.
+    pub(crate) async fn apart<B: Send + 'static, T: Send + 'static>(
         &mut self,
-        mut buffer: Buffer,
-        work: impl FnOnce(&mut WasiP1Ctx, &mut Buffer) -> T + Send + 'static,
-    ) -> Result<(Buffer, T), Error> {
+        mut buffer: B,
+        work: impl FnOnce(&mut WasiP1Ctx, &mut B) -> T + Send + 'static,
+    ) -> Result<(B, T), Error> {
         let (permits, held) = (self.share.enter().await?, self.descriptors.held());
         let Some(mut ctx) = self.ctx.take() else { return Err(Error::Internal("there is no system".into())) };
         let (ctx, buffer, done) = timer::elsewhere(move || {

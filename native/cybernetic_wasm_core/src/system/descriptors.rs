@@ -1,6 +1,7 @@
 //! What a guest has open and has written: the bounds that `wasmtime-wasi` knows nothing of.
 
 use super::grants::Grants;
+use super::listing::{Listing, MOST_LISTED};
 use crate::error::LimitError;
 use crate::limits::Ceilings;
 use std::collections::HashMap;
@@ -40,9 +41,17 @@ pub(crate) enum Full {
     Node,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    descriptor: Descriptor,
+    /// It is of a directory that the guest may write to.
+    writable: bool,
+}
+
 /// A guest's descriptors by number, as far as the bounds need to know them, and what is left of its quota.
 pub(crate) struct Descriptors {
-    known: HashMap<u32, Descriptor>,
+    known: HashMap<u32, Known>,
+    listings: HashMap<u32, Listing>,
     opened: u64,
     max_open: u64,
     written: u64,
@@ -80,15 +89,20 @@ impl Descriptors {
     /// Those that a guest begins with: three standard streams, then the directories, and last that of the null device.
     pub(super) fn new(grants: &Grants, ceilings: &Arc<Ceilings>) -> Result<Self, LimitError> {
         let streams = [Descriptor::Stdin, Descriptor::Stdout, Descriptor::Stderr];
+        let streams = streams.map(|descriptor| Known { descriptor, writable: false });
         let given = grants.directories();
-        let null = grants.null.as_ref().map(|_| Descriptor::NullFolder);
-        let directories = std::iter::repeat_n(Descriptor::Given, given - usize::from(null.is_some())).chain(null);
+        let null = grants.null.as_ref().map(|_| Known { descriptor: Descriptor::NullFolder, writable: false });
+        // The private directory comes behind the others.
+        let writable = grants.dirs.iter().map(|directory| directory.writable).chain([true]);
+        let directories = writable.map(|writable| Known { descriptor: Descriptor::Given, writable });
+        let directories = directories.take(given - usize::from(null.is_some())).chain(null);
         let known = streams.into_iter().chain(directories);
         let held = Arc::new(Held { ceilings: Arc::clone(ceilings), files: AtomicU64::new(0) });
         // A private directory is also held open to be removed.
         held.reserve(given as u64 + u64::from(grants.scratch.is_some()))?;
         Ok(Self {
             known: (0..).zip(known).collect(),
+            listings: HashMap::new(),
             opened: 0,
             max_open: grants.max_open,
             written: 0,
@@ -98,7 +112,12 @@ impl Descriptors {
     }
 
     pub(crate) fn get(&self, number: u32) -> Option<Descriptor> {
-        self.known.get(&number).copied()
+        self.known.get(&number).map(|known| known.descriptor)
+    }
+
+    /// Whether the guest may change what is in this directory, or this file.
+    pub(crate) fn is_writable(&self, number: u32) -> bool {
+        self.known.get(&number).is_some_and(|known| known.writable)
     }
 
     /// Makes room for one more, among the guest's own and among the node's.
@@ -126,13 +145,15 @@ impl Descriptors {
         Arc::clone(&self.held.ceilings)
     }
 
-    /// What there was room for is open.
-    pub(crate) fn open(&mut self, number: u32, descriptor: Descriptor) {
-        self.known.insert(number, descriptor);
+    /// What there was room for is open, in the directory `inside`.
+    pub(crate) fn open(&mut self, number: u32, descriptor: Descriptor, inside: u32) {
+        let writable = self.is_writable(inside);
+        self.known.insert(number, Known { descriptor, writable });
     }
 
     pub(crate) fn close(&mut self, number: u32) {
-        if self.known.remove(&number).is_some_and(Descriptor::is_opened) {
+        self.listings.remove(&number);
+        if self.known.remove(&number).is_some_and(|known| known.descriptor.is_opened()) {
             self.release();
         }
     }
@@ -141,10 +162,29 @@ impl Descriptors {
     pub(crate) fn renumber(&mut self, from: u32, to: u32) {
         if from != to {
             self.close(to);
-            if let Some(descriptor) = self.known.remove(&from) {
-                self.known.insert(to, descriptor);
+            if let Some(known) = self.known.remove(&from) {
+                self.known.insert(to, known);
+            }
+            if let Some(listing) = self.listings.remove(&from) {
+                self.listings.insert(to, listing);
             }
         }
+    }
+
+    /// What was listed of the directory `number`.
+    pub(crate) fn listing(&self, number: u32) -> Option<&Listing> {
+        self.listings.get(&number)
+    }
+
+    /// Forgets what was listed of it, and gives a listing to take anew.
+    pub(crate) fn new_listing(&mut self, number: u32) -> Listing {
+        self.listings.remove(&number);
+        let others: usize = self.listings.values().map(Listing::size).sum();
+        Listing::new(MOST_LISTED.saturating_sub(others), self.ceilings())
+    }
+
+    pub(crate) fn keep_listing(&mut self, number: u32, listing: Listing) {
+        self.listings.insert(number, listing);
     }
 
     /// Counts `bytes` as written, if the quota allows that.

@@ -29,11 +29,11 @@ impl Times {
         }
     }
 
-    /// Puts it into a filestat that the guest is given.
-    pub(crate) fn hide(&self, memory: &mut [u8], filestat: u32) {
-        const TIMES: std::ops::Range<usize> = 40..64;
+    /// Puts it into a filestat that the guest is given, whose times are at `times`.
+    pub(crate) fn hide(&self, memory: &mut [u8], times: u32) {
+        const TIMES: usize = 3 * size_of::<u64>();
         let Some(shown) = self.0 else { return };
-        let times = memory.get_mut(filestat as usize..).and_then(|filestat| filestat.get_mut(TIMES));
+        let times = memory.get_mut(times as usize..).and_then(|rest| rest.get_mut(..TIMES));
         for time in times.into_iter().flat_map(|times| times.chunks_exact_mut(size_of::<u64>())) {
             time.copy_from_slice(&shown.to_le_bytes());
         }

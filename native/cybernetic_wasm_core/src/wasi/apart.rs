@@ -6,17 +6,25 @@
 use super::call::{Call, PathOpen, read_u32};
 use super::entry::{HOSTCALL_FUEL, enter, explain, memory, no_wasi, range, trap};
 use super::null;
+use super::posix::filestat;
 use crate::error::Error;
 use crate::store::StoreData;
-use crate::system::{Buffer, NEW_FILE, NUMBER};
+use crate::system::{Buffer, Descriptor, Listing, NEW_FILE, NUMBER, System, Unlisted, inode};
+use rustix::fs::fstat;
+use std::fs::File;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use wasmtime::Caller;
+use wasmtime_wasi::WasiView;
+use wasmtime_wasi::filesystem::Descriptor as Held;
 use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::p1::types::{Errno, Fd, Filetype, Lookupflags};
+use wasmtime_wasi::p1::types::{Errno, Fd, Filetype};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as preview1, WasiSnapshotPreview1};
-use wiggle::{GuestMemory, GuestPtr};
+use wiggle::GuestMemory;
+
+/// Bytes that are copied in one go.
+const PART: usize = 256 << 10;
 
 /// `path_open`'s flag that a file is to be made.
 const CREATE: u32 = 1;
@@ -45,17 +53,20 @@ pub(super) async fn path_open(caller: &mut Caller<'_, StoreData>, call: &mut Cal
     let args = if call.names_null(system, bytes) { null::to_read(args) } else { args };
     let opening = Opening { args, may_create };
     let (path, opened) = system.apart(path, move |ctx, path| opening.open(ctx, path)).await?;
-    let Opened { errno, made } = opened?;
+    let (errno, made) = match opened? {
+        Opened::Refused(errno) => {
+            call.refused(system, bytes, &invocation, errno);
+            return Ok(errno as i32);
+        }
+        Opened::Answered { errno, made } => (errno, made),
+    };
     if !made {
         call.refund(system);
     }
     if errno == Errno::Success as i32 {
         bytes[out].copy_from_slice(&result(&path).to_le_bytes());
     }
-    call.after(system, bytes, &invocation, errno);
-    if errno == Errno::Dquot as i32 {
-        call.deny(system, bytes, &invocation, Errno::Dquot);
-    }
+    call.after(system, bytes, &invocation, errno).await;
     Ok(errno)
 }
 
@@ -65,21 +76,24 @@ struct Opening {
     may_create: bool,
 }
 
-struct Opened {
-    errno: i32,
-    /// It was not there before.
-    made: bool,
+enum Opened {
+    /// By the bounds.
+    Refused(Errno),
+    Answered {
+        errno: i32,
+        /// It was not there before.
+        made: bool,
+    },
 }
 
 impl Opening {
     /// Only regular files and directories are opened, whatever the name stands for by then.
     fn open(&self, ctx: &mut WasiP1Ctx, path: &mut Buffer) -> wasmtime::Result<Opened> {
         let PathOpen { fd, dirflags, length, oflags, base, inheriting, fdflags } = self.args;
-        let refused = |errno: Errno| Ok(Opened { errno: errno as i32, made: false });
         let (there, number) = (self.look(ctx, path)?, path.number as i32);
         match there {
-            Some(filetype) if !is_plain(filetype) => return refused(Errno::Perm),
-            None if oflags as u32 & CREATE != 0 && !self.may_create => return refused(Errno::Dquot),
+            Some(filetype) if !is_plain(filetype) => return Ok(Opened::Refused(Errno::Perm)),
+            None if oflags as u32 & CREATE != 0 && !self.may_create => return Ok(Opened::Refused(Errno::Dquot)),
             _ => {}
         }
         let memory = &mut GuestMemory::Unshared(&mut path.bytes);
@@ -87,26 +101,25 @@ impl Opening {
             preview1::path_open(ctx, memory, fd, dirflags, 0, length, oflags, base, inheriting, fdflags, number);
         let errno = now(opened)?.or_else(explain)?;
         if errno != Errno::Success as i32 {
-            return Ok(Opened { errno, made: false });
+            return Ok(Opened::Answered { errno, made: false });
         }
         let opened = Fd::from(result(path));
         let memory = &mut GuestMemory::Unshared(&mut path.bytes);
         let is_open = now(ctx.fd_filestat_get(memory, opened))?.is_ok_and(|stat| is_plain(stat.filetype));
         if !is_open {
             let _ = now(ctx.fd_close(memory, opened))?;
-            return refused(Errno::Perm);
+            return Ok(Opened::Refused(Errno::Perm));
         }
-        Ok(Opened { errno, made: there.is_none() })
+        Ok(Opened::Answered { errno, made: there.is_none() })
     }
 
     /// What the path stands for, `None` for nothing: whatever is wrong with it, opening it will say so.
-    fn look(&self, ctx: &mut WasiP1Ctx, path: &mut Buffer) -> Result<Option<Filetype>, Error> {
+    fn look(&self, ctx: &mut WasiP1Ctx, path: &mut Buffer) -> wasmtime::Result<Option<Filetype>> {
         ctx.set_hostcall_fuel(HOSTCALL_FUEL);
         let memory = &mut GuestMemory::Unshared(&mut path.bytes);
-        let flags = Lookupflags::from_bits_truncate(self.args.dirflags as u32);
-        let name = GuestPtr::<str>::new((0, self.args.length as u32));
-        let stat = now(ctx.path_filestat_get(memory, Fd::from(self.args.fd as u32), flags, name))?;
-        Ok(stat.ok().map(|stat| stat.filetype))
+        let place = (self.args.fd as u32, (0, self.args.length as u32));
+        let stat = now(filestat(ctx, memory, place, self.args.dirflags as u32))?;
+        Ok(stat.ok().and_then(Result::ok).map(|stat| stat.filetype))
     }
 }
 
@@ -126,22 +139,73 @@ pub(super) async fn fd_readdir(caller: &mut Caller<'_, StoreData>, call: &mut Ca
     if let Some(errno) = call.before(system, bytes, &invocation).await? {
         return Ok(errno as i32);
     }
-    let listing = Buffer::new(length as usize, system.descriptors.ceilings()).map_err(Error::from)?;
-    let (fd, cookie) = (call.arg(0) as i32, call.wide_arg(3));
-    let listed = system.apart(listing, move |ctx, listing| {
-        let number = listing.number as i32;
-        let memory = &mut GuestMemory::Unshared(&mut listing.bytes);
-        now(preview1::fd_readdir(ctx, memory, fd, 0, length as i32, cookie, number))?.or_else(explain)
-    });
-    let (listing, errno) = listed.await?;
-    let errno = errno?;
-    if errno == Errno::Success as i32 {
-        let used = result(&listing).min(length) as usize;
-        bytes[buffer as usize..][..used].copy_from_slice(&listing.bytes[..used]);
-        bytes[out].copy_from_slice(&result(&listing).to_le_bytes());
+    let (fd, cookie) = (call.arg(0), call.wide_arg(3) as u64);
+    let is_new = cookie == 0 || system.descriptors.listing(fd).is_none();
+    if is_new && let Some(errno) = list(system, fd).await? {
+        call.after(system, bytes, &invocation, errno as i32).await;
+        return Ok(errno as i32);
     }
-    call.after(system, bytes, &invocation, errno);
-    Ok(errno)
+    let given = system.descriptors.listing(fd).map_or(&[][..], |listing| listing.from(cookie));
+    let given = &given[..given.len().min(length as usize)];
+    for (from, to) in given.chunks(PART).zip(bytes[buffer as usize..].chunks_mut(PART)) {
+        invocation.breathe().await;
+        to[..from.len()].copy_from_slice(from);
+    }
+    bytes[out].copy_from_slice(&(given.len() as u32).to_le_bytes());
+    Ok(Errno::Success as i32)
+}
+
+/// Takes a directory's listing, or gives the errno for why there is none.
+async fn list(system: &mut System, fd: u32) -> wasmtime::Result<Option<Errno>> {
+    if !matches!(system.descriptors.get(fd), Some(Descriptor::Given | Descriptor::NullFolder | Descriptor::Opened)) {
+        return Ok(Some(Errno::Badf));
+    }
+    let empty = system.descriptors.new_listing(fd);
+    let (listing, taken) = system.apart(empty, move |ctx, listing| take(ctx, listing, fd)).await?;
+    match taken? {
+        Ok(()) => {
+            system.descriptors.keep_listing(fd, listing);
+            Ok(None)
+        }
+        Err(Unlisted::TooLarge) => Ok(Some(Errno::Nomem)),
+        Err(Unlisted::Refused(errno)) => Ok(Some(named(errno))),
+        Err(Unlisted::Full(error)) => Err(Error::from(error).into()),
+    }
+}
+
+fn take(ctx: &mut WasiP1Ctx, listing: &mut Listing, fd: u32) -> wasmtime::Result<Result<(), Unlisted>> {
+    match directory(ctx, fd)? {
+        Some(directory) => Ok(listing.take(&*directory)),
+        None => Ok(Err(Unlisted::Refused(rustix::io::Errno::BADF))),
+    }
+}
+
+/// The directory that a descriptor is of: the one, of those that `wasmtime-wasi` holds, that has its inode.
+fn directory(ctx: &mut WasiP1Ctx, fd: u32) -> wasmtime::Result<Option<Arc<File>>> {
+    let stat = match now(ctx.fd_filestat_get(&mut GuestMemory::Unshared(&mut []), Fd::from(fd)))? {
+        Ok(stat) => stat,
+        Err(error) => return error.downcast().map(|_| None),
+    };
+    let held = ctx.ctx().table.iter_mut().filter_map(|entry| entry.downcast_ref::<Held>());
+    let mut directories = held.filter_map(|held| match held {
+        Held::Dir(directory) => Some(&directory.dir),
+        Held::File(_) => None,
+    });
+    Ok(directories.find(|directory| fstat(directory).is_ok_and(|found| inode(&found) == stat.ino)).cloned())
+}
+
+/// What opening and reading a directory may end with.
+fn named(errno: rustix::io::Errno) -> Errno {
+    use rustix::io::Errno as System;
+    match errno {
+        System::ACCESS | System::PERM => Errno::Acces,
+        System::BADF => Errno::Badf,
+        System::MFILE => Errno::Mfile,
+        System::NFILE => Errno::Nfile,
+        System::NOENT => Errno::Noent,
+        System::NOMEM => Errno::Nomem,
+        _ => Errno::Io,
+    }
 }
 
 /// What never waits, since it may block the thread.

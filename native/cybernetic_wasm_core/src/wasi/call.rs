@@ -3,6 +3,8 @@
 
 use super::entry::refuse;
 use super::function::{Function, Kind};
+use super::posix::Place;
+use super::preview::Preview;
 use crate::invocation::Invocation;
 use crate::system::{Descriptor, Full, NEW_FILE, System};
 use wasmtime_wasi::p1::types::{Errno, Fd, Fdflags};
@@ -10,10 +12,13 @@ use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
 use wiggle::GuestMemory;
 
 /// Pieces that one read or write may have, as POSIX systems have it: looking for the first that is not empty takes time.
-const MOST_PIECES: u32 = 1_024;
+pub(super) const MOST_PIECES: u32 = 1_024;
 
 /// The longest path that Linux takes.
 const LONGEST_PATH: u32 = 4_096;
+
+/// The descriptor that a path begins at, and where it is in memory.
+type Path = (Option<u32>, (u32, u32));
 
 /// The numbers that `path_open` takes, without its path and its result.
 pub(super) struct PathOpen {
@@ -29,6 +34,7 @@ pub(super) struct PathOpen {
 /// One call of a WASI function.
 pub(super) struct Call<'a> {
     function: Function,
+    preview: Preview,
     args: &'a [i64],
     /// What the quota was charged for it.
     charged: u64,
@@ -39,16 +45,25 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn new(function: Function, args: &'a [i64]) -> Self {
-        Self { function, args, charged: 0, wanted: 0, opens: false }
+    pub(super) fn new(function: Function, preview: Preview, args: &'a [i64]) -> Self {
+        Self { function, preview, args, charged: 0, wanted: 0, opens: false }
     }
 
     pub(super) fn function(&self) -> Function {
         self.function
     }
 
+    pub(super) fn preview(&self) -> Preview {
+        self.preview
+    }
+
     pub(super) fn arg(&self, index: usize) -> u32 {
         self.args.get(index).copied().unwrap_or(0) as u32
+    }
+
+    /// As `wasmtime-wasi` takes it.
+    pub(super) fn number(&self, index: usize) -> i32 {
+        self.arg(index) as i32
     }
 
     pub(super) fn wide_arg(&self, index: usize) -> i64 {
@@ -57,13 +72,13 @@ impl<'a> Call<'a> {
 
     pub(super) fn path_open_args(&self) -> PathOpen {
         PathOpen {
-            fd: self.arg(0) as i32,
-            dirflags: self.arg(1) as i32,
-            length: self.arg(3) as i32,
-            oflags: self.arg(4) as i32,
+            fd: self.number(0),
+            dirflags: self.number(1),
+            length: self.number(3),
+            oflags: self.number(4),
             base: self.wide_arg(5),
             inheriting: self.wide_arg(6),
-            fdflags: self.arg(7) as i32,
+            fdflags: self.number(7),
         }
     }
 
@@ -92,7 +107,6 @@ impl<'a> Call<'a> {
             _ if self.has_too_many_pieces() => Some(Errno::Inval),
             Kind::Clocks if system.clocks.is_none() => Some(Errno::Notcapable),
             Kind::Random if system.random.is_none() => Some(Errno::Notcapable),
-            Kind::Network => Some(Errno::Notcapable),
             Kind::Io => self.before_io(system, memory).await,
             Kind::Files if self.function == Function::fd_pwrite => self.before_io(system, memory).await,
             Kind::Files => self.before_files(system, memory).await,
@@ -146,7 +160,7 @@ impl<'a> Call<'a> {
     }
 
     async fn before_files(&mut self, system: &mut System, memory: &mut [u8]) -> Option<Errno> {
-        if self.paths().into_iter().flatten().any(|(_, length)| length > LONGEST_PATH) {
+        if self.paths().into_iter().flatten().any(|(_, (_, length))| length > LONGEST_PATH) {
             return Some(Errno::Nametoolong);
         }
         match self.function {
@@ -185,16 +199,26 @@ impl<'a> Call<'a> {
     }
 
     /// Notes what a call that was carried out has changed, and what the grants of a directory refused.
-    pub(super) fn after(&self, system: &mut System, memory: &mut [u8], invocation: &Invocation, errno: i32) {
-        let done = errno == Errno::Success as i32;
+    pub(super) async fn after(&self, system: &mut System, memory: &mut [u8], invocation: &Invocation, errno: i32) {
+        if errno == Errno::Success as i32 {
+            self.done(system, memory);
+            return;
+        }
+        self.undo(system);
+        if errno == Errno::Perm as i32 && self.is_denied(system, memory).await {
+            self.deny(system, memory, invocation, Errno::Perm);
+        }
+    }
+
+    fn done(&self, system: &mut System, memory: &mut [u8]) {
+        let times = self.preview.times_at();
         match self.function {
-            _ if !done => self.undo(system),
-            Function::fd_filestat_get => system.times.hide(memory, self.arg(1)),
-            Function::path_filestat_get => system.times.hide(memory, self.arg(4)),
+            Function::fd_filestat_get => system.times.hide(memory, self.arg(1).saturating_add(times)),
+            Function::path_filestat_get => system.times.hide(memory, self.arg(4).saturating_add(times)),
             Function::path_open => {
                 let null = self.names_null(system, memory);
                 let opened = if null { Descriptor::Null } else { Descriptor::Opened };
-                system.descriptors.open(read_u32(memory, self.arg(8)), opened);
+                system.descriptors.open(read_u32(memory, self.arg(8)), opened, self.arg(0));
             }
             Function::fd_close => system.descriptors.close(self.arg(0)),
             Function::fd_renumber => system.descriptors.renumber(self.arg(0), self.arg(1)),
@@ -203,14 +227,13 @@ impl<'a> Call<'a> {
             }
             _ => {}
         }
-        if done {
-            self.disguise_null(system, memory);
-        }
-        // What the operating system refuses a write to an open file is not the grants' doing.
-        let grants_refuse = self.function.kind() == Kind::Files && self.function != Function::fd_pwrite;
-        if grants_refuse && errno == Errno::Perm as i32 {
-            self.deny(system, memory, invocation, Errno::Perm);
-        }
+        self.disguise_null(system, memory);
+    }
+
+    /// What is refused here, not by `wasmtime-wasi`, to a call that was let through.
+    pub(super) fn refused(&self, system: &mut System, memory: &[u8], invocation: &Invocation, errno: Errno) {
+        self.undo(system);
+        self.deny(system, memory, invocation, errno);
     }
 
     pub(super) fn writes_output(&self, system: &System) -> bool {
@@ -233,26 +256,32 @@ impl<'a> Call<'a> {
         refuse(invocation, self.function, about, errno);
     }
 
-    /// Where the function's paths are in memory.
-    fn paths(&self) -> [Option<(u32, u32)>; 2] {
-        let path = |index| Some((self.arg(index), self.arg(index + 1)));
+    /// The function's paths in memory, the one that it is about first, each with the descriptor that it begins at. What a link
+    /// points to is only a text, without one.
+    fn paths(&self) -> [Option<Path>; 2] {
+        let text = |index| (self.arg(index), self.arg(index + 1));
+        let path = |fd, index| Some((Some(self.arg(fd)), text(index)));
         match self.function {
             Function::path_create_directory
             | Function::path_readlink
             | Function::path_remove_directory
-            | Function::path_unlink_file => [path(1), None],
-            Function::path_filestat_get | Function::path_filestat_set_times | Function::path_open => [path(2), None],
-            Function::path_link => [path(2), path(5)],
-            Function::path_rename => [path(1), path(4)],
-            // What a link points to is only a text.
-            Function::path_symlink => [path(3), path(0)],
+            | Function::path_unlink_file => [path(0, 1), None],
+            Function::path_filestat_get | Function::path_filestat_set_times | Function::path_open => [path(0, 2), None],
+            Function::path_link => [path(0, 2), path(4, 5)],
+            Function::path_rename => [path(0, 1), path(3, 4)],
+            Function::path_symlink => [path(2, 3), Some((None, text(0)))],
             _ => [None, None],
         }
     }
 
+    /// Its paths that lead to something.
+    pub(super) fn places(&self) -> [Option<Place>; 2] {
+        self.paths().map(|path| path.and_then(|(fd, text)| Some((fd?, text))))
+    }
+
     fn shown_path(&self, memory: &[u8]) -> Option<String> {
         const SHOWN: usize = 200;
-        let (offset, length) = self.paths()[0]?;
+        let (_, (offset, length)) = self.paths()[0]?;
         let bytes = memory.get(offset as usize..)?.get(..length as usize)?;
         Some(String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN)]).into_owned())
     }
@@ -264,7 +293,7 @@ pub(super) fn read_u32(memory: &[u8], offset: u32) -> u32 {
 }
 
 /// How long the first piece of a gathered write is that is not empty: no more is written in one call.
-fn first_length(memory: &[u8], pieces: u32, count: u32) -> u32 {
+pub(super) fn first_length(memory: &[u8], pieces: u32, count: u32) -> u32 {
     const PIECE: u32 = 8;
     let lengths = (0..count).map_while(|index| {
         let piece = pieces.checked_add(index.checked_mul(PIECE)?)?;

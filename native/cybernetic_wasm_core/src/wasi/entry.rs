@@ -8,7 +8,7 @@ use crate::invocation::{Denial, Invocation};
 use crate::store::StoreData;
 use wasmtime::{Caller, Extern, Memory};
 use wasmtime_wasi::p1::types::Errno;
-use wiggle::GuestError;
+use wiggle::{GuestError, GuestMemory, GuestPtr};
 
 /// Bytes of the guest's that `wasmtime-wasi` may copy in one call.
 pub(super) const HOSTCALL_FUEL: usize = 128 << 20;
@@ -96,6 +96,12 @@ fn innermost(mut fault: &GuestError) -> &GuestError {
         fault = err;
     }
     fault
+}
+
+/// Writes a result.
+pub(super) fn write_number(memory: &mut GuestMemory<'_>, out: u32, number: u32) -> wasmtime::Result<i32> {
+    memory.write(GuestPtr::<u32>::new(out), number).map_err(|fault| bad_pointer(&fault))?;
+    Ok(Errno::Success as i32)
 }
 
 pub(super) fn bad_pointer(fault: &GuestError) -> Error {

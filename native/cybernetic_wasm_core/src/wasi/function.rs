@@ -1,12 +1,15 @@
-//! The functions of WASI preview 1: the one table of them, and what each is granted with.
+//! The functions of WASI: the one table of them, and what each is granted with.
 
+use super::preview::Preview;
 use wasmtime::{FuncType, ValType};
 
 /// The table, handed to the macro that is named. For each function there is how it is done, its kind, and its parameters.
 /// All of them return an errno, but for `proc_exit`, which does not return. How:
 ///
 /// - `sync`, `wait`: by `wasmtime-wasi`, at once or asynchronously
-/// - `apart`: by `wasmtime-wasi` on another thread (`apart.rs`)
+/// - `posix`: by `wasmtime-wasi`, with the answers of a POSIX system where it has others (`posix.rs`)
+/// - `versioned`: in the way of the preview that the guest was made for (`preview.rs`)
+/// - `apart`: on another thread (`apart.rs`)
 /// - `own`: by a function of ours (`own.rs`, `poll.rs`)
 macro_rules! table {
     ($macro:ident) => {
@@ -24,30 +27,30 @@ macro_rules! table {
             wait Base fd_fdstat_get(fd: i32, out: i32);
             sync Base fd_fdstat_set_flags(fd: i32, flags: i32);
             sync Base fd_fdstat_set_rights(fd: i32, base: i64, inheriting: i64);
-            wait Base fd_filestat_get(fd: i32, out: i32);
+            versioned Base fd_filestat_get(fd: i32, out: i32);
             wait Files fd_filestat_set_size(fd: i32, size: i64);
             wait Files fd_filestat_set_times(fd: i32, atim: i64, mtim: i64, flags: i32);
-            wait Files fd_pread(fd: i32, iovs: i32, count: i32, offset: i64, out: i32);
+            posix Files fd_pread(fd: i32, iovs: i32, count: i32, offset: i64, out: i32);
             sync Files fd_prestat_get(fd: i32, out: i32);
             sync Files fd_prestat_dir_name(fd: i32, path: i32, len: i32);
             wait Files fd_pwrite(fd: i32, iovs: i32, count: i32, offset: i64, out: i32);
-            wait Io fd_read(fd: i32, iovs: i32, count: i32, out: i32);
+            posix Io fd_read(fd: i32, iovs: i32, count: i32, out: i32);
             apart Files fd_readdir(fd: i32, buf: i32, len: i32, cookie: i64, out: i32);
             wait Base fd_renumber(from: i32, to: i32);
-            wait Base fd_seek(fd: i32, offset: i64, whence: i32, out: i32);
+            versioned Base fd_seek(fd: i32, offset: i64, whence: i32, out: i32);
             wait Files fd_sync(fd: i32);
             sync Base fd_tell(fd: i32, out: i32);
             wait Io fd_write(fd: i32, iovs: i32, count: i32, out: i32);
             wait Files path_create_directory(fd: i32, path: i32, len: i32);
-            wait Files path_filestat_get(fd: i32, flags: i32, path: i32, len: i32, out: i32);
+            versioned Files path_filestat_get(fd: i32, flags: i32, path: i32, len: i32, out: i32);
             wait Files path_filestat_set_times(fd: i32, flags: i32, path: i32, len: i32, atim: i64, mtim: i64, how: i32);
-            wait Files path_link(fd: i32, flags: i32, path: i32, len: i32, new_fd: i32, new_path: i32, new_len: i32);
+            posix Files path_link(fd: i32, flags: i32, path: i32, len: i32, new_fd: i32, new_path: i32, new_len: i32);
             apart Files path_open(fd: i32, dirflags: i32, path: i32, len: i32, oflags: i32, base: i64, inheriting: i64, fdflags: i32, out: i32);
             wait Files path_readlink(fd: i32, path: i32, len: i32, buf: i32, buf_len: i32, out: i32);
-            wait Files path_remove_directory(fd: i32, path: i32, len: i32);
+            posix Files path_remove_directory(fd: i32, path: i32, len: i32);
             wait Files path_rename(fd: i32, path: i32, len: i32, new_fd: i32, new_path: i32, new_len: i32);
-            wait Files path_symlink(path: i32, len: i32, fd: i32, new_path: i32, new_len: i32);
-            wait Files path_unlink_file(fd: i32, path: i32, len: i32);
+            posix Files path_symlink(path: i32, len: i32, fd: i32, new_path: i32, new_len: i32);
+            posix Files path_unlink_file(fd: i32, path: i32, len: i32);
             own Clocks poll_oneoff(subscriptions: i32, events: i32, count: i32, out: i32);
             own Base proc_exit(code: i32);
             sync Base proc_raise(signal: i32);
@@ -74,6 +77,7 @@ pub(super) enum Kind {
     /// Reads or writes a descriptor: a file or a standard stream.
     Io,
     Files,
+    /// Of sockets, of which there are none: every descriptor is something else.
     Network,
 }
 
@@ -164,9 +168,9 @@ pub fn functions() -> impl Iterator<Item = (&'static str, &'static [&'static str
     Function::ALL.iter().map(|function| (function.name(), function.kind().capabilities()))
 }
 
-/// The type of WASI's function `name`.
-pub(crate) fn signature_of(engine: &wasmtime::Engine, name: &str) -> Option<FuncType> {
-    let function = Function::named(name)?;
+/// The type of a preview's function `name`.
+pub(crate) fn signature_of(engine: &wasmtime::Engine, preview: Preview, name: &str) -> Option<FuncType> {
+    let function = Function::named(name).filter(|function| preview.has(*function))?;
     let errno = (function != Function::proc_exit).then_some(ValType::I32);
     Some(FuncType::new(engine, function.params(), errno))
 }

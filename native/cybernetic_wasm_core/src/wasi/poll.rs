@@ -5,6 +5,7 @@
 
 use super::call::Call;
 use super::entry::{bad_pointer, memory, no_wasi, refuse};
+use super::preview::Preview;
 use crate::error::Error;
 use crate::invocation::Invocation;
 use crate::store::StoreData;
@@ -16,8 +17,8 @@ use std::time::Duration;
 use tokio::time::Sleep;
 use wasmtime::Caller;
 use wasmtime_wasi::p1::types::{
-    Clockid, Errno, Event, EventFdReadwrite, Eventrwflags, Eventtype, Subclockflags, Subscription, SubscriptionClock,
-    SubscriptionU,
+    Clockid, Errno, Event, EventFdReadwrite, Eventrwflags, Eventtype, Fd, Subclockflags, Subscription,
+    SubscriptionClock, SubscriptionFdReadwrite, SubscriptionU,
 };
 use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
 use wiggle::{GuestError, GuestMemory, GuestPtr};
@@ -42,7 +43,7 @@ pub(super) async fn poll_oneoff(caller: &mut Caller<'_, StoreData>, call: &mut C
     let (bytes, data) = guest_memory.data_and_store_mut(&mut *caller);
     let system = data.system.as_deref_mut().ok_or_else(no_wasi)?;
     let mut memory = GuestMemory::Unshared(bytes);
-    let given = match read(&memory, subscriptions, count)? {
+    let given = match read(&memory, call.preview(), subscriptions, count)? {
         Ok(given) => given,
         Err(errno) => return Ok(errno as i32),
     };
@@ -66,18 +67,47 @@ pub(super) async fn poll_oneoff(caller: &mut Caller<'_, StoreData>, call: &mut C
     Ok(Errno::Success as i32)
 }
 
-fn read(memory: &GuestMemory<'_>, offset: u32, count: u32) -> Result<Result<Vec<Subscription>, Errno>, Error> {
+fn read(
+    memory: &GuestMemory<'_>,
+    preview: Preview,
+    offset: u32,
+    count: u32,
+) -> Result<Result<Vec<Subscription>, Errno>, Error> {
     // Waiting for nothing would be waiting for ever.
     if count == 0 || count > MOST {
         return Ok(Err(Errno::Inval));
     }
-    let subscriptions = GuestPtr::<[Subscription]>::new((offset, count));
-    let read: Result<Vec<_>, GuestError> = subscriptions.iter().map(|one| memory.read(one?)).collect();
+    let read: Result<Vec<_>, GuestError> = match preview {
+        Preview::Zero => (0..count).map(|index| read_old(memory, offset, index)).collect(),
+        Preview::One => {
+            let subscriptions = GuestPtr::<[Subscription]>::new((offset, count));
+            subscriptions.iter().map(|one| memory.read(one?)).collect()
+        }
+    };
     match read {
         Ok(read) => Ok(Ok(read)),
         Err(GuestError::InvalidFlagValue(_) | GuestError::InvalidEnumValue(_)) => Ok(Err(Errno::Inval)),
         Err(fault) => Err(bad_pointer(&fault)),
     }
+}
+
+/// A subscription as preview 0 has it: a clock's begins with a number of the guest's own.
+fn read_old(memory: &GuestMemory<'_>, offset: u32, index: u32) -> Result<Subscription, GuestError> {
+    const WORDS: u32 = 7;
+    let words = GuestPtr::<u64>::new(offset).add(index.saturating_mul(WORDS))?.as_array(WORDS);
+    let words = memory.to_vec(words)?;
+    let of = SubscriptionFdReadwrite { file_descriptor: Fd::from(words[2] as u32) };
+    let u = match Eventtype::try_from(words[1] as u8)? {
+        Eventtype::Clock => SubscriptionU::Clock(SubscriptionClock {
+            id: Clockid::try_from(words[3] as u32)?,
+            timeout: words[4],
+            precision: words[5],
+            flags: Subclockflags::try_from(words[6] as u16)?,
+        }),
+        Eventtype::FdRead => SubscriptionU::FdRead(of),
+        Eventtype::FdWrite => SubscriptionU::FdWrite(of),
+    };
+    Ok(Subscription { userdata: words[0], u })
 }
 
 fn awaited(system: &mut System, subscription: &Subscription) -> Result<Awaited, Errno> {

@@ -3,12 +3,17 @@
 
 mod answers;
 mod clocks;
+mod descriptors;
 mod files;
 mod grants;
+mod listings;
 mod members;
 mod null;
+mod paths;
 mod polls;
+mod previews;
 mod programs;
+mod raw;
 mod slices;
 mod stdio;
 

@@ -72,11 +72,11 @@ defmodule Cybernetic.WASM.Imports.WasiTest do
   defp results("proc_exit"), do: ""
   defp results(_name), do: "(result i32)"
 
-  defp import_of(name, params),
-    do: ~s|(import "#{@wasi}" "#{name}" (func $#{name} (param #{params}) #{results(name)}))|
+  defp import_of(name, params, from \\ @wasi),
+    do: ~s|(import "#{from}" "#{name}" (func $#{name} (param #{params}) #{results(name)}))|
 
   # `call` gives the errno, and `seen` the number at 512 afterwards. A file is opened first where one is needed.
-  defp calling(name, params, args) do
+  defp calling(name, params, args, from \\ @wasi) do
     types = String.split(params)
     values = Enum.zip_with(types, args, fn type, arg -> "(#{type}.const #{arg})" end)
     opening = {"path_open", "i32 i32 i32 i32 i32 i64 i64 i32 i32"}
@@ -88,8 +88,8 @@ defmodule Cybernetic.WASM.Imports.WasiTest do
 
     load!("""
     (module
-      #{import_of(name, params)}
-      #{if file?, do: import_of(elem(opening, 0), elem(opening, 1))}
+      #{import_of(name, params, from)}
+      #{if file?, do: import_of(elem(opening, 0), elem(opening, 1), from)}
       #{@data}
       (func (export "call") (result i32)
         #{if file?, do: open}
@@ -129,8 +129,8 @@ defmodule Cybernetic.WASM.Imports.WasiTest do
   end
 
   # What comes of a call: the errno, or how it ended, and whether the guest found an environment.
-  defp outcome({name, params, args}, sandbox) do
-    module = calling(name, params, args)
+  defp outcome({name, params, args}, sandbox, from \\ @wasi) do
+    module = calling(name, params, args, from)
 
     case Executor.run(module, "call", [], sandbox: sandbox) do
       {:ok, run} -> {run.result, name in ["environ_sizes_get"] and variables(module, sandbox)}
@@ -323,7 +323,6 @@ defmodule Cybernetic.WASM.Imports.WasiTest do
 
     test "of another interface is an ordinary import" do
       for {other, words} <- [
-            {"wasi_unstable", "WASI before preview 1"},
             {"wasi:cli/run@0.2.0", "WASI preview 2"},
             {"wasi_snapshot_preview2", "missing"},
             {"WASI_SNAPSHOT_PREVIEW1", "missing"}
@@ -396,6 +395,61 @@ defmodule Cybernetic.WASM.Imports.WasiTest do
 
       assert Executor.call(twice.("(result i32)"), "f", [], sandbox: :command) == {:ok, nil}
       assert {:error, %LinkError{}} = Executor.call(twice.(""), "f", [], sandbox: :command)
+    end
+  end
+
+  # What was before preview 1.
+  describe "preview 0" do
+    @before "wasi_unstable"
+
+    test "is granted, refused and served as preview 1 is" do
+      for {name, params, args} = entry <- @functions, name != "sock_accept" do
+        module = calling(name, params, args, @before)
+
+        for sandbox <- [:none, Sandbox.new(wasi: true), granting(Keyword.keys(@grants))] do
+          same = Sandbox.check(calling(name, params, args), sandbox)
+
+          assert Sandbox.check(module, sandbox) == Enum.map(same, &%{&1 | module: @before})
+        end
+
+        for granted <- [[], Keyword.keys(@grants)] do
+          expected = outcome(entry, granting(granted))
+          assert {name, outcome(entry, granting(granted), @before)} == {name, expected}
+        end
+
+        assert {:error, %DeniedError{capability: :wasi, denied: [%{module: @before} | _]}} =
+                 Executor.call(module, "call")
+      end
+    end
+
+    test "has no function to accept a connection" do
+      {name, params, args} = List.keyfind!(@functions, "sock_accept", 0)
+      module = calling(name, params, args, @before)
+
+      assert {:error, %LinkError{problems: [%{module: @before, reason: reason}]}} =
+               Executor.call(module, "call", [], sandbox: :command)
+
+      assert reason == "WASI preview 0 has no such function"
+
+      assert [%{effect: :link, grant: "nothing grants it: WASI preview 0" <> _}] =
+               Sandbox.check(module, :command)
+    end
+
+    test "may be answered by the host, in part and with another's functions beside it" do
+      module =
+        importing("""
+        (import "#{@before}" "sched_yield" (func $yield (result i32)))
+        (import "#{@before}" "random_get" (func $random (param i32 i32) (result i32)))
+        (import "#{@wasi}" "random_get" (func $new (param i32 i32) (result i32)))
+        """)
+
+      imports = %{@before => %{"random_get" => fn _ctx, _at, _length -> 0 end}}
+      assert Executor.call(module, "f", [], sandbox: :command) == {:ok, nil}
+      assert Executor.call(module, "f", [], sandbox: :command, imports: imports) == {:ok, nil}
+      sandbox = sandbox(host_functions: [])
+
+      assert {:error, %DeniedError{capability: :host_functions}} =
+               Executor.call(module, "f", [], sandbox: sandbox, imports: imports)
     end
   end
 

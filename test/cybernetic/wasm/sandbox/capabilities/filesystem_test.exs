@@ -44,6 +44,18 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.FilesystemTest do
     end
   end
 
+  test "a relative path of the guest's is told where such paths begin" do
+    for path <- [".", "data"] do
+      assert_raise ArgumentError, ~r{look for relative paths beneath "/"\), got: "#{path}"}, fn ->
+        filesystem([{"/srv", path}])
+      end
+    end
+
+    assert_raise ArgumentError, ~r{as the guest's, got: :data}, fn ->
+      filesystem([{"/srv", :data}])
+    end
+  end
+
   test "two directories at one path are refused" do
     for option <- [
           [dirs: [{"/srv", "/dev"}], null: "/dev/null"],

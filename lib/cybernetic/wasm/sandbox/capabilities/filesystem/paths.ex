@@ -40,7 +40,14 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem.Paths do
   def guest(path) do
     if path?(path) and String.starts_with?(path, "/"),
       do: path |> String.split("/", trim: true) |> Enum.reject(&(&1 == ".")) |> absolute(),
-      else: {:expected, "an absolute path as the guest's"}
+      else: {:expected, "an absolute path as the guest's" <> hint(path)}
+  end
+
+  # A guest has no current directory but in its C library, where that is "/".
+  defp hint(path) do
+    if path?(path) and Path.type(path) == :relative,
+      do: ~s| (C and Rust programs look for relative paths beneath "/")|,
+      else: ""
   end
 
   defp absolute(names) do
