@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Security.SecretsTest do
   # reaches no guest because somebody listed one name too many.
   use ExUnit.Case, async: true
 
-  alias Cybernetic.WASM.Sandbox
+  alias Cybernetic.WASM.{Executor, Runtime, Sandbox}
   alias Cybernetic.WASM.Sandbox.Capabilities.Env
 
   @value "hunter2-8fd1c0"
@@ -105,6 +105,55 @@ defmodule Cybernetic.WASM.Security.SecretsTest do
         assert_raise ArgumentError, fn -> Sandbox.native(Sandbox.new(env: :any), %{env: env}) end
 
       silent!(Exception.message(error), "the refusal of a call's variables")
+    end
+  end
+
+  test "no error shows what a guest was given, but numbers and atoms" do
+    wat = ~S"""
+    (module
+      (import "env" "one" (func $one (result i32)))
+      (import "env" "two" (func $two (result i32 i32)))
+      (memory (export "memory") 1)
+      (func (export "one") (result i32) (call $one))
+      (func (export "two") (result i32 i32) (call $two))
+      (func (export "take") (param i32)))
+    """
+
+    {:ok, module} = Runtime.load_module({:bytes, wat})
+    secrets = [@value, [@value], {@value}, %{@value => @value}, [1 | @value], [@value, @value, 1]]
+
+    for secret <- secrets do
+      imports = %{"env" => %{"one" => fn _ -> secret end, "two" => fn _ -> secret end}}
+      call = &Executor.call(module, &1, &2, imports: imports)
+
+      for {:error, error} <- [call.("take", [secret]), call.("one", []), call.("two", [])] do
+        silent!(Exception.message(error), "a message")
+        silent!(inspect(error, limit: :infinity), "an error")
+      end
+    end
+
+    for wrong <- [
+          fn -> Executor.call(module, "take", [1 | @value]) end,
+          fn -> Executor.call(module, @value |> String.to_charlist(), [@value]) end,
+          fn -> Executor.call(module, "take", [], stdin: {@value}) end,
+          fn -> Executor.call(module, "take", [], args: [@value | @value]) end,
+          fn -> Executor.run(module, :start, [@value]) end,
+          fn -> Runtime.load_module({:bytes, {@value}}) end
+        ] do
+      error = assert_raise ArgumentError, wrong
+      silent!(Exception.message(error), "the refusal of an argument")
+    end
+  end
+
+  test "no error shows what a guest would have read" do
+    {:ok, wc} = Runtime.load_module("priv/wasm/wc.wasm")
+
+    for piece <- [{@value}, [@value, :no], %{@value => 1}] do
+      assert {:error, error} =
+               Executor.run(wc, :start, stdin: Stream.map(["a", piece], & &1), sandbox: :command)
+
+      silent!(Exception.message(error), "a message")
+      silent!(inspect(error, limit: :infinity), "an error")
     end
   end
 

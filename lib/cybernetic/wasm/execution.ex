@@ -10,7 +10,7 @@ defmodule Cybernetic.WASM.Execution do
   # A re-entrant call from a host function is driven by the same loop, which then ends in `{:answer, …}` or `{:refused, …}`
   # while the execution goes on. No process but the caller's own takes part.
 
-  alias Cybernetic.WASM.{CancelledError, Error, Native, Notices, Run}
+  alias Cybernetic.WASM.{CancelledError, Error, Limits, Native, Notices, Run}
   alias Cybernetic.WASM.Execution.{Cancel, HostCall, Plan, Streams, Tally, Terms}
   alias Cybernetic.WASM.Execution.Streams.{Input, Output}
   alias Cybernetic.WASM.Host.Context
@@ -165,7 +165,7 @@ defmodule Cybernetic.WASM.Execution do
       execution |> step(plan) |> loop(plan, raised)
     else
       {:refused, error} ->
-        {:refused, Error.from_native(error)}
+        {:refused, error(error, plan)}
 
       {:error, error} ->
         end_with(execution, error)
@@ -204,7 +204,7 @@ defmodule Cybernetic.WASM.Execution do
     do: failed(error, Tally.from_native(tally), plan, raised)
 
   defp loop({:refused, {:host, _}}, _plan, raised), do: {:refused, raised}
-  defp loop({:refused, error}, _plan, _raised), do: {:refused, Error.from_native(error)}
+  defp loop({:refused, error}, plan, _raised), do: {:refused, error(error, plan)}
   defp loop(ended, _plan, _raised), do: ended
 
   defp failed({:exit, %{exit_code: code}}, tally, %Plan{command: true}, _raised),
@@ -214,13 +214,15 @@ defmodule Cybernetic.WASM.Execution do
     do: {:failed, %CancelledError{reason: Cancel.reason(cancel)}, tally}
 
   # Its module was to be compiled for it.
-  defp failed({:load, _} = error, tally, _plan, _raised) do
+  defp failed({:load, _} = error, tally, plan, _raised) do
     Notices.log()
-    {:failed, Error.from_native(error), tally}
+    {:failed, error(error, plan), tally}
   end
 
   defp failed({:host, _}, tally, _plan, raised), do: {:failed, raised, tally}
-  defp failed(error, tally, _plan, _raised), do: {:failed, Error.from_native(error), tally}
+  defp failed(error, tally, plan, _raised), do: {:failed, error(error, plan), tally}
+
+  defp error(error, plan), do: error |> Error.from_native() |> Limits.attribute(plan.limits)
 
   defp step(execution, %Plan{scheduling: :inline}), do: Native.execution_step(execution)
   defp step(execution, _plan), do: Native.execution_step_dirty(execution)
@@ -311,7 +313,7 @@ defmodule Cybernetic.WASM.Execution do
         ended -> HostCall.leave(context, ended)
       end
     else
-      {:refused, error} -> {:error, Error.from_native(error)}
+      {:refused, error} -> {:error, error(error, plan)}
     end
   end
 

@@ -43,7 +43,7 @@ defmodule Cybernetic.WASM.Executor do
   ## Options
 
     * every limit of `Cybernetic.WASM.Limits`: `:fuel`, `:max_memory`, `:timeout`, …. Without `:sandbox` they replace the
-      configured defaults; with it they can only lower its limits.
+      configured defaults; with it they can only lower its limits, those it has by default as well.
     * `:sandbox` - a `Cybernetic.WASM.Sandbox` or a preset's name
     * `:imports` - host functions: see `Cybernetic.WASM.Host`; modules to link with: see `Cybernetic.WASM.Instance`.
       Default: none. A call without all of the module's imports fails with a `Cybernetic.WASM.LinkError` that names every
@@ -67,16 +67,45 @@ defmodule Cybernetic.WASM.Executor do
   `Cybernetic.WASM.CallError` (the caller's mistake), `Cybernetic.WASM.LinkError`, `Cybernetic.WASM.DeniedError` (the sandbox
   does not grant what the module imports, or what the call gives), `Cybernetic.WASM.TrapError`,
   `Cybernetic.WASM.LimitError`, `Cybernetic.WASM.HostError`, `Cybernetic.WASM.CancelledError`;
-  `Cybernetic.WASM.InternalError` should not happen.
+  `Cybernetic.WASM.InternalError` should not happen. `Cybernetic.WASM.Error` says of all of them whose fault they are, and what
+  to do.
   """
 
-  alias Cybernetic.WASM.{Error, Instance, Module, Options, Run, Value}
+  alias Cybernetic.WASM.{Error, Host, Instance, Limits, Module, Options, Run, Sandbox, Value}
   alias Cybernetic.WASM.Execution.{Call, Plan}
   alias Cybernetic.WASM.Instance.Live
   alias Cybernetic.WASM.Executor.{Async, Stream}
 
   @typedoc "An exported function's name, or `:start` for a command, whose arguments are in the options."
   @type entry :: String.t() | :start
+
+  @typedoc "An option of a call: see above."
+  @type option ::
+          Limits.option()
+          | {:sandbox, Sandbox.given()}
+          | {:imports, Host.given()}
+          | {:data, term}
+          | {:scheduling, :adaptive | :dirty | :inline}
+          | {:wait, non_neg_integer}
+          | {:metering, :fuel | :epoch}
+          | {:deterministic, boolean}
+          | {:allocation, :pooling | :on_demand}
+          | {:unknown_imports, :refuse | :trap}
+          | {:program, String.t() | nil}
+          | {:args, [String.t()]}
+          | {:env, Enumerable.t()}
+          | {:stdin, iodata | Enumerable.t() | nil}
+
+  @typedoc "An option of `async/4`."
+  @type async_option :: option | {:run, boolean}
+
+  @typedoc "An option of `async_stream/4`."
+  @type async_stream_option ::
+          async_option | {:max_concurrency, pos_integer} | {:ordered, boolean}
+
+  @typedoc "An option of `stream/4`."
+  @type stream_option ::
+          option | {:tagged, boolean} | {:into, pid} | {:credit, pos_integer}
 
   # Options beside those of a call.
   @async [run: :boolean]
@@ -89,8 +118,12 @@ defmodule Cybernetic.WASM.Executor do
 
   Of a function made by AssemblyScript, arguments that have defaults may be left out, here and wherever one is called: the
   module is told how many come (`__setArgumentsLength`).
+
+  The options are those of a call, `t:option/0`: limits such as `:fuel` and `:timeout`, `:sandbox`, `:imports`, `:data`,
+  `:scheduling`, `:wait`, `:metering` and `:deterministic`, and of a command `:args`, `:env` and `:stdin`. "Options" above, and
+  `h Cybernetic.WASM.Executor`, say what each does; `h Cybernetic.WASM.Limits` has the limits.
   """
-  @spec call(Module.t(), entry, [Value.t()] | keyword, keyword) ::
+  @spec call(Module.t(), entry, [Value.t()] | [option], [option]) ::
           {:ok, Value.result()} | {:error, Error.t()}
   def call(module, function, args \\ [], opts \\ []) do
     with {:ok, call} <- fresh(module, function, args, opts),
@@ -99,14 +132,14 @@ defmodule Cybernetic.WASM.Executor do
   end
 
   @doc """
-  As `call/4`, but gives a `Cybernetic.WASM.Run` with the result, the output and what the call used.
+  As `call/4`, with the same options, but gives a `Cybernetic.WASM.Run` with the result, the output and what the call used.
 
       iex> module = Cybernetic.WASM.Runtime.load_module!("priv/wasm/compute.wasm")
       iex> {:ok, run} = Cybernetic.WASM.Executor.run(module, "process", [42])
       iex> {run.result, run.usage.fuel > 0, run.usage.peak_memory}
       {84, true, 65_536}
   """
-  @spec run(Module.t(), entry, [Value.t()] | keyword, keyword) ::
+  @spec run(Module.t(), entry, [Value.t()] | [option], [option]) ::
           {:ok, Run.t()} | {:error, Error.t()}
   def run(module, function, args \\ [], opts \\ []) do
     with {:ok, call} <- fresh(module, function, args, opts),
@@ -122,12 +155,12 @@ defmodule Cybernetic.WASM.Executor do
   defp fresh(module, function, args, opts), do: Call.new(module, function, args, opts)
 
   @doc "As `call/4`, but raises. What a host function raised is raised again, with its own stack."
-  @spec call!(Module.t(), entry, [Value.t()] | keyword, keyword) :: Value.result()
+  @spec call!(Module.t(), entry, [Value.t()] | [option], [option]) :: Value.result()
   def call!(module, function, args \\ [], opts \\ []),
     do: module |> call(function, args, opts) |> Error.unwrap!()
 
   @doc "As `run/4`, but raises as `call!/4` does."
-  @spec run!(Module.t(), entry, [Value.t()] | keyword, keyword) :: Run.t()
+  @spec run!(Module.t(), entry, [Value.t()] | [option], [option]) :: Run.t()
   def run!(module, function, args \\ [], opts \\ []),
     do: module |> run(function, args, opts) |> Error.unwrap!()
 
@@ -187,12 +220,15 @@ defmodule Cybernetic.WASM.Executor do
 
   Options: those of `call/4`, and `:run` - `true`: the result is a `Cybernetic.WASM.Run`.
   """
-  @spec async(Module.t() | Instance.t(), entry, [Value.t()] | keyword, keyword) :: Async.t()
+  @spec async(Module.t() | Instance.t(), entry, [Value.t()] | [async_option], [async_option]) ::
+          Async.t()
   def async(target, function, args \\ [], opts \\ []),
     do: start(target, function, args, opts, :link)
 
   @doc "As `async/4`, but not linked to the caller: it goes on when that one dies."
-  @spec async_nolink(Module.t() | Instance.t(), entry, [Value.t()] | keyword, keyword) ::
+  @spec async_nolink(Module.t() | Instance.t(), entry, [Value.t()] | [async_option], [
+          async_option
+        ]) ::
           Async.t()
   def async_nolink(target, function, args \\ [], opts \\ []),
     do: start(target, function, args, opts, :nolink)
@@ -255,7 +291,7 @@ defmodule Cybernetic.WASM.Executor do
   A call that fails is an element like any other. An element that is no list raises `ArgumentError`. For a command, `:start`,
   each element is the list of its `:args`.
   """
-  @spec async_stream(Module.t(), entry, Enumerable.t(), keyword) :: Enumerable.t()
+  @spec async_stream(Module.t(), entry, Enumerable.t(), [async_stream_option]) :: Enumerable.t()
   def async_stream(module, function, enumerable, opts \\ []) do
     {own, opts} = own(opts, @async_stream)
     {run, own} = Keyword.pop(own, :run, false)
@@ -299,7 +335,7 @@ defmodule Cybernetic.WASM.Executor do
   the end `{async.ref, {:done, run}}` or `{async.ref, {:failed, error}}`. Each message with output uses up one credit. Without
   credit the guest is suspended: `demand/2` gives more. The call ends with `cancel/3`, or when the consumer ends.
   """
-  @spec stream(Module.t() | Instance.t(), entry, [Value.t()] | keyword, keyword) ::
+  @spec stream(Module.t() | Instance.t(), entry, [Value.t()] | [stream_option], [stream_option]) ::
           Enumerable.t() | {:ok, Async.t()} | {:error, Error.t()}
   def stream(target, function, args \\ [], opts \\ []) do
     {args, opts} = Plan.arguments(function, args, opts)

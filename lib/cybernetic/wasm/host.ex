@@ -118,9 +118,11 @@ defmodule Cybernetic.WASM.Host do
       %RuntimeError{message: "no"}
   """
 
-  alias Cybernetic.WASM.{CallError, Error, Execution, Memory, Shown, Value}
+  alias Cybernetic.WASM.{CallError, Error, Execution, Memory, Options, Shown, Value}
   alias Cybernetic.WASM.Execution.HostCall
   alias Cybernetic.WASM.Host.{Context, Declarations}
+
+  @trap [blame: {:one_of, [:guest, :host, :caller]}]
 
   @typedoc "The context of one host call."
   @type ctx :: Context.t()
@@ -143,6 +145,9 @@ defmodule Cybernetic.WASM.Host do
   @type imports :: %{
           String.t() => %{String.t() => host_function | global | [host_function | global]}
         }
+
+  @typedoc "What `imports:` takes: host functions and guests by module name, a module with `use Cybernetic.WASM.Host`, or a list."
+  @type given :: map | module | [map | module]
 
   # Declarations
 
@@ -225,7 +230,8 @@ defmodule Cybernetic.WASM.Host do
 
   def call(_ctx, function, args) do
     raise ArgumentError,
-          "a function's name and a proper list of arguments are needed, got: #{Shown.term({function, args})}"
+          "a function's name and a proper list of arguments are needed, " <>
+            "got: #{Shown.kind(function)} and #{Shown.kind(args)}"
   end
 
   @doc """
@@ -260,7 +266,7 @@ defmodule Cybernetic.WASM.Host do
 
   def call_ref(_ctx, ref, args) do
     raise ArgumentError,
-          "a function reference and a proper list of arguments are needed, got: #{Shown.term({ref, args})}"
+          "a function reference and a proper list of arguments are needed, got: #{Shown.kind(ref)} and #{Shown.kind(args)}"
   end
 
   @doc """
@@ -270,9 +276,23 @@ defmodule Cybernetic.WASM.Host do
   @spec emit(ctx, iodata) :: :ok
   def emit(ctx, bytes), do: HostCall.emit(ctx, IO.iodata_to_binary(bytes))
 
-  @doc "Stops the guest: the call fails with a `Cybernetic.WASM.HostError` of kind `:trap`."
+  @doc """
+  Stops the guest: the call fails with a `Cybernetic.WASM.HostError` of kind `:trap`.
+
+  This is for what the guest has done: it asked to be stopped, as AssemblyScript's `env.abort` does, or gave what no guest
+  should. The error's `blame` is therefore `:guest`. `blame: :host` or `blame: :caller` says otherwise; what the host function
+  itself cannot do, it may also raise, which is always the host's.
+
+      "abort" => fn ctx, message, _file, line, _column ->
+        Cybernetic.WASM.Host.trap(ctx, {:abort, text(ctx, message), line})
+      end
+  """
   @spec trap(ctx, term) :: no_return
-  def trap(%Context{} = ctx, reason), do: HostCall.trap(ctx, reason)
+  @spec trap(ctx, term, blame: :guest | :host | :caller) :: no_return
+  def trap(%Context{} = ctx, reason, opts \\ []) do
+    opts = Options.check!(opts, @trap, "option of trap/3")
+    HostCall.trap(ctx, reason, Map.get(opts, :blame, :guest))
+  end
 
   @doc """
   What an asynchronous host function may return as `{:await, reference}`: whoever has the answer sends it there, as

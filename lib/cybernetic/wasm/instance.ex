@@ -37,6 +37,7 @@ defmodule Cybernetic.WASM.Instance do
     * those of `Cybernetic.WASM.Executor.call/4`: limits, `:sandbox`, `:imports`, `:unknown_imports`, `:data`, `:scheduling`,
       `:metering`, `:deterministic`, `:allocation`, `:wait`, `:args`, `:program`, `:env`. They apply while the
       instance is made and are the defaults of its calls.
+      Limits replace the configured ones, or narrow those of `:sandbox`.
     * `:on_trap` - `:poison` (default), or `:keep`: a call that ends in a trap, an uncaught exception or an exhausted stack
       leaves the guest usable with what the call had done so far, as the WebAssembly specification has it
     * `:snapshottable` - `true`: `snapshot/2` and `fork/2` work. The guest then runs a module that exports all its state.
@@ -50,7 +51,8 @@ defmodule Cybernetic.WASM.Instance do
 
   ## Options of a call
 
-  They hold for this call. Limits only narrow those of the instance. `:imports` replaces some of its host functions, and no globals; `:data` and
+  They hold for this call. Limits only narrow those of the instance, also those that it has by default: who wants more gives
+  them to `new/2`. `:imports` replaces some of its host functions, and no globals; `:data` and
   `:scheduling` replace those that it was made with. `:wait` is how many milliseconds the call may stand in line;
   they count against its `:timeout`. What an engine fixes, such as `:max_stack`, cannot be changed.
 
@@ -179,7 +181,7 @@ defmodule Cybernetic.WASM.Instance do
   captured.
   """
 
-  alias Cybernetic.WASM.{Error, Module, Run, Shown, Usage, Value}
+  alias Cybernetic.WASM.{Error, Executor, Host, Limits, Module, Run, Shown, Usage, Value}
   alias Cybernetic.WASM.Execution.Plan
   alias Cybernetic.WASM.Instance.{Live, Server, Snapshot}
 
@@ -206,23 +208,41 @@ defmodule Cybernetic.WASM.Instance do
   @typedoc "An exported function's name, or `:start` for a program."
   @type entry :: String.t() | :start
 
+  @typedoc "An option of `new/2`."
+  @type option ::
+          Executor.option()
+          | {:on_trap, :poison | :keep}
+          | {:snapshottable, boolean}
+          | {:budget, boolean}
+          | {:on_fork, String.t()}
+          | {:store, t}
+
+  @typedoc "An option of a call on an instance."
+  @type call_option ::
+          Limits.option()
+          | {:imports, Host.given()}
+          | {:data, term}
+          | {:scheduling, :adaptive | :dirty | :inline}
+          | {:wait, non_neg_integer}
+          | {:stdin, iodata | Enumerable.t() | nil}
+
   @doc """
   Makes an instance of `module`. Its start function runs within the limits.
 
   Errors: those of `Cybernetic.WASM.Executor.call/4`.
   """
-  @spec new(Module.t(), keyword) :: {:ok, t} | {:error, Error.t()}
+  @spec new(Module.t(), [option]) :: {:ok, t} | {:error, Error.t()}
   defdelegate new(module, opts \\ []), to: Live
 
   @doc "As `new/2`, but raises the error."
-  @spec new!(Module.t(), keyword) :: t
+  @spec new!(Module.t(), [option]) :: t
   def new!(module, opts \\ []), do: module |> new(opts) |> Error.unwrap!()
 
   @doc """
   Calls `function` and gives what it returns. `:start` runs a program's `_start` and gives its exit code: see above. Its
   options may then stand in the place of arguments.
   """
-  @spec call(target, entry, [Value.t()] | keyword, keyword) ::
+  @spec call(target, entry, [Value.t()] | [call_option], [call_option]) ::
           {:ok, Value.result()} | {:error, Error.t()}
   def call(target, function, args \\ [], opts \\ [])
 
@@ -235,7 +255,7 @@ defmodule Cybernetic.WASM.Instance do
   end
 
   @doc "As `call/4`, but gives a `Cybernetic.WASM.Run` with the result, the output and what the call used."
-  @spec run(target, entry, [Value.t()] | keyword, keyword) ::
+  @spec run(target, entry, [Value.t()] | [call_option], [call_option]) ::
           {:ok, Run.t()} | {:error, Error.t()}
   def run(target, function, args \\ [], opts \\ [])
 
@@ -248,12 +268,12 @@ defmodule Cybernetic.WASM.Instance do
   end
 
   @doc "As `call/4`, but raises. What a host function raised is raised again, with its own stack."
-  @spec call!(target, entry, [Value.t()] | keyword, keyword) :: Value.result()
+  @spec call!(target, entry, [Value.t()] | [call_option], [call_option]) :: Value.result()
   def call!(target, function, args \\ [], opts \\ []),
     do: target |> call(function, args, opts) |> Error.unwrap!()
 
   @doc "As `run/4`, but raises as `call!/4` does."
-  @spec run!(target, entry, [Value.t()] | keyword, keyword) :: Run.t()
+  @spec run!(target, entry, [Value.t()] | [call_option], [call_option]) :: Run.t()
   def run!(target, function, args \\ [], opts \\ []),
     do: target |> run(function, args, opts) |> Error.unwrap!()
 
@@ -362,7 +382,7 @@ defmodule Cybernetic.WASM.Instance do
 
   defp name!(other) do
     raise ArgumentError,
-          "an export's name is a string, got: #{Shown.term(other)}"
+          "an export's name is a string, got: #{Shown.kind(other)}"
   end
 
   @doc false

@@ -17,6 +17,24 @@ defmodule Cybernetic.WASM.Limits do
   A call that exceeds a limit fails with a `Cybernetic.WASM.LimitError`; its `limit` is the field's name without `max_`. A
   module that is metered by epochs uses no fuel: only `timeout` ends its guests.
 
+  ## Who sets them
+
+  A default is what is configured (`Cybernetic.WASM.Config`). Options of a call, of `Cybernetic.WASM.Instance.new/2` and of
+  `Cybernetic.WASM.Sandbox.new/1` *replace* the default, up or down, where nobody else has set a limit. Everything else
+  *narrows*, and keeps the smaller one:
+
+  | given with | does to the default | and to |
+  |---|---|---|
+  | a call without `sandbox:` | replaces it | |
+  | a call or `Instance.new/2` with `sandbox:` | | narrows the sandbox's, its defaults as well |
+  | `Instance.new/2` without `sandbox:` | replaces it | |
+  | a call on an instance | | narrows the instance's, its defaults as well |
+  | `Sandbox.new/1`, a manifest's `[limits]` | replaces it | |
+  | any of them for a module that was loaded with a manifest | | narrows the manifest's, its defaults as well |
+  | linking into a live instance | | narrows that one's |
+
+  The `set_by` of a `Cybernetic.WASM.LimitError` says whose word held.
+
   A trap after a refused growth is reported as the limit. Most languages answer a failed allocation with `unreachable`, and
   the caller needs to know that the memory was too small.
 
@@ -24,7 +42,7 @@ defmodule Cybernetic.WASM.Limits do
   the pool, so that their instances take longer to make.
   """
 
-  alias Cybernetic.WASM.Options
+  alias Cybernetic.WASM.{Error, LimitError, Options}
 
   # What each takes as an option, and its default.
   @fields [
@@ -38,10 +56,20 @@ defmodule Cybernetic.WASM.Limits do
     max_host_calls: {:count, 1_000_000}
   ]
   @keys Keyword.keys(@fields)
+  # By the name that an error gives them.
+  @by_name Map.new(@keys, fn key ->
+             {key |> to_string() |> String.replace_prefix("max_", "") |> String.to_atom(), key}
+           end)
   @options [{:max_execution_time, {:also, :timeout}}] ++
              for({key, {kind, _default}} <- @fields, do: {key, kind})
 
-  defstruct for {key, {_kind, default}} <- @fields, do: {key, default}
+  # Who set them, from the outermost. Of two that say the same that one is told, since raising the other would not help.
+  @setters [:config, :manifest, :sandbox, :instance, :call]
+  @rank @setters |> Enum.with_index() |> Map.new()
+
+  # `set_by` has those that somebody else than the configuration has set.
+  @derive {Inspect, optional: [:set_by]}
+  defstruct [set_by: %{}] ++ for({key, {_kind, default}} <- @fields, do: {key, default})
 
   @typedoc "Limits of one call, in the units of the table above."
   @type t :: %__MODULE__{
@@ -52,8 +80,24 @@ defmodule Cybernetic.WASM.Limits do
           max_stack: pos_integer,
           timeout: pos_integer,
           max_output: non_neg_integer,
-          max_host_calls: non_neg_integer
+          max_host_calls: non_neg_integer,
+          set_by: %{optional(atom) => setter}
         }
+
+  @typedoc "Who set a limit."
+  @type setter :: :config | :manifest | :sandbox | :instance | :call
+
+  @typedoc "A limit as an option."
+  @type option ::
+          {:fuel, pos_integer}
+          | {:max_memory, pos_integer}
+          | {:max_table_elements, non_neg_integer}
+          | {:max_instances, non_neg_integer}
+          | {:max_stack, pos_integer}
+          | {:timeout, pos_integer}
+          | {:max_execution_time, pos_integer}
+          | {:max_output, non_neg_integer}
+          | {:max_host_calls, non_neg_integer}
 
   @doc false
   @spec keys() :: [atom]
@@ -80,6 +124,42 @@ defmodule Cybernetic.WASM.Limits do
     kind != nil and Options.valid?(kind, value)
   end
 
+  @doc false
+  # The limits with these in their place, which `by` has set.
+  @spec put(t, Enumerable.t(), setter) :: t
+  def put(%__MODULE__{} = limits, given, by) do
+    given = Map.new(given)
+    set_by = Map.merge(limits.set_by, Map.new(given, fn {key, _value} -> {key, by} end))
+
+    %{
+      struct!(limits, given)
+      | set_by: set_by |> Enum.reject(&match?({_, :config}, &1)) |> Map.new()
+    }
+  end
+
+  @doc false
+  # The limits, with `by` in the place of whoever has set any of them.
+  @spec ascribe(t, setter) :: t
+  def ascribe(%__MODULE__{} = limits, by),
+    do: %{limits | set_by: Map.new(limits.set_by, fn {key, _} -> {key, by} end)}
+
+  @doc false
+  # Who has set a limit.
+  @spec set_by(t, atom) :: setter
+  def set_by(%__MODULE__{set_by: set_by}, key), do: Map.get(set_by, key, :config)
+
+  @doc false
+  # An error with who has set the limit that struck, if it is one of these.
+  @spec attribute(Error.t(), t | nil) :: Error.t()
+  def attribute(%LimitError{limit: limit} = error, %__MODULE__{} = limits) do
+    case @by_name do
+      %{^limit => key} -> %{error | set_by: set_by(limits, key)}
+      %{} -> error
+    end
+  end
+
+  def attribute(error, _limits), do: error
+
   @doc """
   The smaller of each limit.
 
@@ -89,12 +169,26 @@ defmodule Cybernetic.WASM.Limits do
       iex> {narrowed.fuel, narrowed.timeout}
       {10, 40}
   """
-  @spec narrow(t, t | map) :: t
-  def narrow(%__MODULE__{} = limits, other) do
-    other = if is_struct(other), do: Map.from_struct(other), else: other
+  @spec narrow(t, t) :: t
+  def narrow(%__MODULE__{} = limits, %__MODULE__{} = other),
+    do: Enum.reduce(@keys, limits, &narrow_one(&2, other, &1))
 
-    Enum.reduce(other, limits, fn {key, value}, narrowed ->
-      Map.update!(narrowed, key, &min(&1, value))
-    end)
+  @doc false
+  # Within these limits of a map as well, which `by` has set.
+  @spec narrow(t, map, setter) :: t
+  def narrow(%__MODULE__{} = limits, given, _by) when given == %{}, do: limits
+
+  def narrow(%__MODULE__{} = limits, given, by) do
+    other = put(limits, given, by)
+    Enum.reduce(given, limits, fn {key, _value}, narrowed -> narrow_one(narrowed, other, key) end)
   end
+
+  defp narrow_one(limits, other, key) do
+    if standing(other, key) < standing(limits, key),
+      do: put(limits, [{key, Map.fetch!(other, key)}], set_by(other, key)),
+      else: limits
+  end
+
+  defp standing(limits, key),
+    do: {Map.fetch!(limits, key), Map.fetch!(@rank, set_by(limits, key))}
 end

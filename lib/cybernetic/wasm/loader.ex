@@ -9,6 +9,7 @@ defmodule Cybernetic.WASM.Loader do
     Error,
     Execution,
     Features,
+    LimitError,
     LoadError,
     Module,
     Native,
@@ -28,6 +29,9 @@ defmodule Cybernetic.WASM.Loader do
   @budget [:max_compile_memory, :max_compile_time]
   @options Config.options([:metering, :deterministic, :features, :max_module_size] ++ @budget) ++
              [manifest: {@manifest_words, &__MODULE__.manifest?/1}]
+
+  # The longest that Linux takes: what is longer is no path, but a module that was given as one.
+  @longest_path 4_096
 
   # What a manifest is called beside its module.
   @manifest "module.toml"
@@ -49,8 +53,19 @@ defmodule Cybernetic.WASM.Loader do
       {:ok, hold(module, manifest)}
     else
       {:error, %LoadError{} = error} -> {:error, %{error | source: describe(source)}}
+      {:error, %LimitError{} = error} -> {:error, set_by(error, opts, config)}
       error -> error
     end
+  end
+
+  # More than is configured is not given.
+  defp set_by(error, opts, config) do
+    key = if error.limit == :compile_time, do: :max_compile_time, else: :max_compile_memory
+    lowered? = is_map_key(opts, key) and opts[key] < Map.fetch!(config, key)
+
+    if error.limit in [:compile_time, :compile_memory] and lowered?,
+      do: %{error | set_by: :call},
+      else: error
   end
 
   @doc false
@@ -99,7 +114,7 @@ defmodule Cybernetic.WASM.Loader do
     do: measure(bytes, byte_size(bytes), most)
 
   defp fetch({:bytes, other}, _most),
-    do: raise(ArgumentError, "{:bytes, binary} expected, got: #{Shown.term(other)}")
+    do: raise(ArgumentError, "{:bytes, binary} expected, got: #{Shown.kind(other)}")
 
   defp fetch(path, most) when is_binary(path) do
     with :ok <- no_nul(path),
@@ -127,7 +142,7 @@ defmodule Cybernetic.WASM.Loader do
 
   defp fetch(other, _most) do
     raise ArgumentError,
-          "a module is loaded from a path or {:bytes, binary}, got: #{Shown.term(other)}"
+          "a module is loaded from a path or {:bytes, binary}, got: #{Shown.kind(other)}"
   end
 
   defp no_nul(path), do: if(String.contains?(path, <<0>>), do: {:error, :enoent}, else: :ok)
@@ -185,5 +200,5 @@ defmodule Cybernetic.WASM.Loader do
   defp name(path), do: Path.basename(path)
 
   defp describe({:bytes, _bytes}), do: :bytes
-  defp describe(path), do: path
+  defp describe(path), do: Shown.cut(path, @longest_path)
 end

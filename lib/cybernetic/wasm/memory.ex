@@ -95,7 +95,7 @@ defmodule Cybernetic.WASM.Memory do
 
   def write_value(_target, _offset, {type, count}, values, _opts) do
     raise ArgumentError,
-          "a list of #{count} values of #{inspect(type)} is needed, got: #{Shown.term(values)}"
+          "a list of #{count} values of #{inspect(type)} is needed, got: #{Shown.kind(values)}"
   end
 
   def write_value(target, offset, type, value, opts),
@@ -200,6 +200,6 @@ defmodule Cybernetic.WASM.Memory do
 
   defp integer(value) do
     raise ArgumentError,
-          "offset and length must be integers from 0, or signed ones as a guest gives them, got: #{Shown.term(value)}"
+          "offset and length must be integers from 0, or signed ones as a guest gives them, got: #{Shown.kind(value)}"
   end
 end

@@ -19,6 +19,7 @@ defmodule Cybernetic.WASM.Module do
   alias Cybernetic.WASM.{CallError, Native, Sealed, Shown}
 
   @entry "_start"
+  @most_known 20
 
   @enforce_keys [:ref, :digest, :size, :engine, :private]
   # Private are the plan of a call without options, where the module can be called without any, the sandbox that the manifest
@@ -145,8 +146,11 @@ defmodule Cybernetic.WASM.Module do
 
     if entry,
       do: {:error, %CallError{reason: :no_command, export: @entry}},
-      else: {:error, %CallError{reason: :no_such_export, export: @entry, known: functions}}
+      else: {:error, %CallError{reason: :no_such_export, export: @entry, known: known(functions)}}
   end
+
+  # As many as Rust names, and one more that says that there are more.
+  defp known(functions), do: functions |> Enum.take(@most_known + 1) |> Enum.map(&Shown.cut/1)
 
   @doc false
   # Whether a guest of it has a memory: imported, or its own, which need not be exported.

@@ -73,8 +73,7 @@ defmodule Cybernetic.WASM.Options do
 
   # What is no list of options may be anything, too.
   defp shown({:unshown, _kind}, value), do: shown(:unshown, value)
-  defp shown(:unshown, list) when is_list(list), do: "a list"
-  defp shown(:unshown, map) when is_map(map), do: "a map"
+  defp shown(:unshown, value), do: Shown.kind(value)
   defp shown(_kind, value), do: Shown.term(value)
 
   defp unknown(key, known, whose, nil) do

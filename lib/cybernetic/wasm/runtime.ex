@@ -39,6 +39,17 @@ defmodule Cybernetic.WASM.Runtime do
   """
 
   alias Cybernetic.WASM.{Error, Instance, Loader, Module, Native, Startup, TrapError}
+  alias Cybernetic.WASM.Sandbox.Manifest
+
+  @typedoc "An option of a load."
+  @type load_option ::
+          {:max_module_size, pos_integer}
+          | {:metering, :fuel | :epoch}
+          | {:deterministic, boolean}
+          | {:features, [{atom, boolean}]}
+          | {:max_compile_memory, pos_integer}
+          | {:max_compile_time, pos_integer}
+          | {:manifest, boolean | Path.t() | Manifest.t() | keyword}
 
   @doc """
   Loads a module from a path or from `{:bytes, binary}`, in the binary or the text format.
@@ -48,11 +59,11 @@ defmodule Cybernetic.WASM.Runtime do
   `Cybernetic.WASM.ManifestError`, or `Cybernetic.WASM.DeniedError` where it asks for what is not offered. An unknown option
   raises `ArgumentError`.
   """
-  @spec load_module(Loader.source(), keyword) :: {:ok, Module.t()} | {:error, Error.t()}
+  @spec load_module(Loader.source(), [load_option]) :: {:ok, Module.t()} | {:error, Error.t()}
   def load_module(source, opts \\ []), do: Loader.load(source, opts)
 
   @doc "As `load_module/2`, but raises the error."
-  @spec load_module!(Loader.source(), keyword) :: Module.t()
+  @spec load_module!(Loader.source(), [load_option]) :: Module.t()
   def load_module!(source, opts \\ []) do
     case load_module(source, opts) do
       {:ok, module} -> module
@@ -80,7 +91,9 @@ defmodule Cybernetic.WASM.Runtime do
   start function and `_initialize` have run and are not in the new one. With `:start` in the place of the function a program's
   `_start` runs; one that exits with another code than 0 is a `Cybernetic.WASM.TrapError` with the code `:exit`.
   """
-  @spec preinit(Module.t(), Instance.entry(), [Cybernetic.WASM.Value.t()] | keyword, keyword) ::
+  @spec preinit(Module.t(), Instance.entry(), [Cybernetic.WASM.Value.t()] | [Instance.option()], [
+          Instance.option()
+        ]) ::
           {:ok, Module.t()} | {:error, Error.t()}
   def preinit(%Module{} = module, function, args \\ [], opts \\ []) do
     with {:ok, instance} <- Instance.new(module, [snapshottable: true] ++ opts) do

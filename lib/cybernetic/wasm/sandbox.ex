@@ -15,7 +15,7 @@ defmodule Cybernetic.WASM.Sandbox do
 
   ## Options
 
-    * every limit of `Cybernetic.WASM.Limits`, with the configured default
+    * every limit of `Cybernetic.WASM.Limits`, with the configured default, which it replaces
     * `:deterministic` - `true`: the same input gives the same bits on every machine. NaNs are
       canonical, relaxed SIMD is deterministic. A deterministic sandbox has no real clock, no system
       randomness and no real times of files: asking for them as well is an `ArgumentError`, and where
@@ -97,8 +97,22 @@ defmodule Cybernetic.WASM.Sandbox do
   @typedoc "A sandbox, or a preset's name."
   @type given :: t | :none | :pure | :command
 
+  @typedoc "An option of `new/1`. A capability's module says what it takes."
+  @type option ::
+          Limits.option()
+          | {:deterministic, boolean}
+          | {:wasi, boolean}
+          | {:threading, false}
+          | {:filesystem, term}
+          | {:env, term}
+          | {:network, term}
+          | {:clocks, term}
+          | {:random, term}
+          | {:stdio, term}
+          | {:host_functions, term}
+
   @doc "Makes a sandbox from options. Unknown keys and wrong values raise an `ArgumentError`."
-  @spec new(keyword) :: t
+  @spec new([option]) :: t
   def new(opts \\ []) do
     # The words of `Options` would show what was given, and there may be a secret in it.
     unless Keyword.keyword?(opts),
@@ -228,12 +242,15 @@ defmodule Cybernetic.WASM.Sandbox do
 
     settle(%__MODULE__{
       sandbox
-      | limits: Limits.narrow(sandbox.limits, Map.take(opts, Limits.keys())),
+      | limits: Limits.narrow(sandbox.limits, Map.take(opts, Limits.keys()), set_by(opts)),
         deterministic: sandbox.deterministic or Map.get(opts, :deterministic, false)
     })
   end
 
-  def resolve(opts), do: replace(opts)
+  def resolve(opts), do: replace(opts, set_by(opts))
+
+  # Whose options they are: a live instance keeps those that it was made with.
+  defp set_by(opts), do: Map.get(opts, :set_by, :call)
 
   @doc false
   # The sandbox of a call, within the one of the module's manifest if there is one.
@@ -247,11 +264,11 @@ defmodule Cybernetic.WASM.Sandbox do
 
   defp named(name), do: name |> Presets.options!() |> new()
 
-  defp replace(opts) do
+  defp replace(opts, by) do
     config = Config.get()
 
     %__MODULE__{
-      limits: struct!(config.limits, Map.take(opts, Limits.keys())),
+      limits: Limits.put(config.limits, Map.take(opts, Limits.keys()), by),
       deterministic: Map.get(opts, :deterministic, config.deterministic)
     }
   end
@@ -265,7 +282,7 @@ defmodule Cybernetic.WASM.Sandbox do
           Map.has_key?(opts, name),
           do: {name, Capability.grant!(capability, Map.fetch!(opts, name))}
 
-    sandbox = opts |> replace() |> struct!(grants)
+    sandbox = opts |> replace(:sandbox) |> struct!(grants)
     refuse_nondeterminism!(opts, sandbox)
     settle(%__MODULE__{sandbox | wasi: wasi(opts, Capabilities.served(sandbox))})
   end

@@ -37,7 +37,7 @@ defmodule Cybernetic.WASM.Value do
       {{:ok, 3.0}, {:ok, :nan}}
       iex> {:error, error} = Cybernetic.WASM.Executor.call(module, "sqrt", ["9"])
       iex> {error.reason, error.index, error.given}
-      {:type, 0, ~s("9")}
+      {:type, 0, "a binary of 1 bytes"}
   """
 
   alias Cybernetic.WASM.{CallError, Shown}
@@ -80,7 +80,7 @@ defmodule Cybernetic.WASM.Value do
   def index!(index) when index in 0..0xFFFF_FFFF_FFFF_FFFF, do: index
 
   def index!(index) do
-    raise ArgumentError, "an index is an integer from 0, got: #{Shown.term(index)}"
+    raise ArgumentError, "an index is an integer from 0, got: #{Shown.kind(index)}"
   end
 
   @doc false
@@ -185,6 +185,6 @@ defmodule Cybernetic.WASM.Value do
   @spec refuse(memory_type, term) :: no_return
   defp refuse(type, value) do
     raise ArgumentError,
-          "#{inspect(type)} does not hold #{Shown.term(value)}"
+          "#{inspect(type)} does not hold #{Shown.kind(value)}"
   end
 end

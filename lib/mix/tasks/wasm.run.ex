@@ -82,14 +82,14 @@ defmodule Mix.Tasks.Wasm.Run do
       wc: LICENSE: Capabilities insufficient
 
       $ sleep 10 | mix wasm.run priv/wasm/wc.wasm --timeout 500
-      mix wasm.run: the timeout limit was reached: 500 milliseconds allowed, 505 used
+      mix wasm.run: the timeout limit was reached: 500 milliseconds allowed, 505 used (to raise: option :timeout of the sandbox)
       $ echo $?
       134
   """
 
   use Mix.Task
 
-  alias Cybernetic.WASM.{Executor, HostError, LimitError, Runtime, TrapError}
+  alias Cybernetic.WASM.{Executor, HostError, LimitError, Limits, Runtime, TrapError}
   alias Cybernetic.WASM.Sandbox.Manifest
   alias Mix.Tasks.Wasm.{CommandLine, Foreground, GrantOptions}
   alias Mix.Tasks.Wasm.{ImportOptions, LimitOptions, UsageReport}
@@ -169,10 +169,13 @@ defmodule Mix.Tasks.Wasm.Run do
   end
 
   defp run_guest(module, opts) do
-    timeout = opts[:sandbox].limits.timeout
+    limits = opts[:sandbox].limits
+    timeout = limits.timeout
 
-    with :overdue <- Foreground.run(fn -> call(module, opts) end, timeout),
-         do: {:error, %LimitError{limit: :timeout, allowed: timeout, used: timeout}}
+    with :overdue <- Foreground.run(fn -> call(module, opts) end, timeout) do
+      overdue = %LimitError{limit: :timeout, allowed: timeout, used: timeout}
+      {:error, Limits.attribute(overdue, limits)}
+    end
   end
 
   # It is alone on its node: there is nobody to make room for on another kind of scheduler.
@@ -218,8 +221,7 @@ defmodule Mix.Tasks.Wasm.Run do
   defp status(code) when rem(code, 256) == 0, do: @out_of_range
   defp status(code), do: rem(code, 256)
 
-  @limits_of_the_node [:live_instances, :total_memory, :code_memory]
-  defp status_of(%LimitError{limit: limit}) when limit in @limits_of_the_node, do: 1
+  defp status_of(%LimitError{blame: :node}), do: 1
   defp status_of(%kind{}) when kind in [LimitError, TrapError], do: @trapped
   defp status_of(_by_its_blame), do: nil
 end

@@ -14,7 +14,8 @@ defmodule Mix.Tasks.Wasm.Validate do
   ## Options
 
     * `--manifest MANIFEST` - checks the manifest as well, that each file is the module which it describes, and that it
-      grants what each imports. See `Cybernetic.WASM.Sandbox.Manifest`; `mix wasm.manifest` writes one.
+      grants what each imports. A directory of this host that it grants and that is not there is a warning, and no error.
+      See `Cybernetic.WASM.Sandbox.Manifest`; `mix wasm.manifest` writes one.
     * `--help`
 
   ## Exit status
@@ -34,7 +35,7 @@ defmodule Mix.Tasks.Wasm.Validate do
 
   use Mix.Task
 
-  alias Cybernetic.WASM.{DeniedError, Sandbox}
+  alias Cybernetic.WASM.{DeniedError, Sandbox, Shown}
   alias Cybernetic.WASM.Sandbox.{Check, Manifest}
   alias Mix.Tasks.Wasm.CommandLine
 
@@ -67,12 +68,22 @@ defmodule Mix.Tasks.Wasm.Validate do
     with {:ok, module} <- CommandLine.load(file, manifest: manifest),
          :ok <- granted(module) do
       CommandLine.print("#{file}: ok")
+      Enum.each(missing(module), &CommandLine.warn("#{file}: warning: #{&1}"))
       true
     else
       {:error, error} ->
         CommandLine.warn(Exception.message(error))
         false
     end
+  end
+
+  # It may well be there where the module is to run.
+  defp missing(%{manifest: nil}), do: []
+
+  defp missing(module) do
+    for {host, guest, _mode} <- Manifest.to_sandbox(module.manifest).filesystem.dirs,
+        not File.dir?(host),
+        do: "the directory #{Shown.path(host)}, granted as #{Shown.path(guest)}, is not there"
   end
 
   # What would fail when the module is linked. What a guest would be refused while it runs is its own affair.

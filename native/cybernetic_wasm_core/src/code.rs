@@ -16,7 +16,7 @@ pub(crate) use text::to_binary;
 pub use wasmtime::{ExternType, FuncType, GlobalType, MemoryType, Mutability, TableType};
 
 use crate::engine::{Engine, EngineConfig, Features};
-use crate::error::{Error, LoadError};
+use crate::error::{Error, LoadError, shown};
 use crate::lane::Pace;
 use crate::limits::Ceilings;
 use parking_lot::RwLock;
@@ -158,6 +158,11 @@ impl Code {
         self.compiled.outline.memories
     }
 
+    /// The names of tags that it exports, the first of many.
+    pub(crate) fn exported_tags(&self) -> &[String] {
+        &self.compiled.outline.tags
+    }
+
     pub(crate) fn default_memory(&self) -> Option<&str> {
         self.default_memory.as_deref()
     }
@@ -216,9 +221,9 @@ fn entry(module: &wasmtime::Module, name: &str) -> Option<ModuleExport> {
 pub(crate) fn explain(wasm: &[u8], features: Features, error: wasmtime::Error) -> Error {
     let validate = |features| Validator::new_with_features(features).validate_all(wasm);
     match validate(features.to_wasm()) {
-        Ok(_) => LoadError::Unsupported(format!("{error:#}")).into(),
+        Ok(_) => LoadError::Unsupported(shown::text(&format!("{error:#}"))).into(),
         Err(invalid) => {
-            let (offset, message) = (invalid.offset() as u64, invalid.message().to_owned());
+            let (offset, message) = (invalid.offset() as u64, shown::text(invalid.message()));
             match features.lacking(|features| validate(features).is_ok()) {
                 Some(feature) => LoadError::UnsupportedFeature { feature, offset, message }.into(),
                 None => LoadError::Invalid { offset, message }.into(),

@@ -1,9 +1,12 @@
 //! What can go wrong, as facts: one enum, its `kind` and whose fault it is. The text is derived from the facts.
 
+pub mod shown;
+
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Every failure that leaves this crate.
@@ -28,7 +31,7 @@ pub enum Error {
     #[error("the guest exited with {0}")]
     Exit(u32),
     /// Somebody ended the execution from outside: see [`crate::Cancel`].
-    #[error("cancelled")]
+    #[error("the call was cancelled")]
     Cancelled,
     /// A host function raised; what it raised is kept by the embedder.
     #[error("a host function raised")]
@@ -51,6 +54,18 @@ pub enum Blame {
     Node,
 }
 
+impl Blame {
+    /// The blame in one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Blame::Caller => "caller",
+            Blame::Guest => "guest",
+            Blame::Host => "host",
+            Blame::Node => "node",
+        }
+    }
+}
+
 impl Error {
     /// The kind of failure, one word.
     pub fn kind(&self) -> &'static str {
@@ -70,20 +85,27 @@ impl Error {
     /// Whose fault it is.
     pub fn blame(&self) -> Blame {
         match self {
-            Error::Limit(
-                LimitError { compiling: true, .. }
-                | LimitError { limit: Limit::CompileQueue | Limit::AddressSpace | Limit::Mappings, .. },
-            ) => Blame::Node,
-            Error::Load(LoadError::CompilerFailed(_)) => Blame::Host,
+            Error::Limit(error) => error.blame(),
+            Error::Load(LoadError::CompilerFailed(_)) | Error::Host | Error::Internal(_) => Blame::Host,
             Error::Load(_) | Error::Link(_) | Error::Call(_) | Error::Cancelled => Blame::Caller,
-            Error::Trap(_) | Error::Limit(_) | Error::Exit(_) => Blame::Guest,
-            Error::Host | Error::Internal(_) => Blame::Host,
+            Error::Trap(_) | Error::Exit(_) => Blame::Guest,
         }
+    }
+
+    /// The error on one line, as the first of a message: what an instance that it left poisoned tells later.
+    pub(crate) fn line(&self) -> Arc<str> {
+        let text = self.to_string();
+        shown::name(text.lines().next().unwrap_or_default()).into()
+    }
+
+    /// An [`Error::Link`] with these problems, whose names are cut.
+    pub(crate) fn link(problems: &[ImportProblem]) -> Self {
+        Error::Link(problems.iter().map(ImportProblem::cut).collect())
     }
 
     /// An [`Error::Internal`] with the text of a caught panic.
     pub(crate) fn panic(panic: &(dyn Any + Send)) -> Self {
-        Error::Internal(format!("panicked: {}", panic_text(panic)))
+        Error::Internal(shown::text(&format!("panicked: {}", panic_text(panic))))
     }
 
     /// An [`Error::Internal`] with the whole chain of causes as its text; or the limit, where the operating system has given no
@@ -92,7 +114,7 @@ impl Error {
         let error = error.into();
         match error.chain().any(is_out_of_memory) {
             true => LimitError::of_system().into(),
-            false => Error::Internal(format!("{error:#}")),
+            false => Error::Internal(shown::text(&format!("{error:#}"))),
         }
     }
 }
@@ -170,6 +192,13 @@ pub struct ImportProblem {
     pub reason: Cow<'static, str>,
 }
 
+impl ImportProblem {
+    fn cut(&self) -> Self {
+        let (module, name) = (shown::name(&self.module), shown::name(&self.name));
+        Self { module, name, wanted: self.wanted.clone(), reason: self.reason.clone() }
+    }
+}
+
 impl fmt::Display for ImportProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}: {} ({})", self.module, self.name, self.wanted, self.reason)
@@ -229,7 +258,10 @@ pub enum CallError {
     Busy,
     /// An earlier call trapped or was cut off in the middle.
     #[error("the instance is poisoned: an earlier call did not end well")]
-    Poisoned,
+    Poisoned {
+        /// How that ended, where it is known.
+        by: Option<Arc<str>>,
+    },
     /// The instance was closed.
     #[error("the instance is closed")]
     Closed,
@@ -315,11 +347,33 @@ pub struct Trap {
     pub import: Option<(String, String)>,
     /// The guest is a program whose entry had not been called: what it sets up was not there.
     pub unstarted: bool,
+    /// What nobody caught, where that is the trap.
+    pub exception: Option<Exception>,
+}
+
+/// An exception that left the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exception {
+    /// The name that the guest's first instance exports its tag by.
+    pub tag: Option<String>,
+    /// Its first values, each with its type before it.
+    pub payload: Vec<String>,
+}
+
+impl fmt::Display for Exception {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.tag {
+            Some(tag) => write!(f, "tag {tag:?}")?,
+            None => write!(f, "a tag without a name")?,
+        }
+        if self.payload.is_empty() { Ok(()) } else { write!(f, " with {}", self.payload.join(", ")) }
+    }
 }
 
 impl fmt::Display for Trap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        write!(f, "the guest trapped: {}", self.message)?;
+        self.exception.as_ref().map_or(Ok(()), |exception| write!(f, ": {exception}"))
     }
 }
 
@@ -401,11 +455,54 @@ impl Limit {
             Limit::Mappings => "mappings",
         }
     }
+
+    /// Whose fault it is where it strikes. A guest makes no instances: those that are too many the caller has linked.
+    fn blame(self) -> Blame {
+        match self {
+            Limit::Instances => Blame::Caller,
+            Limit::LiveInstances
+            | Limit::TotalMemory
+            | Limit::CodeMemory
+            | Limit::OpenFiles
+            | Limit::CompileQueue
+            | Limit::AddressSpace
+            | Limit::Mappings => Blame::Node,
+            Limit::Fuel
+            | Limit::Time
+            | Limit::Memory
+            | Limit::TableElements
+            | Limit::Stack
+            | Limit::Output
+            | Limit::HostCalls
+            | Limit::Reentrance
+            | Limit::CompileMemory
+            | Limit::CompileTime => Blame::Guest,
+        }
+    }
+}
+
+/// What a call waited for that was not its guest's doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Waiting {
+    /// A module to be compiled.
+    Compile,
+    /// Its turn: on the node, or on an instance that another call had.
+    Turn,
+}
+
+impl Waiting {
+    /// What it waited for, in one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Waiting::Compile => "compile",
+            Waiting::Turn => "wait",
+        }
+    }
 }
 
 /// A limit struck: which, what it allowed, and what was used or asked for when it did.
 #[derive(Debug, Clone, PartialEq, Error, Serialize, Deserialize)]
-#[error("{} limit reached: allowed {allowed}, used {used}", .limit.name())]
+#[error("the {} limit was reached: {allowed} allowed", .limit.name())]
 pub struct LimitError {
     /// Which limit.
     pub limit: Limit,
@@ -413,14 +510,19 @@ pub struct LimitError {
     pub allowed: u64,
     /// What was used, or what the refused request would have made it.
     pub used: u64,
-    /// It struck while the call waited for a module to be compiled.
-    pub compiling: bool,
+    /// What the call waited for when it struck.
+    pub during: Option<Waiting>,
 }
 
 impl LimitError {
     /// A limit that struck.
     pub fn new(limit: Limit, allowed: u64, used: u64) -> Self {
-        Self { limit, allowed, used, compiling: false }
+        Self { limit, allowed, used, during: None }
+    }
+
+    /// Whose fault it is.
+    pub fn blame(&self) -> Blame {
+        if self.during.is_some() { Blame::Node } else { self.limit.blame() }
     }
 
     /// The operating system has given no more memory: how much of it there may be is either bounded for this process, or how many

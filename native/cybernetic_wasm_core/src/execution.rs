@@ -240,7 +240,7 @@ impl Execution {
     }
 
     fn end(&mut self, result: Result<Product, Error>) -> Step {
-        self.bury();
+        self.bury(result.as_ref().err());
         // A live guest keeps its last invocation until the next one.
         if self.fed {
             self.invocation.set_stdin(Stdin::Bytes(Vec::new()));
@@ -253,13 +253,13 @@ impl Execution {
     }
 
     /// Gives what is left of the work to the reaper: a suspended guest takes time to drop.
-    fn bury(&mut self) {
+    fn bury(&mut self, failure: Option<&Error>) {
         if let Some(work) = self.work.take() {
             match (&self.live, self.invocation.lease()) {
                 (Some(live), Some(lease)) => {
                     let invocation = &self.invocation;
                     invocation.charge_at_least(invocation.fuel_used() + invocation.yield_fuel());
-                    live.poison(lease);
+                    live.poison(lease, Some(failure.map_or_else(given_up, Error::line)));
                 }
                 // It has not touched the guest yet and holds nothing that takes time to drop, but its place in the queue.
                 (Some(_), None) => return drop(work),
@@ -387,8 +387,13 @@ impl Execution {
 /// A suspended guest that nobody drives any more must not be dropped where garbage is collected.
 impl Drop for Execution {
     fn drop(&mut self) {
-        self.bury();
+        self.bury(None);
     }
+}
+
+/// What is said of a call that nobody drives any more.
+fn given_up() -> Arc<str> {
+    "the process that made the call ended before it did".into()
 }
 
 fn patience(ceilings: &Ceilings, invocation: &Invocation) -> Option<Box<(Instant, Error)>> {

@@ -3,11 +3,13 @@
 mod access;
 mod bulk;
 mod callee;
+mod exception;
 mod failure;
 
 pub(crate) use access::{carry_out, memory, range};
 pub(crate) use bulk::or_bounds;
-pub(crate) use callee::{Callee, count_arguments, forget_exception, invoke, invoke_ref};
+pub(crate) use callee::{Callee, count_arguments, invoke, invoke_ref};
+pub(crate) use exception::uncaught;
 pub(crate) use failure::classify;
 
 use crate::code::{Code, Function};
@@ -155,7 +157,7 @@ async fn start(
     store: &mut GuestStore,
     code: &Code,
 ) -> wasmtime::Result<wasmtime::Instance> {
-    let instance = linked.instantiate(store).await?;
+    let instance = linked.instantiate(&mut *store).await.map_err(|error| uncaught(&mut *store, error))?;
     store.data_mut().instantiated(MemberId::FIRST, instance);
     initialize(store, instance, code).await?;
     store.data_mut().started(MemberId::FIRST);
@@ -172,5 +174,5 @@ pub(crate) async fn initialize(
     let function = instance.get_module_export(&mut *store, initializer).and_then(wasmtime::Extern::into_func);
     let function = function.ok_or_else(|| Error::Internal("a function export is gone".into()))?;
     let initialized = Box::pin(function.typed::<(), ()>(&store)?.call_async(&mut *store, ())).await;
-    initialized.inspect_err(|error| forget_exception(&mut *store, error))
+    initialized.map_err(|error| uncaught(&mut *store, error))
 }

@@ -3,7 +3,7 @@
 
 use crate::access::Access;
 use crate::code::{Code, Function};
-use crate::error::{Error, LimitError, Trap};
+use crate::error::{Error, LimitError, Trap, shown};
 use crate::guest::{Callee, carry_out, count_arguments, invoke, invoke_ref};
 use crate::invocation::Invocation;
 use crate::mail::{Answer, Command};
@@ -110,10 +110,9 @@ async fn serve(
 
 /// What calling an import does that nothing was given for.
 fn unknown(caller: &Caller<'_, StoreData>, trampoline: &Trampoline) -> Error {
-    const LONGEST_NAME: usize = 200;
     let code = trampoline.importer(caller);
     let import = &code.imports()[trampoline.import as usize];
-    let [module, name] = [&import.module, &import.name].map(|name| name.chars().take(LONGEST_NAME).collect::<String>());
+    let [module, name] = [&import.module, &import.name].map(|name| shown::name(name));
     let message = format!("it called the import {module:?} {name:?}, which nothing was given for");
     Trap { code: "unknown_import", message, import: Some((module, name)), ..Trap::default() }.into()
 }

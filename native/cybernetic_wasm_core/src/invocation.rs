@@ -22,7 +22,7 @@ pub use meter::Usage;
 pub use output::{Output, Stream};
 pub use wake::Listener;
 
-use crate::error::{Limit, LimitError};
+use crate::error::{Limit, LimitError, Waiting};
 use crate::limits::{Ceilings, Limits};
 use crate::mail::Mail;
 use denials::Denials;
@@ -110,7 +110,14 @@ impl Invocation {
         let millis = |duration: Duration| duration.as_millis() as u64;
         let own = || LimitError::new(Limit::Time, millis(self.limits.time), millis(self.started.elapsed()));
         let error = self.budget_time_error().unwrap_or_else(own);
-        LimitError { compiling: self.compiling.load(Relaxed), ..error }
+        LimitError { during: self.waits_for(), ..error }
+    }
+
+    fn waits_for(&self) -> Option<Waiting> {
+        match self.compiling.load(Relaxed) {
+            true => Some(Waiting::Compile),
+            false => (self.queueing() || self.turn.is_awaited()).then_some(Waiting::Turn),
+        }
     }
 
     /// Waits for something that others have, for as long as the limits say.

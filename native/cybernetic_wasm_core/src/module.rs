@@ -120,9 +120,9 @@ impl Module {
             None => &self.linked,
             Some([]) => self.linked_with_wasi.get_or_try_init(|| with_wasi(&[]))?,
             // Rare enough to be made anew each time.
-            Some(answered) => return with_wasi(answered)?.map(Cow::Owned).map_err(Error::Link),
+            Some(answered) => return with_wasi(answered)?.map(Cow::Owned).map_err(|problems| Error::link(&problems)),
         };
-        linked.as_ref().map(Cow::Borrowed).map_err(|problems| Error::Link(problems.clone()))
+        linked.as_ref().map(Cow::Borrowed).map_err(|problems| Error::link(problems))
     }
 
     /// Imports that nothing can satisfy, whatever functions the host offers.

@@ -167,7 +167,7 @@ defmodule Cybernetic.WASM.ExecutorTest do
 
       assert_raise TrapError, ~r/unreachable/, fn -> Executor.call!(compute(), "fail") end
 
-      assert_raise LimitError, ~r/the fuel limit was reached: 1000 units of fuel allowed/, fn ->
+      assert_raise LimitError, ~r/the fuel limit was reached: 1,000 units of fuel allowed/, fn ->
         Executor.run!(compute(), "spin", [], fuel: 1_000)
       end
 

@@ -208,7 +208,7 @@ defmodule Cybernetic.WASM.HostTest do
 
       for error <- errors do
         assert %CallError{reason: :out_of_bounds, size: 65_536} = error
-        assert Exception.message(error) =~ "outside a memory of 65536 bytes"
+        assert Exception.message(error) =~ "outside a memory of 65,536 bytes"
       end
 
       assert result == {:ok, 1}
@@ -439,7 +439,7 @@ defmodule Cybernetic.WASM.HostTest do
                Executor.call(calling(), "run", [1], imports: imports)
 
       assert error.import == {"env", "f"}
-      assert error.blame == :host
+      assert error.blame == :guest
       assert error.usage.host_calls == 1
       assert Exception.message(error) =~ ~s|it trapped the guest with {:refused, "by policy"}|
 

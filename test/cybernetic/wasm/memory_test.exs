@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.MemoryTest do
   import Bitwise
   import Cybernetic.WASM.{Guests, Shapes, Turns}
 
-  alias Cybernetic.WASM.{CallError, HostError, Instance, LimitError, Memory, TrapError}
+  alias Cybernetic.WASM.{CallError, HostError, Instance, LimitError, Memory, Shown, TrapError}
 
   doctest Cybernetic.WASM.Memory
 
@@ -112,8 +112,10 @@ defmodule Cybernetic.WASM.MemoryTest do
           assert error.reason == :out_of_bounds
           assert {error.offset, error.length, error.size} == {offset, length, @page}
 
+          [length, offset] = Enum.map([length, offset], &Shown.number/1)
+
           assert Exception.message(error) ==
-                   "#{length} bytes at offset #{offset} are outside a memory of 65536 bytes"
+                   "#{length} bytes at offset #{offset} are outside a memory of 65,536 bytes"
         end
 
         error = error(Memory.write(target, @page - 3, "four"))

@@ -41,7 +41,8 @@ defmodule Cybernetic.WASM.SandboxTest do
   test "options set limits, under either name of the timeout" do
     assert Sandbox.new(max_memory: 7, max_execution_time: 9).limits == %Limits{
              max_memory: 7,
-             timeout: 9
+             timeout: 9,
+             set_by: %{max_memory: :sandbox, timeout: :sandbox}
            }
 
     assert Sandbox.new(deterministic: true).deterministic
@@ -169,7 +170,8 @@ defmodule Cybernetic.WASM.SandboxTest do
     end
 
     test "grants nothing where none was given" do
-      assert Sandbox.resolve(%{fuel: 5}) == Sandbox.new(fuel: 5)
+      assert %{limits: %{fuel: 5}} = resolved = Sandbox.resolve(%{fuel: 5})
+      assert %{resolved | limits: Sandbox.new().limits} == Sandbox.new()
     end
 
     test "can be a preset" do

@@ -4,7 +4,8 @@ defmodule Cybernetic.WASM.ShownTest do
   alias Cybernetic.WASM.{Module, Shown}
 
   # Inspects itself, and shows its name as it is.
-  defp named(name), do: %Module{ref: nil, digest: "", size: 0, engine: nil, name: name}
+  defp named(name),
+    do: %Module{ref: nil, digest: "", size: 0, engine: nil, name: name, private: nil}
 
   test "of a term its beginning is shown" do
     assert Shown.term([1, "two", :three]) == ~s([1, "two", :three])
@@ -26,6 +27,17 @@ defmodule Cybernetic.WASM.ShownTest do
     end
   end
 
+  test "what is no control character is shown as it is, whatever bytes it has" do
+    for text <- ["€ … ïß", "日本語", "𝄞"] do
+      assert Shown.term(text) == inspect(text)
+      assert Shown.term(named(text)) =~ text
+      assert Shown.path(text) == text
+    end
+
+    refute Shown.term(named("a\u009B2J")) =~ "\u009B"
+    assert Shown.path("a\u009Bb") =~ "\\"
+  end
+
   test "a name is bare where it is one plain word" do
     assert Shown.name("env.log/1") == "env.log/1"
     assert Shown.name("two words") == ~s("two words")
@@ -38,6 +50,51 @@ defmodule Cybernetic.WASM.ShownTest do
     name = String.duplicate("a", 100_000)
     assert Shown.name(name) == ~s("#{String.duplicate("a", 200)}" <> ...)
     assert Shown.quoted(name) == Shown.name(name)
+  end
+
+  test "a name that is a fact of an error is cut between two characters" do
+    for letter <- ["a", "ï", "€", "𝄞"], before <- 0..3 do
+      long = String.duplicate("-", before) <> String.duplicate(letter, 1_000)
+      cut = Shown.cut(long)
+      assert String.valid?(cut)
+      assert String.starts_with?(long, String.trim_trailing(cut, "…"))
+      assert byte_size(cut) in 200..203
+      assert Shown.cut(cut) |> byte_size() <= 203
+    end
+
+    for short <- ["", "env", String.duplicate("a", 200)], do: assert(Shown.cut(short) == short)
+    assert byte_size(Shown.cut(String.duplicate(<<255>>, 1_000))) == 203
+    assert Shown.cut("abc", 2) == "ab…"
+  end
+
+  test "of what a guest is given only numbers and atoms are shown" do
+    for {term, words} <- [
+          {1, "1"},
+          {-1.5, "-1.5"},
+          {:atom, ":atom"},
+          {nil, "nil"},
+          {"hunter2", "a binary of 7 bytes"},
+          {["hunter2"], "a list"},
+          {["a" | "hunter2"], "a list"},
+          {{"hunter2"}, "a tuple"},
+          {%{"hunter2" => 1}, "a map"},
+          {%URI{host: "hunter2"}, "a %URI{}"},
+          {fn -> 1 end, "a function"},
+          {make_ref(), "another term"},
+          {Integer.pow(7, 100), "an integer of more than 128 bits"}
+        ],
+        do: assert(Shown.kind(term) == words)
+  end
+
+  test "long numbers are in groups" do
+    for {number, shown} <- [
+          {0, "0"},
+          {999, "999"},
+          {1_000, "1,000"},
+          {-1_000, "-1,000"},
+          {1_234_567, "1,234,567"}
+        ],
+        do: assert(Shown.number(number) == shown)
   end
 
   test "a path is bare where it is text" do

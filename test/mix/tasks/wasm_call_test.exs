@@ -267,10 +267,10 @@ defmodule Mix.Tasks.Wasm.CallTest do
 
     test "by a limit has status 1 and names it" do
       for {options, limit} <- [
-            {["--fuel", "1_000"], "fuel limit was reached: 1000 units"},
+            {["--fuel", "1_000"], "fuel limit was reached: 1,000 units"},
             {["--timeout", "20", "--fuel", "1_000_000_000_000"],
              "timeout limit was reached: 20 milliseconds"},
-            {["--max-memory", "1K"], "memory limit was reached: 1024 bytes"}
+            {["--max-memory", "1K"], "memory limit was reached: 1,024 bytes"}
           ] do
         assert {1, "", message} = call([@compute, "spin" | options])
         assert message =~ limit

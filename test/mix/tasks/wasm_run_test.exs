@@ -270,9 +270,9 @@ defmodule Mix.Tasks.Wasm.RunTest do
 
     test "by a limit has status 134, and the limit is named" do
       for {options, limit} <- [
-            {["--fuel", "1_000"], "fuel limit was reached: 1000 units"},
+            {["--fuel", "1_000"], "fuel limit was reached: 1,000 units"},
             {["--timeout", "50"], "timeout limit was reached: 50 milliseconds"},
-            {["--max-memory", "1K"], "memory limit was reached: 1024 bytes"}
+            {["--max-memory", "1K"], "memory limit was reached: 1,024 bytes"}
           ] do
         assert {134, "", message} = wasm_run([@tool, "spin" | options])
         assert message =~ "mix wasm.run: the " <> limit
@@ -281,7 +281,7 @@ defmodule Mix.Tasks.Wasm.RunTest do
 
     test "has more time and fuel than the configured call" do
       assert {134, "", message} = wasm_run([@tool, "spin", "--fuel", "1_000_000_001"])
-      assert message =~ "1000000001 units"
+      assert message =~ "1,000,000,001 units"
     end
 
     test "tells what it used if asked for" do
@@ -437,9 +437,9 @@ defmodule Mix.Tasks.Wasm.RunTest do
         manifest(context, "[capabilities]\nstdio = \"captured\"\n[limits]\nfuel = 1_000_000")
 
       assert {134, "", message} = wasm_run([@tool, "spin", "--fuel", "5_000_000"] ++ manifest)
-      assert message =~ "1000000 units"
+      assert message =~ "1,000,000 units"
       assert {134, "", message} = wasm_run([@tool, "spin", "--fuel", "500_000"] ++ manifest)
-      assert message =~ "500000 units"
+      assert message =~ "500,000 units"
     end
 
     test "leaves the other limits as they are without one", context do

@@ -50,6 +50,24 @@ defmodule Mix.Tasks.Wasm.ValidateTest do
                ~s|#{path}:2: module.entry: expected a function that the module exports, got "nothing"\n|
     end
 
+    test "warns of a directory that it grants and that is not there", %{tmp_dir: dir} do
+      [wasm | _] = @valid
+      File.mkdir!(Path.join(dir, "there"))
+
+      path =
+        manifest(dir, """
+        [capabilities]
+        filesystem = [{ host = "there", guest = "/here" }, { host = "nowhere", guest = "/data" }]
+        """)
+
+      assert {0, ok, warning} = run("wasm.validate", [wasm, "--manifest", path])
+      assert ok == "#{wasm}: ok\n"
+      nowhere = Path.expand("nowhere", dir)
+
+      assert warning ==
+               "#{wasm}: warning: the directory #{nowhere}, granted as /data, is not there\n"
+    end
+
     test "names what is wrong in it", %{tmp_dir: dir} do
       path = manifest(dir, "[capabilities]\nmemory = 'yes'")
 

@@ -19,7 +19,8 @@ defmodule Cybernetic.WASM.CallError do
     * `:cannot_grow` - the memory cannot have `pages` more; `maximum` is its own maximum in pages, or `nil`
     * `:unterminated` - no zero byte ends the string at `offset` within `length` bytes
     * `:busy` - another call runs on the instance, or another process drives the execution
-    * `:poisoned` - an earlier call on the instance did not end well; `Cybernetic.WASM.Instance.reset/2` makes it usable again
+    * `:poisoned` - an earlier call on the instance did not end well: `detail` is the first line of how, or `nil` where that
+      is not known. `Cybernetic.WASM.Instance.reset/2` makes the instance usable again.
     * `:closed` - the instance was closed
     * `:no_such_member` - the guest has no instance with the number `member`
     * `:host_gone` - the guest called a host function of a linked instance whose handle nobody holds any more
@@ -58,8 +59,28 @@ defmodule Cybernetic.WASM.CallError do
     blame: :caller
   ]
 
-  @typedoc "The caller's mistake."
-  @type t :: %__MODULE__{reason: atom, blame: :caller}
+  @typedoc "The caller's mistake. What a reason has no use for is `nil`."
+  @type t :: %__MODULE__{
+          reason: atom,
+          export: String.t() | nil,
+          known: [String.t()] | nil,
+          expected: String.t() | non_neg_integer | nil,
+          given: String.t() | non_neg_integer | nil,
+          signature: String.t() | nil,
+          index: non_neg_integer | nil,
+          offset: non_neg_integer | nil,
+          length: non_neg_integer | nil,
+          size: non_neg_integer | nil,
+          pages: non_neg_integer | nil,
+          maximum: non_neg_integer | nil,
+          member: non_neg_integer | nil,
+          module_options: String.t() | nil,
+          instance_options: String.t() | nil,
+          host_path: String.t() | nil,
+          guest_path: String.t() | nil,
+          detail: String.t() | nil,
+          blame: :caller
+        }
 
   alias Cybernetic.WASM.Shown
 
@@ -97,7 +118,8 @@ defmodule Cybernetic.WASM.CallError do
   end
 
   def message(%__MODULE__{reason: :out_of_bounds} = error) do
-    "#{error.length} bytes at offset #{error.offset} are outside a memory of #{error.size} bytes"
+    [length, offset, size] = Enum.map([error.length, error.offset, error.size], &Shown.number/1)
+    "#{length} bytes at offset #{offset} are outside a memory of #{size} bytes"
   end
 
   def message(%__MODULE__{reason: :no_memory} = error),
@@ -105,9 +127,11 @@ defmodule Cybernetic.WASM.CallError do
 
   def message(%__MODULE__{reason: :busy}), do: "busy: another call is running"
 
-  def message(%__MODULE__{reason: :poisoned}),
-    do:
-      "the instance is poisoned: an earlier call did not end well (Instance.reset/2 makes it anew)"
+  def message(%__MODULE__{reason: :poisoned} = error) do
+    how = if error.detail, do: ": #{error.detail}", else: ""
+
+    "the instance is poisoned: an earlier call did not end well#{how} (Instance.reset/2 makes it anew)"
+  end
 
   def message(%__MODULE__{reason: :closed}), do: "the instance is closed"
 

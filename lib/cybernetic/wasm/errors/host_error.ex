@@ -3,8 +3,9 @@ defmodule Cybernetic.WASM.HostError do
   A host function raised, threw or exited, or returned what its type does not take. The guest was unwound.
 
     * `kind`, `reason`, `stacktrace` - what it did, as in `catch kind, reason`; the `kind` of a
-      `Cybernetic.WASM.Host.trap/2` is `:trap`
+      `Cybernetic.WASM.Host.trap/3` is `:trap`
     * `import` - `{module, name}` of the function; `nil` where the process of an asynchronous call was killed
+    * `blame` - `:host`; of a `Cybernetic.WASM.Host.trap/3` `:guest`, or whom that names
     * `usage` - what the call had used, a `Cybernetic.WASM.Usage`
     * `run` - a `Cybernetic.WASM.Run` with the output and the denials up to then
 
@@ -23,7 +24,7 @@ defmodule Cybernetic.WASM.HostError do
           import: {String.t(), String.t()} | nil,
           usage: Cybernetic.WASM.Usage.t() | nil,
           run: Cybernetic.WASM.Run.t() | nil,
-          blame: :host
+          blame: :host | :guest | :caller
         }
 
   @impl true

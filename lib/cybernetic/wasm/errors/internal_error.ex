@@ -7,7 +7,11 @@ defmodule Cybernetic.WASM.InternalError do
   defexception [:detail, :usage, blame: :host]
 
   @typedoc "What should not happen."
-  @type t :: %__MODULE__{detail: String.t(), blame: :host}
+  @type t :: %__MODULE__{
+          detail: String.t(),
+          usage: Cybernetic.WASM.Usage.t() | nil,
+          blame: :host
+        }
 
   @impl true
   def message(%__MODULE__{} = error), do: error.detail

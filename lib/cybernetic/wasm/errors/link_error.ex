@@ -16,6 +16,14 @@ defmodule Cybernetic.WASM.LinkError do
 
   @most_named 20
 
+  @doc false
+  # With these problems, whose names are cut.
+  @spec new([problem]) :: t
+  def new(problems) do
+    cut = &%{&1 | module: Shown.cut(&1.module), name: Shown.cut(&1.name)}
+    %__MODULE__{problems: Enum.map(problems, cut)}
+  end
+
   @impl true
   def message(%__MODULE__{problems: problems}) do
     {named, others} = Enum.split(problems, @most_named)

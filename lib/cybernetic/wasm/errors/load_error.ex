@@ -15,7 +15,7 @@ defmodule Cybernetic.WASM.LoadError do
       `detail` says what is known, and `blame` is `:host`
     * `:unsupported` - valid, but beyond what the compiler takes; `detail` says what
 
-  `source` is the path, or `:bytes`.
+  `source` is the path, of which at most 4,096 bytes are kept, or `:bytes`. `blame` is `:caller`, but for `:compiler_failed`.
   """
 
   alias Cybernetic.WASM.Shown
@@ -38,6 +38,12 @@ defmodule Cybernetic.WASM.LoadError do
           reason: atom,
           source: String.t() | :bytes | nil,
           detail: String.t() | nil,
+          offset: non_neg_integer | nil,
+          line: pos_integer | nil,
+          column: pos_integer | nil,
+          feature: String.t() | nil,
+          size: non_neg_integer | nil,
+          allowed: pos_integer | nil,
           blame: :caller | :host
         }
 
@@ -57,7 +63,7 @@ defmodule Cybernetic.WASM.LoadError do
   defp why(%{reason: :unreadable} = error), do: "cannot be read (#{error.detail})"
 
   defp why(%{reason: :too_large} = error) do
-    "#{error.size} bytes, at most #{error.allowed} are allowed (option :max_module_size)"
+    "#{Shown.number(error.size)} bytes, at most #{Shown.number(error.allowed)} are allowed (option :max_module_size)"
   end
 
   defp why(%{reason: :not_wasm} = error), do: "not WebAssembly: #{error.detail}"

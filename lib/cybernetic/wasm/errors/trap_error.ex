@@ -13,6 +13,8 @@ defmodule Cybernetic.WASM.TrapError do
     * `unstarted` - whether the module is a program whose `_start` had not been called in this instance: its functions may
       need what that sets up (see `Cybernetic.WASM.Instance`)
     * `detail` - Wasmtime's text for it
+    * `exception` - of an `:uncaught_exception`: a map with its `tag`, the name that the guest's first instance exports it
+      by, or `nil`, and its `payload`, texts such as `"i32 42"`, the first eight; `nil` otherwise
     * `frames` - the WebAssembly stack, innermost first: maps with `function` (its index), `name` (from the module's name
       section, or `nil`) and `offset` (of the instruction, in bytes, in the module)
     * `usage` - what the call had used, a `Cybernetic.WASM.Usage`
@@ -24,6 +26,7 @@ defmodule Cybernetic.WASM.TrapError do
     :exit_code,
     :import,
     :detail,
+    :exception,
     :usage,
     :run,
     unstarted: false,
@@ -45,6 +48,7 @@ defmodule Cybernetic.WASM.TrapError do
           import: {String.t(), String.t()} | nil,
           unstarted: boolean,
           detail: String.t(),
+          exception: %{tag: String.t() | nil, payload: [String.t()]} | nil,
           frames: [frame],
           usage: Cybernetic.WASM.Usage.t() | nil,
           run: Cybernetic.WASM.Run.t() | nil,
@@ -63,7 +67,7 @@ defmodule Cybernetic.WASM.TrapError do
     {frames, others} = Enum.split(error.frames, @most_frames)
     more = if others == [], do: "", else: "\n  and #{length(others)} more"
 
-    "the guest trapped: #{error.detail}#{last_words(error.run)}#{start_first(error)}#{Enum.map(frames, &line/1)}#{more}"
+    "the guest trapped: #{error.detail}#{thrown(error.exception)}#{last_words(error.run)}#{start_first(error)}#{Enum.map(frames, &line/1)}#{more}"
   end
 
   defp start_first(%{unstarted: true}) do
@@ -72,6 +76,13 @@ defmodule Cybernetic.WASM.TrapError do
   end
 
   defp start_first(_error), do: ""
+
+  defp thrown(nil), do: ""
+  defp thrown(%{tag: nil} = thrown), do: ": a tag without a name#{payload(thrown)}"
+  defp thrown(thrown), do: ": tag #{Shown.quoted(thrown.tag)}#{payload(thrown)}"
+
+  defp payload(%{payload: []}), do: ""
+  defp payload(%{payload: values}), do: " with #{Enum.join(values, ", ")}"
 
   # What a program says before it aborts, such as a panic's text.
   defp last_words(%{stderr: stderr}) when stderr != "" do

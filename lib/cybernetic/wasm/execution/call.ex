@@ -47,11 +47,11 @@ defmodule Cybernetic.WASM.Execution.Call do
 
   def new(%kind{}, name, _args, _opts) when kind in [Module, Instance] and not is_binary(name) do
     raise ArgumentError,
-          "the function's name must be a string, or :start for a command, got: #{Shown.term(name)}"
+          "the function's name must be a string, or :start for a command, got: #{Shown.kind(name)}"
   end
 
   def new(%kind{}, _name, args, _opts) when kind in [Module, Instance] do
-    raise ArgumentError, "arguments must be a proper list, got: #{Shown.term(args)}"
+    raise ArgumentError, "arguments must be a proper list, got: #{Shown.kind(args)}"
   end
 
   def new(other, _name, _args, _opts), do: Module.needed!(other)

@@ -6,7 +6,7 @@ defmodule Cybernetic.WASM.Execution.HostCall do
   # A host function is left by a `throw` where it is not to go on: its whole call is over (`:ended`), a limit struck in
   # `emit/2` (`:ending`), or it trapped the guest (`:trap`). They are thrown here, and caught in `run/2`.
 
-  alias Cybernetic.WASM.{CallError, Error, HostError, Native, Shown}
+  alias Cybernetic.WASM.{CallError, Error, HostError, Limits, Native, Shown}
   alias Cybernetic.WASM.Execution.{Lane, Plan, Terms}
   alias Cybernetic.WASM.Host.Context
 
@@ -81,8 +81,8 @@ defmodule Cybernetic.WASM.Execution.HostCall do
     :throw, {__MODULE__, :ending, error} ->
       {:raise, error}
 
-    :throw, {__MODULE__, :trap, reason} ->
-      {:raise, host_error(context, :trap, reason, __STACKTRACE__)}
+    :throw, {__MODULE__, :trap, reason, blame} ->
+      {:raise, %{host_error(context, :trap, reason, __STACKTRACE__) | blame: blame}}
 
     kind, reason ->
       {:raise, host_error(context, kind, reason, __STACKTRACE__)}
@@ -100,7 +100,9 @@ defmodule Cybernetic.WASM.Execution.HostCall do
   defp host_error(context, kind, reason, stacktrace) do
     %Context{call: {_member, import, _serial}} = context
     %{names: names} = Context.host(context)
-    %HostError{kind: kind, reason: reason, stacktrace: stacktrace, import: elem(names, import)}
+    {from, name} = elem(names, import)
+    import = {Shown.cut(from), Shown.cut(name)}
+    %HostError{kind: kind, reason: reason, stacktrace: stacktrace, import: import}
   end
 
   defp values(0, _ignored), do: []
@@ -110,7 +112,7 @@ defmodule Cybernetic.WASM.Execution.HostCall do
 
   defp values(several, value) do
     raise ArgumentError,
-          "a list of #{several} results expected, got: #{Shown.term(value)}"
+          "a list of #{several} results expected, got: #{Shown.kind(value)}"
   end
 
   # What an asynchronous host function returned is waited for here: the guest is suspended, nothing runs for it. When the
@@ -123,7 +125,7 @@ defmodule Cybernetic.WASM.Execution.HostCall do
 
   defp await(other, _context) do
     raise ArgumentError,
-          "an async host function returns a Task of its own or {:await, reference}, got: #{Shown.term(other)}"
+          "an async host function returns a Task of its own or {:await, reference}, got: #{Shown.kind(other)}"
   end
 
   defp await(reference, %Context{execution: execution} = context, give_up) do
@@ -272,7 +274,10 @@ defmodule Cybernetic.WASM.Execution.HostCall do
         do: Native.execution_emit_dirty(execution, call, bytes),
         else: Native.execution_emit(execution, call, bytes)
 
-    with {:refused, error} <- emitted, do: give_up(context, Error.from_native(error))
+    with {:refused, error} <- emitted do
+      error = error |> Error.from_native() |> Limits.attribute(Context.plan(context).limits)
+      give_up(context, error)
+    end
   end
 
   @spec give_up(Context.t(), Error.t()) :: no_return
@@ -283,9 +288,9 @@ defmodule Cybernetic.WASM.Execution.HostCall do
 
   defp give_up(_context, error), do: raise(error)
 
-  @doc "Stops the guest."
-  @spec trap(Context.t(), term) :: no_return
-  def trap(%Context{}, reason), do: throw({__MODULE__, :trap, reason})
+  @doc "Stops the guest, for whose fault it is."
+  @spec trap(Context.t(), term, :guest | :host | :caller) :: no_return
+  def trap(%Context{}, reason, blame), do: throw({__MODULE__, :trap, reason, blame})
 
   @doc "Milliseconds until the deadline of the call."
   @spec time_left(Context.t()) :: non_neg_integer

@@ -51,7 +51,8 @@ defmodule Cybernetic.WASM.Execution.Parts do
   defp with_limit(%LimitError{limit: limit} = error, before, limits) do
     case @shared[limit] do
       {field, _least} ->
-        %{error | allowed: Map.fetch!(limits, field), used: error.used + spent(limit, before)}
+        used = error.used + spent(limit, before)
+        Limits.attribute(%{error | allowed: Map.fetch!(limits, field), used: used}, limits)
 
       nil ->
         error

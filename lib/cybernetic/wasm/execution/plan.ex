@@ -121,7 +121,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
   def arguments(:start, args, opts) do
     unless Keyword.keyword?(args) and Keyword.keyword?(opts) do
       raise ArgumentError,
-            "a command takes its arguments as an option: run(module, :start, args: [...]), got: #{Shown.term(args)}"
+            "a command takes its arguments as an option: run(module, :start, args: [...]), got: #{Shown.kind(args)}"
     end
 
     {[], args ++ opts}
@@ -211,7 +211,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
           streams: streams
       }
 
-      {:ok, plan |> within(limits) |> waiting(Map.get(opts, :wait, plan.wait))}
+      limits = Limits.narrow(plan.limits, limits, :call)
+      {:ok, plan |> limited(limits) |> waiting(Map.get(opts, :wait, plan.wait))}
     end
   end
 
@@ -264,7 +265,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
   def begin(plan), do: %{plan | streams: Streams.begin(plan.streams)}
 
   @doc "The plan within these limits as well."
-  @spec within(t, Limits.t() | map) :: t
+  @spec within(t, Limits.t()) :: t
   def within(plan, limits), do: limited(plan, Limits.narrow(plan.limits, limits))
 
   @doc "The plan with what is left of its limits after parts of the call that used this much."

@@ -33,10 +33,10 @@ defmodule Cybernetic.WASM.Execution.Streams do
   @program "main.wasm"
   # The sandbox checks variables.
   @options [
-    args: {@args, &__MODULE__.args?/1},
+    args: {:unshown, {@args, &__MODULE__.args?/1}},
     program: {@name, &__MODULE__.program?/1},
     env: :any,
-    stdin: {"iodata, an Enumerable of it, or nil", &Input.readable?/1}
+    stdin: {:unshown, {"iodata, an Enumerable of it, or nil", &Input.readable?/1}}
   ]
   @keys Keyword.keys(@options)
 

@@ -151,7 +151,7 @@ defmodule Cybernetic.WASM.Executor.Async do
   # The caller's mistake, for which no task need crash.
   defp with_args(_call, other) do
     raise ArgumentError,
-          "each element must be a proper list of arguments, got: #{Shown.term(other)}"
+          "each element must be a proper list of arguments, got: #{Shown.kind(other)}"
   end
 
   defimpl Inspect do

@@ -7,7 +7,7 @@ defmodule Cybernetic.WASM.Executor.Warden do
   # task its result. A third process, the runner's shadow, kills the runner when the warden is killed: a link would not do,
   # since host functions may trap exits.
 
-  alias Cybernetic.WASM.{CancelledError, Error, HostError, LimitError}
+  alias Cybernetic.WASM.{CancelledError, Error, HostError, LimitError, Limits}
   alias Cybernetic.WASM.Execution.{Call, Cancel, Plan}
 
   # A guest notices by itself that its time is over, and a host function's `after` clauses may want to run.
@@ -141,7 +141,7 @@ defmodule Cybernetic.WASM.Executor.Warden do
 
   defp overdue(%{limits: limits, began: began}) do
     used = System.monotonic_time(:millisecond) - began
-    %LimitError{limit: :timeout, allowed: limits.timeout, used: used}
+    Limits.attribute(%LimitError{limit: :timeout, allowed: limits.timeout, used: used}, limits)
   end
 
   @doc "Cancels the call that the warden `pid` runs with `cancel`."

@@ -97,7 +97,7 @@ defmodule Cybernetic.WASM.Imports.Bindings do
 
     case extra(module, bindings.given) ++ in_words(problems, bindings.given) do
       [] -> {:ok, bindings}
-      problems -> {:error, %LinkError{problems: problems}}
+      problems -> {:error, LinkError.new(problems)}
     end
   end
 
@@ -114,7 +114,7 @@ defmodule Cybernetic.WASM.Imports.Bindings do
 
     case extra(module, bindings.given) do
       [] -> {:ok, bindings}
-      extra -> {:error, %LinkError{problems: extra ++ problems(bindings, module)}}
+      extra -> {:error, LinkError.new(extra ++ problems(bindings, module))}
     end
   end
 
@@ -173,7 +173,7 @@ defmodule Cybernetic.WASM.Imports.Bindings do
     with {:ok, bound} <- bind(module, given, sandbox, bindings.unknown) do
       case exported_late(bound, bindings, module) ++ answered_late(bound, bindings, module) do
         [] -> {:ok, %{bindings | functions: bound.functions, names: bound.names}}
-        problems -> {:error, %LinkError{problems: problems}}
+        problems -> {:error, LinkError.new(problems)}
       end
     end
   end

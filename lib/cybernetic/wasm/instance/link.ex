@@ -230,7 +230,7 @@ defmodule Cybernetic.WASM.Instance.Link do
 
   defp begin_guest(module, plan, step_plan, _state) do
     if Enum.any?(plan.bindings.sources || [], &match?({:nothing, _}, &1)) do
-      {:error, %LinkError{problems: Bindings.problems(plan.bindings, module)}}
+      {:error, LinkError.new(Bindings.problems(plan.bindings, module))}
     else
       with {:ok, instance, tally} <- first(module, step_plan, false) do
         plan = Plan.settle(%{plan | hosts: Plan.of(instance).hosts})

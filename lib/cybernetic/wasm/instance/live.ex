@@ -38,6 +38,8 @@ defmodule Cybernetic.WASM.Instance.Live do
   def new(%Module{} = module, opts) do
     opts = Options.check!(opts, options(), "instance option")
     {own, call} = Map.split(opts, Keyword.keys(@options ++ @hook))
+    # Without any the module's own plan will do.
+    call = if call == %{}, do: call, else: Map.put(call, :set_by, :instance)
 
     with :ok <- hook(module, own),
          {:ok, plan} <- Plan.checked(module, call),
@@ -106,7 +108,8 @@ defmodule Cybernetic.WASM.Instance.Live do
         raise ArgumentError, "an instance that is linked to others cannot be snapshottable"
 
       import ->
-        what = "#{elem(import.type, 0)} #{inspect(import.module)} #{inspect(import.name)}"
+        {from, name} = {Shown.cut(import.module), Shown.cut(import.name)}
+        what = "#{elem(import.type, 0)} #{inspect(from)} #{inspect(name)}"
         detail = "the module imports the #{what}, where only functions can be captured"
         {:error, %CallError{reason: :no_snapshot, detail: detail}}
     end
@@ -199,7 +202,8 @@ defmodule Cybernetic.WASM.Instance.Live do
   @spec refuse(term, term) :: no_return
   defp refuse(function, args) do
     raise ArgumentError,
-          "a function's name and a proper list of arguments are needed, or :start for a program, got: #{Shown.term({function, args})}"
+          "a function's name and a proper list of arguments are needed, or :start for a program, " <>
+            "got: #{Shown.kind(function)} and #{Shown.kind(args)}"
   end
 
   @doc "See `Cybernetic.WASM.Instance.reset/2`."

@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Sandbox.Check do
   @moduledoc false
   # Which imports of a module a sandbox denies: the answer of `Cybernetic.WASM.Sandbox.check/2`.
 
-  alias Cybernetic.WASM.{DeniedError, Module, Sandbox}
+  alias Cybernetic.WASM.{DeniedError, Module, Sandbox, Shown}
   alias Cybernetic.WASM.Sandbox.Capabilities
   alias Cybernetic.WASM.Sandbox.Capabilities.HostFunctions
 
@@ -22,6 +22,9 @@ defmodule Cybernetic.WASM.Sandbox.Check do
   @hint "add sandbox: :command, or wasi: true to the sandbox"
   @unknown "nothing grants it: WASI preview 1 has no such function"
   @unknown_before "nothing grants it: WASI preview 0 has no such function"
+
+  # With the name of an import in it.
+  @longest_grant 300
 
   @doc "The import module of WASI preview 1."
   @spec wasi() :: String.t()
@@ -122,11 +125,17 @@ defmodule Cybernetic.WASM.Sandbox.Check do
   # Of one capability at a time, the first.
   defp error(capability, denied) do
     denied = Enum.filter(denied, &(&1.capability == capability))
-    grants = denied |> Enum.map(& &1.grant) |> Enum.uniq() |> Enum.take(3) |> Enum.join("; ")
+
+    grants =
+      denied
+      |> Enum.map(& &1.grant)
+      |> Enum.uniq()
+      |> Enum.take(3)
+      |> Enum.map_join("; ", &Shown.cut(&1, @longest_grant))
 
     %DeniedError{
       capability: capability,
-      denied: Enum.map(denied, &Map.take(&1, [:module, :name])),
+      denied: Enum.map(denied, &%{module: Shown.cut(&1.module), name: Shown.cut(&1.name)}),
       grant: grants
     }
   end

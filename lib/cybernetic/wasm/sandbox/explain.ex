@@ -19,10 +19,11 @@ defmodule Cybernetic.WASM.Sandbox.Explain do
 
   defp limits(limits) do
     limits
-    |> Map.from_struct()
-    |> Enum.sort()
+    |> by_name()
     |> Enum.map_join(", ", fn {name, value} -> "#{name} #{value}" end)
   end
+
+  defp by_name(limits), do: limits |> Map.take(Limits.keys()) |> Enum.sort()
 
   @doc "The line of one capability."
   @spec line(Sandbox.t(), atom) :: String.t()
@@ -47,7 +48,7 @@ defmodule Cybernetic.WASM.Sandbox.Explain do
   @spec summary(Sandbox.t()) :: String.t()
   def summary(sandbox) do
     limits =
-      for {name, value} <- sandbox.limits |> Map.from_struct() |> Enum.sort(),
+      for {name, value} <- by_name(sandbox.limits),
           value != Map.fetch!(%Limits{}, name),
           do: "#{name}: #{value}"
 

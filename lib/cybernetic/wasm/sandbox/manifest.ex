@@ -75,6 +75,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
   alias Cybernetic.WASM.{
     DeniedError,
     Error,
+    Limits,
     ManifestError,
     Module,
     Native,
@@ -142,7 +143,8 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
   @spec to_sandbox(t) :: Sandbox.t()
   def to_sandbox(%__MODULE__{} = manifest) do
     # This checks the options once more: whoever has a manifest may have changed them.
-    Sandbox.new(manifest.capabilities ++ manifest.limits)
+    sandbox = Sandbox.new(manifest.capabilities ++ manifest.limits)
+    %{sandbox | limits: Limits.ascribe(sandbox.limits, :manifest)}
   end
 
   @doc "Checks `module` against the manifest: its digest, its entry, and whether it may have a memory."

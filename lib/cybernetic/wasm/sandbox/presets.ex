@@ -2,6 +2,8 @@ defmodule Cybernetic.WASM.Sandbox.Presets do
   @moduledoc false
   # The presets: sandboxes that have a name, as the options of each.
 
+  alias Cybernetic.WASM.Shown
+
   @presets %{
     none: [],
     pure: [deterministic: true],
@@ -21,7 +23,9 @@ defmodule Cybernetic.WASM.Sandbox.Presets do
 
       _ ->
         known = Enum.map_join(names(), ", ", &inspect/1)
-        raise ArgumentError, "unknown sandbox preset #{inspect(name)}; known are: #{known}"
+        nearest = Shown.nearest(name, names())
+        hint = if nearest, do: " (did you mean #{inspect(nearest)}?)", else: ""
+        raise ArgumentError, "unknown sandbox preset #{inspect(name)}#{hint}; known are: #{known}"
     end
   end
 

@@ -2,7 +2,7 @@ defmodule Mix.Tasks.Wasm.GrantOptions do
   @moduledoc false
   # What a program may use, as options of a command line and within a manifest.
 
-  alias Cybernetic.WASM.Sandbox
+  alias Cybernetic.WASM.{Limits, Sandbox}
   alias Cybernetic.WASM.Sandbox.Capabilities.Env
   alias Cybernetic.WASM.Sandbox.{Explain, Manifest}
   alias Mix.Tasks.Wasm.{CommandLine, TextFormat, UsageError}
@@ -192,7 +192,7 @@ defmodule Mix.Tasks.Wasm.GrantOptions do
     with {:ok, wanted} <- CommandLine.sandbox(asked ++ limits) do
       granted = Manifest.to_sandbox(manifest)
       asked = Map.take(wanted, Keyword.keys(asked))
-      limits = struct!(granted.limits, limits)
+      limits = Limits.put(granted.limits, limits, :call)
       narrowed = Sandbox.narrow(granted, struct!(%{granted | limits: limits}, asked))
 
       case Enum.find(asked, &refused?(&1, narrowed)) do

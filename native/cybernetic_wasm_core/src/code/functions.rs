@@ -2,7 +2,7 @@
 
 use super::imports::Import;
 use super::{Code, ENTRY, instrument};
-use crate::error::CallError;
+use crate::error::{CallError, shown};
 use crate::lane::Pace;
 use crate::value::{check_arity, is_reference};
 use std::sync::Arc;
@@ -123,7 +123,7 @@ impl Code {
     /// Why `name` is not of the kind that was `expected`.
     pub(crate) fn wrong_export(&self, name: &str, expected: &'static str) -> CallError {
         match self.export(name) {
-            Some(ty) => CallError::WrongExportKind { name: name.to_owned(), expected, found: kind(&ty) },
+            Some(ty) => CallError::WrongExportKind { name: shown::name(name), expected, found: kind(&ty) },
             None => self.no_such_export(name, expected),
         }
     }
@@ -131,7 +131,7 @@ impl Code {
     /// The error that names the exports of the wanted kind.
     pub fn no_such_export(&self, name: &str, wanted: &'static str) -> CallError {
         let known = self.compiled().outline.known.get(wanted).cloned().unwrap_or_default();
-        CallError::NoSuchExport { name: shorten(name), expected: wanted, known }
+        CallError::NoSuchExport { name: shown::name(name), expected: wanted, known }
     }
 }
 
@@ -144,9 +144,4 @@ pub fn kind(ty: &ExternType) -> &'static str {
         ExternType::Global(_) => "global",
         ExternType::Tag(_) => "tag",
     }
-}
-
-/// The beginning of a name, as an error has it.
-pub(super) fn shorten(name: &str) -> String {
-    name.chars().take(200).collect()
 }

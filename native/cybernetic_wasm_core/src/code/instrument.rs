@@ -3,7 +3,7 @@
 //!
 //! The two halves of `wasmtime-wizer` share nothing that could be kept, so the second reads the module again.
 
-use crate::error::{CallError, Error};
+use crate::error::{CallError, Error, shown};
 use wasmparser::{ExternalKind, Parser, Payload};
 use wasmtime_wizer::Wizer;
 
@@ -57,5 +57,5 @@ fn leb128(mut number: u32) -> Vec<u8> {
 
 /// Why there is no snapshot, in wizer's words.
 pub(crate) fn refused(error: wasmtime::Error) -> Error {
-    CallError::NoSnapshot(format!("{error:#}")).into()
+    CallError::NoSnapshot(shown::text(&format!("{error:#}"))).into()
 }

@@ -1,9 +1,8 @@
 //! What a look at a module's sections tells before it is compiled.
 
-use super::functions::shorten;
 use super::instrument;
 use crate::engine::{POOL_INSTANCE, POOL_MEMORY, POOL_PER_MODULE, POOL_TABLE_ELEMENTS, YIELD_FUEL};
-use crate::error::LoadError;
+use crate::error::{LoadError, shown};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use wasmparser::{
@@ -19,6 +18,9 @@ const KNOWN_NAMES: usize = 21;
 
 /// Custom sections that are told of: a module of 10 MB could have millions.
 const MOST_SECTIONS: usize = 1_000;
+
+/// Exported tags that an uncaught exception is named by: compilers export one.
+const MOST_TAGS: usize = 100;
 
 /// Constructs inside each other in one function. The compiler's time grows faster than the nesting, and it cannot be
 /// interrupted. Plain blocks are cheap, and compilers nest one for each case of a large switch.
@@ -57,6 +59,8 @@ pub struct Outline {
     pub(super) exported: Vec<(String, u32)>,
     /// The first exports of each kind.
     pub(super) known: HashMap<String, Vec<String>>,
+    /// Exported tags.
+    pub(super) tags: Vec<String>,
     imports: usize,
     tables: u32,
     most_elements: u64,
@@ -174,6 +178,9 @@ impl Outline {
         if export.kind == ExternalKind::Func && (export.index as usize) < self.imports {
             self.exported.push((export.name.to_owned(), export.index));
         }
+        if export.kind == ExternalKind::Tag && self.tags.len() < MOST_TAGS {
+            self.tags.push(export.name.to_owned());
+        }
         let kind = match export.kind {
             ExternalKind::Func | ExternalKind::FuncExact => "function",
             ExternalKind::Memory => "memory",
@@ -186,7 +193,7 @@ impl Outline {
             None => self.known.entry(kind.to_owned()).or_default(),
         };
         if known.len() < KNOWN_NAMES && !instrument::adds(export.name) {
-            known.push(shorten(export.name));
+            known.push(shown::name(export.name));
         }
     }
 
@@ -295,7 +302,6 @@ impl Nested {
 
 /// A function's index, and its name as the module's name section has it.
 fn which(wasm: &[u8], body: &FunctionBody<'_>) -> (u32, Option<String>) {
-    const LONGEST_NAME: usize = 100;
     let (mut index, mut found) = (0, None);
     for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
         match payload {
@@ -315,7 +321,7 @@ fn which(wasm: &[u8], body: &FunctionBody<'_>) -> (u32, Option<String>) {
                 });
                 let named = functions.into_iter().flatten().map_while(Result::ok).find(|naming| naming.index == index);
                 if let Some(naming) = named {
-                    return (index, Some(naming.name.chars().take(LONGEST_NAME).collect()));
+                    return (index, Some(shown::name(naming.name)));
                 }
             }
             _ => {}

@@ -1,6 +1,6 @@
 //! The text format: sources come in it or in the binary format.
 
-use crate::error::LoadError;
+use crate::error::{LoadError, shown};
 use std::borrow::Cow;
 
 const MAGIC: &[u8] = b"\0asm";
@@ -32,7 +32,7 @@ fn describe(source: &[u8]) -> String {
 
 /// `wat` tells the place only in its rendered text: a message, then `--> <anon>:LINE:COLUMN`.
 fn text_error(rendered: &str) -> LoadError {
-    let message = rendered.lines().next().unwrap_or(rendered).trim().to_owned();
+    let message = shown::text(rendered.lines().next().unwrap_or(rendered).trim());
     let place = rendered.split("<anon>:").nth(1).and_then(|rest| rest.lines().next()).unwrap_or("");
     let mut numbers = place.split(':').filter_map(|number| number.trim().parse().ok());
     LoadError::InvalidText { line: numbers.next().unwrap_or(1), column: numbers.next().unwrap_or(1), message }

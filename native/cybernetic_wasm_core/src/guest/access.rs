@@ -2,7 +2,7 @@
 
 use crate::access::{Access, Word};
 use crate::code::Code;
-use crate::error::{CallError, Error};
+use crate::error::{CallError, Error, shown};
 use crate::mail::Answer;
 use crate::store::StoreData;
 use crate::value::Value;
@@ -53,14 +53,18 @@ pub(crate) async fn carry_out(
             let table = table(found, code, &name)?;
             let mut scope = RootScope::new(&mut store);
             let size = table.size(&scope);
-            let element = table.get(&mut scope, index).ok_or(CallError::NoSuchElement { name, index, size })?;
+            let element = table.get(&mut scope, index).ok_or_else(|| CallError::NoSuchElement {
+                name: shown::name(&name),
+                index,
+                size,
+            })?;
             Ok(Answer::Values(vec![Value::take(&element.into(), &mut scope).map_err(Error::internal)?]))
         }
     }
 }
 
 pub(crate) fn memory(found: Option<Extern>, name: &str) -> Result<Memory, CallError> {
-    found.and_then(Extern::into_memory).ok_or_else(|| CallError::NoMemory(name.to_owned()))
+    found.and_then(Extern::into_memory).ok_or_else(|| CallError::NoMemory(shown::name(name)))
 }
 
 fn global(found: Option<Extern>, code: &Code, name: &str) -> Result<Global, CallError> {
@@ -117,7 +121,7 @@ async fn set(
     let ty = global.ty(&store);
     if ty.mutability() == Mutability::Const {
         let (expected, found) = ("mutable global", "constant global");
-        return Err(CallError::WrongExportKind { name: name.to_owned(), expected, found }.into());
+        return Err(CallError::WrongExportKind { name: shown::name(name), expected, found }.into());
     }
     let mut scope = RootScope::new(&mut store);
     let value = value.put(ty.content(), 0, &mut scope).await;

@@ -4,6 +4,7 @@
 //! take a few `i32` and give one number or none: those are called by the type that they were found with.
 
 use super::bulk::or_bounds;
+use super::exception::uncaught;
 use super::failure::classify;
 use crate::code::Function;
 use crate::error::Error;
@@ -56,7 +57,7 @@ macro_rules! callees {
                     $(Callee::$shape(func) => {
                         if let Some([$($param),*]) = i32s(&args) {
                             let result = func.call_async(&mut store, ($($param,)*)).await;
-                            let $value = result.inspect_err(|error| forget_exception(&mut store, error))?;
+                            let $value = result.map_err(|error| uncaught(&mut store, error))?;
                             args.clear();
                             args.extend($values);
                             return Ok(args);
@@ -116,7 +117,7 @@ async fn dynamic(
     values.resize(params + results, Val::I32(0));
     let (params, results) = values.split_at_mut(params);
     let called = func.call_async(&mut scope, params, results).await;
-    called.inspect_err(|error| forget_exception(&mut scope, error))?;
+    called.map_err(|error| uncaught(&mut scope, error))?;
     for value in results {
         args.push(Value::take(value, &mut scope)?);
     }
@@ -166,16 +167,9 @@ pub(crate) async fn count_arguments(
     let counter = counter.and_then(Extern::into_func).and_then(|func| func.typed::<i32, ()>(&store).ok());
     let counter = counter.ok_or_else(|| Error::Internal("a function export is gone".into()))?;
     if let Err(error) = counter.call_async(&mut store, args.len() as i32).await {
-        forget_exception(&mut store, &error);
+        let error = uncaught(&mut store, error);
         return Err(explained(error, store));
     }
     args.extend(function.params().iter().skip(args.len()).map(Value::zero));
     Ok(())
-}
-
-/// An exception that left the guest stays pending in the store, and would be thrown again by the next failure there.
-pub(crate) fn forget_exception(mut store: impl AsContextMut<Data = StoreData>, error: &wasmtime::Error) {
-    if error.is::<wasmtime::ThrownException>() {
-        let _ = store.as_context_mut().take_pending_exception();
-    }
 }

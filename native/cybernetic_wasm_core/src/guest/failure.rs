@@ -2,7 +2,7 @@
 
 use crate::code::Code;
 use crate::engine::PoolFull;
-use crate::error::{Error, Frame, Limit, LimitError, Trap};
+use crate::error::{Error, Exception, Frame, Limit, LimitError, Trap, shown};
 use crate::invocation::Invocation;
 use wasmtime::{FrameInfo, GcHeapOutOfMemory, PoolConcurrencyLimitError, ThrownException, WasmBacktrace};
 
@@ -24,8 +24,9 @@ pub(crate) fn classify(error: wasmtime::Error, invocation: &Invocation, code: &C
         (Some(trap), _) => trapped(*trap, &error).into(),
         (None, _) if error.is::<ThrownException>() => {
             let message = "uncaught exception".to_owned();
+            let exception = error.downcast_ref::<Exception>().cloned();
             let code = code_of(wasmtime::Trap::UncaughtException);
-            Trap { code, message, frames: frames(&error), ..Trap::default() }.into()
+            Trap { code, message, frames: frames(&error), exception, ..Trap::default() }.into()
         }
         (None, Some(refused)) => refused.into(),
         // More than a heap can have, whatever the limits.
@@ -66,7 +67,7 @@ fn frames(error: &wasmtime::Error) -> Vec<Frame> {
     let frames = backtrace.map(WasmBacktrace::frames).unwrap_or_default();
     let frame = |frame: &FrameInfo| Frame {
         function: frame.func_index(),
-        name: frame.func_name().map(str::to_owned),
+        name: frame.func_name().map(shown::name),
         offset: frame.module_offset().map(|offset| offset as u64),
     };
     frames.iter().map(frame).collect()

@@ -76,7 +76,7 @@ pub(crate) async fn resolve(store: &mut GuestStore, joining: &Joining) -> Result
             }),
         }
     }
-    if problems.is_empty() { Ok(found) } else { Err(Error::Link(problems)) }
+    if problems.is_empty() { Ok(found) } else { Err(Error::link(&problems)) }
 }
 
 type Reason = Cow<'static, str>;

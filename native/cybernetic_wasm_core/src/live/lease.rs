@@ -22,7 +22,8 @@ pub(super) struct Slot {
 enum State {
     Idle(Box<Guest>),
     Leased,
-    Poisoned,
+    /// By a call that ended like this, where that is known.
+    Poisoned(Option<Arc<str>>),
     Closed,
 }
 
@@ -45,7 +46,7 @@ impl LiveGuest {
 
     fn lend(self: &Arc<Self>, slot: &mut Slot, guest: Option<Box<Guest>>) -> Lease {
         slot.lease += 1;
-        Lease { owner: Arc::clone(self), number: slot.lease, guest, used: false }
+        Lease { owner: Arc::clone(self), number: slot.lease, guest, used: false, ended: None }
     }
 
     /// The same, after all who have asked before.
@@ -62,10 +63,11 @@ impl LiveGuest {
             next
         };
         // Nobody is turned away but by a guest that was poisoned, though it may have been made anew since.
-        next.await.map_err(|_| match self.slot.lock().state {
+        next.await.map_err(|_| match &self.slot.lock().state {
             State::Closed => CallError::Closed,
             _ if self.is_closing() => CallError::Closed,
-            _ => CallError::Poisoned,
+            State::Poisoned(by) => CallError::Poisoned { by: by.clone() },
+            State::Idle(_) | State::Leased => CallError::Poisoned { by: None },
         })
     }
 
@@ -74,7 +76,7 @@ impl LiveGuest {
         let mut slot = self.slot.lock();
         match std::mem::replace(&mut slot.state, State::Leased) {
             State::Idle(guest) => Ok(self.lend(&mut slot, Some(guest))),
-            State::Poisoned => Ok(self.lend(&mut slot, None)),
+            State::Poisoned(_) => Ok(self.lend(&mut slot, None)),
             state => Err(self.stay(&mut slot, state)),
         }
     }
@@ -87,7 +89,7 @@ impl LiveGuest {
                 lease => return lease,
             }
             match self.queue().await {
-                Err(CallError::Poisoned) => {}
+                Err(CallError::Poisoned { .. }) => {}
                 lease => return lease,
             }
         }
@@ -99,7 +101,7 @@ impl LiveGuest {
         match std::mem::replace(&mut slot.state, State::Closed) {
             State::Idle(guest) if self.is_small() => drop(guest),
             State::Idle(guest) => reap(guest),
-            State::Poisoned | State::Closed => {}
+            State::Poisoned(_) | State::Closed => {}
             State::Leased => {
                 slot.state = State::Leased;
                 return Err(CallError::Busy);
@@ -145,11 +147,11 @@ impl LiveGuest {
         slot.state = State::Idle(guest);
     }
 
-    /// Ends the lease of this number without its guest, which need not have been dropped yet.
-    pub(crate) fn poison(&self, number: u64) {
+    /// Ends the lease of this number without its guest, which need not have been dropped yet; `by` is what to say of that.
+    pub(crate) fn poison(&self, number: u64, by: Option<Arc<str>>) {
         let mut slot = self.slot.lock();
         if slot.lease == number && matches!(slot.state, State::Leased) {
-            slot.state = if self.is_closing() { State::Closed } else { State::Poisoned };
+            slot.state = if self.is_closing() { State::Closed } else { State::Poisoned(by) };
             if matches!(slot.state, State::Closed) {
                 self.account().end();
             }
@@ -171,7 +173,7 @@ impl Slot {
         match self.state {
             State::Idle(_) => "idle",
             State::Leased => "busy",
-            State::Poisoned => "poisoned",
+            State::Poisoned(_) => "poisoned",
             State::Closed => "closed",
         }
     }
@@ -181,7 +183,7 @@ impl State {
     fn refusal(&self) -> CallError {
         match self {
             State::Idle(_) | State::Leased => CallError::Busy,
-            State::Poisoned => CallError::Poisoned,
+            State::Poisoned(by) => CallError::Poisoned { by: by.clone() },
             State::Closed => CallError::Closed,
         }
     }
@@ -197,6 +199,8 @@ pub(crate) struct Lease {
     number: u64,
     guest: Option<Box<Guest>>,
     used: bool,
+    /// How the call ended that leaves the guest poisoned.
+    ended: Option<Arc<str>>,
 }
 
 impl Lease {
@@ -241,6 +245,7 @@ impl Lease {
         let harmless = error.is_none_or(|error| is_harmless(error) || invocation.take_unbegun());
         let sound = harmless && !invocation.tainted();
         let survived = self.owner.survives_traps.load(Relaxed) && error.is_none_or(is_trap);
+        self.ended = error.map(Error::line);
         self.give_back(sound || survived);
     }
 
@@ -290,7 +295,7 @@ impl Drop for Lease {
                 store::end_cut_off(&guest.store);
             }
             reap(self.guest.take());
-            self.owner.poison(self.number);
+            self.owner.poison(self.number, self.ended.take());
         }
     }
 }

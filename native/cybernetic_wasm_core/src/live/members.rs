@@ -4,7 +4,7 @@ use super::LiveGuest;
 use crate::code::Code;
 use crate::engine::{EngineConfig, Metering, PoolFull};
 use crate::error::{CallError, Error, LimitError};
-use crate::guest::{Guest, classify, forget_exception, initialize, or_bounds};
+use crate::guest::{Guest, classify, initialize, or_bounds, uncaught};
 use crate::limits::Place;
 use crate::linker::{self, Joining};
 use crate::member::MemberId;
@@ -131,7 +131,7 @@ impl LiveGuest {
             }
             Err(error) if error.is::<PoolConcurrencyLimitError>() => Err(LimitError::from(PoolFull).into()),
             Err(error) => {
-                forget_exception(&mut guest.store, &error);
+                let error = uncaught(&mut guest.store, error);
                 Err(failed(error, guest, &joining.code))
             }
         }

@@ -5,6 +5,7 @@ use super::entry::refuse;
 use super::function::{Function, Kind};
 use super::posix::Place;
 use super::preview::Preview;
+use crate::error::shown;
 use crate::invocation::Invocation;
 use crate::system::{Descriptor, Full, NEW_FILE, System};
 use wasmtime_wasi::p1::types::{Errno, Fd, Fdflags};
@@ -280,10 +281,9 @@ impl<'a> Call<'a> {
     }
 
     fn shown_path(&self, memory: &[u8]) -> Option<String> {
-        const SHOWN: usize = 200;
         let (_, (offset, length)) = self.paths()[0]?;
         let bytes = memory.get(offset as usize..)?.get(..length as usize)?;
-        Some(String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN)]).into_owned())
+        Some(shown::bytes(bytes))
     }
 }
 

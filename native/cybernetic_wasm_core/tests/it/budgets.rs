@@ -77,7 +77,7 @@ fn no_cut_of_the_work_gives_more_fuel_than_the_budget() {
         for (rounds, renew) in calls {
             match work(&guest, rounds) {
                 Ok(_) => {}
-                Err(Error::Call(CallError::Poisoned)) => prop_assert_eq!(fuel(&guest), budget),
+                Err(Error::Call(CallError::Poisoned { .. })) => prop_assert_eq!(fuel(&guest), budget),
                 Err(error) => {
                     prop_assert!(is_limit(&error, Limit::Fuel, budget), "{error:?}");
                     prop_assert_eq!(fuel(&guest), budget);

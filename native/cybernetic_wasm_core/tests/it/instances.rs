@@ -3,7 +3,7 @@
 use crate::support::{
     Driver, call_on, eventually, eventually_unused, first, instantiate, limits, load, number, own, shared,
 };
-use crate::support::{Token, start_on, to_host_call};
+use crate::support::{Token, poisoned_by, start_on, to_host_call};
 use cybernetic_wasm_core::access::Access;
 use cybernetic_wasm_core::error::{CallError, Limit, LimitError};
 use cybernetic_wasm_core::execution::{Execution, Product, Step};
@@ -136,26 +136,31 @@ fn those_who_wait_hear_that_the_guest_was_poisoned() {
     let mut waiter = start_on(&guest, "next", &[], waiting(600_000)).unwrap();
     assert!(matches!(waiter.step(Lane::Dirty), Step::Waiting));
     drop(holder);
-    assert_eq!(Driver::default().values(&mut waiter).unwrap_err(), CallError::Poisoned.into());
+    assert_eq!(poisoned_by(Driver::default().values(&mut waiter).unwrap_err()), GONE);
 }
 
 // Cut off
 
+/// What is told of a call that nobody drives any more.
+const GONE: &str = "the process that made the call ended before it did";
+
 #[test]
 fn a_call_that_is_cut_off_poisons_the_guest_at_once() {
-    for name in ["fail", "spin"] {
+    for (name, by) in [("fail", "unreachable"), ("spin", "the fuel limit was reached: 100000 allowed")] {
         let guest = guest();
         let few = Limits { fuel: 100_000, ..limits() };
         let mut execution = start_on(&guest, name, &[], few).unwrap();
         assert!(Driver::default().values(&mut execution).is_err());
         assert_eq!(guest.state(), "poisoned");
+        let told = poisoned_by(next(&guest).unwrap_err());
+        assert!(told.contains(by), "{told}");
     }
     let guest = guest();
     let mut execution = start_on(&guest, "spin", &[], limits()).unwrap();
     assert!(matches!(execution.step(Lane::Inline), Step::Yielded));
     drop(execution);
     assert_eq!(guest.state(), "poisoned");
-    assert_eq!(next(&guest).unwrap_err(), CallError::Poisoned.into());
+    assert_eq!(poisoned_by(next(&guest).unwrap_err()), GONE);
 }
 
 #[test]

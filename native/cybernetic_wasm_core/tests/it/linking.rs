@@ -4,7 +4,7 @@
 use crate::support::{
     Driver, Guest, Loaded, OpenCall, eventually, eventually_unused, instantiate, limits, load, number, own,
 };
-use crate::support::{own_node, shared, try_load};
+use crate::support::{own_node, poisoned_by, shared, try_load};
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::access::Access;
 use cybernetic_wasm_core::code::Import;
@@ -222,7 +222,8 @@ fn a_members_start_function_runs_under_the_links_limits() {
     let short = Limits { fuel: 1_000_000, ..limits() };
     let result = link_within(&guest, &endless, short);
     assert!(matches!(result, Err(Error::Limit(LimitError { limit: Limit::Fuel, .. }))), "{result:?}");
-    assert_eq!(call(&guest, MemberId::FIRST, "bump", &[Value::I32(1)]).unwrap_err(), CallError::Poisoned.into());
+    let told = poisoned_by(call(&guest, MemberId::FIRST, "bump", &[Value::I32(1)]).unwrap_err());
+    assert_eq!(told, "the fuel limit was reached: 1000000 allowed");
 
     let brief = Limits { time: Duration::from_millis(20), fuel: u64::MAX / 2, ..limits() };
     let result = link_within(&base(), &endless, brief);
@@ -235,7 +236,8 @@ fn a_trap_poisons_unless_the_guest_is_to_survive_it() {
         (func (drop (call $bump (i32.const 5))) unreachable) (start 1))"#;
     let guest = base();
     assert!(matches!(link(&guest, trapping), Err(Error::Trap(_))));
-    assert_eq!(link(&guest, "(module)").unwrap_err(), CallError::Poisoned.into());
+    let told = poisoned_by(link(&guest, "(module)").unwrap_err());
+    assert!(told.starts_with("the guest trapped: "), "{told}");
 
     let guest = base();
     guest.survive_traps();

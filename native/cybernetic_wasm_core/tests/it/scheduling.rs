@@ -535,7 +535,7 @@ fn a_raise_within_re_entrance_unwinds_to_the_host_that_may_go_on() {
 }
 
 fn is_poisoned(instance: &Arc<cybernetic_wasm_core::live::LiveGuest>) -> bool {
-    matches!(call_on(instance, "down", &[Value::I32(0)]), Err(Error::Call(CallError::Poisoned)))
+    matches!(call_on(instance, "down", &[Value::I32(0)]), Err(Error::Call(CallError::Poisoned { .. })))
 }
 
 #[test]
@@ -726,7 +726,7 @@ fn an_instance_whose_call_is_dropped_in_the_middle_is_poisoned() {
     assert!(matches!(start_on(&instance, "one", &[], limits()), Err(Error::Call(CallError::Busy))));
     drop(execution);
     eventually("the instance is poisoned", || {
-        matches!(start_on(&instance, "one", &[], limits()), Err(Error::Call(CallError::Poisoned)))
+        matches!(start_on(&instance, "one", &[], limits()), Err(Error::Call(CallError::Poisoned { .. })))
     });
 }
 
@@ -741,7 +741,10 @@ fn an_instance_that_trapped_or_ran_out_is_poisoned_at_once() {
         let mut execution = start_on(&instance, "spin", &[], limits).unwrap();
         Driver::default().values(&mut execution).unwrap_err();
         eventually("the instance is poisoned", || {
-            matches!(start_on(&instance, "one", &[], crate::support::limits()), Err(Error::Call(CallError::Poisoned)))
+            matches!(
+                start_on(&instance, "one", &[], crate::support::limits()),
+                Err(Error::Call(CallError::Poisoned { .. }))
+            )
         });
     }
 }

@@ -6,6 +6,7 @@ use cybernetic_wasm_core::access::Access;
 use cybernetic_wasm_core::code::Code;
 use cybernetic_wasm_core::code::Import;
 use cybernetic_wasm_core::engine::EngineConfig;
+use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::{Execution, Product, Setup, Step, Usage};
 use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::lane::Lane;
@@ -131,6 +132,14 @@ pub(crate) fn run_within(module: &Loaded, name: &str, limits: Limits) -> (Result
 
 pub(crate) fn instantiate(module: &Loaded, limits: Limits) -> Result<Arc<LiveGuest>, Error> {
     Driver::default().instance(module, limits)
+}
+
+/// What a call on an instance is told of the one that poisoned it.
+pub(crate) fn poisoned_by(error: Error) -> String {
+    match error {
+        Error::Call(CallError::Poisoned { by: Some(by) }) => by.to_string(),
+        other => panic!("not poisoned by a call that is known: {other:?}"),
+    }
 }
 
 /// The instance that a live guest began with.

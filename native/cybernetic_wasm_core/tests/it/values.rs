@@ -416,7 +416,7 @@ fn a_guest_cut_off_by_its_hosts_wrong_result_is_poisoned() {
     Driver::with_host(&answer).values(&mut execution).unwrap_err();
     drop(execution);
     crate::support::eventually("the instance is poisoned", || {
-        matches!(start_on(&instance, "seven", &[Value::I32(0)], limits()), Err(Error::Call(CallError::Poisoned)))
+        matches!(start_on(&instance, "seven", &[Value::I32(0)], limits()), Err(Error::Call(CallError::Poisoned { .. })))
     });
 }
 

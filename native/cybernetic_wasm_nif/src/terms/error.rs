@@ -3,7 +3,7 @@
 use super::{atom, map};
 use crate::atoms;
 use cybernetic_wasm_core::Error;
-use cybernetic_wasm_core::error::{Blame, CallError, Frame, ImportProblem, LimitError, LoadError, Trap};
+use cybernetic_wasm_core::error::{CallError, Exception, Frame, ImportProblem, LimitError, LoadError, Trap};
 use rustler::{Encoder, Env, Term};
 
 pub(crate) fn encode<'a>(env: Env<'a>, error: &Error) -> Term<'a> {
@@ -17,7 +17,8 @@ pub(crate) fn encode<'a>(env: Env<'a>, error: &Error) -> Term<'a> {
         Error::Host | Error::Cancelled => Term::map_new(env),
         Error::Internal(detail) => map(env, &[("detail", detail.encode(env))]),
     };
-    (atom(env, error.kind()), fields).encode(env)
+    let blamed = fields.map_put(atom(env, "blame"), atom(env, error.blame().name()));
+    (atom(env, error.kind()), blamed.unwrap_or(fields)).encode(env)
 }
 
 /// `{:refused, error}`: a command or argument that was never carried out.
@@ -47,9 +48,7 @@ fn load<'a>(env: Env<'a>, error: &LoadError) -> Term<'a> {
             let facts = [("feature", feature.encode(env)), ("offset", offset.encode(env))];
             map(env, &[reason("unsupported_feature"), facts[0], facts[1], detail(message)])
         }
-        LoadError::CompilerFailed(message) => {
-            map(env, &[reason("compiler_failed"), detail(message), blame(env, "host")])
-        }
+        LoadError::CompilerFailed(message) => map(env, &[reason("compiler_failed"), detail(message)]),
         LoadError::Unsupported(message) => map(env, &[reason("unsupported"), detail(message)]),
     }
 }
@@ -94,7 +93,7 @@ fn call<'a>(env: Env<'a>, error: &CallError) -> Term<'a> {
             map(env, &[reason("type"), ("index", index.encode(env)), types[0], types[1]])
         }
         CallError::Busy => map(env, &[reason("busy")]),
-        CallError::Poisoned => map(env, &[reason("poisoned")]),
+        CallError::Poisoned { by } => map(env, &[reason("poisoned"), ("detail", by.as_deref().encode(env))]),
         CallError::Closed => map(env, &[reason("closed")]),
         CallError::NoSuchMember(member) => map(env, &[reason("no_such_member"), ("member", member.encode(env))]),
         CallError::NoSnapshot(detail) => map(env, &[reason("no_snapshot"), ("detail", detail.encode(env))]),
@@ -139,8 +138,13 @@ fn trap<'a>(env: Env<'a>, trap: &Trap) -> Term<'a> {
     };
     let frames: Vec<_> = trap.frames.iter().map(frame).collect();
     let facts = [("code", atom(env, trap.code)), ("detail", trap.message.encode(env)), ("frames", frames.encode(env))];
+    let thrown = trap.exception.as_ref().map(|thrown| exception(env, thrown));
     let more = [("import", trap.import.encode(env)), ("unstarted", trap.unstarted.encode(env))];
-    map(env, &[facts[0], facts[1], facts[2], more[0], more[1]])
+    map(env, &[facts[0], facts[1], facts[2], more[0], more[1], ("exception", thrown.encode(env))])
+}
+
+fn exception<'a>(env: Env<'a>, thrown: &Exception) -> Term<'a> {
+    map(env, &[("tag", thrown.tag.encode(env)), ("payload", thrown.payload.encode(env))])
 }
 
 fn limit<'a>(env: Env<'a>, error: &LimitError) -> Term<'a> {
@@ -149,16 +153,8 @@ fn limit<'a>(env: Env<'a>, error: &LimitError) -> Term<'a> {
         ("allowed", error.allowed.encode(env)),
         ("used", error.used.encode(env)),
     ];
-    if error.compiling {
-        fields.push(("during", atom(env, "compile")));
-    }
-    if Error::from(error.clone()).blame() == Blame::Node {
-        fields.push(blame(env, "node"));
+    if let Some(waiting) = error.during {
+        fields.push(("during", atom(env, waiting.name())));
     }
     map(env, &fields)
-}
-
-/// Where it is another's than is usual for such an error.
-fn blame<'a>(env: Env<'a>, whose: &'static str) -> (&'static str, Term<'a>) {
-    ("blame", atom(env, whose))
 }

@@ -71,8 +71,10 @@ defmodule Cybernetic.WASM.Execution.TallyTest do
 
   test "an error has what all parts used and put out, and the limit that the caller set" do
     error = Run.attach(%LimitError{limit: :fuel, allowed: 90, used: 90}, @later)
-    assert {:error, whole} = Parts.whole({:error, error}, [@earlier], %Limits{fuel: 100})
+    limits = %Limits{fuel: 100, set_by: %{fuel: :sandbox}}
+    assert {:error, whole} = Parts.whole({:error, error}, [@earlier], limits)
     assert {whole.allowed, whole.used, whole.usage.fuel} == {100, 100, 15}
+    assert whole.set_by == :sandbox
     assert {whole.run.output, whole.run.usage} == {"ab", whole.usage}
 
     error = %LimitError{limit: :memory, allowed: 9, used: 10}

@@ -172,7 +172,7 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
     # What a newcomer writes: the bare arguments.
     log =
       capture_log(fn ->
-        for {elements, shown} <- [{[1, 2, 3], "1"}, {[[1], [2 | 3]], "[2 | 3]"}, {[nil], "nil"}] do
+        for {elements, shown} <- [{[1, 2, 3], "1"}, {[[1], [2 | 3]], "a list"}, {[nil], "nil"}] do
           error = assert_raise ArgumentError, fn -> elements |> doubled() |> Enum.to_list() end
           assert error.message == "each element must be a proper list of arguments, got: #{shown}"
         end

@@ -61,7 +61,7 @@ defmodule Cybernetic.WASM.Execution.Streams.Input do
     ArgumentError ->
       _closed_or_failed = close(key)
       Process.put(key, :ended)
-      text = "standard input is made of iodata, got: #{Shown.term(piece)}"
+      text = "standard input is made of iodata, got: #{Shown.kind(piece)}"
       {:error, failed(:error, %ArgumentError{message: text}, __STACKTRACE__)}
   end
 
