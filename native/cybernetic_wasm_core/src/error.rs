@@ -344,11 +344,11 @@ pub struct Trap {
     /// Innermost frame first.
     pub frames: Vec<Frame>,
     /// The import that was called and that nothing was given for, as module and name.
-    pub import: Option<(String, String)>,
+    pub import: Option<Box<(String, String)>>,
     /// The guest is a program whose entry had not been called: what it sets up was not there.
     pub unstarted: bool,
     /// What nobody caught, where that is the trap.
-    pub exception: Option<Exception>,
+    pub exception: Option<Box<Exception>>,
 }
 
 /// An exception that left the guest.

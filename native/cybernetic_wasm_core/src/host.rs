@@ -114,7 +114,7 @@ fn unknown(caller: &Caller<'_, StoreData>, trampoline: &Trampoline) -> Error {
     let import = &code.imports()[trampoline.import as usize];
     let [module, name] = [&import.module, &import.name].map(|name| shown::name(name));
     let message = format!("it called the import {module:?} {name:?}, which nothing was given for");
-    Trap { code: "unknown_import", message, import: Some((module, name)), ..Trap::default() }.into()
+    Trap { code: "unknown_import", message, import: Some(Box::new((module, name))), ..Trap::default() }.into()
 }
 
 /// What a host function calls of its guest.

@@ -24,7 +24,7 @@ pub(crate) fn classify(error: wasmtime::Error, invocation: &Invocation, code: &C
         (Some(trap), _) => trapped(*trap, &error).into(),
         (None, _) if error.is::<ThrownException>() => {
             let message = "uncaught exception".to_owned();
-            let exception = error.downcast_ref::<Exception>().cloned();
+            let exception = error.downcast_ref::<Exception>().cloned().map(Box::new);
             let code = code_of(wasmtime::Trap::UncaughtException);
             Trap { code, message, frames: frames(&error), exception, ..Trap::default() }.into()
         }

@@ -139,7 +139,7 @@ fn trap<'a>(env: Env<'a>, trap: &Trap) -> Term<'a> {
     let frames: Vec<_> = trap.frames.iter().map(frame).collect();
     let facts = [("code", atom(env, trap.code)), ("detail", trap.message.encode(env)), ("frames", frames.encode(env))];
     let thrown = trap.exception.as_ref().map(|thrown| exception(env, thrown));
-    let more = [("import", trap.import.encode(env)), ("unstarted", trap.unstarted.encode(env))];
+    let more = [("import", trap.import.as_deref().encode(env)), ("unstarted", trap.unstarted.encode(env))];
     map(env, &[facts[0], facts[1], facts[2], more[0], more[1], ("exception", thrown.encode(env))])
 }
 
