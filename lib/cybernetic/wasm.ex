@@ -10,12 +10,12 @@ defmodule Cybernetic.WASM do
   defdelegate load_module(source, opts \\ []), to: Runtime
 
   @doc "See `Cybernetic.WASM.Executor.call/4`."
-  @spec call(Module.t(), String.t(), [Value.t()], [Executor.option()]) ::
+  @spec call(Module.t(), Executor.entry(), [Value.t()] | [Executor.option()], [Executor.option()]) ::
           {:ok, Value.result()} | {:error, Error.t()}
   defdelegate call(module, function, args \\ [], opts \\ []), to: Executor
 
   @doc "See `Cybernetic.WASM.Executor.run/4`."
-  @spec run(Module.t(), String.t(), [Value.t()], [Executor.option()]) ::
+  @spec run(Module.t(), Executor.entry(), [Value.t()] | [Executor.option()], [Executor.option()]) ::
           {:ok, Cybernetic.WASM.Run.t()} | {:error, Error.t()}
   defdelegate run(module, function, args \\ [], opts \\ []), to: Executor
 end

@@ -119,9 +119,10 @@ defmodule Cybernetic.WASM.Executor do
   Of a function made by AssemblyScript, arguments that have defaults may be left out, here and wherever one is called: the
   module is told how many come (`__setArgumentsLength`).
 
-  The options are those of a call, `t:option/0`: limits such as `:fuel` and `:timeout`, `:sandbox`, `:imports`, `:data`,
-  `:scheduling`, `:wait`, `:metering` and `:deterministic`, and of a command `:args`, `:env` and `:stdin`. "Options" above, and
-  `h Cybernetic.WASM.Executor`, say what each does; `h Cybernetic.WASM.Limits` has the limits.
+  The options are those of a call, `t:option/0`: limits such as `:fuel` and `:timeout`, `:sandbox`, `:imports`,
+  `:unknown_imports`, `:data`, `:scheduling`, `:wait`, `:allocation`, `:metering` and `:deterministic`, and of a command
+  `:args`, `:program`, `:env` and `:stdin`. "Options" above, and `h Cybernetic.WASM.Executor`, say what each does;
+  `h Cybernetic.WASM.Limits` has the limits.
   """
   @spec call(Module.t(), entry, [Value.t()] | [option], [option]) ::
           {:ok, Value.result()} | {:error, Error.t()}
@@ -186,7 +187,7 @@ defmodule Cybernetic.WASM.Executor do
 
   Errors are those of making the instance. What fails later is what the calls in `function` give it.
   """
-  @spec with_instance(Module.t(), keyword, (Instance.t() -> result)) ::
+  @spec with_instance(Module.t(), [Instance.option()], (Instance.t() -> result)) ::
           {:ok, result} | {:error, Error.t()}
         when result: term
   def with_instance(module, opts \\ [], function) when is_function(function, 1) do
@@ -207,7 +208,9 @@ defmodule Cybernetic.WASM.Executor do
 
   @doc """
   Starts a call, on a module or on a live `Cybernetic.WASM.Instance`, in a process of its own under the library's
-  `Task.Supervisor`, and gives a handle for `await/2`, `yield/2` and `cancel/3`.
+  `Task.Supervisor`, and gives a handle for `await/2`, `yield/2` and `cancel/3`. The pid or name of an instance's server raises
+  `ArgumentError`: call `Cybernetic.WASM.Instance.call/4` in a `Task`, or take the instance with
+  `Cybernetic.WASM.Instance.borrow/3`.
 
       iex> module = Cybernetic.WASM.Runtime.load_module!("priv/wasm/compute.wasm")
       iex> call = Cybernetic.WASM.Executor.async(module, "process", [42])

@@ -28,6 +28,12 @@ defmodule Cybernetic.WASM.Value do
   nothing would ever free it. That is a `Cybernetic.WASM.CallError` with the reason `:own_handle` and the value's `index`.
   Two guests that are given each other's handles keep each other alive until one of them is closed.
 
+  ## Text
+
+  There is no type for text or bytes. They are passed through the guest's memory: see [the guide](guides/text.md).
+
+  ## Floats
+
   Elixir's floats hold neither NaN nor infinity, hence the atoms; see §4.3.3 of the WebAssembly specification for what
   "canonical" means.
 

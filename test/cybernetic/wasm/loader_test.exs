@@ -237,6 +237,7 @@ defmodule Cybernetic.WASM.LoaderTest do
     test "that is always off is named too: threads" do
       error = refused({:bytes, ~S|(module (memory 1 1 shared))|})
       assert %{reason: :unsupported_feature, feature: "threads"} = error
+      assert Exception.message(error) =~ "the feature threads, which is not supported"
     end
   end
 

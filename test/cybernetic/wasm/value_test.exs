@@ -54,6 +54,17 @@ defmodule Cybernetic.WASM.ValueTest do
     error
   end
 
+  test "text for an integer is told how text is passed", context do
+    hint = "; text is passed through the guest's memory: guides/text.md"
+
+    for type <- ["i32", "i64"] do
+      assert Exception.message(refused(context, type, "a text")) =~ hint
+      refute Exception.message(refused(context, type, :no_text)) =~ hint
+    end
+
+    refute Exception.message(refused(context, "f64", "a text")) =~ hint
+  end
+
   describe "integers" do
     test "come back signed, whichever way they went in", context do
       check_all(300, fn ->
@@ -377,7 +388,7 @@ defmodule Cybernetic.WASM.ValueTest do
         assert error.given == words
         assert error.expected =~ type
 
-        assert Exception.message(error) ==
+        assert Exception.message(error) =~
                  "the value at index 0 must be #{error.expected}, got: #{words}"
       end
 

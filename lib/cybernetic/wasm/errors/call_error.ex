@@ -109,7 +109,7 @@ defmodule Cybernetic.WASM.CallError do
   end
 
   def message(%__MODULE__{reason: :type} = error) do
-    "the value at index #{error.index} must be #{error.expected}, got: #{error.given}"
+    "the value at index #{error.index} must be #{error.expected}, got: #{error.given}#{as_text(error)}"
   end
 
   def message(%__MODULE__{reason: :own_handle} = error) do
@@ -192,6 +192,12 @@ defmodule Cybernetic.WASM.CallError do
   end
 
   def message(%__MODULE__{reason: reason} = error), do: "#{reason} #{error.expected}"
+
+  # Text for a pointer: the first mistake of many.
+  defp as_text(%{expected: "an i" <> _, given: "a binary of" <> _}),
+    do: "; text is passed through the guest's memory: guides/text.md"
+
+  defp as_text(_error), do: ""
 
   defp known([], kind), do: "; the module exports no #{kind}"
   defp known(nil, _kind), do: ""

@@ -7,10 +7,11 @@ defmodule Cybernetic.WASM.LoadError do
     * `:not_found`, `:not_a_file`, `:unreadable` - the path; `detail` has the operating system's word
     * `:too_large` - `size` bytes, `allowed` are the ceiling
     * `:not_wasm` - neither the binary nor the text format; `detail` says what was found
-    * `:component` - a component, where core modules are taken
+    * `:component` - a component, such as a program for WASI preview 2; only modules are taken
     * `:invalid` - malformed or invalid at byte `offset`; `detail` has the validator's words
     * `:invalid_text` - the text format, at `line` and `column`
-    * `:unsupported_feature` - needs `feature`, which is switched off or not supported
+    * `:unsupported_feature` - needs `feature`, at byte `offset`. It was switched off if it is one of those that the option
+      `:features` of a load can switch; otherwise no option turns it on.
     * `:compiler_failed` - the compiler panicked, or its process died, and the node's log has a line with the module's digest;
       `detail` says what is known, and `blame` is `:host`
     * `:unsupported` - valid, but beyond what the compiler takes; `detail` says what
@@ -18,7 +19,7 @@ defmodule Cybernetic.WASM.LoadError do
   `source` is the path, of which at most 4,096 bytes are kept, or `:bytes`. `blame` is `:caller`, but for `:compiler_failed`.
   """
 
-  alias Cybernetic.WASM.Shown
+  alias Cybernetic.WASM.{Features, Shown}
 
   defexception [
     :reason,
@@ -63,20 +64,35 @@ defmodule Cybernetic.WASM.LoadError do
   defp why(%{reason: :unreadable} = error), do: "cannot be read (#{error.detail})"
 
   defp why(%{reason: :too_large} = error) do
-    "#{Shown.number(error.size)} bytes, at most #{Shown.number(error.allowed)} are allowed (option :max_module_size)"
+    "#{Shown.number(error.size)} bytes, at most #{Shown.number(error.allowed)} are allowed (option :max_module_size); " <>
+      "debug sections can be stripped"
   end
 
   defp why(%{reason: :not_wasm} = error), do: "not WebAssembly: #{error.detail}"
-  defp why(%{reason: :component}), do: "it is a component; only core modules can be loaded"
+
+  defp why(%{reason: :component}),
+    do: "it is a component, and only modules can be loaded: compile for wasm32-wasip1"
+
   defp why(%{reason: :invalid} = error), do: "invalid at offset #{error.offset}: #{error.detail}"
 
   defp why(%{reason: :invalid_text} = error),
     do: "line #{error.line}, column #{error.column}: #{error.detail}"
 
   defp why(%{reason: :unsupported_feature} = error) do
-    "it needs the feature #{error.feature}, which is off (offset #{error.offset}: #{error.detail})"
+    "it needs #{needed(error.feature)} " <>
+      "(offset #{error.offset}: #{error.detail})#{instead(error.feature)}"
   end
 
   defp why(%{reason: :compiler_failed} = error), do: "the compiler failed: #{error.detail}"
   defp why(%{reason: :unsupported} = error), do: error.detail
+
+  @switched Enum.map(Features.names(), &Atom.to_string/1)
+
+  defp needed(feature) when feature in @switched, do: "the feature #{feature}, which is off"
+  # Where no single one is enough.
+  defp needed("several proposals"), do: "several features, of which some are not supported"
+  defp needed(feature), do: "the feature #{feature}, which is not supported"
+
+  defp instead("legacy_exceptions"), do: "; compile with exnref exceptions"
+  defp instead(_feature), do: ""
 end

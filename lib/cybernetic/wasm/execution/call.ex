@@ -54,7 +54,25 @@ defmodule Cybernetic.WASM.Execution.Call do
     raise ArgumentError, "arguments must be a proper list, got: #{Shown.kind(args)}"
   end
 
-  def new(other, _name, _args, _opts), do: Module.needed!(other)
+  def new(other, _name, _args, _opts) do
+    if server?(other), do: not_of_a_server!(other), else: Module.needed!(other)
+  end
+
+  defp server?(given) when is_pid(given), do: true
+  defp server?(name) when is_atom(name), do: name not in [nil, true, false]
+  defp server?({:global, _name}), do: true
+  defp server?({:via, registry, _name}), do: is_atom(registry)
+  defp server?({name, node}), do: is_atom(name) and is_atom(node)
+  defp server?(_other), do: false
+
+  # It lends its instance to whoever asks for it.
+  @spec not_of_a_server!(term) :: no_return
+  defp not_of_a_server!(server) do
+    raise ArgumentError,
+          "a %Cybernetic.WASM.Module{} or a live instance is needed, got: #{Shown.term(server)}; the instance of a server " <>
+            "is called with Cybernetic.WASM.Instance.call/4, in a Task if that is to go on by itself, or taken with " <>
+            "Cybernetic.WASM.Instance.borrow/3"
+  end
 
   @doc "The call, if all that it needs is of this VM: a process that is to drive it could only crash."
   @spec here!({:ok, t} | {:error, Error.t()}) :: {:ok, t} | {:error, Error.t()}

@@ -133,6 +133,31 @@ defmodule Cybernetic.WASM.Executor.Async.AwaitTest do
       Executor.cancel(async)
     end
 
+    test "is for no server's pid or name: it is said how to call its instance" do
+      name = :"#{__MODULE__}.server"
+      pid = start_supervised!({Instance, module: compute(), name: name})
+
+      for server <- [pid, name, {:global, name}, {:via, Registry, {name, 1}}],
+          start <- [&Executor.async/3, &Executor.async_nolink/3, &Executor.stream/3] do
+        error = assert_raise ArgumentError, fn -> start.(server, "process", [1]) end
+        assert error.message =~ "with Cybernetic.WASM.Instance.call/4, in a Task"
+        assert error.message =~ "Cybernetic.WASM.Instance.borrow/3"
+      end
+
+      for none <- [nil, true, "compute", %{}, 1] do
+        assert_raise ArgumentError, ~r/load it first/, fn ->
+          Executor.async(none, "process", [1])
+        end
+      end
+
+      # As it says.
+      assert Instance.borrow(pid, &(&1 |> Executor.async("process", [21]) |> Executor.await())) ==
+               {:ok, 42}
+
+      task = Task.async(fn -> Instance.call(name, "process", [21]) end)
+      assert Task.await(task, :infinity) == {:ok, 42}
+    end
+
     test "and yield are not for a stream that is sent to a process, and demand is for nothing else" do
       {:ok, stream} = Executor.stream(compute(), "spin", [], forever(into: self()))
 
