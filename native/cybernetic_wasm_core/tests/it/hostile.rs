@@ -602,10 +602,20 @@ fn an_export_that_is_really_an_import_calls_the_host() {
 }
 
 #[test]
-fn an_import_with_two_types_is_a_link_error() {
-    let module =
-        load(passing(), r#"(module (import "a" "b" (func)) (import "a" "b" (func (param i32))) (func (export "f")))"#);
-    assert!(matches!(call(&module, "f", &[]), Err(Error::Link(_))));
+fn one_name_is_imported_with_two_types_and_each_is_called_by_its_index() {
+    let module = load(
+        passing(),
+        r#"(module
+          (import "a" "b" (func $none (result i32))) (import "a" "b" (func $one (param i32) (result i32)))
+          (func (export "f") (result i32) (i32.add (call $none) (call $one (i32.const 5)))))"#,
+    );
+    let host = |call: &mut OpenCall<'_>| match (call.import(), &call.args[..]) {
+        (0, []) => Some(vec![Value::I32(100)]),
+        (1, [Value::I32(number)]) => Some(vec![Value::I32(*number)]),
+        _ => None,
+    };
+    let mut execution = start(&module, "f", &[], limits());
+    assert_eq!(number(Driver::with_host(&host).values(&mut execution)), 105);
 }
 
 #[test]
