@@ -111,6 +111,12 @@ fn large(functions: usize, seed: usize) -> Vec<u8> {
     wat::parse_str(format!("(module {functions})")).unwrap()
 }
 
+/// One function with thousands of calls: a small source that is slow.
+fn slow(seed: usize) -> Vec<u8> {
+    let body = "(block (br_if 0 (local.get 0)) (local.set 0 (call 0 (local.get 0))))".repeat(4_500);
+    wat::parse_str(format!("(module (func (param i32) (result i32) {body} (i32.const {seed})))")).unwrap()
+}
+
 fn failed(result: Result<Arc<Module>, Error>) -> String {
     match result {
         Err(error @ Error::Load(LoadError::CompilerFailed(_))) => {
@@ -292,6 +298,17 @@ fn nothing_is_left_running_when_the_runtime_rests_or_goes() {
     eventually(|| node.processes().is_empty().then_some(()));
 }
 
+#[test]
+fn what_a_runner_hands_to_another_is_compiled_to_its_end_while_the_runtime_rests() {
+    let node = node(|_| {});
+    node.runtime.rest();
+    // They are begun in the quick line, and go on in the slow one.
+    for seed in 0..8 {
+        node.load(slow(seed)).unwrap();
+    }
+    eventually(|| node.processes().is_empty().then_some(()));
+}
+
 fn open_files(process: i32) -> Vec<String> {
     let entries = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().flatten();
     entries.map(|entry| std::fs::read_link(entry.path()).unwrap_or_default().display().to_string()).collect()
@@ -387,13 +404,8 @@ fn whoever_loads_one_module_is_not_behind_all_of_those_that_another_loads() {
 
 #[test]
 fn small_modules_that_take_long_let_others_go_first() {
-    // One function, whose blocks the compiler takes a second for: a small source that is slow.
     let node = node(|_| {});
     let config = node.runtime.default_config();
-    let slow = |seed| {
-        let body = "(local.set 0 (i32.add (i32.mul (local.get 0) (i32.const 3)) (i32.const 1)))".repeat(4_000);
-        wat::parse_str(format!("(module (func (param i32) (result i32) {body} (i32.const {seed})))")).unwrap()
-    };
     let slow: Vec<_> = (0..4).map(slow).collect();
     assert!(slow[0].len() < 64 << 10);
     block_on(async {

@@ -110,8 +110,7 @@ struct Shared {
     queue: Queue<runner::Running>,
     jobs: AtomicU64,
     kills: AtomicU64,
-    /// Runners that have something to do, and those of the slow line among them.
-    busy: AtomicUsize,
+    /// Runners of the slow line that have something to do.
     slow: AtomicUsize,
     notices: Mutex<Vec<Notice>>,
     pool: OnceCell<rayon::ThreadPool>,
@@ -143,7 +142,6 @@ impl Compiler {
             budget: Mutex::new(settings.budget),
             jobs: AtomicU64::new(0),
             kills: AtomicU64::new(0),
-            busy: AtomicUsize::new(0),
             slow: AtomicUsize::new(0),
             notices: Mutex::default(),
             pool: OnceCell::new(),

@@ -98,6 +98,8 @@ struct State<R> {
     parked: Vec<R>,
     /// Runners of the slow line that wait.
     idle: usize,
+    /// Tasks in the hands of runners.
+    begun: usize,
     /// Tasks taken by runners that take what comes.
     taken: usize,
     closed: bool,
@@ -117,6 +119,7 @@ impl<R> Queue<R> {
             slow: Turns::new(slow),
             parked: Vec::new(),
             idle: 0,
+            begun: 0,
             taken: 0,
             closed: false,
         };
@@ -186,13 +189,24 @@ impl<R> Queue<R> {
         state.slow.count == 0 && state.parked.is_empty()
     }
 
+    /// The runner that took a task is through with it.
+    pub(super) fn done(&self) {
+        self.state.lock().begun -= 1;
+    }
+
+    /// Whether nothing waits, nobody is at work, and nothing is on its way from one runner to another.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.begun == 0 && state.parked.is_empty() && state.quick.count + state.slow.count == 0
+    }
+
     /// Lets the runners end once they have nothing more to do.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// The next thing to do for a runner of `line`, which waits for it so long.
+    /// The next thing to do for a runner of `line`, which waits for it so long, and says when it is `done`.
     pub(super) fn next(&self, line: Line, patience: Duration) -> Task<R> {
         let until = Instant::now() + patience;
         let mut state = self.state.lock();
@@ -220,6 +234,12 @@ impl<R> State<R> {
     }
 
     fn take(&mut self, line: Line) -> Option<Task<R>> {
+        let task = self.pop(line);
+        self.begun += usize::from(task.is_some());
+        task
+    }
+
+    fn pop(&mut self, line: Line) -> Option<Task<R>> {
         if line != Line::Quick
             && let Some(running) = self.parked.pop()
         {

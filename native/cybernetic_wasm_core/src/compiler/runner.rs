@@ -90,12 +90,11 @@ impl Runner {
     /// A job that is lost in a panic tells its client so when it is dropped.
     fn busy(&mut self, work: impl FnOnce(&mut Self)) {
         let slow = usize::from(self.line == Line::Slow);
-        self.shared.busy.fetch_add(1, Relaxed);
         self.shared.slow.fetch_add(slow, Relaxed);
         // A panic in it must not leave this runner among the busy.
         let done = catch_unwind(AssertUnwindSafe(|| work(self)));
         self.shared.slow.fetch_sub(slow, Relaxed);
-        self.shared.busy.fetch_sub(1, Relaxed);
+        self.shared.queue.done();
         if done.is_err() {
             self.dismiss();
         }

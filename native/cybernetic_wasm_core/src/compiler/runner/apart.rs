@@ -198,8 +198,7 @@ impl Runner {
 
     /// Ends what was started for a last job while the application had stopped.
     pub(super) fn rest(&mut self) {
-        let idle = || self.shared.busy.load(Relaxed) == 0 && self.shared.queue.waiting().0 == 0;
-        if self.shared.apart.resting.load(Relaxed) && idle() {
+        if self.shared.apart.resting.load(Relaxed) && self.shared.queue.is_idle() {
             self.dismiss();
             self.shared.apart.end();
         }
