@@ -82,8 +82,8 @@ defmodule Cybernetic.WASM.Host do
       Cybernetic.WASM.Executor.call(module, "run", [], imports: MyApp.Env)
 
   Linking compares the declarations with what the module imports: what is missing, of another type, or declared and not
-  imported is named in one `Cybernetic.WASM.LinkError`. A name may be declared several times with different types. `imports:` also takes a list of such modules and maps, of which the
-  later ones win.
+  imported is named in one `Cybernetic.WASM.LinkError`. A name may be declared several times with different types. `imports:`
+  also takes a list of such modules and maps, of which the later ones win.
 
   Options of `use`: `:module` - the import's module name, default `"env"`; `:extra` - `:refuse` (default), or `:ignore`: a
   module need not import all that is declared. Options of `defimport`: `:as` - the import's name, default the function's;

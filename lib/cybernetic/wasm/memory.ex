@@ -29,7 +29,7 @@ defmodule Cybernetic.WASM.Memory do
 
   `Cybernetic.WASM.CallError` with the reasons `:out_of_bounds`, `:no_memory`, `:busy` (the instance is on a call: its
   own host functions use their context instead), `:poisoned`, `:closed`, `:cannot_grow`, `:unterminated`; growing beyond
-  a limit is a `Cybernetic.WASM.LimitError`.
+  a limit, and anything on an instance whose budget has no time left, is a `Cybernetic.WASM.LimitError`.
   """
 
   alias Cybernetic.WASM.{CallError, Error, Execution, Instance, Shown, Value}

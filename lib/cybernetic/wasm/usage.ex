@@ -1,6 +1,6 @@
 defmodule Cybernetic.WASM.Usage do
   @moduledoc """
-  What a call used.
+  What a call used, or a live instance in its life (`Cybernetic.WASM.Instance.usage/1`).
 
     * `fuel` - fuel consumed; `nil` where metering is by epochs. After a trap or a deadline it is
       rounded down: what ran since the guest's last call of a function or yield may be missing.
@@ -13,7 +13,7 @@ defmodule Cybernetic.WASM.Usage do
 
   defstruct [:fuel, :peak_memory, :wall_time, :slice_time, :slices, :host_calls]
 
-  @typedoc "What a call used."
+  @typedoc "What a call used, or a live instance."
   @type t :: %__MODULE__{
           fuel: non_neg_integer | nil,
           peak_memory: non_neg_integer,

@@ -24,6 +24,8 @@ defmodule Mix.Tasks.Wasm.Call do
   | `v128` | `0x` and up to 32 hexadecimal digits, the last of which are the first lane |
   | references | `null` |
 
+  There are no others: text is passed through the guest's memory, which takes Elixir (guides/text.md).
+
   Results are written in the same way, each on a line; integers are signed. A function without results
   prints nothing. A negative number is never taken for an option; after `--` nothing is.
 

@@ -3,10 +3,10 @@ defmodule Cybernetic.WASM.LimitError do
   A limit struck.
 
     * `limit` - which: `:fuel`, `:timeout`, `:memory`, `:table_elements`, `:instances`, `:stack`, `:output`, `:host_calls`
-      of the call (`Cybernetic.WASM.Limits`); `:reentrance` of host calls open inside each other, always 200; or
-      `:live_instances`, `:total_memory`, `:code_memory`, `:open_files`, `:compile_queue` of the node
-      (`Cybernetic.WASM.Config`); or `:compile_memory`, `:compile_time` of a load (`Cybernetic.WASM.Runtime`)
-      or `:address_space`, `:mappings`: the operating system has given this process no more memory
+      of the call, or of an instance's life where that has a budget (`Cybernetic.WASM.Limits`); `:reentrance` of host calls
+      open inside each other, always 200; `:live_instances`, `:total_memory`, `:code_memory`, `:open_files`, `:compile_queue`
+      of the node (`Cybernetic.WASM.Config`); `:compile_memory`, `:compile_time` of a load (`Cybernetic.WASM.Runtime`); or
+      `:address_space`, `:mappings`: the operating system has given this process no more memory
     * `allowed` - what it allows, in the limit's unit
     * `used` - what had been used, or what the refused request would have made it. Of fuel and stack no more is known than
       that all of it was used.
@@ -16,8 +16,8 @@ defmodule Cybernetic.WASM.LimitError do
     * `during` - where the time was up while the call waited for something that was not its guest's doing: `:compile` of its
       module, for a kind of engine that it was not loaded for, or `:wait` for its turn on the node or on a busy instance; else
       `nil`
-    * `blame` - `:guest` for the limits of a call and of compiling, unless it waited (`during`); `:node` for those of the node;
-      `:caller` for `:instances`, which only linking makes
+    * `blame` - `:guest` for the limits of a call and of compiling, unless it waited (`during`); `:node` for those of the node
+      and of the operating system; `:caller` for `:instances`, which only linking makes
     * `usage` - what the call had used, a `Cybernetic.WASM.Usage`; `nil` before it started
     * `run` - a `Cybernetic.WASM.Run` with the output and the denials up to then
 
