@@ -71,7 +71,19 @@ defmodule Cybernetic.WASM.Executor do
   to do.
   """
 
-  alias Cybernetic.WASM.{Error, Host, Instance, Limits, Module, Options, Run, Sandbox, Value}
+  alias Cybernetic.WASM.{
+    Error,
+    Host,
+    Instance,
+    Limits,
+    Module,
+    Options,
+    Run,
+    Sandbox,
+    Shown,
+    Value
+  }
+
   alias Cybernetic.WASM.Execution.{Call, Plan}
   alias Cybernetic.WASM.Instance.Live
   alias Cybernetic.WASM.Executor.{Async, Stream}
@@ -190,7 +202,9 @@ defmodule Cybernetic.WASM.Executor do
   @spec with_instance(Module.t(), [Instance.option()], (Instance.t() -> result)) ::
           {:ok, result} | {:error, Error.t()}
         when result: term
-  def with_instance(module, opts \\ [], function) when is_function(function, 1) do
+  def with_instance(module, opts \\ [], function)
+
+  def with_instance(module, opts, function) when is_function(function, 1) do
     opts = if Keyword.keyword?(opts), do: Keyword.put(opts, :budget, true), else: opts
 
     with {:ok, instance} <- Live.new(module, opts) do
@@ -202,6 +216,11 @@ defmodule Cybernetic.WASM.Executor do
         Live.finish(instance)
       end
     end
+  end
+
+  def with_instance(_module, _opts, other) do
+    raise ArgumentError,
+          "a function of one argument is needed, which is given the instance, got: #{Shown.kind(other)}"
   end
 
   # In a process of its own

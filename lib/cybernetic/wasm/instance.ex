@@ -22,8 +22,8 @@ defmodule Cybernetic.WASM.Instance do
       iex> Instance.call(counter, "next")
       {:ok, 1}
 
-  The handle is a value that any process of the node may use, and no other node's; the guest is gone when nobody holds it any more, or with
-  `close/1`. Each call is driven by the process that makes it, as with `Cybernetic.WASM.Executor`, and no process stands
+  The handle is a value that any process of the node may use, and no other node's. The guest is gone when nobody holds it any
+  more, or with `close/1`. Each call is driven by the process that makes it, as with `Cybernetic.WASM.Executor`, and no process stands
   in between. One call runs at a time: a second caller is told that the instance is `:busy`, or waits in line with
   `wait:`.
 
@@ -295,7 +295,7 @@ defmodule Cybernetic.WASM.Instance do
       iex> error.reason
       :no_function
   """
-  @spec call_table(target, String.t(), non_neg_integer, [Value.t()], keyword) ::
+  @spec call_table(target, String.t(), non_neg_integer, [Value.t()], [call_option]) ::
           {:ok, Value.result()} | {:error, Error.t()}
   def call_table(target, table, index, args \\ [], opts \\ [])
 
@@ -310,7 +310,7 @@ defmodule Cybernetic.WASM.Instance do
   function was called with, as `call_table/5` does. One of another instance that is not linked with this one, or from before a
   `reset/2`, is a `Cybernetic.WASM.CallError` with the reason `:other_instance`.
   """
-  @spec call_ref(target, Value.t(), [Value.t()], keyword) ::
+  @spec call_ref(target, Value.t(), [Value.t()], [call_option]) ::
           {:ok, Value.result()} | {:error, Error.t()}
   def call_ref(target, ref, args \\ [], opts \\ [])
 
@@ -351,11 +351,14 @@ defmodule Cybernetic.WASM.Instance do
   @doc """
   What the guest has used in its whole life, from the beginning of its making: a `Cybernetic.WASM.Usage` of all its calls and
   resets together, of linked instances too. A call that is under way counts as far as it is known, and one that was cut off
-  with all that it may have used. A closed instance's wall time has ended.
+  with all that it may have used. A closed instance's wall time has ended. Of a server that has no instance yet it is `nil`.
   """
-  @spec usage(target) :: Usage.t()
+  @spec usage(target) :: Usage.t() | nil
   def usage(%__MODULE__{} = instance), do: Live.usage(instance)
-  def usage(server), do: server |> Server.peek() |> Live.usage()
+
+  def usage(server) do
+    if instance = Server.peek(server), do: Live.usage(instance)
+  end
 
   # Exports other than functions
 

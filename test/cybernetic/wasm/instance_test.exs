@@ -111,6 +111,18 @@ defmodule Cybernetic.WASM.InstanceTest do
           do: assert(error.message =~ inspect(known))
     end
 
+    test "says where a grant belongs, and what a call cannot change" do
+      error = assert_raise ArgumentError, fn -> Instance.new(counter(), stdio: :captured) end
+
+      assert error.message ==
+               "unknown instance option :stdio: a grant belongs into the sandbox, sandbox: Sandbox.new(stdio: …)"
+
+      error = assert_raise ArgumentError, fn -> next(live(), allocation: :on_demand) end
+
+      assert error.message ==
+               "unknown option of a call on an instance :allocation: it is an option of Instance.new/2, and holds for all calls"
+    end
+
     test "says what an option takes" do
       for {opts, words} <- [
             {[fuel: 0], "option :fuel must be an integer from 1"},

@@ -62,17 +62,18 @@ defmodule Cybernetic.WASM.Execution.Plan do
              [wait: {:milliseconds, 0}, data: :any] ++ Streams.options() ++ Limits.options()
 
   # What an engine or a guest was made with cannot be changed for one call on a live instance.
-  @narrowing Keyword.drop(@options, [
-               :metering,
-               :deterministic,
-               :allocation,
-               :unknown_imports,
-               :max_stack,
-               :sandbox,
-               :args,
-               :program,
-               :env
-             ])
+  @fixed [
+    :metering,
+    :deterministic,
+    :allocation,
+    :unknown_imports,
+    :max_stack,
+    :sandbox,
+    :args,
+    :program,
+    :env
+  ]
+  @narrowing Keyword.drop(@options, @fixed)
 
   @in_line for key <- [:wait, :timeout, :max_execution_time], do: {key, @options[key]}
 
@@ -93,11 +94,22 @@ defmodule Cybernetic.WASM.Execution.Plan do
   def check!(opts), do: Options.check!(opts, @options, "call option", &misplaced/1)
 
   defp misplaced(key) when key in @grants do
-    "a grant belongs into the sandbox, sandbox: Sandbox.new(#{key}: …); " <>
-      "options of a call are: #{@options |> Keyword.keys() |> Options.list()}"
+    "#{misplaced_grant(key)}; options of a call are: #{@options |> Keyword.keys() |> Options.list()}"
   end
 
   defp misplaced(_key), do: nil
+
+  @doc "Where an option belongs that is a sandbox's; `nil` of any other."
+  @spec misplaced_grant(atom) :: String.t() | nil
+  def misplaced_grant(key) when key in @grants,
+    do: "a grant belongs into the sandbox, sandbox: Sandbox.new(#{key}: …)"
+
+  def misplaced_grant(_key), do: nil
+
+  defp fixed(key) when key in @fixed,
+    do: "it is an option of Instance.new/2, and holds for all calls"
+
+  defp fixed(_key), do: nil
 
   @doc "Refuses options that stand where a function's arguments belong."
   @spec refuse_as_arguments!(list, keyword) :: :ok
@@ -197,7 +209,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
   def narrow(plan, _module, []), do: {:ok, plan}
 
   def narrow(plan, module, opts) do
-    opts = Options.check!(opts, @narrowing, "option of a call on an instance")
+    opts = Options.check!(opts, @narrowing, "option of a call on an instance", &fixed/1)
     refuse_fuel_without_metering!(plan.metering, opts)
     limits = Map.take(opts, Limits.keys())
 

@@ -36,7 +36,7 @@ defmodule Cybernetic.WASM.Instance.Live do
   @doc "See `Cybernetic.WASM.Instance.new/2`."
   @spec new(Module.t(), keyword) :: {:ok, Instance.t()} | {:error, Error.t()}
   def new(%Module{} = module, opts) do
-    opts = Options.check!(opts, options(), "instance option")
+    opts = Options.check!(opts, options(), "instance option", &Plan.misplaced_grant/1)
     {own, call} = Map.split(opts, Keyword.keys(@options ++ @hook))
     # Without any the module's own plan will do.
     call = if call == %{}, do: call, else: Map.put(call, :set_by, :instance)
@@ -187,7 +187,7 @@ defmodule Cybernetic.WASM.Instance.Live do
 
   def call_ref(_instance, ref, args, _opts) do
     raise ArgumentError,
-          "a function reference and a proper list of arguments are needed, got: #{Shown.term({ref, args})}"
+          "a function reference and a proper list of arguments are needed, got: #{Shown.kind(ref)} and #{Shown.kind(args)}"
   end
 
   @doc "See `Cybernetic.WASM.Instance.call_table/5`."

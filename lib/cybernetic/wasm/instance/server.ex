@@ -214,8 +214,8 @@ defmodule Cybernetic.WASM.Instance.Server do
 
   defp name do
     case Process.info(self(), :registered_name) do
-      {:registered_name, name} -> inspect(name)
-      _none -> inspect(self())
+      {:registered_name, name} when is_atom(name) -> inspect(name)
+      _nameless -> inspect(self())
     end
   end
 

@@ -155,6 +155,14 @@ defmodule Cybernetic.WASM.Instance.BudgetTest do
   end
 
   describe "with_instance/3" do
+    test "needs a function of one argument" do
+      for other <- [fn -> :ok end, fn _, _ -> :ok end, [], nil] do
+        assert_raise ArgumentError, ~r/a function of one argument is needed/, fn ->
+          Executor.with_instance(guest(), [imports: @imports], other)
+        end
+      end
+    end
+
     test "gives what the function returned, and closes the instance" do
       test = self()
 

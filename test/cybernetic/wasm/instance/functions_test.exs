@@ -147,6 +147,9 @@ defmodule Cybernetic.WASM.Instance.FunctionsTest do
           Instance.call_ref(one, wrong, [])
         end
       end
+
+      error = assert_raise ArgumentError, fn -> Instance.call_ref(one, "secret", "secret") end
+      refute error.message =~ "secret"
     end
 
     test "is for linked instances as well, which share their store" do

@@ -1,10 +1,11 @@
 defmodule Cybernetic.WASM.Instance.ServerTest do
   use ExUnit.Case, async: true
 
+  import ExUnit.CaptureLog
   import Cybernetic.WASM.{Eventually, Guests, Plenty}
   import Cybernetic.WASM.Turns, except: [next: 1, next: 2]
 
-  alias Cybernetic.WASM.{Host, Instance, Memory, Native, Run, Turns}
+  alias Cybernetic.WASM.{Host, Instance, Memory, Native, Run, Turns, Usage}
   alias Cybernetic.WASM.{CallError, HostError, LimitError, LinkError, LoadError, TrapError}
 
   defp start(opts \\ []) do
@@ -66,6 +67,9 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       assert {:error, %LoadError{reason: :not_found}} = process.(broken)
       assert process.(sound) == {:ok, 8}
       refute Instance.poisoned?(broken)
+      assert Instance.usage(broken) == nil
+      assert %Usage{fuel: fuel} = Instance.usage(sound)
+      assert fuel > 0
 
       # All who stand in line get the error.
       callers = for _ <- 1..10, do: Task.async(fn -> process.(broken) end)
@@ -75,6 +79,18 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       assert process.(broken) == {:ok, 8}
       assert %{active: 2} = Supervisor.count_children(supervisor)
       :ok = Supervisor.stop(supervisor)
+    end
+
+    test "with a broken source is named in the log, by its pid where it has no name" do
+      log =
+        capture_log(fn ->
+          server = start_supervised!({Instance, module: "no/such.wasm"}, restart: :temporary)
+          assert {:error, %LoadError{}} = Instance.call(server, "process", [4], wait: never())
+          send(self(), {:server, server})
+        end)
+
+      assert_received {:server, server}
+      assert log =~ "#{inspect(server)} has no instance: cannot load no/such.wasm: no such file"
     end
 
     test "with a source and a mistake in its options ends by that" do

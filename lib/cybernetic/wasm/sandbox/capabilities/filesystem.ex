@@ -140,10 +140,18 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem do
     guests = Enum.map(dirs, &elem(&1, 1)) ++ List.wrap(scratch) ++ null
 
     case guests -- Enum.uniq(guests) do
-      [] -> {:ok, filesystem}
-      [guest | _] -> refused("option :filesystem has two directories at #{inspect(guest)}")
+      [] ->
+        {:ok, filesystem}
+
+      [guest | _] ->
+        refused(
+          "option :filesystem has two directories at #{inspect(guest)}#{of_null(guest in null)}"
+        )
     end
   end
+
+  defp of_null(true), do: ": a null device has its directory to itself"
+  defp of_null(false), do: ""
 
   defp protected(%{dirs: dirs} = filesystem) do
     case Directories.exposed(dirs) do
