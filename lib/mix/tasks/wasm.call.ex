@@ -70,7 +70,7 @@ defmodule Mix.Tasks.Wasm.Call do
       {"result":84,"usage":{"fuel":4,"peak_memory":65536,"wall_time":205.648,"slice_time":201.442,"slices":1,"host_calls":0}}
 
       $ mix wasm.call priv/wasm/compute.wasm spin --fuel 1_000_000
-      mix wasm.call: the fuel limit was reached: 1,000,000 units of fuel allowed, all used (to raise: option :fuel of the call)
+      mix wasm.call: the fuel limit was reached: 1,000,000 units of fuel allowed, all used (to raise: --fuel)
       $ echo $?
       1
   """

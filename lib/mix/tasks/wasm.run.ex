@@ -82,7 +82,7 @@ defmodule Mix.Tasks.Wasm.Run do
       wc: LICENSE: Capabilities insufficient
 
       $ sleep 10 | mix wasm.run priv/wasm/wc.wasm --timeout 500
-      mix wasm.run: the timeout limit was reached: 500 milliseconds allowed, 505 used (to raise: option :timeout of the sandbox)
+      mix wasm.run: the timeout limit was reached: 500 milliseconds allowed, 505 used (to raise: --timeout)
       $ echo $?
       134
   """

@@ -142,6 +142,9 @@ defmodule Mix.Tasks.Wasm.CallTest do
       assert call([file, "fine", "--unknown-imports", "trap"]) == {0, "7\n", ""}
       assert {1, "", trapped} = call([file, "abort", "--unknown-imports", "trap"])
       assert trapped =~ ~s|called the import "env" "halt", which nothing was given for|
+      assert refused =~ "--unknown-imports trap runs it without"
+      assert {1, json, ""} = call([file, "abort", "--unknown-imports", "trap", "--json"])
+      assert json =~ ~s("import":{"module":"env","name":"halt"})
       assert {2, "", _refused} = call([file, "fine", "--unknown-imports=refuse"])
       assert {2, "", wrong} = call([file, "fine", "--unknown-imports", "zero"])
       assert wrong =~ "--unknown-imports must be trap or refuse, got: zero"
@@ -274,6 +277,7 @@ defmodule Mix.Tasks.Wasm.CallTest do
           ] do
         assert {1, "", message} = call([@compute, "spin" | options])
         assert message =~ limit
+        assert message =~ "(to raise: #{hd(options)})"
       end
     end
 
@@ -385,6 +389,8 @@ defmodule Mix.Tasks.Wasm.CallTest do
       assert output =~ ~s({"error":{"kind":"limit","blame":"guest","message":"the fuel limit)
       assert output =~ ~s("limit":"fuel")
       assert output =~ ~s("usage":{"fuel":1000,)
+      assert output =~ "(to raise: --fuel)"
+      refute output =~ "%Cybernetic"
 
       assert {1, output, ""} = call([@compute, "fail", "--json"])
       assert output =~ ~s("kind":"trap")

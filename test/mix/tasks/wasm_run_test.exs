@@ -276,6 +276,7 @@ defmodule Mix.Tasks.Wasm.RunTest do
           ] do
         assert {134, "", message} = wasm_run([@tool, "spin" | options])
         assert message =~ "mix wasm.run: the " <> limit
+        assert message =~ "(to raise: #{hd(options)})"
       end
     end
 

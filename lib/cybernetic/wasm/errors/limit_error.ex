@@ -72,10 +72,19 @@ defmodule Cybernetic.WASM.LimitError do
 
   @impl true
   def message(%__MODULE__{limit: limit} = error) do
-    {option, unit} = Map.fetch!(@limits, limit)
+    {option, _unit} = Map.fetch!(@limits, limit)
+    in_words(error, to_raise(error, option))
+  end
+
+  @doc false
+  # The message with what raises the limit, or `nil` where nothing does.
+  @spec in_words(t, String.t() | nil) :: String.t()
+  def in_words(%__MODULE__{limit: limit} = error, to_raise) do
+    {_option, unit} = Map.fetch!(@limits, limit)
+    hint = if to_raise, do: " (to raise: #{to_raise})", else: ""
 
     "the #{limit} limit was reached#{during(error.during)}: " <>
-      "#{Shown.number(error.allowed)} #{unit} allowed, #{used(error)}#{to_raise(error, option)}"
+      "#{Shown.number(error.allowed)} #{unit} allowed, #{used(error)}#{hint}"
   end
 
   defp during(:compile), do: " while the module was being compiled"
@@ -90,10 +99,10 @@ defmodule Cybernetic.WASM.LimitError do
 
   defp used(%{used: used}), do: "#{Shown.number(used)} asked for"
 
-  defp to_raise(_error, nil), do: ""
+  defp to_raise(_error, nil), do: nil
   # A setting of the operating system's.
-  defp to_raise(_error, setting) when is_binary(setting), do: " (to raise: #{setting})"
-  defp to_raise(error, option), do: " (to raise: #{where(error, inspect(option))})"
+  defp to_raise(_error, setting) when is_binary(setting), do: setting
+  defp to_raise(error, option), do: where(error, inspect(option))
 
   defp where(%{limit: limit}, option) when limit in @of_the_node, do: "config key #{option}"
   defp where(%{set_by: :config}, option), do: "option #{option}, or config key #{option}"

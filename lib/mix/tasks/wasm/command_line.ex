@@ -7,6 +7,7 @@ defmodule Mix.Tasks.Wasm.CommandLine do
     CallError,
     Config,
     Error,
+    LimitError,
     LinkError,
     Loader,
     LoadError,
@@ -246,6 +247,9 @@ defmodule Mix.Tasks.Wasm.CommandLine do
     exit({:shutdown, opts[:status] || if(error.blame == :caller, do: 2, else: 1)})
   end
 
+  # Those of `LimitOptions`, by the limits that they set.
+  @switches %{fuel: "--fuel", timeout: "--timeout", memory: "--max-memory"}
+
   # The library speaks of values and of options in Elixir.
   defp text(%UsageError{} = error, task), do: "#{error.message}\nMore: mix help #{task}"
 
@@ -253,19 +257,35 @@ defmodule Mix.Tasks.Wasm.CommandLine do
     do: "argument #{error.index + 1} must be #{error.expected}, got: #{error.given}"
 
   defp text(%LinkError{} = error, _task) do
-    "#{Exception.message(error)}\nHost functions can be given only from Elixir: see Cybernetic.WASM.Executor.call/4"
+    "#{Exception.message(error)}\nHost functions can be given only from Elixir: see Cybernetic.WASM.Executor.call/4; " <>
+      "--unknown-imports trap runs it without"
   end
 
-  defp text(error, _task), do: Exception.message(error)
+  defp text(error, _task), do: message(error)
+
+  # What a manifest says no switch raises.
+  defp message(%LimitError{limit: limit, set_by: by} = error) when by != :manifest do
+    case Map.fetch(@switches, limit) do
+      {:ok, switch} -> LimitError.in_words(error, switch)
+      :error -> Exception.message(error)
+    end
+  end
+
+  defp message(error), do: Exception.message(error)
 
   defp facts(%name{} = error) do
     kind = name |> Elixir.Module.split() |> List.last() |> String.replace_suffix("Error", "")
 
     facts =
       for {key, value} <- Map.from_struct(error),
-          key not in [:__exception__, :message, :blame, :usage, :stacktrace] and value != nil,
-          do: {key, value}
+          key not in [:__exception__, :message, :blame, :usage, :run, :stacktrace],
+          value != nil,
+          do: {key, fact(value)}
 
-    [kind: String.downcase(kind), blame: error.blame, message: Exception.message(error)] ++ facts
+    [kind: String.downcase(kind), blame: error.blame, message: message(error)] ++ facts
   end
+
+  # An import.
+  defp fact({module, name}), do: %{module: module, name: name}
+  defp fact(value), do: value
 end
