@@ -23,8 +23,8 @@ defmodule Cybernetic.WASM.Instance do
       {:ok, 1}
 
   The handle is a value that any process of the node may use, and no other node's. The guest is gone when nobody holds it any
-  more, or with `close/1`. Each call is driven by the process that makes it, as with `Cybernetic.WASM.Executor`, and no process stands
-  in between. One call runs at a time: a second caller is told that the instance is `:busy`, or waits in line with
+  more, or with `close/1`. Each call is driven by the process that makes it, as with `Cybernetic.WASM.Executor`, and no process
+  stands in between. One call runs at a time: a second caller is told that the instance is `:busy`, or waits in line with
   `wait:`.
 
   After a call that trapped, met a limit, was cancelled, or whose caller was killed, the guest was cut off in the middle

@@ -9,7 +9,7 @@ defmodule Cybernetic.WASM.Value do
   | `f32`, `f64` | float, or an integer that a float holds exactly; `:nan`, `:infinity`, `:neg_infinity`; `{:f32_bits, n}` or `{:f64_bits, n}` | float, `:nan` for the canonical NaN of either sign, `:infinity`, `:neg_infinity`, and the bits of any other NaN |
   | `v128` | binary of 16 bytes, little-endian | the same |
   | `externref`, `anyref` | any term, see below; `nil` is null | the term, or `nil` |
-  | `funcref` | `nil`, or a reference that a call on the same live instance returned | `nil` or an opaque reference, which `Cybernetic.WASM.Instance.call_ref/4` and `Cybernetic.WASM.Host.call_ref/3` call |
+  | `funcref` | `nil`, or a reference that the same live instance gave | `nil` or an opaque reference, which `Cybernetic.WASM.Instance.call_ref/4` and `Cybernetic.WASM.Host.call_ref/3` call |
 
   One result is the bare value, several are a list, none is `nil`. A float argument is rounded to the nearest `f32`; one
   beyond the type's range is refused, as is an integer out of range, with a `Cybernetic.WASM.CallError` that says what

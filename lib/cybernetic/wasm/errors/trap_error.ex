@@ -67,7 +67,8 @@ defmodule Cybernetic.WASM.TrapError do
     {frames, others} = Enum.split(error.frames, @most_frames)
     more = if others == [], do: "", else: "\n  and #{length(others)} more"
 
-    "the guest trapped: #{error.detail}#{thrown(error.exception)}#{last_words(error.run)}#{start_first(error)}#{Enum.map(frames, &line/1)}#{more}"
+    "the guest trapped: #{error.detail}#{thrown(error.exception)}#{last_words(error.run)}" <>
+      "#{start_first(error)}#{Enum.map(frames, &line/1)}#{more}"
   end
 
   defp start_first(%{unstarted: true}) do
