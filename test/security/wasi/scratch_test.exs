@@ -236,6 +236,38 @@ defmodule Cybernetic.WASM.Security.WASI.ScratchTest do
     assert File.ls!(dir) == []
   end
 
+  @tag :tmp_dir
+  test "that cannot be opened, for want of descriptors, does not stay", %{tmp_dir: dir} do
+    code = """
+    module = Runtime.load_module!({:bytes, "(module (import \\"wasi_snapshot_preview1\\" \\"fd_close\\" (func (param i32) (result i32))))"})
+    sandbox = Cybernetic.WASM.Sandbox.new(filesystem: [scratch: "/tmp"])
+    make = fn -> Cybernetic.WASM.Instance.new(module, sandbox: sandbox) end
+    left = fn -> File.ls!(System.tmp_dir!()) end
+    {:ok, first} = make.()
+    :ok = Cybernetic.WASM.Instance.close(first)
+    eventually(fn -> left.() == [] end)
+
+    # Without descriptors no code can be loaded either.
+    {:ok, modules} = :application.get_key(:cybernetic_wasm, :modules)
+    Enum.each(modules, &Code.ensure_loaded/1)
+
+    fill = fn fill, files ->
+      case :file.open("/dev/null", [:raw, :read]) do
+        {:ok, file} -> fill.(fill, [file | files])
+        {:error, :emfile} -> files
+      end
+    end
+
+    files = fill.(fill, [])
+    made = [make.(), make.(), make.()]
+    Enum.each(files, &:file.close/1)
+    {Enum.map(made, &elem(&1, 0)), left.()}
+    """
+
+    made = FreshNode.eval([], code, ulimit: "-n 256", env: [{"TMPDIR", dir}])
+    assert made == {[:error, :error, :error], []}
+  end
+
   @deep ~S"""
   module = Runtime.load_module!({:bytes, "(module
     (import \"wasi_snapshot_preview1\" \"path_create_directory\" (func $mkdir (param i32 i32 i32) (result i32)))

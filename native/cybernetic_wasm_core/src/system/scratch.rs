@@ -33,7 +33,11 @@ impl Scratch {
         builder.prefix("cybernetic-wasm-").permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
         let parent = std::env::temp_dir().canonicalize()?;
         let path = builder.tempdir_in(parent)?.keep();
-        let root = Arc::new(Dir::from_std_file(directories::open(&path)?.into()));
+        let opened = directories::open(&path).inspect_err(|_| {
+            // For want of descriptors, and this takes none.
+            let _empty = std::fs::remove_dir(&path);
+        });
+        let root = Arc::new(Dir::from_std_file(opened?.into()));
         there.insert(path.clone(), Arc::clone(&root));
         Ok(Self { path, root })
     }
