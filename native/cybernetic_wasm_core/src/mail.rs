@@ -141,6 +141,11 @@ impl Mail {
         Ok(())
     }
 
+    /// Whether the guest is in a host call.
+    pub(crate) fn is_any_open(&self) -> bool {
+        !self.0.lock().open.is_empty()
+    }
+
     /// Whether `call` is the innermost open one.
     pub(crate) fn is_open(&self, call: HostCall) -> bool {
         self.0.lock().is_open(call)

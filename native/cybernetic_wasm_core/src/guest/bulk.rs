@@ -18,7 +18,12 @@ pub(crate) fn or_bounds(error: wasmtime::Error, mut store: impl AsContextMut<Dat
     let invocation = store.as_context().data().invocation.clone();
     let found = bulk_instruction(&error, &store).filter(|(_, most)| certainly_left(&store) > *most);
     let Some((trap, _)) = found else { return error };
-    invocation.charge_at_least(invocation.allotted_fuel() - certainly_left(&store));
+    let certain = certainly_left(&store);
+    invocation.charge_at_least(invocation.allotted_fuel() - certain);
+    if invocation.mail.is_any_open() {
+        // The guest may go on, and do the same again: it has back only what it has for certain.
+        invocation.set_fuel_used(invocation.allotted_fuel() - certain);
+    }
     let left = invocation.allotted_fuel().saturating_sub(invocation.fuel_used());
     match store.as_context_mut().set_fuel(left) {
         Ok(()) => Error::from(trapped(trap, &error)).into(),
@@ -34,8 +39,10 @@ fn certainly_left(store: impl AsContext<Data = StoreData>) -> u64 {
     let longest = codes.map(|code| code.wasm().len() as u64).max().unwrap_or(0);
     let every = invocation.yield_fuel().max(1);
     let most = every.saturating_add(longest).saturating_add(invocation.peak_memory());
-    let yields = invocation.fuel_used() / every;
-    invocation.allotted_fuel().saturating_sub((yields + 1).saturating_mul(most))
+    // What was used by the last such trap of the same invocation is counted in full.
+    let before = invocation.fuel_used_at_least();
+    let yields = invocation.fuel_used().saturating_sub(before) / every;
+    invocation.allotted_fuel().saturating_sub(before).saturating_sub((yields + 1).saturating_mul(most))
 }
 
 /// The trap of the bulk instruction that failed, if it was one; and what its length could have been at the most. An element takes

@@ -142,6 +142,10 @@ impl Invocation {
         LimitError::new(Limit::Fuel, allowed, allowed)
     }
 
+    pub(crate) fn fuel_used_at_least(&self) -> u64 {
+        self.meter.least.load(Relaxed)
+    }
+
     /// The guest has used at least this much, whatever is found later: it is cut off in the middle, or an instruction has spoilt
     /// the count.
     pub(crate) fn charge_at_least(&self, fuel: u64) {

@@ -287,6 +287,30 @@ fn after_such_a_trap_in_a_re_entrant_call_the_rest_of_the_fuel_is_there_and_no_m
     assert_eq!(execution.usage().fuel, Some(1_000_000));
 }
 
+#[test]
+fn a_guest_that_traps_like_this_again_and_again_in_re_entrant_calls_comes_to_the_end_of_its_fuel() {
+    // What was used before the trap is not known to a yield, and was given back each time.
+    let module = load(
+        shared(),
+        r#"(module (import "host" "again" (func $again)) (memory 1)
+          (func (export "outer") (loop call $again (br 0)))
+          (func (export "inner") (local $n i32)
+            (loop $l (br_if $l (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 1000))))
+            (memory.fill (i32.const 0) (i32.const 0) (i32.const -1))))"#,
+    );
+    let calls = std::cell::Cell::new(0);
+    let again = |call: &mut OpenCall<'_>| {
+        calls.set(calls.get() + 1);
+        assert!(calls.get() < 3_000, "3,000 times 7,000 is more than there was");
+        let _ = call.call("inner", &[]);
+        Some(vec![])
+    };
+    let mut execution = start(&module, "outer", &[], Limits { fuel: 20_000_000, ..limits() });
+    assert_eq!(struck(Driver::with_host(&again).values(&mut execution)).limit, Limit::Fuel);
+    assert!(calls.get() > 10, "{calls:?}");
+    assert_eq!(execution.usage().fuel, Some(20_000_000));
+}
+
 // Time
 
 #[test]
