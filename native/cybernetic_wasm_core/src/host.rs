@@ -3,6 +3,7 @@
 
 use crate::access::Access;
 use crate::code::{Code, Function};
+use crate::engine::Stack;
 use crate::error::{Error, LimitError, Trap, shown};
 use crate::guest::{Callee, carry_out, count_arguments, invoke, invoke_ref};
 use crate::invocation::Invocation;
@@ -11,6 +12,7 @@ use crate::member::MemberId;
 use crate::store::StoreData;
 use crate::value::{FuncRef, Value};
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{Caller, Extern, Func, FuncType, ModuleExport, Val, ValType};
 
 /// The way from an imported function to the driver.
@@ -143,14 +145,21 @@ async fn reenter(
     values
 }
 
+/// Room for the stack of a re-entrant call: one of the pool's, or one of those that are mapped for guests outside of it.
+fn stack_for(caller: &Caller<'_, StoreData>) -> Result<(Stack, Option<OwnedSemaphorePermit>), LimitError> {
+    let code = &caller.data().code;
+    let pooled = code.engine().stack().map_err(LimitError::from)?;
+    let mapped = if pooled.is_none() { Some(code.ceilings().try_stack()?) } else { None };
+    Ok((pooled, mapped))
+}
+
 async fn call_export(
     caller: &mut Caller<'_, StoreData>,
     trampoline: &Trampoline,
     (function, mut args): (&Arc<Function>, Vec<Value>),
 ) -> Result<Vec<Value>, Error> {
     let (func, function) = find_function(caller, trampoline, function)?;
-    let pooled = caller.data().code.engine().stack().map_err(LimitError::from)?;
-    let _mapped = if pooled.is_none() { Some(caller.data().code.ceilings().try_stack()?) } else { None };
+    let _stack = stack_for(caller)?;
     let called = caller.data().instance(trampoline.member).filter(|_| function.exported_again);
     let outer = std::mem::replace(&mut caller.data_mut().called, called);
     let counted = match &function.argument_counter {
@@ -187,7 +196,7 @@ async fn call_reference(
     trampoline: &Trampoline,
     (reference, args): (&FuncRef, Vec<Value>),
 ) -> Result<Vec<Value>, Error> {
-    let _stack = caller.data().code.engine().stack().map_err(LimitError::from)?;
+    let _stack = stack_for(caller)?;
     let called = caller.data().instance(trampoline.member);
     let outer = std::mem::replace(&mut caller.data_mut().called, called);
     let result = invoke_ref(&mut *caller, reference, args).await;

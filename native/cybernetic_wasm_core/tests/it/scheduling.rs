@@ -429,9 +429,13 @@ fn sink(module: &Loaded) -> (Execution, Error) {
     let mut execution = start(module, "down", &[Value::I32(1_000)], limits());
     loop {
         match execution.step(Lane::Dirty) {
-            Step::HostCall { call, .. } => {
-                let function = module.function("down").unwrap();
-                execution.command(call, Command::Call { function, args: vec![Value::I32(1_000)] }).unwrap();
+            Step::HostCall { call, args } => {
+                let deeper = vec![Value::I32(1_000)];
+                let command = match &args[..] {
+                    [Value::Func(reference)] => Command::CallRef { reference: reference.clone(), args: deeper },
+                    _ => Command::Call { function: module.function("down").unwrap(), args: deeper },
+                };
+                execution.command(call, command).unwrap();
             }
             Step::Answered(Err(error)) | Step::Failed(error) => return (execution, error),
             Step::Yielded => {}
@@ -463,20 +467,33 @@ fn outside_of_the_pools_deep_re_entrance_of_many_guests_meets_the_nodes_limit() 
     // Each level maps a stack, and the kernel allows a process only so many mappings.
     let runtime = own(|_| {});
     let module = load(&runtime, DOWN);
+    for guest in [DOWN, DOWN_BY_REFERENCE] {
+        let full = fill_up(&load(&runtime, guest));
+        assert_eq!((full.limit, full.allowed), (Limit::Mappings, full.used));
+        assert_eq!(Error::from(full).blame(), Blame::Node);
+        eventually_unused(&runtime);
+        assert_eq!(number(go_down(&module, 150)), 150, "there is room again");
+    }
+}
+
+/// Calls itself through its host by a reference.
+const DOWN_BY_REFERENCE: &str = r#"(module
+    (import "host" "down" (func $host (param funcref)))
+    (elem declare func $down)
+    (func $down (export "down") (param i32) (call $host (ref.func $down))))"#;
+
+/// Has guests go down, each as deep as it may, until the node refuses one.
+fn fill_up(module: &Loaded) -> LimitError {
     let mut deep = Vec::new();
-    let full = loop {
-        let (execution, error) = sink(&module);
+    loop {
+        let (execution, error) = sink(module);
         deep.push(execution);
         let Error::Limit(error) = error else { panic!("{error:?}") };
         if error.limit != Limit::Reentrance {
-            break error;
+            return error;
         }
-    };
-    assert_eq!((full.limit, full.allowed), (Limit::Mappings, full.used));
-    assert_eq!(Error::from(full).blame(), Blame::Node);
-    drop(deep);
-    eventually_unused(&runtime);
-    assert_eq!(number(go_down(&module, 150)), 150, "there is room again");
+        assert!(deep.len() < 100, "100 guests took 20,000 stacks");
+    }
 }
 
 #[test]
