@@ -14,6 +14,7 @@ use crate::guest::Guest;
 use crate::limits::{Ceilings, Reserved};
 use crate::module::Original;
 use memories::Memories;
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -110,14 +111,14 @@ impl Making {
 
 /// What was read of a guest.
 struct State {
-    globals: Vec<(String, Val)>,
+    globals: HashMap<String, Val>,
     memories: Memories,
 }
 
 /// Wizer asks for what it made the module export, so a panic here is one of ours: the thread's edge catches it.
 impl InstanceState for State {
     async fn global_get(&mut self, name: &str, _: ValType) -> SnapshotVal {
-        match self.globals.iter().find(|(known, _)| known == name).map(|(_, value)| value) {
+        match self.globals.get(name) {
             Some(Val::I32(value)) => SnapshotVal::I32(*value),
             Some(Val::I64(value)) => SnapshotVal::I64(*value),
             Some(Val::F32(bits)) => SnapshotVal::F32(*bits),
