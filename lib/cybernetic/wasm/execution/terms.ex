@@ -79,8 +79,9 @@ defmodule Cybernetic.WASM.Execution.Terms do
   defp plain?([value | values]) when is_binary(value) and byte_size(value) <= @heap_binary,
     do: plain?(values)
 
-  defp plain?([{tag, bits} | values]) when tag in [:f32_bits, :f64_bits] and is_integer(bits),
-    do: plain?(values)
+  defp plain?([{tag, bits} | values])
+       when tag in [:f32_bits, :f64_bits] and bits in 0..0xFFFF_FFFF_FFFF_FFFF,
+       do: plain?(values)
 
   defp plain?([]), do: true
   defp plain?(_values), do: false

@@ -27,6 +27,8 @@ defmodule Cybernetic.WASM.Instance.Live do
     store: {:struct, Instance}
   ]
   # By itself: with a function in it, the list above would have this file wait for that of `Instance`.
+  # Names that an error brings, as Rust does: twenty are listed, and one more says that there are more.
+  @most_known 21
   @hook [on_fork: {"the name of an exported function", &is_binary/1}]
 
   @doc "The options of `new/2`."
@@ -70,7 +72,7 @@ defmodule Cybernetic.WASM.Instance.Live do
          %CallError{
            reason: :no_such_export,
            export: name,
-           known: Enum.map(functions, &elem(&1, 0))
+           known: for({name, _type} <- Enum.take(functions, @most_known), do: Shown.cut(name))
          }}
     end
   end

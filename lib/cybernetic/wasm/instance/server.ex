@@ -161,15 +161,10 @@ defmodule Cybernetic.WASM.Instance.Server do
 
       # The source could not be loaded before.
       state.holder == nil ->
-        {:noreply, begin(%{state | queue: :queue.in(waiting, state.queue)})}
-
-      wait == 0 ->
-        refuse(waiting)
-        {:noreply, state}
+        {:noreply, stand_in_line(waiting, wait, begin(state))}
 
       true ->
-        Process.send_after(self(), {:too_late, ticket}, wait)
-        {:noreply, %{state | queue: :queue.in(waiting, state.queue)}}
+        {:noreply, stand_in_line(waiting, wait, state)}
     end
   end
 
@@ -204,6 +199,16 @@ defmodule Cybernetic.WASM.Instance.Server do
 
   # A late answer of a call that a callback of the instance's start function made.
   def handle_info(_other, state), do: {:noreply, state}
+
+  defp stand_in_line(waiting, 0, state) do
+    refuse(waiting)
+    state
+  end
+
+  defp stand_in_line({ticket, _monitor, _from} = waiting, wait, state) do
+    Process.send_after(self(), {:too_late, ticket}, wait)
+    %{state | queue: :queue.in(waiting, state.queue)}
+  end
 
   defp made({:ok, instance}, state), do: lend_to_next(%{state | instance: instance})
 

@@ -39,7 +39,8 @@ impl<'a, T: Held + 'a> Decoder<'a> for Handle<'a, T> {
 pub(crate) fn away<T: Held>(term: Term<'_>) -> Error {
     let (what, advice) = (T::ELSEWHERE, T::ADVICE);
     let own = node(term.get_env().pid().encode(term.get_env()));
-    let message = match node(term).filter(|_| term.is_ref()) {
+    // Only a reference is small enough to be looked into.
+    let message = match Some(term).filter(|term| term.is_ref()).and_then(node) {
         Some(node) if Some(&node) != own.as_ref() => format!("{what} (this one is of the node {node}): {advice}"),
         _ => format!("{what}, and this one is of another run of it, or was stored: {advice}"),
     };

@@ -55,6 +55,7 @@ defmodule Cybernetic.WASM.Execution.TermsTest do
     big = Enum.to_list(1..10_000)
     assert size(fn -> big end) >= 160_000
     assert size({:f32_bits, "no bits"}) >= 16
+    assert size({:f64_bits, 1 <<< 100_000}) >= 12_500
   end
 
   test "it ends with what is too large" do

@@ -107,6 +107,23 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       assert Instance.call(server, "f", [], wait: never(), timeout: never()) == {:ok, 1}
     end
 
+    @tag :tmp_dir
+    test "with a source that could not be loaded before keeps nobody longer in line than they wait",
+         %{tmp_dir: dir} do
+      path = Path.join(dir, "spins.wat")
+
+      {:ok, server} =
+        Instance.start_link(module: path, timeout: 20_000, fuel: 100_000_000_000_000)
+
+      assert {:error, %LoadError{}} =
+               Instance.call(server, "f", [], wait: never(), timeout: never())
+
+      File.write!(path, ~S|(module (func $spin (loop (br 0))) (start $spin) (func (export "f")))|)
+      assert reason(Instance.call(server, "f", [], wait: 1)) == :busy
+      assert reason(Instance.call(server, "f", [], wait: 0)) == :busy
+      :ok = Instance.close(server)
+    end
+
     test "may be named as any GenServer" do
       registry = :"#{__MODULE__}.registry"
       start_supervised!({Registry, keys: :unique, name: registry})

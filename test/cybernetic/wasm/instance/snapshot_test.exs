@@ -483,6 +483,13 @@ defmodule Cybernetic.WASM.Instance.SnapshotTest do
       (func (export "number") (result i64) (i64.load (i32.const 0))))
     """
 
+    defp many_exports(opts) do
+      long = String.duplicate("n", 1_000)
+      exports = for n <- 1..100, do: ~s|(export "#{n}#{long}" (func $f))|
+      module = load!("(module (func $f) #{exports})")
+      Instance.new(module, [snapshottable: true] ++ opts)
+    end
+
     defp reseeding(opts) do
       # It sees the new instance's memory.
       seen =
@@ -551,6 +558,9 @@ defmodule Cybernetic.WASM.Instance.SnapshotTest do
                reseeding(on_fork: "none")
 
       assert "reseed" in error.known
+      assert {:error, error} = many_exports(on_fork: "none")
+      assert length(error.known) == 21
+      assert Enum.all?(error.known, &(String.length(&1) <= 201))
       assert {:error, %CallError{reason: :no_such_export}} = reseeding(on_fork: "memory")
       assert {:error, %CallError{reason: :no_hook} = error} = reseeding(on_fork: "typed")
 
