@@ -55,7 +55,7 @@ defmodule Cybernetic.WASM.Security.EndlessGuestsTest do
 
   test "a long guest does not stall the VM: a timer of another process is served meanwhile" do
     test = self()
-    quiet()
+    quiet_node()
 
     guests =
       for scheduling <- [:inline, :adaptive, :dirty] do

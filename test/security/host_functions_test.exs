@@ -64,7 +64,7 @@ defmodule Cybernetic.WASM.Security.HostFunctionsTest do
   for target <- [:fresh, :live] do
     describe "a host function of a #{target} guest" do
       setup do
-        quiet()
+        quiet_node()
         {:ok, call: &call(unquote(target), &1, &2)}
       end
 

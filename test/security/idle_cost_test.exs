@@ -7,6 +7,8 @@ defmodule Cybernetic.WASM.Security.IdleCostTest do
 
   alias Cybernetic.WASM.{Executor, Instance, Runtime}
 
+  setup :quiet_node
+
   test "200 guests of 200 modules share one engine" do
     compute()
     before = Runtime.stats().engines

@@ -7,7 +7,7 @@ defmodule Cybernetic.WASM.Security.KilledCallersTest do
   alias Cybernetic.WASM.{CallError, Executor, Instance, Runtime}
 
   test "a killed caller's guest is gone, with its memory, and burns no CPU" do
-    quiet()
+    quiet_node()
     module = compute()
     callers = for _ <- 1..8, do: spawn(fn -> Executor.call(module, "spin", [], forever()) end)
     until_live(8)

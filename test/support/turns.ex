@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.Turns do
   import Cybernetic.WASM.{Eventually, Guests, Plenty}
   import ExUnit.Assertions
 
-  alias Cybernetic.WASM.{CallError, Execution, Instance, Memory}
+  alias Cybernetic.WASM.{CallError, Execution, Instance, Memory, Native}
 
   @doc """
   Counts its calls of `next`, which the global `n` shows too. `run` gives what `env.f` makes of its argument, `spin` does
@@ -87,6 +87,20 @@ defmodule Cybernetic.WASM.Turns do
     result = function.()
     assert release(holder) == {:ok, 7}
     result
+  end
+
+  @doc """
+  Waits until a call has the instance. To look is not to ask for it: who asks may have it just when the call wants it, which
+  is refused then.
+  """
+  def until_busy(%Instance{ref: ref}),
+    do: eventually(fn -> Native.instance_state(ref) == :busy end)
+
+  @doc "The same, until its guest runs: who ends the call then leaves the instance poisoned. The guest runs for ever."
+  def until_running(instance) do
+    until_busy(instance)
+    slices = Instance.usage(instance).slices
+    eventually(fn -> Instance.usage(instance).slices > slices end)
   end
 
   @doc "A task that runs `function`, once it stands in line."

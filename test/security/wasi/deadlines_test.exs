@@ -94,7 +94,7 @@ defmodule Cybernetic.WASM.Security.WASI.DeadlinesTest do
   end
 
   test "1,000 guests sleep at once, and others are served meanwhile" do
-    quiet()
+    quiet_node()
     module = program("tool")
     asleep = [args: ["sleep", "3600000"], sandbox: sandbox(timeout: never()), wait: never()]
     sleepers = for _ <- 1..1_000, do: Task.async(fn -> Executor.run(module, :start, asleep) end)

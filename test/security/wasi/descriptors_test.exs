@@ -10,7 +10,7 @@ defmodule Cybernetic.WASM.Security.WASI.DescriptorsTest do
   setup do
     dir = directory()
     File.write!(Path.join(dir, "f"), "")
-    quiet()
+    quiet_node()
     {:ok, dir: dir, before: descriptors()}
   end
 

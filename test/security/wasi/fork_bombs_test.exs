@@ -9,7 +9,7 @@ defmodule Cybernetic.WASM.Security.WASI.ForkBombsTest do
   alias Cybernetic.WASM.{Executor, FreshNode, Instance, LimitError, RawCalls, Runtime}
 
   setup do
-    quiet()
+    quiet_node()
     on_exit(&quiet/0)
   end
 

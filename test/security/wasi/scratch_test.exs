@@ -9,7 +9,7 @@ defmodule Cybernetic.WASM.Security.WASI.ScratchTest do
   alias Cybernetic.WASM.{Executor, FreshNode, Instance, RawCalls, Runtime}
 
   setup do
-    quiet()
+    quiet_node()
     before = scratches()
     # Other VMs on this machine come and go with theirs.
     gone = fn -> eventually(fn -> scratches() -- before == [] end, 30_000) end

@@ -136,8 +136,8 @@ defmodule Cybernetic.WASM.Instance.Server do
 
   # What it raises, for a mistake in the options, is this process's end, too.
   defp begin(%{make: make} = state) do
-    {_pid, monitor} = spawn_monitor(__MODULE__, :make, [self(), make])
-    %{state | holder: {:making, monitor}}
+    {maker, monitor} = spawn_monitor(__MODULE__, :make, [self(), make])
+    %{state | holder: {{:making, maker}, monitor}}
   end
 
   @doc false
@@ -179,12 +179,15 @@ defmodule Cybernetic.WASM.Instance.Server do
   @impl true
   def handle_info(
         {:DOWN, monitor, :process, _, {:made, made}},
-        %{holder: {:making, monitor}} = state
+        %{holder: {{:making, _maker}, monitor}} = state
       ),
       do: {:noreply, made(made, %{state | holder: nil})}
 
-  def handle_info({:DOWN, monitor, :process, _, reason}, %{holder: {:making, monitor}} = state),
-    do: {:stop, reason, state}
+  def handle_info(
+        {:DOWN, monitor, :process, _, reason},
+        %{holder: {{:making, _maker}, monitor}} = state
+      ),
+      do: {:stop, reason, state}
 
   def handle_info({:DOWN, monitor, :process, _, _}, %{holder: {_, monitor}} = state),
     do: next(state)
@@ -199,6 +202,15 @@ defmodule Cybernetic.WASM.Instance.Server do
 
   # A late answer of a call that a callback of the instance's start function made.
   def handle_info(_other, state), do: {:noreply, state}
+
+  # A link ends nobody where the end is a normal one.
+  @impl true
+  def terminate(_reason, %{holder: {{:making, maker}, _monitor}}) do
+    Process.unlink(maker)
+    Process.exit(maker, :kill)
+  end
+
+  def terminate(_reason, _state), do: :ok
 
   defp stand_in_line(waiting, 0, state) do
     refuse(waiting)

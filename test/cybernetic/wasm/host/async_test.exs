@@ -12,7 +12,7 @@ defmodule Cybernetic.WASM.Host.AsyncTest do
 
   setup do
     start_supervised!({Task.Supervisor, name: __MODULE__.Tasks})
-    quiet()
+    quiet_node()
     :ok
   end
 

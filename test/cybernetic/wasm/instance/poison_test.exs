@@ -45,7 +45,7 @@ defmodule Cybernetic.WASM.Instance.PoisonTest do
     test "because its caller was killed: while the guest ran, and in a host call" do
       spinning = live()
       pid = spawn(fn -> Instance.call(spinning, "spin", [], forever()) end)
-      eventually(fn -> reason(next(spinning)) == :busy end)
+      until_running(spinning)
       Process.exit(pid, :kill)
 
       held = live()
@@ -63,7 +63,7 @@ defmodule Cybernetic.WASM.Instance.PoisonTest do
     test "because it was cancelled" do
       instance = live()
       call = Executor.async(instance, "spin", [], forever())
-      eventually(fn -> reason(next(instance)) == :busy end)
+      until_running(instance)
       assert {:error, %CancelledError{reason: :enough}} = Executor.cancel(call, :enough)
       eventually(fn -> Instance.poisoned?(instance) end)
       assert Instance.reset(instance) == :ok

@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
   import Cybernetic.WASM.{Eventually, Guests, Plenty}
   import Cybernetic.WASM.Turns, except: [next: 1, next: 2]
 
-  alias Cybernetic.WASM.{Host, Instance, Memory, Native, Run, Turns, Usage}
+  alias Cybernetic.WASM.{Host, Instance, Memory, Run, Turns, Usage}
   alias Cybernetic.WASM.{CallError, HostError, LimitError, LinkError, LoadError, TrapError}
 
   defp start(opts \\ []) do
@@ -121,7 +121,11 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
       File.write!(path, ~S|(module (func $spin (loop (br 0))) (start $spin) (func (export "f")))|)
       assert reason(Instance.call(server, "f", [], wait: 1)) == :busy
       assert reason(Instance.call(server, "f", [], wait: 0)) == :busy
+      {:monitors, [process: maker]} = Process.info(server, :monitors)
+      gone = Process.monitor(maker)
       :ok = Instance.close(server)
+      # What is being made ends with the server, however long it would take.
+      assert_receive {:DOWN, ^gone, :process, ^maker, :killed}
     end
 
     test "may be named as any GenServer" do
@@ -433,8 +437,7 @@ defmodule Cybernetic.WASM.Instance.ServerTest do
 
       spinning = spawn(fn -> Instance.call(server, "spin", [], forever()) end)
       # It has its turn a moment before the guest runs, and nothing is lost if it goes then.
-      %Instance{ref: guest} = Instance.Server.peek(server)
-      eventually(fn -> Native.instance_state(guest) == :busy end)
+      until_running(Instance.Server.peek(server))
       waiting = next_in_line(server)
       Process.exit(spinning, :kill)
       assert await(waiting) == {:ok, 1}

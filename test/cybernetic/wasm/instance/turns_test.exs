@@ -135,7 +135,7 @@ defmodule Cybernetic.WASM.Instance.TurnsTest do
           )
         end)
 
-      eventually(fn -> reason(next(instance)) == :busy end)
+      until_busy(instance)
       waiting = next_in_line(instance)
       send(holder.pid, :go_on)
       assert {:error, %HostError{}} = await(holder)

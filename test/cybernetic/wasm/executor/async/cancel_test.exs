@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Executor.Async.CancelTest do
 
   import Cybernetic.WASM.{Asyncs, Eventually, Guests, Plenty}
   import Cybernetic.WASM.Streams, only: [standing_still?: 1]
-  import Cybernetic.WASM.Turns, only: [live: 0]
+  import Cybernetic.WASM.Turns, only: [live: 0, until_running: 1]
 
   alias Cybernetic.WASM.{Executor, FreshNode, Host, Instance, Usage}
   alias Cybernetic.WASM.{CallError, CancelledError, LinkError, TrapError}
@@ -196,7 +196,7 @@ defmodule Cybernetic.WASM.Executor.Async.CancelTest do
       instance = live()
       assert Instance.call(instance, "next") == {:ok, 1}
       async = Executor.async(instance, "spin")
-      eventually(fn -> match?({:error, %{reason: :busy}}, Instance.get_global(instance, "n")) end)
+      until_running(instance)
       assert {:error, %CancelledError{}} = Executor.cancel(async, :x, grace: never())
       eventually(fn -> Instance.poisoned?(instance) end)
       assert {:error, %CallError{reason: :poisoned}} = Instance.call(instance, "next")
