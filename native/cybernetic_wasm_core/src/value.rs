@@ -259,11 +259,21 @@ pub fn type_name(ty: &ValType) -> String {
     }
 }
 
-/// A reference type: `funcref` for `(ref null func)`.
+/// A reference type: `funcref` for `(ref null func)`, and `(ref (func …))` for one to functions of some type. What type that is
+/// may take any amount of text: it has others in it.
 pub fn reference_name(ty: &RefType) -> String {
-    let name = ty.heap_type().to_string();
-    let plain = name.chars().all(|letter| letter.is_ascii_alphanumeric()) && !name.starts_with("no");
-    if ty.is_nullable() && plain { format!("{name}ref") } else { ty.to_string() }
+    let heap = ty.heap_type();
+    let null = if ty.is_nullable() { "null " } else { "" };
+    match heap {
+        HeapType::ConcreteFunc(_) => format!("(ref {null}(func …))"),
+        HeapType::ConcreteArray(_) => format!("(ref {null}(array …))"),
+        HeapType::ConcreteStruct(_) => format!("(ref {null}(struct …))"),
+        HeapType::ConcreteCont(_) => format!("(ref {null}(cont …))"),
+        HeapType::ConcreteExn(_) => format!("(ref {null}(exn …))"),
+        HeapType::None | HeapType::NoFunc | HeapType::NoExtern | HeapType::NoExn | HeapType::NoCont => ty.to_string(),
+        _ if ty.is_nullable() => format!("{heap}ref"),
+        _ => ty.to_string(),
+    }
 }
 
 /// Parameters, or results, that a signature spells out. A thousand of each in hundreds of imports, which a module of a few

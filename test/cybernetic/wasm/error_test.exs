@@ -219,7 +219,7 @@ defmodule Cybernetic.WASM.ErrorTest do
                  ~s|reason: :no_such_export; export: "proces"; known: ["process"]; expected: "function">|
 
       assert inspect(%CallError{reason: :busy}) ==
-               "#Cybernetic.WASM.CallError<busy: another call is running; reason: :busy>"
+               "#Cybernetic.WASM.CallError<busy: another call is running (with wait: a call stands in line for its turn); reason: :busy>"
     end
 
     test "is short and on one line, whatever it holds, and shows none of its output" do

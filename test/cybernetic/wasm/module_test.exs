@@ -7,6 +7,19 @@ defmodule Cybernetic.WASM.ModuleTest do
 
   doctest Cybernetic.WASM.Module
 
+  test "references to types of the module's own are named without a number of the process's" do
+    module =
+      load!(~S"""
+      (module
+        (type $f (func (param i32))) (type $s (struct (field i32))) (type $a (array i8))
+        (import "env" "f" (func (param (ref null $f) (ref $s)) (result (ref null $a) eqref (ref any)))))
+      """)
+
+    assert [%{type: {:function, params, results}}] = Module.imports(module)
+    assert params == ["(ref null (func …))", "(ref (struct …))"]
+    assert results == ["(ref null (array …))", "eqref", "(ref any)"]
+  end
+
   test "imports of every kind, in order, with their types" do
     module =
       load!(~S"""

@@ -125,7 +125,8 @@ defmodule Cybernetic.WASM.CallError do
   def message(%__MODULE__{reason: :no_memory} = error),
     do: "no memory is exported as #{Shown.quoted(error.export)}"
 
-  def message(%__MODULE__{reason: :busy}), do: "busy: another call is running"
+  def message(%__MODULE__{reason: :busy}),
+    do: "busy: another call is running (with wait: a call stands in line for its turn)"
 
   def message(%__MODULE__{reason: :poisoned} = error) do
     how = if error.detail, do: ": #{error.detail}", else: ""

@@ -16,7 +16,8 @@ defmodule Cybernetic.WASM.TrapError do
     * `exception` - of an `:uncaught_exception`: a map with its `tag`, the name that the guest's first instance exports it
       by, or `nil`, and its `payload`, texts such as `"i32 42"`, the first eight; `nil` otherwise
     * `frames` - the WebAssembly stack, innermost first: maps with `function` (its index), `name` (from the module's name
-      section, or `nil`) and `offset` (of the instruction, in bytes, in the module)
+      section, or `nil`; of Rust and C++ as it stands in the source, without their compilers' mangling) and `offset` (of the
+      instruction, in bytes, in the module)
     * `usage` - what the call had used, a `Cybernetic.WASM.Usage`
     * `run` - a `Cybernetic.WASM.Run` with the output and the denials up to then
   """

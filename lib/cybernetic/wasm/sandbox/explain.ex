@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Sandbox.Explain do
   @moduledoc false
   # A sandbox in words for people. No value of the environment is in them.
 
-  alias Cybernetic.WASM.{Limits, Sandbox}
+  alias Cybernetic.WASM.{Limits, Sandbox, Shown}
   alias Cybernetic.WASM.Sandbox.Capabilities
 
   @doc "A line for the limits, and one for each capability."
@@ -20,7 +20,7 @@ defmodule Cybernetic.WASM.Sandbox.Explain do
   defp limits(limits) do
     limits
     |> by_name()
-    |> Enum.map_join(", ", fn {name, value} -> "#{name} #{value}" end)
+    |> Enum.map_join(", ", fn {name, value} -> "#{name} #{Shown.number(value)}" end)
   end
 
   defp by_name(limits), do: limits |> Map.take(Limits.keys()) |> Enum.sort()

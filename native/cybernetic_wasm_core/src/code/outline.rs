@@ -321,7 +321,7 @@ fn which(wasm: &[u8], body: &FunctionBody<'_>) -> (u32, Option<String>) {
                 });
                 let named = functions.into_iter().flatten().map_while(Result::ok).find(|naming| naming.index == index);
                 if let Some(naming) = named {
-                    return (index, Some(shown::name(naming.name)));
+                    return (index, Some(shown::function(naming.name)));
                 }
             }
             _ => {}

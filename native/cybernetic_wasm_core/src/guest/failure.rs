@@ -67,7 +67,7 @@ fn frames(error: &wasmtime::Error) -> Vec<Frame> {
     let frames = backtrace.map(WasmBacktrace::frames).unwrap_or_default();
     let frame = |frame: &FrameInfo| Frame {
         function: frame.func_index(),
-        name: frame.func_name().map(shown::name),
+        name: frame.func_name().map(shown::function),
         offset: frame.module_offset().map(|offset| offset as u64),
     };
     frames.iter().map(frame).collect()

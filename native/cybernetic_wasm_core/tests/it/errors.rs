@@ -145,6 +145,35 @@ fn with_names(letters: &str, more: usize) -> String {
     )
 }
 
+#[test]
+fn functions_are_named_as_in_their_source() {
+    let many = format!("_Z1f{}", "3abc".repeat(90));
+    let (deep, long) = (format!("_Z1f{}i", "P".repeat(90)), format!("_Z1f{}", "3abc".repeat(400)));
+    let cases = [
+        // Rust's older scheme and its newer one.
+        ("_ZN4core9panicking5panic17h0123456789abcdefE", "core::panicking::panic".into()),
+        ("_RNvNtC4demo5inner3run", "demo::inner::run".into()),
+        ("_ZNSt6vectorIiSaIiEE9push_backERKi", "std::vector<int, std::allocator<int> >::push_back(int const&)".into()),
+        ("_ZN3foo3barEv", "foo::bar()".into()),
+        // What is none of these, or not whole, stays.
+        ("_start", "_start".into()),
+        ("memcpy", "memcpy".into()),
+        ("RC1a", "RC1a".into()),
+        ("_ZN3foo3bar", "_ZN3foo3bar".into()),
+        ("_Z", "_Z".into()),
+        // Some are longer than an error shows, and some are not looked into.
+        (&many, format!("f({}…", "abc, ".repeat(45))[..200].to_owned() + "…"),
+        (&deep, deep.clone()),
+        (&long, long[..200].to_owned() + "…"),
+    ];
+    for (mangled, shown) in cases {
+        let wat = format!(r#"(module (func $"{mangled}" (export "f") unreachable))"#);
+        let error = call(&load(shared(), wat), "f", &[]).unwrap_err();
+        let Error::Trap(trap) = &error else { panic!("{error:?}") };
+        assert_eq!(trap.frames[0].name.as_deref(), Some(shown.as_str()));
+    }
+}
+
 /// The longest that an error takes in print: 20 frames of 200 bytes, or 21 names of exports.
 const LARGEST: usize = 12_000;
 
