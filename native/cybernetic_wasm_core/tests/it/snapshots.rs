@@ -257,28 +257,44 @@ fn a_snapshot_that_nobody_waits_for_any_more_frees_its_guest_and_its_memory() {
     call_on(&guest, "fill", &[]).unwrap();
 }
 
+/// Thirteen megabytes, of which every so many bytes one is not zero.
+const SCATTERED: &str = r#"(module (memory (export "memory") 200 400)
+    (func (export "scatter") (param $step i32) (local $at i32)
+        (loop $again
+            (i32.store8 (local.get $at) (i32.const 9))
+            (br_if $again (i32.lt_u (local.tee $at (i32.add (local.get $at) (local.get $step)))
+                                    (i32.const 13107200)))))
+    (func (export "sum") (result i64) (local $at i32) (local $sum i64)
+        (loop $again
+            (local.set $sum (i64.add (local.get $sum) (i64.load8_u (local.get $at))))
+            (br_if $again (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 1)))
+                                    (i32.const 13107200))))
+        (local.get $sum)))"#;
+
 #[test]
 fn a_memory_of_many_pieces_is_captured_in_as_many_as_a_module_may_have() {
     // A piece for each other byte was more than the memory itself, and more segments than an engine takes.
-    let source = r#"(module (memory (export "memory") 200 400)
-        (func (export "scatter") (param $step i32) (local $at i32)
-            (loop $again
-                (i32.store8 (local.get $at) (i32.const 9))
-                (br_if $again (i32.lt_u (local.tee $at (i32.add (local.get $at) (local.get $step)))
-                                        (i32.const 13107200)))))
-        (func (export "sum") (result i64) (local $at i32) (local $sum i64)
-            (loop $again
-                (local.set $sum (i64.add (local.get $sum) (i64.load8_u (local.get $at))))
-                (br_if $again (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 1)))
-                                        (i32.const 13107200))))
-            (local.get $sum)))"#;
     for step in [2, 600, 1_300] {
-        let guest = capturable(source).unwrap();
+        let guest = capturable(SCATTERED).unwrap();
         call_on(&guest, "scatter", &[Value::I32(step)]).unwrap();
         let module = load(shared(), snapshot(&guest).unwrap());
         let sum = number(call(&module, "sum", &[]));
         assert_eq!(sum, number(call_on(&guest, "sum", &[])));
         assert_eq!(sum, (13_107_200_i64 + i64::from(step) - 1) / i64::from(step) * 9);
+    }
+}
+
+#[test]
+fn what_each_piece_takes_beside_its_bytes_counts_too() {
+    // 256 bytes of each piece are read, and written.
+    let memory = 200 * 65_536;
+    let pieces = memory / 1_500;
+    for (more, fits) in [(200_000, false), (800_000, true)] {
+        let runtime = own_node(|node| node.max_total_memory = memory + 2 * 256 * pieces + more);
+        let guest = capturable_on(&runtime, SCATTERED, limits());
+        call_on(&guest, "scatter", &[Value::I32(1_500)]).unwrap();
+        let made = Driver::default().drive(&mut Execution::snapshot(&runtime, &guest, None, limits()).unwrap());
+        assert_eq!(made.is_ok(), fits, "{made:?}");
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) fn fill(
     held: &mut Reserved,
     check: &dyn Fn() -> Result<(), Error>,
 ) -> Result<Vec<u8>, Error> {
-    let segments = memories.segments();
+    let segments = memories.segments(check)?;
     let data: u64 = segments.iter().map(|segment| head(segment, memories).len() as u64 + segment.length).sum();
     if data > u64::from(u32::MAX) {
         return Err(CallError::NoSnapshot("it would be larger than a module may be, 4 GiB".into()).into());

@@ -9,6 +9,9 @@ const GRAIN: usize = 256;
 /// How much is copied between two questions whether anybody still waits: some tenths of a millisecond.
 pub(super) const PIECE: usize = 1 << 20;
 
+/// What a run takes beside its bytes, here and as a piece of a segment.
+const RUN: u64 = (size_of::<Run>() + size_of::<(u64, &[u8])>()) as u64;
+
 /// Data segments of a snapshot: engines take some more in one module.
 const MOST_RUNS: usize = 10_000;
 
@@ -67,10 +70,12 @@ impl Memories {
             let wanted: usize = grains.clone().map(|(_, grain)| grain.len()).sum();
             held.add(wanted as u64)?;
             self.bytes.try_reserve(wanted).map_err(Error::internal)?;
+            let runs = self.runs.len();
             for (grain, bytes) in grains {
                 self.bytes.extend_from_slice(bytes);
                 self.note(memory, (index * PIECE + grain * GRAIN) as u64, bytes.len());
             }
+            held.add(RUN * (self.runs.len() - runs) as u64)?;
         }
         Ok(())
     }
@@ -83,8 +88,8 @@ impl Memories {
     }
 
     /// What was read, as no more segments than a module may have.
-    pub(super) fn segments(&self) -> Vec<Segment<'_>> {
-        let gap = self.gap();
+    pub(super) fn segments(&self, check: &dyn Fn() -> Result<(), Error>) -> Result<Vec<Segment<'_>>, Error> {
+        let gap = self.gap(check)?;
         let mut segments: Vec<Segment<'_>> = Vec::new();
         let mut bytes = &self.bytes[..];
         for run in &self.runs {
@@ -103,20 +108,21 @@ impl Memories {
                 }),
             }
         }
-        segments
+        Ok(segments)
     }
 
     /// The least power of two that leaves few enough runs where zeros up to so many are written as well.
-    fn gap(&self) -> u64 {
+    fn gap(&self, check: &dyn Fn() -> Result<(), Error>) -> Result<u64, Error> {
         let apart = |gap: u64| {
             let far = |pair: &[Run]| pair[0].memory != pair[1].memory || pair[1].offset - pair[0].end() > gap;
             self.runs.windows(2).filter(|pair| far(pair)).count() + 1
         };
         let mut gap = 0;
         while apart(gap) > MOST_RUNS {
+            check()?;
             gap = (gap * 2).max(GRAIN as u64);
         }
-        gap
+        Ok(gap)
     }
 }
 
