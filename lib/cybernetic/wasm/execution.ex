@@ -10,7 +10,7 @@ defmodule Cybernetic.WASM.Execution do
   # A re-entrant call from a host function is driven by the same loop, which then ends in `{:answer, …}` or `{:refused, …}`
   # while the execution goes on. No process but the caller's own takes part.
 
-  alias Cybernetic.WASM.{CancelledError, Error, Limits, Native, Notices, Run}
+  alias Cybernetic.WASM.{ABI, CancelledError, Error, Limits, Native, Notices, Run}
   alias Cybernetic.WASM.Execution.{Cancel, HostCall, Plan, Streams, Tally, Terms}
   alias Cybernetic.WASM.Execution.Streams.{Input, Output}
   alias Cybernetic.WASM.Host.Context
@@ -33,9 +33,14 @@ defmodule Cybernetic.WASM.Execution do
 
   @doc "The first step of a call."
   @spec start(target, String.t(), list, Plan.t()) :: term
-  def start(target, name, args, plan) do
+  def start(target, name, args, %Plan{abi: nil} = plan) do
     with {:ok, args} <- Terms.weigh(args, owner(target), plan.limits.max_memory),
          do: first_step(target, name, args, plan)
+  end
+
+  def start(target, name, args, plan) do
+    weigh = &Terms.weigh(&1, owner(target), plan.limits.max_memory)
+    with {:ok, args} <- ABI.arguments(args, weigh), do: exchange(target, name, args, plan)
   end
 
   defp owner({:fresh, _module}), do: nil
@@ -53,6 +58,20 @@ defmodule Cybernetic.WASM.Execution do
 
     with :dirty <- Native.instance_call(instance, member, name, args, options, plan.scheduling),
          do: Native.instance_call_dirty(instance, member, name, args, options, plan.scheduling)
+  end
+
+  defp exchange({:fresh, module}, name, args, plan) do
+    {passed, options} = {{args, plan.abi.ref}, Plan.to_native(plan)}
+
+    with :dirty <- Native.execution_exchange(module, name, passed, options, plan.scheduling),
+         do: Native.execution_exchange_dirty(module, name, passed, options, plan.scheduling)
+  end
+
+  defp exchange({:live, instance, member}, name, args, plan) do
+    {passed, options, scheduling} = {{args, plan.abi.ref}, Plan.to_native(plan), plan.scheduling}
+
+    with :dirty <- Native.instance_exchange(instance, member, name, passed, options, scheduling),
+         do: Native.instance_exchange_dirty(instance, member, name, passed, options, scheduling)
   end
 
   @doc "Calls what a function reference refers to, in the name of a live instance's member."

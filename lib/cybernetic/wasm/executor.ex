@@ -50,6 +50,7 @@ defmodule Cybernetic.WASM.Executor do
       missing one. What a map gives and the module does not import is ignored.
     * `:unknown_imports` - `:refuse` (default): that error; or `:trap`: the guest traps when it calls a function that nothing is
       given for
+    * `:abi` - a `Cybernetic.WASM.ABI`, by which the call passes bytes: text is given and returned as binaries
     * `:data` - any term, for the host functions: `Cybernetic.WASM.Host.data/1`
     * `:scheduling` - `:adaptive` (default): a function starts on a dirty CPU scheduler. Once it has proven short it starts
       on the normal one, and moves to a dirty one when it overruns its slice. `:dirty` and `:inline` force either.
@@ -64,7 +65,7 @@ defmodule Cybernetic.WASM.Executor do
 
   ## Errors
 
-  `Cybernetic.WASM.CallError` (the caller's mistake), `Cybernetic.WASM.LinkError`, `Cybernetic.WASM.DeniedError` (the sandbox
+  `Cybernetic.WASM.CallError` (the caller's mistake), `Cybernetic.WASM.ABIError`, `Cybernetic.WASM.LinkError`, `Cybernetic.WASM.DeniedError` (the sandbox
   does not grant what the module imports, or what the call gives), `Cybernetic.WASM.TrapError`,
   `Cybernetic.WASM.LimitError`, `Cybernetic.WASM.HostError`, `Cybernetic.WASM.CancelledError`;
   `Cybernetic.WASM.InternalError` should not happen. `Cybernetic.WASM.Error` says of all of them whose fault they are, and what
@@ -72,6 +73,7 @@ defmodule Cybernetic.WASM.Executor do
   """
 
   alias Cybernetic.WASM.{
+    ABI,
     Error,
     Host,
     Instance,
@@ -97,6 +99,7 @@ defmodule Cybernetic.WASM.Executor do
           | {:sandbox, Sandbox.given()}
           | {:imports, Host.given()}
           | {:data, term}
+          | {:abi, ABI.given()}
           | {:scheduling, :adaptive | :dirty | :inline}
           | {:wait, non_neg_integer}
           | {:metering, :fuel | :epoch}
@@ -132,7 +135,7 @@ defmodule Cybernetic.WASM.Executor do
   module is told how many come (`__setArgumentsLength`).
 
   The options are those of a call, `t:option/0`: limits such as `:fuel` and `:timeout`, `:sandbox`, `:imports`,
-  `:unknown_imports`, `:data`, `:scheduling`, `:wait`, `:allocation`, `:metering` and `:deterministic`, and of a command
+  `:unknown_imports`, `:data`, `:abi`, `:scheduling`, `:wait`, `:allocation`, `:metering` and `:deterministic`, and of a command
   `:args`, `:program`, `:env` and `:stdin`. "Options" above, and `h Cybernetic.WASM.Executor`, say what each does;
   `h Cybernetic.WASM.Limits` has the limits.
   """

@@ -35,7 +35,7 @@ defmodule Cybernetic.WASM.Instance do
   ## Options of `new/2`
 
     * those of `Cybernetic.WASM.Executor.call/4`: limits, `:sandbox`, `:imports`, `:unknown_imports`, `:data`, `:scheduling`,
-      `:metering`, `:deterministic`, `:allocation`, `:wait`, `:args`, `:program`, `:env`. They apply while the
+      `:metering`, `:deterministic`, `:allocation`, `:wait`, `:args`, `:program`, `:env`, `:abi`. They apply while the
       instance is made and are the defaults of its calls.
       Limits replace the configured ones, or narrow those of `:sandbox`.
     * `:on_trap` - `:poison` (default), or `:keep`: a call that ends in a trap, an uncaught exception or an exhausted stack
@@ -52,8 +52,8 @@ defmodule Cybernetic.WASM.Instance do
   ## Options of a call
 
   They hold for this call. Limits only narrow those of the instance, also those that it has by default: who wants more gives
-  them to `new/2`. `:imports` replaces some of its host functions, and no globals; `:data` and
-  `:scheduling` replace those that it was made with. `:wait` is how many milliseconds the call may stand in line;
+  them to `new/2`. `:imports` replaces some of its host functions, and no globals; `:data`, `:abi`
+  and `:scheduling` replace those that it was made with. `:wait` is how many milliseconds the call may stand in line;
   they count against its `:timeout`. What an engine fixes, such as `:max_stack`, cannot be changed.
 
   ## Budgets
@@ -181,7 +181,7 @@ defmodule Cybernetic.WASM.Instance do
   captured.
   """
 
-  alias Cybernetic.WASM.{Error, Executor, Host, Limits, Module, Run, Shown, Usage, Value}
+  alias Cybernetic.WASM.{ABI, Error, Executor, Host, Limits, Module, Run, Shown, Usage, Value}
   alias Cybernetic.WASM.Execution.Plan
   alias Cybernetic.WASM.Instance.{Live, Server, Snapshot}
 
@@ -222,6 +222,7 @@ defmodule Cybernetic.WASM.Instance do
           Limits.option()
           | {:imports, Host.given()}
           | {:data, term}
+          | {:abi, ABI.given()}
           | {:scheduling, :adaptive | :dirty | :inline}
           | {:wait, non_neg_integer}
           | {:stdin, iodata | Enumerable.t() | nil}
@@ -279,7 +280,8 @@ defmodule Cybernetic.WASM.Instance do
 
   @doc """
   Calls the function in an exported table at `index`: what C and other languages call a function pointer. Its number of
-  arguments and their types are checked as an export's are. Options are those of `call/4`.
+  arguments and their types are checked as an export's are. Options are those of `call/4`, without `:abi`: it takes and gives
+  numbers.
 
   An element that is null, or no function, is a `Cybernetic.WASM.CallError` with the reason `:no_function`; an index beyond the
   table's size has the reason `:no_such_element`. WebAssembly's linkers export the table with `--export-table`, as

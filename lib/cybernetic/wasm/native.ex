@@ -97,6 +97,9 @@ defmodule Cybernetic.WASM.Native do
   # Executions
   def execution_call(_module, _name, _args, _options, _scheduling), do: stub()
   def execution_call_dirty(_module, _name, _args, _options, _scheduling), do: stub()
+  def execution_exchange(_module, _name, _passed, _options, _scheduling), do: stub()
+  def execution_exchange_dirty(_module, _name, _passed, _options, _scheduling), do: stub()
+  def abi_new(_abi), do: stub()
   def execution_step(_execution), do: stub()
   def execution_step_dirty(_execution), do: stub()
   def execution_listen(_execution, _reference), do: stub()
@@ -140,6 +143,11 @@ defmodule Cybernetic.WASM.Native do
   def instance_link(_instance, _member, _module, _sources, _options), do: stub()
   def instance_call(_instance, _member, _name, _args, _options, _scheduling), do: stub()
   def instance_call_dirty(_instance, _member, _name, _args, _options, _scheduling), do: stub()
+  def instance_exchange(_instance, _member, _name, _passed, _options, _scheduling), do: stub()
+
+  def instance_exchange_dirty(_instance, _member, _name, _passed, _options, _scheduling),
+    do: stub()
+
   def instance_call_ref(_instance, _member, _ref, _args, _options, _scheduling), do: stub()
   def instance_call_ref_dirty(_instance, _member, _ref, _args, _options, _scheduling), do: stub()
   def instance_read(_instance, _member, _memory, _offset, _length), do: stub()

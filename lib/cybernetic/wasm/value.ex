@@ -30,7 +30,8 @@ defmodule Cybernetic.WASM.Value do
 
   ## Text
 
-  There is no type for text or bytes. They are passed through the guest's memory: see [the guide](guides/text.md).
+  There is no type for text or bytes. They are passed through the guest's memory, which a call with a `Cybernetic.WASM.ABI` sees
+  to: see [the guide](guides/text.md).
 
   ## Floats
 

@@ -21,6 +21,9 @@ pub enum Error {
     /// The caller's mistake: no such export, wrong arity or type.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// The guest gave what the ABI does not say that it is called by.
+    #[error(transparent)]
+    Abi(#[from] AbiError),
     /// The guest trapped.
     #[error(transparent)]
     Trap(#[from] Trap),
@@ -73,6 +76,7 @@ impl Error {
             Error::Load(_) => "load",
             Error::Link(_) => "link",
             Error::Call(_) => "call",
+            Error::Abi(_) => "abi",
             Error::Trap(_) => "trap",
             Error::Limit(_) => "limit",
             Error::Exit(_) => "exit",
@@ -88,7 +92,7 @@ impl Error {
             Error::Limit(error) => error.blame(),
             Error::Load(LoadError::CompilerFailed(_)) | Error::Host | Error::Internal(_) => Blame::Host,
             Error::Load(_) | Error::Link(_) | Error::Call(_) | Error::Cancelled => Blame::Caller,
-            Error::Trap(_) | Error::Exit(_) => Blame::Guest,
+            Error::Abi(_) | Error::Trap(_) | Error::Exit(_) => Blame::Guest,
         }
     }
 
@@ -332,6 +336,54 @@ pub enum CallError {
     /// The module has no memory of that name.
     #[error("no memory is exported as {0:?}")]
     NoMemory(String),
+    /// A function cannot be what an ABI says that it is.
+    #[error("the function {name:?} is {found}, and the ABI wants {expected}")]
+    NotByAbi {
+        /// Its export name.
+        name: String,
+        /// Its type, in the text format's words.
+        found: String,
+        /// What it should have.
+        expected: String,
+    },
+    /// An argument is bytes, and the ABI names no function that makes room for them.
+    #[error("the ABI names no allocator")]
+    NoAllocator,
+}
+
+/// What a guest gave that is called by an ABI, and that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AbiError {
+    /// Its allocator gave a null pointer.
+    #[error("{export:?} has given no room for {length} bytes")]
+    NoRoom {
+        /// The allocator's export name.
+        export: String,
+        /// How many bytes were asked for.
+        length: u64,
+    },
+    /// A pointer, or a length with it, leads out of its memory.
+    #[error("{export:?} has given {length} bytes at {offset}, outside a memory of {size} bytes")]
+    OutOfBounds {
+        /// The export name of the function that gave them.
+        export: String,
+        /// First byte.
+        offset: u64,
+        /// How many bytes.
+        length: u64,
+        /// The memory's size in bytes.
+        size: u64,
+    },
+    /// No zero byte ends a string.
+    #[error("{export:?} has given a string at {offset} that does not end within a memory of {size} bytes")]
+    Unterminated {
+        /// The export name of the function that gave it.
+        export: String,
+        /// First byte.
+        offset: u64,
+        /// The memory's size in bytes.
+        size: u64,
+    },
 }
 
 /// A trap: the guest did what the specification forbids.

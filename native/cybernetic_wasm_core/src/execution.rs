@@ -4,6 +4,7 @@
 //! that future until the lane's time is spent, and ends in one [`Step`].
 
 mod call;
+mod exchange;
 mod instantiate;
 mod link;
 mod load;

@@ -4,12 +4,14 @@ mod access;
 mod bulk;
 mod callee;
 mod exception;
+mod exchange;
 mod failure;
 
 pub(crate) use access::{carry_out, memory, range};
 pub(crate) use bulk::or_bounds;
 pub(crate) use callee::{Callee, count_arguments, invoke, invoke_ref};
 pub(crate) use exception::uncaught;
+pub(crate) use exchange::Exchanged;
 pub(crate) use failure::classify;
 
 use crate::code::{Code, Function};
@@ -28,6 +30,8 @@ pub(crate) struct Guest {
     pub(crate) instance: wasmtime::Instance,
     /// The function that was called last.
     last: Option<(Arc<Function>, Callee)>,
+    /// What its last exchange needed.
+    ready: Option<Box<exchange::Ready>>,
 }
 
 /// A module whose imports are bound, or will be in the store.
@@ -59,7 +63,7 @@ impl Guest {
         }
         store.data_mut().add_instance(code).await.map_err(Error::from)?;
         match start(&linked, &mut store, code).await {
-            Ok(instance) => Ok(Self { instance, store, last: None }),
+            Ok(instance) => Ok(Self { instance, store, last: None, ready: None }),
             Err(error) => {
                 let error = or_bounds(error, &mut store);
                 store::end(&store, invocation);

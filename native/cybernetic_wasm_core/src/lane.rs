@@ -20,6 +20,11 @@ impl Lane {
             Lane::Dirty => Duration::from_millis(10),
         }
     }
+
+    /// Whether so many bytes may be copied here.
+    pub fn may_copy(self, bytes: u64) -> bool {
+        self == Lane::Dirty || bytes <= INLINE_OUTPUT
+    }
 }
 
 /// Memory that a guest may have on a normal scheduler: filling this much with one bulk instruction, which no slice can

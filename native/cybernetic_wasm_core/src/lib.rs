@@ -17,6 +17,8 @@
 //! What a guest calls of WASI is answered in [`wasi`], by what it has of the [`system`]; only when it reads what nobody has
 //! given yet, or writes what somebody wants to see at once, does a step end for it.
 //!
+//! A call that passes bytes is an [`abi::Exchange`]: within step 3 the guest also allocates and lets go.
+//!
 //! A call on a live [`instance::Instance`] differs in step 3: it leases the guest that is there already ([`live`]), and gives
 //! it back.
 //!
@@ -37,6 +39,7 @@
 //! - *instance*: one member of a live guest, as the embedder holds it.
 //! - *invocation*: one call of the embedder's, with its limits and counters, however often the guest re-enters.
 //! - *execution*: a call, instantiation or load as a coroutine of whoever steps it.
+//! - *ABI*: how bytes go into a function and come out of it. An *exchange* is a call that passes them.
 //! - *step*: polls of an execution until there is something to tell, or its *slice* of time is spent.
 //! - *host call*: a guest's call of a function that the embedder answers; *command*: what is asked of the guest meanwhile.
 //! - *tally*: what a call used, put out and was refused.
@@ -49,7 +52,7 @@
 //! 1. `error` `lane` `member` `reaper` `toml`
 //! 2. `engine` `limits` `network` `value`
 //! 3. `code`
-//! 4. `access` `compiler`
+//! 4. `abi` `access` `compiler`
 //! 5. `mail`
 //! 6. `invocation`
 //! 7. `system`
@@ -64,6 +67,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod abi;
 pub mod access;
 mod cache;
 pub mod code;

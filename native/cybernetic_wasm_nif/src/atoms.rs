@@ -41,6 +41,18 @@ rustler::atoms! {
     table_get,
     call,
     call_ref,
+    // ABIs
+    pointer,
+    room,
+    result,
+    values,
+    packed,
+    packed_length_first,
+    pair,
+    pair_at,
+    cstring,
+    length_prefixed,
+    length_before,
     // Sources of imports
     host,
     export,

@@ -4,6 +4,7 @@
 use crate::terms::handle::{Held, away};
 use crate::terms::kept::KeptTerm;
 use cybernetic_wasm_core::Cancel;
+use cybernetic_wasm_core::abi::Abi;
 use cybernetic_wasm_core::execution::Execution;
 use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::limits::Limits;
@@ -127,6 +128,17 @@ pub(crate) struct OptionsResource(pub(crate) Limits);
 
 #[rustler::resource_impl]
 impl Resource for OptionsResource {}
+
+/// How bytes are passed.
+pub(crate) struct AbiResource(pub(crate) Arc<Abi>);
+
+#[rustler::resource_impl]
+impl Resource for AbiResource {}
+
+impl Held for AbiResource {
+    const ELSEWHERE: &'static str = "an ABI is only good in the VM that made it";
+    const ADVICE: &'static str = "make it there, with Cybernetic.WASM.ABI.new/1";
+}
 
 pub(crate) struct FuncRefResource(pub(crate) FuncRef);
 

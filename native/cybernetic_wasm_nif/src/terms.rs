@@ -1,5 +1,6 @@
 //! Terms in and out.
 
+pub(crate) mod abi;
 pub(crate) mod access;
 pub(crate) mod call;
 pub(crate) mod engine;

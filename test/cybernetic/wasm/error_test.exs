@@ -2,6 +2,7 @@ defmodule Cybernetic.WASM.ErrorTest do
   use ExUnit.Case, async: true
 
   alias Cybernetic.WASM.{
+    ABIError,
     CallError,
     CancelledError,
     Config,
@@ -32,6 +33,7 @@ defmodule Cybernetic.WASM.ErrorTest do
           {:load, LoadError, :caller},
           {:link, LinkError, :caller},
           {:call, CallError, :caller},
+          {:abi, ABIError, :guest},
           {:trap, TrapError, :guest},
           {:limit, LimitError, :guest},
           {:internal, InternalError, :host}
@@ -86,7 +88,7 @@ defmodule Cybernetic.WASM.ErrorTest do
            "the value at index 0 must be an i32"},
           {[reason: :type, index: 0, expected: "an i32", given: "nil"], ~r/got: nil\z/},
           {[reason: :type, index: 0, expected: "an i64", given: "a binary of 2 bytes"],
-           "got: a binary of 2 bytes; text is passed through the guest's memory: guides/text.md"},
+           "got: a binary of 2 bytes; text is passed through the guest's memory, with the option :abi: guides/text.md"},
           {[reason: :type, index: 0, expected: "a v128", given: "a binary of 2 bytes"],
            ~r/got: a binary of 2 bytes\z/},
           {[reason: :out_of_bounds, offset: 1, length: 2, size: 0], "2 bytes at offset 1"},
@@ -99,6 +101,9 @@ defmodule Cybernetic.WASM.ErrorTest do
            "the directory /srv, granted as /data, cannot be opened: gone"},
           {[reason: :no_such_member, member: 3], "no instance with the number 3"},
           {[reason: :not_for_pool], "make that one with allocation: :on_demand"},
+          {[reason: :not_by_abi, export: "f", given: "(func)", expected: "one integer"],
+           "it is (func), and must have one integer"},
+          {[reason: :no_allocator], "(option :alloc)"},
           {[reason: :busy], "busy"},
           {[reason: :poisoned], "poisoned"},
           {[reason: :stale_context], "context"}
@@ -235,6 +240,14 @@ defmodule Cybernetic.WASM.ErrorTest do
               run: run
             },
             %CallError{reason: :no_such_export, export: long, known: List.duplicate(long, 21)},
+            %ABIError{
+              reason: :out_of_bounds,
+              export: long,
+              offset: 1,
+              length: 2,
+              size: 3,
+              run: run
+            },
             %HostError{
               kind: :error,
               reason: %RuntimeError{message: long},

@@ -55,7 +55,7 @@ defmodule Cybernetic.WASM.ValueTest do
   end
 
   test "text for an integer is told how text is passed", context do
-    hint = "; text is passed through the guest's memory: guides/text.md"
+    hint = "; text is passed through the guest's memory, with the option :abi: guides/text.md"
 
     for type <- ["i32", "i64"] do
       assert Exception.message(refused(context, type, "a text")) =~ hint

@@ -34,6 +34,8 @@ defmodule Cybernetic.WASM.CallError do
     * `:no_directory` - the directory `host_path`, granted as `guest_path`, cannot be opened; `detail` is the system's reason
     * `:other_grants` - linked modules share one system interface, and this one's sandbox grants other things than that of
       the instance that it is to join
+    * `:not_by_abi` - the function `export` cannot be called by the ABI: it is of the type `given`, and must have `expected`
+    * `:no_allocator` - an argument is bytes, and the ABI has no `:alloc`
     * `:stale_context` - a host function's context was used after its call was over
   """
 
@@ -192,11 +194,19 @@ defmodule Cybernetic.WASM.CallError do
     "this context's host call is over, or it is not the innermost one: a context is good only inside its host function"
   end
 
+  def message(%__MODULE__{reason: :not_by_abi} = error) do
+    "the function #{Shown.quoted(error.export)} cannot be called by the ABI: it is #{error.given}, and must have #{error.expected}"
+  end
+
+  def message(%__MODULE__{reason: :no_allocator}) do
+    "there is no room for bytes in the guest: the ABI names no function that makes it (option :alloc)"
+  end
+
   def message(%__MODULE__{reason: reason} = error), do: "#{reason} #{error.expected}"
 
   # Text for a pointer: the first mistake of many.
   defp as_text(%{expected: "an i" <> _, given: "a binary of" <> _}),
-    do: "; text is passed through the guest's memory: guides/text.md"
+    do: "; text is passed through the guest's memory, with the option :abi: guides/text.md"
 
   defp as_text(_error), do: ""
 

@@ -12,6 +12,7 @@ defmodule Cybernetic.WASM.Error do
   | `Cybernetic.WASM.LinkError` | imports cannot be satisfied; all of them are named |
   | `Cybernetic.WASM.DeniedError` | the sandbox does not grant what the module, or the call, needs |
   | `Cybernetic.WASM.CallError` | the caller asked for what is not there: a name, a type, an idle instance, … |
+  | `Cybernetic.WASM.ABIError` | the guest gave a pointer or a length that cannot be, where bytes are passed |
   | `Cybernetic.WASM.TrapError` | the guest trapped, threw an exception that nobody caught, or ended itself |
   | `Cybernetic.WASM.LimitError` | a limit struck, of the call, of a load or of the node |
   | `Cybernetic.WASM.HostError` | a host function raised, or stopped the guest |
@@ -63,6 +64,7 @@ defmodule Cybernetic.WASM.Error do
   """
 
   alias Cybernetic.WASM.{
+    ABIError,
     CallError,
     CancelledError,
     DeniedError,
@@ -80,6 +82,7 @@ defmodule Cybernetic.WASM.Error do
           LoadError.t()
           | LinkError.t()
           | CallError.t()
+          | ABIError.t()
           | CancelledError.t()
           | DeniedError.t()
           | TrapError.t()
@@ -95,6 +98,7 @@ defmodule Cybernetic.WASM.Error do
     load: LoadError,
     link: LinkError,
     call: CallError,
+    abi: ABIError,
     cancelled: CancelledError,
     trap: TrapError,
     limit: LimitError,

@@ -1,6 +1,7 @@
 # Errors end up in logs, in `MatchError`s and on the shell: one line, whatever they hold.
 defimpl Inspect,
   for: [
+    Cybernetic.WASM.ABIError,
     Cybernetic.WASM.CallError,
     Cybernetic.WASM.CancelledError,
     Cybernetic.WASM.DeniedError,

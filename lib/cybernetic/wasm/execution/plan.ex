@@ -4,6 +4,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
   # was made with, which its calls narrow. Rust is given it in the form of `to_native/1`.
 
   alias Cybernetic.WASM.{
+    ABI,
     Config,
     DeniedError,
     Imports,
@@ -36,6 +37,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
             data: nil,
             bindings: %Bindings{},
             streams: nil,
+            # How a call passes bytes, if it does.
+            abi: nil,
             # The limits of the whole life of a guest that is made by this plan, beside `limits`.
             budget: nil,
             # How one run goes, which no option says. `command`: the module is run as one, and its result is its exit code.
@@ -59,7 +62,9 @@ defmodule Cybernetic.WASM.Execution.Plan do
              sandbox: Sandbox.kind()
            ] ++
              Config.options([:scheduling, :metering, :deterministic, :allocation]) ++
-             [wait: {:milliseconds, 0}, data: :any] ++ Streams.options() ++ Limits.options()
+             [wait: {:milliseconds, 0}, data: :any] ++
+             [abi: {"a %Cybernetic.WASM.ABI{}, its options, or nil", &ABI.given?/1}] ++
+             Streams.options() ++ Limits.options()
 
   # What an engine or a guest was made with cannot be changed for one call on a live instance.
   @fixed [
@@ -91,6 +96,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
   @doc "The options of a call on a module, checked."
   @spec check!(keyword) :: map
   def check!([]), do: %{}
+  def check!(abi: %ABI{} = abi), do: %{abi: abi}
   def check!(opts), do: Options.check!(opts, @options, "call option", &misplaced/1)
 
   defp misplaced(key) when key in @grants do
@@ -147,6 +153,11 @@ defmodule Cybernetic.WASM.Execution.Plan do
     with nil <- Module.plan(module), do: make(module, opts), else: (plan -> {:ok, plan})
   end
 
+  # It changes nothing else.
+  def checked(module, %{abi: abi} = opts) when map_size(opts) == 1 do
+    with {:ok, plan} <- checked(module, %{}), do: {:ok, %{plan | abi: ABI.of(abi)}}
+  end
+
   def checked(module, opts), do: make(module, opts)
 
   defp make(module, opts) do
@@ -169,7 +180,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
          sandbox: sandbox,
          data: Map.get(opts, :data),
          bindings: bindings,
-         streams: streams
+         streams: streams,
+         abi: ABI.of(opts[:abi])
        }}
     end
   end
@@ -207,6 +219,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
   @doc "The plan of one call on an instance that was made with `plan`: its limits only narrow."
   @spec narrow(t, Module.t(), keyword) :: {:ok, t} | {:error, LinkError.t() | DeniedError.t()}
   def narrow(plan, _module, []), do: {:ok, plan}
+  def narrow(plan, _module, abi: %ABI{} = abi), do: {:ok, %{plan | abi: abi}}
 
   def narrow(plan, module, opts) do
     opts = Options.check!(opts, @narrowing, "option of a call on an instance", &fixed/1)
@@ -220,7 +233,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
         | scheduling: Map.get(opts, :scheduling, plan.scheduling),
           data: Map.get(opts, :data, plan.data),
           bindings: bindings,
-          streams: streams
+          streams: streams,
+          abi: opts |> Map.get(:abi, plan.abi) |> ABI.of()
       }
 
       limits = Limits.narrow(plan.limits, limits, :call)
@@ -317,7 +331,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   @doc "The plan of a module that is run as a command, or of a part of such a run, which is none."
   @spec command(t, boolean) :: t
-  def command(plan, command), do: %{plan | command: command}
+  def command(plan, true), do: %{plan | command: true, abi: nil}
+  def command(plan, false), do: %{plan | command: false}
 
   @doc "The plan, cancellable by `cancel`. A host function that awaits something is told by `reference`."
   @spec cancelled_by(t, Cancel.t(), reference) :: t

@@ -181,6 +181,7 @@ defmodule Cybernetic.WASM.Instance.Live do
           {:ok, Value.result()} | {:error, Error.t()}
   def call_ref(instance, ref, args, opts) when is_reference(ref) and length(args) >= 0 do
     Plan.refuse_as_arguments!(args, opts)
+    refuse_abi!(opts)
 
     with {:ok, plan} <- Plan.narrow(Plan.of(instance), instance.module, opts),
          {:ok, result, _tally} <- Execution.call_ref(target(instance), ref, args, plan),
@@ -190,6 +191,11 @@ defmodule Cybernetic.WASM.Instance.Live do
   def call_ref(_instance, ref, args, _opts) do
     raise ArgumentError,
           "a function reference and a proper list of arguments are needed, got: #{Shown.kind(ref)} and #{Shown.kind(args)}"
+  end
+
+  defp refuse_abi!(opts) do
+    if Keyword.keyword?(opts) and Keyword.has_key?(opts, :abi),
+      do: raise(ArgumentError, "option :abi is for functions that are called by their names")
   end
 
   @doc "See `Cybernetic.WASM.Instance.call_table/5`."

@@ -84,7 +84,7 @@ impl Execution {
     }
 
     /// Gives the execution work on a live guest that it has leased, for whose turn it waits if its limits say so.
-    fn leased<W: Future<Output = Result<Product, Error>> + Send + 'static>(
+    pub(super) fn leased<W: Future<Output = Result<Product, Error>> + Send + 'static>(
         &mut self,
         live: &Arc<LiveGuest>,
         work: impl FnOnce(Lease, Arc<Invocation>) -> W + Send + 'static,

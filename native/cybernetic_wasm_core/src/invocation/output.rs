@@ -102,13 +102,19 @@ impl Invocation {
     /// Takes what the guest puts out, up to the limit.
     pub(crate) fn emit(&self, stream: Stream, bytes: &[u8]) -> Result<(), LimitError> {
         let mut output = self.output.output.lock();
-        let sum = self.output_bytes().saturating_add(bytes.len() as u64);
+        self.count_output(bytes.len() as u64)?;
+        output.put(stream, bytes);
+        Ok(())
+    }
+
+    /// Counts bytes that the call gives, up to the limit.
+    pub(crate) fn count_output(&self, bytes: u64) -> Result<(), LimitError> {
+        let sum = self.output_bytes().saturating_add(bytes);
         if sum > self.limits.max_output {
             return Err(LimitError::new(Limit::Output, self.limits.max_output, sum));
         }
-        self.account_output(bytes.len() as u64)?;
+        self.account_output(bytes)?;
         self.output.bytes.store(sum, Relaxed);
-        output.put(stream, bytes);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ mod budgets;
 mod cache;
 mod conformance;
 mod errors;
+mod exchanges;
 mod heap;
 mod holdings;
 mod hostile;

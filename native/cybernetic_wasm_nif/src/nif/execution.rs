@@ -1,7 +1,8 @@
 //! Calls in a fresh instance, and the steps of any execution.
 
 use super::runtime::runtime;
-use crate::resources::{CancelResource, ExecutionResource, Known, ModuleResource};
+use crate::resources::{AbiResource, CancelResource, ExecutionResource, Known, ModuleResource};
+use crate::terms::abi::{self, Passed};
 use crate::terms::call::CallOptions;
 use crate::terms::handle::Handle;
 use crate::terms::host_call::HostCallTuple;
@@ -86,6 +87,36 @@ lanes! {
             .map(|args| Execution::call(&module.0, &function, args, options.setup(runtime(), &module.0)));
         started(env, execution, &options, lane)
     }
+}
+
+lanes! {
+    /// A call that passes bytes. Many of them belong on a dirty scheduler.
+    fn execution_exchange, execution_exchange_dirty<'a>(
+        env, lane;
+        module: Handle<'a, ModuleResource>,
+        name: Binary<'a>,
+        passed: Passed<'a>,
+        options: CallOptions,
+        scheduling: Atom,
+    ) -> Term<'a> {
+        let function = match exported_function(module.0.code(), &name) {
+            Ok(function) => function,
+            Err(failure) => return error::refused(env, failure),
+        };
+        if !lane.may_copy(passed.bytes()) || belongs_on_dirty(lane, scheduling, || function.may_run_inline()) {
+            return atoms::dirty().encode(env);
+        }
+        let exchange = passed.exchange(function).map_err(Error::from);
+        let execution =
+            exchange.map(|exchange| Execution::exchange(&module.0, exchange, options.setup(runtime(), &module.0)));
+        started(env, execution, &options, lane)
+    }
+}
+
+/// An ABI, to be called by.
+#[rustler::nif]
+fn abi_new<'a>(env: Env<'a>, abi: Term<'a>) -> NifResult<Term<'a>> {
+    Ok(ResourceArc::new(AbiResource(Arc::new(abi::decode(abi)?))).encode(env))
 }
 
 lanes! {

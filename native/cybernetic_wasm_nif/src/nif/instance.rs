@@ -4,6 +4,7 @@ use super::execution::{belongs_on_dirty, find, started, values};
 use super::runtime::runtime;
 use crate::atoms;
 use crate::resources::{GuestResource, HostResource, ModuleResource, holds};
+use crate::terms::abi::Passed;
 use crate::terms::access::Number;
 use crate::terms::call::{Budget, CallOptions};
 use crate::terms::engine::EngineTuple;
@@ -11,7 +12,7 @@ use crate::terms::handle::Handle;
 use crate::terms::kept::KeptTerm;
 use crate::terms::step::encode_answer;
 use crate::terms::value::{self, Terms};
-use crate::terms::{Optional, access, atom, error, tally};
+use crate::terms::{Optional, access, atom, error, exported_function, tally};
 use cybernetic_wasm_core::code::Function;
 use cybernetic_wasm_core::execution::{Execution, Tally};
 use cybernetic_wasm_core::instance::Instance;
@@ -204,6 +205,42 @@ lanes! {
             Execution::call_on(instance, &function, args, options.limits.clone())
         });
         started(env, execution, &options, lane)
+    }
+}
+
+lanes! {
+    /// A call that passes bytes. Many of them belong on a dirty scheduler.
+    fn instance_exchange, instance_exchange_dirty<'a>(
+        env, lane;
+        guest: Handle<'a, GuestResource>,
+        member: u32,
+        name: Binary<'a>,
+        passed: Passed<'a>,
+        options: CallOptions,
+        scheduling: Atom,
+    ) -> Term<'a> {
+        let instance = guest.instance(member);
+        let function = match named_on(instance, &name) {
+            Ok(function) => function,
+            Err(failure) => return error::refused(env, failure),
+        };
+        if !lane.may_copy(passed.bytes())
+            || belongs_on_dirty(lane, scheduling, || instance.may_run_inline(&function))
+        {
+            return atoms::dirty().encode(env);
+        }
+        let exchange = passed.exchange(function).map_err(Error::from);
+        let execution = exchange
+            .and_then(|exchange| Execution::exchange_on(instance, exchange, options.limits.clone()));
+        started(env, execution, &options, lane)
+    }
+}
+
+/// The exported function of that name, whatever it takes.
+fn named_on(instance: Instance<'_>, name: &[u8]) -> Result<Arc<Function>, Error> {
+    match instance.member {
+        MemberId::FIRST => Ok(exported_function(instance.guest.module().code(), name)?),
+        _ => Ok(exported_function(&*instance.code()?, name)?),
     }
 }
 

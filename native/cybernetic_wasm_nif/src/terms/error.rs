@@ -3,7 +3,7 @@
 use super::{atom, map};
 use crate::atoms;
 use cybernetic_wasm_core::Error;
-use cybernetic_wasm_core::error::{CallError, Exception, Frame, ImportProblem, LimitError, LoadError, Trap};
+use cybernetic_wasm_core::error::{AbiError, CallError, Exception, Frame, ImportProblem, LimitError, LoadError, Trap};
 use rustler::{Encoder, Env, Term};
 
 pub(crate) fn encode<'a>(env: Env<'a>, error: &Error) -> Term<'a> {
@@ -11,6 +11,7 @@ pub(crate) fn encode<'a>(env: Env<'a>, error: &Error) -> Term<'a> {
         Error::Load(error) => load(env, error),
         Error::Link(problems) => link(env, problems),
         Error::Call(error) => call(env, error),
+        Error::Abi(error) => abi(env, error),
         Error::Trap(trap) => self::trap(env, trap),
         Error::Limit(error) => limit(env, error),
         Error::Exit(code) => map(env, &[("exit_code", code.encode(env))]),
@@ -122,6 +123,28 @@ fn call<'a>(env: Env<'a>, error: &CallError) -> Term<'a> {
             map(env, &[reason("out_of_bounds"), range[0], range[1], ("size", size.encode(env))])
         }
         CallError::NoMemory(name) => map(env, &[reason("no_memory"), ("export", name.encode(env))]),
+        CallError::NotByAbi { name, found, expected } => {
+            let facts = [("export", name.encode(env)), ("given", found.encode(env))];
+            map(env, &[reason("not_by_abi"), facts[0], facts[1], ("expected", expected.encode(env))])
+        }
+        CallError::NoAllocator => map(env, &[reason("no_allocator")]),
+    }
+}
+
+fn abi<'a>(env: Env<'a>, error: &AbiError) -> Term<'a> {
+    let reason = |name| ("reason", atom(env, name));
+    match error {
+        AbiError::NoRoom { export, length } => {
+            map(env, &[reason("no_room"), ("export", export.encode(env)), ("length", length.encode(env))])
+        }
+        AbiError::OutOfBounds { export, offset, length, size } => {
+            let range = [("offset", offset.encode(env)), ("length", length.encode(env)), ("size", size.encode(env))];
+            map(env, &[reason("out_of_bounds"), ("export", export.encode(env)), range[0], range[1], range[2]])
+        }
+        AbiError::Unterminated { export, offset, size } => {
+            let place = [("offset", offset.encode(env)), ("size", size.encode(env))];
+            map(env, &[reason("unterminated"), ("export", export.encode(env)), place[0], place[1]])
+        }
     }
 }
 

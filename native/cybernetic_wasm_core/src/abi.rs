@@ -1,0 +1,228 @@
+//! ABIs: how bytes go into a function and come out of it.
+//!
+//! WebAssembly's functions take and give numbers. Bytes are in the guest's memory: whoever calls has the guest make room,
+//! writes them there, calls with where they are, reads what is given, and has the guest let go of it. Languages differ in what
+//! these functions are called, what they take, and how a result says where it is. An [`Abi`] is all of that. A call by it is
+//! an [`Exchange`], which a guest carries out in one execution: see `guest/exchange.rs`.
+
+use crate::code::{Code, Function};
+use crate::error::{CallError, shown};
+use crate::value::{Value, signature, type_name};
+use std::sync::Arc;
+use wasmtime::ValType;
+
+/// How bytes go into a function and come out of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Abi {
+    /// Makes room.
+    pub alloc: Option<Helper>,
+    /// Lets go of what was allocated for arguments; nothing does where the function that is called takes it over.
+    pub free_arguments: Option<Helper>,
+    /// Lets go of a result, and of room for one.
+    pub free_result: Option<Helper>,
+    /// How a result says where it is.
+    pub result: Shape,
+    /// The memory's export name; without one the module's first.
+    pub memory: Option<String>,
+}
+
+/// A function that is called beside the one that an exchange is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Helper {
+    /// Its export name.
+    pub name: String,
+    /// What it takes.
+    pub operands: Vec<Operand>,
+}
+
+/// What a [`Helper`] takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operand {
+    /// Where the bytes are.
+    Pointer,
+    /// How many they are, with what belongs to them.
+    Size,
+    /// Where the function that was called said the result is, which may be an address of where the bytes are.
+    Result,
+    /// A number that is always the same: an alignment, or a type's.
+    Number(i64),
+}
+
+impl Operand {
+    /// Whether a parameter of this type takes it.
+    fn fits(self, ty: &ValType) -> bool {
+        match self {
+            Operand::Number(number) => integer(number.into(), ty).is_some(),
+            _ => is_integer(ty),
+        }
+    }
+}
+
+/// How a result says where its bytes are, and how many. Numbers in memory are as wide as its addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// It is no bytes: the results are numbers.
+    Values,
+    /// An `i64`: the pointer in its upper half, the length in the lower.
+    Packed,
+    /// The other way round.
+    PackedLengthFirst,
+    /// Two results: pointer and length.
+    Pair,
+    /// The address of a pointer and a length.
+    PairAt,
+    /// The address of bytes that a zero byte ends.
+    Cstring,
+    /// The address of a length, after which the bytes stand.
+    LengthPrefixed,
+    /// The address of bytes before which their length stands.
+    LengthBefore,
+    /// The address of so many bytes.
+    Fixed(u64),
+}
+
+impl Shape {
+    /// Whether it is bytes.
+    pub(crate) fn is_bytes(self) -> bool {
+        self != Shape::Values
+    }
+
+    /// Whether the bytes are found by one address, which may be that of room that was made for them.
+    pub(crate) fn is_address(self) -> bool {
+        !matches!(self, Shape::Values | Shape::Packed | Shape::PackedLengthFirst | Shape::Pair)
+    }
+
+    /// What a function's results must be.
+    fn expected(self) -> &'static str {
+        match self {
+            Shape::Values => "any results",
+            Shape::Packed | Shape::PackedLengthFirst => "one i64 as its result",
+            Shape::Pair => "two integers as its results",
+            _ => "one integer as its result, or room for it among its arguments",
+        }
+    }
+
+    fn fits(self, results: &[ValType]) -> bool {
+        match self {
+            Shape::Values => true,
+            Shape::Packed | Shape::PackedLengthFirst => matches!(results, [ValType::I64]),
+            Shape::Pair => matches!(results, [one, other] if is_integer(one) && is_integer(other)),
+            _ => matches!(results, [one] if is_integer(one)),
+        }
+    }
+}
+
+/// An argument of a call by an ABI.
+#[derive(Debug, Clone)]
+pub enum Argument {
+    /// A value, as any call takes it.
+    Value(Value),
+    /// Bytes: the function takes where they are, and how many.
+    Bytes(Vec<u8>),
+    /// Bytes of which the function takes only where they are.
+    Pointer(Vec<u8>),
+    /// Room for the result: the function takes where that is.
+    Room(u64),
+}
+
+impl Argument {
+    /// How many of the function's parameters it is for.
+    fn width(&self) -> usize {
+        if matches!(self, Argument::Bytes(_)) { 2 } else { 1 }
+    }
+}
+
+/// A call by an ABI.
+#[derive(Debug)]
+pub struct Exchange {
+    pub(crate) function: Arc<Function>,
+    pub(crate) abi: Arc<Abi>,
+    pub(crate) arguments: Vec<Argument>,
+}
+
+impl Exchange {
+    /// A call of `function`, if that can be called with these and gives what the ABI says.
+    pub fn new(function: Arc<Function>, abi: Arc<Abi>, arguments: Vec<Argument>) -> Result<Self, CallError> {
+        function.check_arity(arguments.iter().map(Argument::width).sum())?;
+        let mut params = function.params().iter();
+        for (index, argument) in arguments.iter().enumerate() {
+            let mut own = params.by_ref().take(argument.width());
+            let unfit = own.find(|ty| !matches!(argument, Argument::Value(_)) && !is_integer(ty));
+            if let Some(ty) = unfit {
+                return Err(CallError::Type { index, expected: type_name(ty), given: "bytes".into() });
+            }
+        }
+        let room = abi.result.is_address() && arguments.iter().any(|argument| matches!(argument, Argument::Room(_)));
+        let results: Vec<ValType> = if abi.result.is_bytes() { function.ty.results().collect() } else { Vec::new() };
+        match room || abi.result.fits(&results) {
+            true => Ok(Self { function, abi, arguments }),
+            false => Err(not_by_abi(&function, abi.result.expected())),
+        }
+    }
+
+    /// Refuses code that has not what the ABI names.
+    pub(crate) fn check(&self, code: &Code) -> Result<(), CallError> {
+        let Abi { alloc, free_arguments, free_result, .. } = &*self.abi;
+        if self.allocates() && alloc.is_none() {
+            return Err(CallError::NoAllocator);
+        }
+        for (helper, gives) in [(alloc, true), (free_arguments, false), (free_result, false)] {
+            if let Some(helper) = helper {
+                helper.find(code, gives)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it makes room in the guest.
+    pub(crate) fn allocates(&self) -> bool {
+        self.arguments.iter().any(|argument| !matches!(argument, Argument::Value(_)))
+    }
+
+    /// The same for code that is a variant of what it was made for.
+    pub(crate) fn with_function(self, function: Arc<Function>) -> Self {
+        Self { function, ..self }
+    }
+}
+
+impl Helper {
+    /// The function in `code`, if it takes what it is given; `gives` is whether it gives a pointer.
+    pub(crate) fn find(&self, code: &Code, gives: bool) -> Result<Arc<Function>, CallError> {
+        let function = code.function(&self.name)?;
+        let params = function.params();
+        let takes = params.len() == self.operands.len()
+            && params.iter().zip(&self.operands).all(|(ty, operand)| operand.fits(ty));
+        let gives_one = function.ty.results().len() == 1 && function.ty.results().all(|ty| is_integer(&ty));
+        if takes && (!gives || gives_one) {
+            return Ok(function);
+        }
+        let result = if gives { " and one as its result" } else { "" };
+        Err(not_by_abi(&function, &format!("{} integer(s) as its parameters{result}", self.operands.len())))
+    }
+}
+
+fn not_by_abi(function: &Function, expected: &str) -> CallError {
+    CallError::NotByAbi { name: shown::name(&function.name), found: signature(&function.ty), expected: expected.into() }
+}
+
+fn is_integer(ty: &ValType) -> bool {
+    matches!(ty, ValType::I32 | ValType::I64)
+}
+
+/// A number as a value of this type, which is an integer's, if that holds it.
+pub(crate) fn integer(number: i128, ty: &ValType) -> Option<Value> {
+    match ty {
+        ValType::I32 if (i32::MIN.into()..=u32::MAX.into()).contains(&number) => Some(Value::I32(number as i32)),
+        ValType::I64 if (i64::MIN.into()..=u64::MAX.into()).contains(&number) => Some(Value::I64(number as i64)),
+        _ => None,
+    }
+}
+
+/// The number that a pointer or a length of the guest's is.
+pub(crate) fn unsigned(value: &Value) -> Option<u64> {
+    match value {
+        Value::I32(value) => Some(u64::from(*value as u32)),
+        Value::I64(value) => Some(*value as u64),
+        _ => None,
+    }
+}
