@@ -1,5 +1,5 @@
 for file <-
-      ~w(measure raw report groups/calls groups/instances groups/loads groups/compiling groups/kernels groups/wasi groups/throughput groups/fairness groups/steps groups/idle) do
+      ~w(measure raw report comparison groups/calls groups/instances groups/loads groups/compiling groups/kernels groups/wasi groups/throughput groups/fairness groups/steps groups/idle) do
   Code.require_file("#{file}.exs", __DIR__)
 end
 
@@ -9,6 +9,7 @@ defmodule Cybernetic.WASM.Bench do
 
   alias Cybernetic.WASM.Bench.{
     Calls,
+    Comparison,
     Compiling,
     Fairness,
     Idle,
@@ -39,18 +40,23 @@ defmodule Cybernetic.WASM.Bench do
 
   def main(opts) do
     groups = groups!(opts.only)
+    earlier = opts.compare && Comparison.read!(opts.compare)
     raw = Raw.build!()
-    rows = measure(groups, raw, opts.quick) ++ pinned(groups, opts)
+    rows = measure(groups, raw, opts.effort) ++ pinned(groups, opts)
     Report.print_ratios(rows)
     Report.write(rows, opts)
+    if earlier, do: Comparison.print(earlier, rows, opts.effort)
+
+    if opts.effort == :tiny,
+      do: IO.puts("Everything ran. The figures of a tiny run mean nothing.")
   end
 
   @doc "Measures groups, raw side first, and prints each as soon as it is done."
-  def measure(groups, raw, quick, note \\ "") do
+  def measure(groups, raw, effort, note \\ "") do
     Enum.flat_map(groups, fn group ->
-      there = if group in @raw, do: Raw.rows(raw, group, quick), else: []
+      there = if group in @raw, do: Raw.rows(raw, group, effort), else: []
       {_, module} = List.keyfind(@groups, group, 0)
-      here = for {name, figures} <- module.rows(quick), do: {group, name, figures}
+      here = for {name, figures} <- module.rows(effort), do: {group, name, figures}
       rows = for {group, name, figures} <- there ++ here, do: {group <> note, name, figures}
       Report.print_rows(rows)
       rows
@@ -58,7 +64,7 @@ defmodule Cybernetic.WASM.Bench do
   end
 
   # The whole bench on one processor, in a VM of its own that was started there and so has one scheduler of each kind.
-  defp pinned(groups, %{pinned: true, quick: quick}) do
+  defp pinned(groups, %{pinned: true, effort: effort}) do
     case {Enum.filter(groups, &(&1 in @pinned)), System.find_executable("taskset")} do
       {[], _} ->
         []
@@ -69,7 +75,7 @@ defmodule Cybernetic.WASM.Bench do
 
       {groups, taskset} ->
         file = Path.join(System.tmp_dir!(), "cybernetic_wasm_bench.#{System.pid()}")
-        args = [file, to_string(quick) | groups]
+        args = [file, to_string(effort) | groups]
         command = ["-c", "0", "mix", "run", "--no-compile", "bench/pinned.exs" | args]
         {_, 0} = System.cmd(taskset, command, into: IO.stream(:stdio, :line))
         rows = file |> File.read!() |> :erlang.binary_to_term()

@@ -2,6 +2,9 @@ defmodule Cybernetic.WASM.Bench.Measure do
   # Timing: several subjects, measured in turns so that a disturbance of the machine meets them all. The same method as on
   # the raw side, in raw/measure.rs.
 
+  @doc "One of `full:`, `quick:` and `tiny:`. Tiny does everything once, as small as can be: its figures mean nothing."
+  def by(effort, choices), do: Keyword.fetch!(choices, effort)
+
   @doc """
   Figures for each `{name, work}`. `work` is a function that does one piece of work, or of one argument, which does that many.
   """

@@ -12,8 +12,8 @@ defmodule Cybernetic.WASM.Bench.Raw do
   end
 
   @doc "The rows of a group, their names marked as raw."
-  def rows(path, group, quick) do
-    {output, 0} = System.cmd(path, [group | if(quick, do: ["--quick"], else: [])])
+  def rows(path, group, effort) do
+    {output, 0} = System.cmd(path, [group | if(effort == :full, do: [], else: ["--#{effort}"])])
     for line <- String.split(output, "\n", trim: true), do: row(group, line)
   end
 

@@ -1,7 +1,7 @@
 //! The other side of the comparison: the same guests on plain Wasmtime and the same kernels as native code, both driven
 //! from Rust with nothing in between. `mix wasm.bench` runs it; by hand:
 //!
-//!     cargo bench --workspace --bench raw -- [--quick] [calls] [instances] [loads] [kernels] [wasi] [steps]
+//!     cargo bench --workspace --bench raw -- [--quick | --tiny] [calls] [instances] [loads] [kernels] [wasi] [steps]
 //!
 //! Each line that it prints is a JSON object: a name, the median and the least time of one piece of work in nanoseconds.
 
@@ -23,7 +23,7 @@ use guest::{Guest, Host, Metering, drive};
 use measure::{Effort, Subject, compare};
 use std::hint::black_box;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use wasmtime::{Caller, Linker, Module, Result, Val};
 
 const KERNELS: &[u8] = include_bytes!("guests/kernels.wasm");
@@ -33,42 +33,43 @@ const HOST_CALLS: &str = include_str!("guests/host_calls.wat");
 
 type Native = fn(u32) -> u64;
 
-/// The kernels, what they are called with, and the same as native code. The Elixir side has the same list.
+/// The kernels, what they are called with, and the same as native code. The Elixir side has the same lists.
 const WORK: [(&str, u32, Native); 3] =
     [("fib", 35, kernels::fib), ("sha256", 16, kernels::sha256), ("mandelbrot", 256, kernels::mandelbrot)];
+const TINY: [(&str, u32, Native); 3] =
+    [("fib", 10, kernels::fib), ("sha256", 1, kernels::sha256), ("mandelbrot", 8, kernels::mandelbrot)];
 
 fn main() -> Result<()> {
     // Cargo adds its own `--bench`.
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    let quick = args.iter().any(|arg| arg == "--quick");
+    let is_given = |option: &str| args.iter().any(|arg| arg == option);
+    let (quick, tiny) = (is_given("--quick"), is_given("--tiny"));
+    let effort = |milliseconds, rounds| match (tiny, quick) {
+        (true, _) => Effort::new(0, 1, tiny),
+        (_, true) => Effort::new(milliseconds / 4, rounds / 2, tiny),
+        _ => Effort::new(milliseconds, rounds, tiny),
+    };
     let wanted = |group: &str| args.iter().all(|arg| arg.starts_with("--")) || args.iter().any(|arg| arg == group);
 
     if wanted("calls") {
-        calls(effort(quick, 50, 15))?;
+        calls(effort(50, 15))?;
     }
     if wanted("instances") {
-        instances(effort(quick, 60, 15))?;
+        instances(effort(60, 15))?;
     }
     if wanted("loads") {
-        loads(effort(quick, 100, 9))?;
+        loads(effort(100, 9))?;
     }
     if wanted("kernels") {
-        kernels(effort(quick, 1, 15))?;
+        kernels(effort(1, 15))?;
     }
     if wanted("wasi") {
-        system(effort(quick, 60, 15))?;
+        system(effort(60, 15))?;
     }
     if wanted("steps") {
-        steps::longest(effort(quick, 1, 9))?;
+        steps::longest(effort(1, 9))?;
     }
     Ok(())
-}
-
-fn effort(quick: bool, milliseconds: u64, rounds: usize) -> Effort {
-    match quick {
-        true => Effort { round: Duration::from_millis(milliseconds / 4), rounds: rounds / 2 },
-        false => Effort { round: Duration::from_millis(milliseconds), rounds },
-    }
 }
 
 fn calls(effort: Effort) -> Result<()> {
@@ -208,6 +209,7 @@ fn system(effort: Effort) -> Result<()> {
     let (runtime, directory) = (core::runtime(), tempfile::tempdir()?);
     let beamless = |what: &str| format!("{what}, the library without the BEAM");
     let (hello, read) = (["hello.wasm"], ["checksum.wasm", "/d/file", "65536"]);
+    std::fs::write(directory.path().join("file"), vec![7; effort.work(wasi::FILE, 65_536)])?;
     let subjects = vec![
         wasi::hello(&host)?,
         wasi::read(&host, directory.path(), "65536")?,
@@ -222,7 +224,7 @@ fn kernels(effort: Effort) -> Result<()> {
     use Metering::{CallsAndLoops, Entries, Epoch, Fuel, None};
     let hosts = [None, Epoch, Fuel, CallsAndLoops, Entries].map(Host::new).into_iter().collect::<Result<Vec<_>>>()?;
     let runtime = core::runtime();
-    for (kernel, argument, native) in WORK {
+    for (kernel, argument, native) in effort.work(WORK, TINY) {
         let mut subjects = vec![Subject::each(format!("{kernel}, native"), || {
             black_box(native(black_box(argument)));
             Ok(())

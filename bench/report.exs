@@ -115,7 +115,7 @@ defmodule Cybernetic.WASM.Bench.Report do
     File.write!(path, [
       JSON.encode(
         time: now,
-        quick: opts.quick,
+        effort: opts.effort,
         versions: versions(),
         rows: for({group, name, figures} <- rows, do: [group: group, name: name] ++ figures),
         ratios: for(ratio <- ratios(rows), do: Map.delete(ratio, :unit))
@@ -210,7 +210,11 @@ defmodule Cybernetic.WASM.Bench.Report do
 
   # Tables
 
-  defp table(lines) do
+  @doc "What a figure is called."
+  def heading(key), do: Keyword.fetch!(@headings, key)
+
+  @doc "Prints a table. The first cell of each line is a name."
+  def table(lines) do
     first = lines |> Enum.map(&String.length(hd(&1))) |> Enum.max()
     IO.puts("")
 
@@ -223,15 +227,17 @@ defmodule Cybernetic.WASM.Bench.Report do
     end
   end
 
-  defp show(_key, nil), do: ""
-  defp show(:count, count), do: Integer.to_string(count)
-  defp show(:bytes, bytes), do: grouped(bytes)
-  defp show(:per_second, number), do: number |> round() |> grouped()
-  defp show(_time, ns) when abs(ns) < 1_000_000, do: decimals(ns / 1_000, 2) <> " µs"
-  defp show(_time, ns), do: decimals(ns / 1_000_000, 2) <> " ms"
+  @doc "A figure in the unit that it is read in."
+  def show(_key, nil), do: ""
+  def show(:count, count), do: Integer.to_string(count)
+  def show(:bytes, bytes), do: grouped(bytes)
+  def show(:per_second, number), do: number |> round() |> grouped()
+  def show(_time, ns) when abs(ns) < 1_000_000, do: decimals(ns / 1_000, 2) <> " µs"
+  def show(_time, ns), do: decimals(ns / 1_000_000, 2) <> " ms"
 
-  defp decimals(nil, _digits), do: ""
-  defp decimals(number, digits), do: :erlang.float_to_binary(number / 1, decimals: digits)
+  @doc "A number with so many decimals."
+  def decimals(nil, _digits), do: ""
+  def decimals(number, digits), do: :erlang.float_to_binary(number / 1, decimals: digits)
 
   defp grouped(number) do
     number |> Integer.to_string() |> String.replace(~r/\B(?=(\d{3})+$)/, ",")

@@ -3,6 +3,7 @@ defmodule Cybernetic.WASM.Bench.Calls do
 
   alias Cybernetic.WASM.{Executor, Instance, Native, Runtime}
   alias Cybernetic.WASM.Bench.Measure
+  import Measure, only: [by: 2]
 
   defmodule Server do
     use GenServer
@@ -11,17 +12,17 @@ defmodule Cybernetic.WASM.Bench.Calls do
     def handle_call(:ping_dirty, _from, state), do: {:reply, Native.runtime_ping_dirty(), state}
   end
 
-  def rows(quick) do
+  def rows(effort) do
     {:ok, server} = GenServer.start(Server, nil)
 
     rows =
       Measure.compare(
         hops(server) ++ warm() ++ fresh() ++ [host()],
-        if(quick, do: 12, else: 50),
-        if(quick, do: 7, else: 15)
+        by(effort, full: 50, quick: 12, tiny: 0),
+        by(effort, full: 15, quick: 7, tiny: 1)
       )
 
-    rested = rested(server, if(quick, do: 100, else: 400))
+    rested = rested(server, by(effort, full: 400, quick: 100, tiny: 1))
     GenServer.stop(server)
     rows ++ rested
   end

@@ -2,35 +2,36 @@ defmodule Cybernetic.WASM.Bench.Compiling do
   # What compiling costs: alone, by size; and everybody else, while large modules are compiled.
 
   alias Cybernetic.WASM.{Bench.Measure, Executor, Instance, Runtime}
+  import Measure, only: [by: 2]
 
   # Functions in modules of about 1 KB, 17 KB and 0.6 MB, and in one of 4 MB, which are few enough for a slot of the pool.
   @sizes [{"1 KB", 20}, {"17 KB", 350}, {"0.6 MB", 12_000}]
-  @large 20_000
-  @large_steps 20
+  @large {20_000, 20}
   @at_once 4
 
   # More guests at once than a pool has slots for.
   @pool 800
 
-  def rows(quick) do
-    alone(quick) ++ lateness(quick) ++ [memory(), beyond_the_pool()]
+  def rows(effort) do
+    large = by(effort, full: @large, quick: @large, tiny: {20, 4})
+    pool = by(effort, full: @pool, quick: @pool, tiny: 8)
+    alone(effort) ++ lateness(effort, large) ++ [memory(large), beyond_the_pool(large, pool)]
   end
 
-  defp alone(quick) do
-    for {name, functions} <- @sizes do
-      load = fn -> {:ok, _} = Runtime.load_module({:bytes, plain(functions)}) end
+  defp alone(effort) do
+    rounds = by(effort, full: 9, quick: 3, tiny: 1)
 
-      [{row, figures}] =
-        Measure.compare([{"cold load, #{name}", load}], 1, if(quick, do: 3, else: 9))
-
-      {row, figures}
+    for {name, functions} <- by(effort, full: @sizes, quick: @sizes, tiny: [hd(@sizes)]) do
+      load = fn -> {:ok, _} = Runtime.load_module({:bytes, plain({functions, 4})}) end
+      [row] = Measure.compare([{"cold load, #{name}", load}], 1, rounds)
+      row
     end
   end
 
   # How late a timer of a millisecond is.
-  defp lateness(quick) do
-    idle = late(fn -> Process.sleep(if(quick, do: 500, else: 3_000)) end)
-    busy = late(fn -> at_once() |> Task.await_many(:infinity) end)
+  defp lateness(effort, large) do
+    idle = late(fn -> Process.sleep(by(effort, full: 3_000, quick: 500, tiny: 10)) end)
+    busy = late(fn -> large |> at_once() |> Task.await_many(:infinity) end)
 
     [
       {"timer of 1 ms, idle: late by", Measure.percentiles(idle)},
@@ -39,8 +40,8 @@ defmodule Cybernetic.WASM.Bench.Compiling do
     ]
   end
 
-  defp at_once do
-    sources = for _ <- 1..@at_once, do: plain(@large, @large_steps)
+  defp at_once(large) do
+    sources = for _ <- 1..@at_once, do: plain(large)
 
     for source <- sources,
         do:
@@ -66,11 +67,11 @@ defmodule Cybernetic.WASM.Bench.Compiling do
     end
   end
 
-  defp memory do
+  defp memory(large) do
     # What earlier work has left to be given back is not to be counted.
     Enum.each(Process.list(), &:erlang.garbage_collect/1)
     before = resident()
-    modules = for task <- at_once(), do: Task.await(task, :infinity)
+    modules = for task <- at_once(large), do: Task.await(task, :infinity)
     Enum.each(Process.list(), &:erlang.garbage_collect/1)
     grown = resident() - before
     _ = length(modules)
@@ -83,19 +84,19 @@ defmodule Cybernetic.WASM.Bench.Compiling do
   end
 
   # The first guest that finds no slot in the pool, of a module that takes seconds to compile.
-  defp beyond_the_pool do
-    module = Runtime.load_module!({:bytes, plain(@large, @large_steps)})
-    guests = for _ <- 1..@pool, do: module |> Instance.new() |> elem(1)
+  defp beyond_the_pool(large, pool) do
+    module = Runtime.load_module!({:bytes, plain(large)})
+    guests = for _ <- 1..pool, do: module |> Instance.new() |> elem(1)
     began = System.monotonic_time(:nanosecond)
     {:ok, guest} = Instance.new(module)
     took = System.monotonic_time(:nanosecond) - began
     Enum.each([guest | guests], &Instance.close/1)
     {:ok, 1} = Executor.call(module, "f")
-    {"guest #{@pool + 1} of a module of 4 MB", [median_ns: took]}
+    {"guest #{pool + 1} of a module of 4 MB", [median_ns: took]}
   end
 
   # Functions of so many additions and multiplications, in the binary format; no two modules are the same.
-  defp plain(functions, steps \\ 4) do
+  defp plain({functions, steps}) do
     seed = System.unique_integer([:positive])
     step = <<0x20, 0, 0x41, 3, 0x6C, 0x41, 1, 0x6A, 0x21, 0>>
 

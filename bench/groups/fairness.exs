@@ -2,9 +2,10 @@ defmodule Cybernetic.WASM.Bench.Fairness do
   # What an ordinary process and a short call feel of endless guests, two for each scheduler.
 
   alias Cybernetic.WASM.{Bench.Measure, Executor, Runtime}
+  import Measure, only: [by: 2]
 
-  def rows(quick) do
-    samples = if quick, do: 300, else: 2_000
+  def rows(effort) do
+    samples = by(effort, full: 2_000, quick: 300, tiny: 10)
     alone = for {name, figures} <- feel(samples), do: {name <> ", nothing else", figures}
     guests = spin(2 * System.schedulers_online())
 

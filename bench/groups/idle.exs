@@ -2,11 +2,12 @@ defmodule Cybernetic.WASM.Bench.Idle do
   # What a node costs that has run guests of both kinds and runs none now.
 
   alias Cybernetic.WASM.{Executor, Instance, Runtime}
+  import Cybernetic.WASM.Bench.Measure, only: [by: 2]
 
   @guests 100
 
-  def rows(quick) do
-    seconds = if quick, do: 1, else: 5
+  def rows(effort) do
+    seconds = by(effort, full: 5, quick: 1, tiny: 0.01)
     module = Runtime.load_module!("priv/wasm/compute.wasm", metering: :epoch)
     {:ok, 5} = Executor.call(module, "add", [2, 3])
     instances = for _ <- 1..@guests, do: module |> Instance.new() |> elem(1)
@@ -14,7 +15,7 @@ defmodule Cybernetic.WASM.Bench.Idle do
     # The ticker lingers for some ticks after the last guest.
     Process.sleep(200)
     {ticks, cpu} = now()
-    Process.sleep(seconds * 1000)
+    Process.sleep(round(seconds * 1000))
     {later_ticks, later_cpu} = now()
     _ = length(instances)
 

@@ -2,16 +2,17 @@ defmodule Cybernetic.WASM.Bench.Instances do
   # Live instances: what one costs, its memory, and what a snapshot saves.
 
   alias Cybernetic.WASM.{Bench.Measure, Executor, Instance, Memory, Runtime}
+  import Measure, only: [by: 2]
 
   @mebibyte 1_048_576
   @rules 200
   @asked 2
 
-  def rows(quick) do
-    {round, rounds} = if quick, do: {20, 7}, else: {60, 15}
+  def rows(effort) do
+    {round, rounds} = by(effort, full: {60, 15}, quick: {20, 7}, tiny: {0, 1})
 
     Measure.compare(making() ++ memory() ++ start_up(), round, rounds) ++
-      [crowd(if quick, do: 2_000, else: 10_000)]
+      [crowd(by(effort, full: 10_000, quick: 2_000, tiny: 10))]
   end
 
   defp making do

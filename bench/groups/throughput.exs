@@ -2,9 +2,11 @@ defmodule Cybernetic.WASM.Bench.Throughput do
   # Calls per second of many processes at once.
 
   alias Cybernetic.WASM.{Executor, Instance, Runtime}
+  import Cybernetic.WASM.Bench.Measure, only: [by: 2]
 
-  def rows(quick) do
-    duration = if quick, do: 200, else: 1_000
+  def rows(effort) do
+    # In microseconds.
+    duration = by(effort, full: 1_000_000, quick: 200_000, tiny: 10)
     module = Runtime.load_module!("priv/wasm/compute.wasm")
 
     fresh = fn -> fn -> {:ok, 5} = Executor.call(module, "add", [2, 3]) end end
@@ -35,17 +37,19 @@ defmodule Cybernetic.WASM.Bench.Throughput do
       end
 
     for _ <- pids, do: receive(do: (:ready -> :ok))
-    began = System.monotonic_time(:millisecond)
+    began = now()
     for pid <- pids, do: send(pid, {:until, began + duration})
     calls = for _ <- pids, do: receive(do: ({:calls, calls} -> calls))
-    Enum.sum(calls) * 1000 / (System.monotonic_time(:millisecond) - began)
+    Enum.sum(calls) * 1_000_000 / (now() - began)
   end
 
   defp calls(call, until, count) do
     call.()
 
-    if System.monotonic_time(:millisecond) < until,
+    if now() < until,
       do: calls(call, until, count + 1),
       else: count + 1
   end
+
+  defp now, do: System.monotonic_time(:microsecond)
 end

@@ -2,14 +2,16 @@ defmodule Cybernetic.WASM.Bench.Wasi do
   # Commands: from a compiled module to captured output, and reading a file.
 
   alias Cybernetic.WASM.{Bench.Measure, Executor, Runtime, Sandbox}
+  import Measure, only: [by: 2]
 
   @file_bytes 67_108_864
 
-  def rows(quick) do
-    {round, rounds} = if quick, do: {15, 7}, else: {60, 15}
+  def rows(effort) do
+    {round, rounds} = by(effort, full: {60, 15}, quick: {15, 7}, tiny: {0, 1})
+    bytes = by(effort, full: @file_bytes, quick: @file_bytes, tiny: 65_536)
     directory = Path.join(System.tmp_dir!(), "cybernetic_wasm_bench.#{System.pid()}.d")
     File.mkdir_p!(directory)
-    File.write!(Path.join(directory, "file"), :binary.copy(<<7>>, @file_bytes))
+    File.write!(Path.join(directory, "file"), :binary.copy(<<7>>, bytes))
 
     rows = Measure.compare(hello() ++ reading(directory) ++ sleeping(), round, rounds)
     File.rm_rf!(directory)

@@ -30,6 +30,19 @@ impl<'a> Subject<'a> {
 pub(crate) struct Effort {
     pub(crate) round: Duration,
     pub(crate) rounds: usize,
+    /// Everything once, as small as can be: the figures mean nothing.
+    pub(crate) tiny: bool,
+}
+
+impl Effort {
+    pub(crate) fn new(milliseconds: u64, rounds: usize, tiny: bool) -> Self {
+        Self { round: Duration::from_millis(milliseconds), rounds, tiny }
+    }
+
+    /// This much work, or `tiny` where no more is wanted.
+    pub(crate) fn work<T>(self, full: T, tiny: T) -> T {
+        if self.tiny { tiny } else { full }
+    }
 }
 
 /// Measures the subjects in turns and prints a line of JSON for each.

@@ -13,7 +13,7 @@ pub(crate) const CHECKSUM: &[u8] = include_bytes!("../../test/fixtures/wasi/chec
 const MOST_OUTPUT: usize = 10_000_000;
 
 /// Bytes of the file that is read. The Elixir side has one like it.
-const FILE: usize = 64 << 20;
+pub(crate) const FILE: usize = 64 << 20;
 
 pub(crate) fn hello<'a>(host: &'a Host) -> Result<Subject<'a>> {
     let prepared = prepare(host, HELLO)?;
@@ -24,10 +24,9 @@ pub(crate) fn hello<'a>(host: &'a Host) -> Result<Subject<'a>> {
     }))
 }
 
-/// File work on the thread that polls, which is the fastest way there is.
+/// The file in `directory` as the guest reads it. File work is done on the thread that polls, which is the fastest way there is.
 pub(crate) fn read<'a>(host: &'a Host, directory: &'a Path, chunk: &'static str) -> Result<Subject<'a>> {
     let prepared = prepare(host, CHECKSUM)?;
-    std::fs::write(directory.join("file"), vec![7; FILE])?;
     Ok(Subject::each(format!("read 64 MiB, {chunk} bytes at a time"), move || {
         let mut builder = WasiCtxBuilder::new();
         builder.allow_blocking_current_thread(true).args(&["checksum.wasm", "/d/file", chunk]);

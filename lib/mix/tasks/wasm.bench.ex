@@ -2,14 +2,16 @@ defmodule Mix.Tasks.Wasm.Bench do
   @moduledoc """
   Measures the library against plain Wasmtime and against native code, in one run.
 
-      mix wasm.bench [--quick] [--only GROUP]… [--no-pinned] [--json FILE]
+      mix wasm.bench [--quick | --tiny] [--only GROUP]… [--no-pinned] [--json FILE] [--compare FILE]
 
     * `--quick` - fewer and shorter rounds: a minute instead of several
+    * `--tiny` - does everything once, as small as can be: this shows that the bench works, and its figures mean nothing
     * `--only` - one group of `calls`, `instances`, `loads`, `compiling`, `kernels`, `wasi`, `throughput`, `fairness`, `steps`,
       `idle`; may be
       given several times, or as a list with commas. Default: all.
     * `--no-pinned` - leaves out the second run of `calls`, `throughput` and `fairness` with everything on one processor
     * `--json` - where the figures go. Default: a new file in `bench/results`.
+    * `--compare` - an earlier file of figures: what has changed since then is printed at the end
 
   It prints a table of each group, and the ratios with their budgets. A missed budget is marked there and fails nothing:
   timings depend on what else the computer does. `bench/README.md` says what each row means.
@@ -20,7 +22,14 @@ defmodule Mix.Tasks.Wasm.Bench do
   # No @shortdoc: `mix help` lists it nowhere, since it works in one folder only.
   use Mix.Task
 
-  @switches [quick: :boolean, only: :keep, pinned: :boolean, json: :string]
+  @switches [
+    quick: :boolean,
+    tiny: :boolean,
+    only: :keep,
+    pinned: :boolean,
+    json: :string,
+    compare: :string
+  ]
 
   @impl true
   def run(args) do
@@ -40,10 +49,11 @@ defmodule Mix.Tasks.Wasm.Bench do
 
     # Not a module of the library, so the compiler does not know it.
     Module.concat(["Cybernetic.WASM.Bench"]).main(%{
-      quick: Keyword.get(opts, :quick, false),
+      effort: Enum.find([:tiny, :quick], :full, &opts[&1]),
       pinned: Keyword.get(opts, :pinned, true),
       only: opts |> Keyword.get_values(:only) |> Enum.flat_map(&String.split(&1, ",")),
-      json: opts[:json]
+      json: opts[:json],
+      compare: opts[:compare]
     })
   end
 end

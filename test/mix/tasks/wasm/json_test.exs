@@ -1,7 +1,7 @@
 defmodule Mix.Tasks.Wasm.JSONTest do
   use ExUnit.Case, async: true
 
-  import Mix.Tasks.Wasm.JSON, only: [encode: 1]
+  import Mix.Tasks.Wasm.JSON, only: [encode: 1, decode: 1]
 
   doctest Mix.Tasks.Wasm.JSON
 
@@ -35,5 +35,53 @@ defmodule Mix.Tasks.Wasm.JSONTest do
 
   test "what JSON does not know is inspected" do
     assert encode({:a, 1}) == ~s("{:a, 1}")
+  end
+
+  test "what was written can be read" do
+    for term <- [
+          [],
+          %{},
+          %{"a" => [1, -2.5, true, false, nil, "b"], "" => %{"c" => []}},
+          [1.0e300, -0.1, 18_446_744_073_709_551_615],
+          "\"\\/\n\t\r\0\d é€𝄞"
+        ],
+        do: assert(term |> encode() |> decode() == {:ok, term})
+  end
+
+  test "space between the parts, escapes and exponents of others are read" do
+    assert decode(" [ 1 ,\n{ \"a\" : 2e2 } ]\t") == {:ok, [1, %{"a" => 200.0}]}
+
+    assert decode(~S(["\b\f\/\u00E9\uD834\uDD1E", 1E-2, 1.5e+1])) ==
+             {:ok, ["\b\f/é𝄞", 0.01, 15.0]}
+
+    # Halves of pairs are no characters.
+    assert decode(~S("\ud834x\udd1e")) == {:ok, "\uFFFDx\uFFFD"}
+  end
+
+  test "what is no JSON is refused" do
+    for text <- [
+          "",
+          "[1",
+          "[1,]",
+          "[,1]",
+          "[1 2]",
+          ~S({"a"}),
+          ~S({"a":}),
+          ~S({"a":1,}),
+          ~S({a:1}),
+          "nul",
+          "1 2",
+          "01",
+          "1.",
+          ".5",
+          "+1",
+          "1e999",
+          ~S("a),
+          ~S("\x"),
+          ~S("\u12g4"),
+          "\"\n\"",
+          <<?", 0xFF, ?">>
+        ],
+        do: assert(decode(text) == :error, text)
   end
 end
