@@ -246,6 +246,12 @@ defmodule Cybernetic.WASM.Execution do
   defp step(execution, %Plan{scheduling: :inline}), do: Native.execution_step(execution)
   defp step(execution, _plan), do: Native.execution_step_dirty(execution)
 
+  # A guest that has slept may go on as it began: what is short runs on the normal scheduler.
+  defp wake(execution, %Plan{scheduling: :adaptive} = plan),
+    do: with(:dirty <- Native.execution_wake(execution), do: step(execution, plan))
+
+  defp wake(execution, plan), do: step(execution, plan)
+
   # What is on this side of the guest's streams failed.
   defp end_with(execution, error) do
     Native.execution_abandon(execution)
@@ -262,7 +268,7 @@ defmodule Cybernetic.WASM.Execution do
 
     case Native.execution_listen(execution, reference) do
       :ready ->
-        step(execution, plan)
+        wake(execution, plan)
 
       milliseconds when is_integer(milliseconds) ->
         receive do
@@ -271,7 +277,7 @@ defmodule Cybernetic.WASM.Execution do
           milliseconds -> stop_listening(execution, reference)
         end
 
-        step(execution, plan)
+        wake(execution, plan)
 
       refused ->
         refused

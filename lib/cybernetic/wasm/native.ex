@@ -102,6 +102,7 @@ defmodule Cybernetic.WASM.Native do
   def abi_new(_abi), do: stub()
   def execution_step(_execution), do: stub()
   def execution_step_dirty(_execution), do: stub()
+  def execution_wake(_execution), do: stub()
   def execution_listen(_execution, _reference), do: stub()
   def execution_unlisten(_execution), do: stub()
   def execution_command(_execution, _call, _command), do: stub()

@@ -300,9 +300,16 @@ impl Execution {
     /// Whether a command for an open host call of one of `importer`'s functions may be carried out on a normal scheduler: the
     /// guest is small, and so are the values that the function gives and the output that is handed over when the guest ends.
     pub fn fits_inline(&self, importer: &Code, call: HostCall) -> bool {
-        self.invocation.peak_memory() <= INLINE_MEMORY
-            && self.invocation.output_bytes() <= INLINE_OUTPUT
-            && !importer.imports().get(call.import as usize).is_some_and(Import::gives_references)
+        self.is_small() && !importer.imports().get(call.import as usize).is_some_and(Import::gives_references)
+    }
+
+    /// Whether a normal scheduler may take the next step of a guest that has waited: it dozed, and it is small.
+    pub fn may_wake_inline(&self) -> bool {
+        self.invocation.dozing() && self.is_small()
+    }
+
+    fn is_small(&self) -> bool {
+        self.invocation.peak_memory() <= INLINE_MEMORY && self.invocation.output_bytes() <= INLINE_OUTPUT
     }
 
     /// Whether `call` is the innermost open host call, the only one that may ask for anything.

@@ -57,6 +57,8 @@ pub(crate) struct Invocation {
     queueing: AtomicBool,
     /// Set while the call waits for a module to be compiled.
     compiling: AtomicBool,
+    /// Set while the guest waits in [`Invocation::doze`].
+    dozing: AtomicBool,
     /// The number of the lease that the call has on a live guest; zero before, and for a guest of its own.
     lease: AtomicU64,
     /// Set when a re-entrant call was cut off: what it left behind is not to be trusted.
@@ -100,6 +102,7 @@ impl Invocation {
             denials: Mutex::default(),
             queueing: AtomicBool::new(false),
             compiling: AtomicBool::new(false),
+            dozing: AtomicBool::new(false),
             lease: AtomicU64::new(0),
             tainted: AtomicBool::new(false),
             unbegun: AtomicBool::new(false),
@@ -134,6 +137,18 @@ impl Invocation {
         let module = module.await;
         self.compiling.store(false, Relaxed);
         module
+    }
+
+    /// Waits where the guest goes on in its own code, with nothing to be made or read for it first.
+    pub(crate) async fn doze<T>(&self, wait: impl Future<Output = T>) -> T {
+        self.dozing.store(true, Relaxed);
+        let waited = wait.await;
+        self.dozing.store(false, Relaxed);
+        waited
+    }
+
+    pub(crate) fn dozing(&self) -> bool {
+        self.dozing.load(Relaxed)
     }
 
     pub(crate) fn queueing(&self) -> bool {

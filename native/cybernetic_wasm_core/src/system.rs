@@ -5,7 +5,7 @@
 //! lists of a directory in `listing.rs`, its private directory in `scratch.rs`, standard input and output in `stdio.rs`: both
 //! ends are the invocation's, so that they follow each call on a live instance.
 //!
-//! No thread ever waits for a guest here. Timers are `tokio`'s, on one thread for the node; a guest that sleeps is a
+//! No thread ever waits for a guest here. Timers are one thread's for the node (`timer.rs`); a guest that sleeps is a
 //! pending execution like any other. What may keep a thread for long is done apart from the guest (`apart.rs`).
 
 mod apart;
@@ -30,7 +30,7 @@ pub(crate) use listing::{Listing, Unlisted, inode};
 pub(crate) use null::NAME as NULL;
 pub use random::Random;
 pub use scratch::remove_all as remove_scratch_directories;
-pub(crate) use timer::sleep;
+pub(crate) use timer::{Sleep, sleep};
 pub use times::FileTimes;
 
 use crate::error::{CallError, Error};

@@ -1,7 +1,7 @@
 //! Work on a guest's files that may keep a thread for longer than a slice, done apart from the guest: on a thread of its own,
 //! with a copy of what it reads of the guest's memory. The guest waits for it like for any other event, and its deadline holds.
 
-use super::{Grants, System, timer};
+use super::{Grants, System};
 use crate::error::{Error, LimitError};
 use crate::limits::Ceilings;
 use once_cell::sync::OnceCell;
@@ -9,8 +9,12 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi::p1::WasiP1Ctx;
+
+/// Threads for work apart from guests. They end when there is nothing to do.
+const MOST_THREADS: usize = 64;
 
 /// Bytes of a result that is a number.
 pub(crate) const NUMBER: usize = size_of::<u32>();
@@ -64,11 +68,20 @@ impl Share {
 
     async fn enter(&self) -> Result<[OwnedSemaphorePermit; 2], Error> {
         static NODE: OnceCell<Arc<Semaphore>> = OnceCell::new();
-        let node = NODE.get_or_init(|| Arc::new(Semaphore::new(timer::MOST_THREADS)));
+        let node = NODE.get_or_init(|| Arc::new(Semaphore::new(MOST_THREADS)));
         let closed = |_| Error::Internal("no thread is to be had".into());
         let own = Arc::clone(&self.0).acquire_owned().await.map_err(closed)?;
         Ok([own, Arc::clone(node).acquire_owned().await.map_err(closed)?])
     }
+}
+
+/// Does `work` on a thread of its own, to its end even when nobody waits for it any more.
+async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    static THREADS: OnceCell<Runtime> = OnceCell::new();
+    // Of this runtime nothing is used but the threads for what blocks.
+    let start = || Builder::new_current_thread().max_blocking_threads(MOST_THREADS).thread_name("wasm-apart").build();
+    let threads = THREADS.get_or_try_init(start).map_err(|error| Error::Internal(format!("no thread: {error}")))?;
+    threads.spawn_blocking(work).await.map_err(|error| Error::Internal(format!("a thread failed: {error}")))
 }
 
 impl System {
@@ -81,7 +94,7 @@ impl System {
     ) -> Result<(B, T), Error> {
         let (permits, held) = (self.share.enter().await?, self.descriptors.held());
         let Some(mut ctx) = self.ctx.take() else { return Err(Error::Internal("there is no system".into())) };
-        let (ctx, buffer, done) = timer::elsewhere(move || {
+        let (ctx, buffer, done) = elsewhere(move || {
             let done = work(&mut ctx, &mut buffer);
             drop((permits, held));
             (ctx, buffer, done)

@@ -1,36 +1,101 @@
-//! The node's timers: one thread for all sleeping guests, and more that come and go with work apart from the guests.
+//! The node's timers: one thread for all sleeping guests.
+//!
+//! It keeps time to a tenth of a millisecond: `tokio`'s timers count whole ones, so that a sleep of one takes up to two.
 
 use crate::error::Error;
 use once_cell::sync::OnceCell;
-use std::time::Duration;
-use tokio::runtime::{Builder, Runtime};
-use tokio::time::Sleep;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
-/// Threads for work apart from guests. They end when there is nothing to do.
-pub(super) const MOST_THREADS: usize = 64;
+/// Sleeps end on multiples of this, so that the thread wakes at most so often, however many guests sleep however shortly.
+const GRAIN: Duration = Duration::from_micros(100);
 
-static RUNTIME: OnceCell<Runtime> = OnceCell::new();
+/// When a sleep ends, and its number: several may end at once.
+type Key = (Instant, u64);
 
-fn runtime() -> std::io::Result<&'static Runtime> {
-    RUNTIME.get_or_try_init(|| {
-        Builder::new_multi_thread()
-            .worker_threads(1)
-            .max_blocking_threads(MOST_THREADS)
-            .thread_name("wasm-timer")
-            .enable_time()
-            .build()
-    })
+struct Timers {
+    began: Instant,
+    sleeping: Mutex<BTreeMap<Key, Waker>>,
+    /// Told when a sleep is to end before all others.
+    earlier: Condvar,
 }
 
 /// A sleep that can be polled on any thread.
-pub(crate) fn sleep(time: Duration) -> Result<Sleep, Error> {
-    let runtime = runtime().map_err(|error| Error::Internal(format!("no timer: {error}")))?;
-    let _entered = runtime.enter();
-    Ok(tokio::time::sleep(time))
+pub(crate) struct Sleep {
+    key: Key,
+    timers: Arc<Timers>,
 }
 
-/// Does `work` on a thread of its own, to its end even when nobody waits for it any more.
-pub(super) async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    let runtime = runtime().map_err(|error| Error::Internal(format!("no thread: {error}")))?;
-    runtime.spawn_blocking(work).await.map_err(|error| Error::Internal(format!("a thread failed: {error}")))
+pub(crate) fn sleep(time: Duration) -> Result<Sleep, Error> {
+    static TIMERS: OnceCell<Arc<Timers>> = OnceCell::new();
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let timers = TIMERS.get_or_try_init(Timers::start);
+    let timers = timers.map_err(|error| Error::Internal(format!("no timer: {error}")))?;
+    Ok(Sleep { key: (timers.later(time), NEXT.fetch_add(1, Relaxed)), timers: Arc::clone(timers) })
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if Instant::now() >= self.key.0 {
+            return Poll::Ready(());
+        }
+        self.timers.wake(self.key, context.waker());
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        let _waker = self.timers.sleeping.lock().remove(&self.key);
+    }
+}
+
+impl Timers {
+    fn start() -> std::io::Result<Arc<Self>> {
+        let (sleeping, earlier) = (Mutex::default(), Condvar::new());
+        let timers = Arc::new(Self { began: Instant::now(), sleeping, earlier });
+        let kept = Arc::clone(&timers);
+        std::thread::Builder::new().name("wasm-timer".into()).spawn(move || timers.run())?;
+        Ok(kept)
+    }
+
+    /// The first multiple of the grain that is at least `time` away.
+    fn later(&self, time: Duration) -> Instant {
+        let grains = (self.began.elapsed() + time).as_nanos().div_ceil(GRAIN.as_nanos());
+        let since = grains.saturating_mul(GRAIN.as_nanos());
+        self.began + Duration::from_nanos(u64::try_from(since).unwrap_or(u64::MAX))
+    }
+
+    fn wake(&self, key: Key, waker: &Waker) {
+        let mut sleeping = self.sleeping.lock();
+        sleeping.insert(key, waker.clone());
+        if sleeping.first_key_value().is_some_and(|(first, _)| *first == key) {
+            self.earlier.notify_one();
+        }
+    }
+
+    fn run(&self) {
+        let mut sleeping = self.sleeping.lock();
+        loop {
+            match sleeping.first_entry() {
+                None => self.earlier.wait(&mut sleeping),
+                Some(first) if first.key().0 <= Instant::now() => {
+                    let waker = first.remove();
+                    // Whoever is woken may have to wait for a lock, and others go to sleep meanwhile.
+                    MutexGuard::unlocked(&mut sleeping, || waker.wake());
+                }
+                Some(first) => {
+                    let until = first.key().0;
+                    let _ = self.earlier.wait_until(&mut sleeping, until);
+                }
+            }
+        }
+    }
 }

@@ -9,12 +9,11 @@ use super::preview::Preview;
 use crate::error::Error;
 use crate::invocation::Invocation;
 use crate::store::StoreData;
-use crate::system::{self, Clock, Descriptor, System};
+use crate::system::{self, Clock, Descriptor, Sleep, System};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::time::Sleep;
 use wasmtime::Caller;
 use wasmtime_wasi::p1::types::{
     Clockid, Errno, Event, EventFdReadwrite, Eventrwflags, Eventtype, Fd, Subclockflags, Subscription,
@@ -55,7 +54,10 @@ pub(super) async fn poll_oneoff(caller: &mut Caller<'_, StoreData>, call: &mut C
         }
         Err(errno) => return Ok(errno as i32),
     };
-    let ready = wait(&system.clocks.clone(), &awaited, &invocation).await?;
+    let clock = system.clocks.clone();
+    let waited = wait(&clock, &awaited, &invocation);
+    // Who has files may find work on them next, or when it ends.
+    let ready = if system.has_files() { waited.await } else { invocation.doze(waited).await }?;
     let happened = given.iter().zip(&ready).filter(|(_, ready)| **ready).map(|(one, _)| event(one));
     let mut written = 0;
     for event in happened {

@@ -125,6 +125,15 @@ lanes! {
     }
 }
 
+/// Steps on after a wait, on a normal scheduler; `:dirty` for a guest that does not belong there.
+#[rustler::nif]
+fn execution_wake<'a>(env: Env<'a>, execution: Known<'a>) -> Term<'a> {
+    match execution.execution.0.try_lock() {
+        Some(held) if held.may_wake_inline() => step::held(env, execution, held, Lane::Inline),
+        _ => atoms::dirty().encode(env),
+    }
+}
+
 /// Arms a wake-up message `{reference, :wake}`: the milliseconds until the deadline, or `:ready`.
 #[rustler::nif]
 fn execution_listen<'a>(env: Env<'a>, execution: Handle<'a, ExecutionResource>, reference: Reference<'a>) -> Term<'a> {

@@ -164,3 +164,50 @@ fn a_poll_takes_so_many_subscriptions_and_no_more() {
         assert_eq!(number(run("poll_many", &i32s(&[count]), clocks(Clocks::Real))), -errno, "{count}");
     }
 }
+
+/// What it does next is as long as the beginning of a call: a step of a normal scheduler bounds that, but neither work on files
+/// nor one instruction that fills a large memory.
+#[test]
+fn a_small_guest_without_files_may_wake_on_a_normal_scheduler() {
+    let asleep = |guest: &str, grants: Grants| {
+        let hour = Value::I64(3_600_000_000_000);
+        let mut execution = start(&load(shared(), guest), ("sleep", &[hour]), grants, limits());
+        assert!(!execution.may_wake_inline(), "it has not slept yet");
+        assert!(matches!(next(&mut execution), Step::Waiting));
+        execution
+    };
+    let real = || clocks(Clocks::Real);
+    assert!(asleep(GUEST, real()).may_wake_inline());
+
+    let place = tempfile::tempdir().unwrap();
+    let files = Grants { clocks: Clocks::Real, ..directory(place.path(), false) };
+    assert!(!asleep(GUEST, files).may_wake_inline(), "it has files");
+
+    let large = format!("{} (memory 40))", GUEST.trim_end().strip_suffix(')').unwrap());
+    assert!(!asleep(&large, real()).may_wake_inline(), "it is large");
+}
+
+#[test]
+fn a_guest_that_has_slept_is_one_of_those_that_have_not_until_it_sleeps_again() {
+    let mut execution = begin("sleep", &[Value::I64(1)], clocks(Clocks::Real));
+    assert!(matches!(next(&mut execution), Step::Waiting));
+    wait(&execution);
+    assert!(matches!(next(&mut execution), Step::Finished(_)));
+    assert!(!execution.may_wake_inline());
+}
+
+/// Whatever order they begin in: the shortest is not always the first, nor the first to be waited for.
+#[test]
+fn sleeps_of_many_lengths_end_at_their_times() {
+    let began = Instant::now();
+    let guests = [40, 1, 25, 10, 3].map(|millis| {
+        let mut execution = sleeping(Duration::from_millis(millis), limits());
+        assert!(matches!(next(&mut execution), Step::Waiting));
+        (Duration::from_millis(millis), execution)
+    });
+    for (time, mut execution) in guests {
+        wait(&execution);
+        assert!(began.elapsed() >= time);
+        assert!(matches!(next(&mut execution), Step::Finished(_)));
+    }
+}
