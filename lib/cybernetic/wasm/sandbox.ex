@@ -61,7 +61,7 @@ defmodule Cybernetic.WASM.Sandbox do
   """
 
   alias Cybernetic.WASM.{Config, DeniedError, Limits, Module, Options}
-  alias Cybernetic.WASM.Sandbox.{Capabilities, Capability, Check, Explain, Grants, Presets}
+  alias Cybernetic.WASM.Sandbox.{Capabilities, Check, Explain, Grants, Presets}
 
   defstruct [limits: %Limits{}, deterministic: false, wasi: false, threading: false] ++
               Capabilities.defaults()
@@ -262,6 +262,27 @@ defmodule Cybernetic.WASM.Sandbox do
 
   defp named(%__MODULE__{} = sandbox), do: sandbox
 
+  # What a preset grants is always the same, and many calls name one.
+  @presets (for name <- Presets.names(), into: %{} do
+              opts = Presets.options!(name)
+              granted = Capabilities.from_options!(opts)
+
+              served =
+                Capabilities.defaults()
+                |> Keyword.merge(granted)
+                |> Map.new()
+                |> Capabilities.served()
+
+              {name, {opts[:deterministic], Map.new([wasi: served != []] ++ granted)}}
+            end)
+
+  defp named(name) when is_map_key(@presets, name) do
+    {deterministic, granted} = Map.fetch!(@presets, name)
+    %{limits: limits, deterministic: configured} = Config.get()
+    sandbox = %__MODULE__{limits: limits, deterministic: deterministic || configured}
+    sandbox |> Map.merge(granted) |> settle()
+  end
+
   defp named(name), do: name |> Presets.options!() |> new()
 
   defp replace(opts, by) do
@@ -277,12 +298,7 @@ defmodule Cybernetic.WASM.Sandbox do
     if Map.get(opts, :threading, false),
       do: raise(ArgumentError, "option :threading must be false: guests have no threads")
 
-    grants =
-      for {name, capability} <- Capabilities.all(),
-          Map.has_key?(opts, name),
-          do: {name, Capability.grant!(capability, Map.fetch!(opts, name))}
-
-    sandbox = opts |> replace(:sandbox) |> struct!(grants)
+    sandbox = opts |> replace(:sandbox) |> struct!(Capabilities.from_options!(opts))
     refuse_nondeterminism!(opts, sandbox)
     settle(%__MODULE__{sandbox | wasi: wasi(opts, Capabilities.served(sandbox))})
   end

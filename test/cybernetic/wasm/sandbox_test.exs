@@ -11,6 +11,21 @@ defmodule Cybernetic.WASM.SandboxDocTest do
   end
 
   doctest Cybernetic.WASM.Sandbox
+
+  test "a preset is the sandbox of its options, whatever is configured by then" do
+    alias Cybernetic.WASM.Sandbox
+    config = Config.get()
+    on_exit(fn -> Config.put(config) end)
+
+    for limits <- [%Limits{}, %Limits{fuel: 7}], deterministic <- [false, true] do
+      Config.put(%{config | limits: limits, deterministic: deterministic})
+
+      for preset <- Sandbox.presets() do
+        assert Sandbox.resolve(%{sandbox: preset}) ==
+                 preset |> Sandbox.Presets.options!() |> Sandbox.new()
+      end
+    end
+  end
 end
 
 defmodule Cybernetic.WASM.SandboxTest do

@@ -38,6 +38,14 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities do
   @spec defaults() :: [{atom, Capability.grant()}]
   def defaults, do: for({name, capability} <- @all, do: {name, capability.default()})
 
+  @doc "The grants that these options ask for. A refusal is raised as an `ArgumentError`."
+  @spec from_options!(Enumerable.t()) :: [{atom, Capability.grant()}]
+  def from_options!(opts) do
+    for {name, option} <- opts,
+        {:ok, capability} <- [Keyword.fetch(@all, name)],
+        do: {name, Capability.grant!(capability, option)}
+  end
+
   @doc "Their keys in a manifest, each with its capability."
   @spec keys() :: [{key :: atom, {atom, module}}]
   def keys,

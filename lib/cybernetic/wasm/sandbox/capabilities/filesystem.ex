@@ -320,9 +320,15 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem do
 
   @impl true
   def native(filesystem, _data) do
-    dirs = for {host, guest, mode} <- filesystem.dirs, do: {host, guest, mode == :rw}
-    own = %{dirs: dirs, times: filesystem.times != :fixed}
-    {:ok, filesystem |> Map.take([:scratch, :null, :quota, :max_open]) |> Map.merge(own)}
+    {:ok,
+     %{
+       dirs: for({host, guest, mode} <- filesystem.dirs, do: {host, guest, mode == :rw}),
+       scratch: filesystem.scratch,
+       null: filesystem.null,
+       times: filesystem.times != :fixed,
+       quota: filesystem.quota,
+       max_open: filesystem.max_open
+     }}
   end
 
   @impl true
