@@ -94,6 +94,17 @@ impl LiveGuest {
         self.slot.lock().name()
     }
 
+    /// Whether it takes no time to drop: the guest is gone, nothing was given or linked to it or made of it, and others hold its
+    /// code. Who lets go of that just now may leave the code's end to whoever asks.
+    pub fn is_bare(&self) -> bool {
+        self.slot.lock().is_closed()
+            && Arc::strong_count(&self.module) > 1
+            && self.given.sources.is_none()
+            && self.grants.lock().is_none()
+            && self.fork.lock().is_none()
+            && !self.members.read().any()
+    }
+
     /// From now on a call that ends in a trap, an uncaught exception or an exhausted stack leaves the guest usable, with
     /// what the call had done so far, as the specification has it. Without this it leaves the guest poisoned.
     pub fn survive_traps(&self) {

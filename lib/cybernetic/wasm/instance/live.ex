@@ -37,6 +37,11 @@ defmodule Cybernetic.WASM.Instance.Live do
 
   @doc "See `Cybernetic.WASM.Instance.new/2`."
   @spec new(Module.t(), keyword) :: {:ok, Instance.t()} | {:error, Error.t()}
+  # Without options nothing has to be checked.
+  def new(%Module{} = module, []) do
+    with {:ok, plan} <- Plan.checked(module, %{}), do: make(module, plan, %{}, %{})
+  end
+
   def new(%Module{} = module, opts) do
     opts = Options.check!(opts, options(), "instance option", &Plan.misplaced_grant/1)
     {own, call} = Map.split(opts, Keyword.keys(@options ++ @hook))

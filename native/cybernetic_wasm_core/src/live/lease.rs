@@ -168,6 +168,11 @@ impl Slot {
         Self { state: State::Idle(Box::new(guest)), lease: 0, queue: VecDeque::new() }
     }
 
+    /// Whether the guest has been given up for good.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
     /// The state in one word.
     pub(super) fn name(&self) -> &'static str {
         match self.state {

@@ -1,7 +1,7 @@
 //! Live instances: whose turn it is, what a call that is cut off leaves behind, and what can be seen of an idle guest.
 
 use crate::support::{
-    Driver, call_on, eventually, eventually_unused, first, instantiate, limits, load, number, own, shared,
+    Driver, Guest, call_on, eventually, eventually_unused, first, instantiate, limits, load, number, own, shared,
 };
 use crate::support::{Token, poisoned_by, start_on, to_host_call};
 use cybernetic_wasm_core::access::Access;
@@ -9,6 +9,7 @@ use cybernetic_wasm_core::error::{CallError, Limit, LimitError};
 use cybernetic_wasm_core::execution::{Execution, Product, Step};
 use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::limits::Limits;
+use cybernetic_wasm_core::linker::Source;
 use cybernetic_wasm_core::live::LiveGuest;
 use cybernetic_wasm_core::mail::{Answer, Command};
 use cybernetic_wasm_core::value::{HostRef, Value};
@@ -237,6 +238,34 @@ fn a_closed_guest_is_gone_and_says_so() {
     assert_eq!(next(&guest).unwrap_err(), CallError::Closed.into());
     assert_eq!(reset(&guest).unwrap_err(), CallError::Closed.into());
     assert_eq!(guest.state(), "closed");
+}
+
+#[test]
+fn only_a_closed_guest_that_keeps_nothing_takes_no_time_to_drop() {
+    let runtime = own(|_| {});
+    let module = load(&runtime, GUEST);
+    let guest = instantiate(&module, limits()).unwrap();
+    assert!(!guest.is_bare(), "its memory is to be given back");
+    let call = start_on(&guest, "spin", &[], limits()).unwrap();
+    drop(call);
+    assert!(!guest.is_bare(), "it is not closed");
+    guest.close().unwrap();
+    assert!(guest.is_bare());
+
+    let mut making = Execution::instantiate_with(&module.module, vec![Source::Host], module.setup(limits()));
+    let Ok(Product::Guest(given)) = Driver::default().drive(&mut making) else { panic!("no guest") };
+    given.close().unwrap();
+    assert!(!given.is_bare(), "it keeps what it was given");
+
+    let linked = Guest::from(instantiate(&module, limits()).unwrap());
+    let mut link = linked.link(&load(&runtime, "(module)"), |_| false, limits()).unwrap();
+    Driver::default().drive(&mut link).unwrap();
+    linked.close().unwrap();
+    assert!(!linked.is_bare(), "it keeps what was linked to it");
+
+    drop((module, making, given, linked, link));
+    runtime.clear_cache();
+    eventually("the guest alone holds its code", || !guest.is_bare());
 }
 
 // Cancelling
