@@ -54,6 +54,19 @@ defmodule Cybernetic.WASM.Bench.Measure do
     repeat(work, times - 1)
   end
 
+  @doc "Percentiles of so many pieces of work that are timed one by one."
+  def singly(work, samples) do
+    for _ <- 1..10, do: work.()
+
+    percentiles(
+      for _ <- 1..samples do
+        began = System.monotonic_time()
+        work.()
+        System.convert_time_unit(System.monotonic_time() - began, :native, :nanosecond)
+      end
+    )
+  end
+
   @doc "Percentiles of times in nanoseconds."
   def percentiles(samples) do
     sorted = samples |> Enum.sort() |> List.to_tuple()

@@ -21,13 +21,13 @@ defmodule Cybernetic.WASM.Bench.Raw do
   defp row(group, line) do
     [name] = Regex.run(~r/"name":"([^"]+)"/, line, capture: :all_but_first)
 
-    figure = fn key ->
-      [number] = Regex.run(~r/"#{key}":([\d.eE+-]+)/, line, capture: :all_but_first)
-      number |> Float.parse() |> elem(0)
-    end
+    figures =
+      for key <- [:median_ns, :min_ns, :p50_ns, :p90_ns, :p99_ns, :max_ns],
+          [number] <- [Regex.run(~r/"#{key}":([\d.eE+-]+)/, line, capture: :all_but_first)],
+          do: {key, number |> Float.parse() |> elem(0)}
 
     # The steps are the library's own.
     name = if group == "steps", do: name, else: "raw: " <> name
-    {group, name, [median_ns: figure.("median_ns"), min_ns: figure.("min_ns")]}
+    {group, name, figures}
   end
 end

@@ -19,8 +19,9 @@ mod steps;
 #[path = "raw/wasi.rs"]
 mod wasi;
 
+use cybernetic_wasm_core::value::Value;
 use guest::{Guest, Host, Metering, drive};
-use measure::{Effort, Subject, compare};
+use measure::{Effort, Subject, compare, singly};
 use std::hint::black_box;
 use std::task::Poll;
 use std::time::Instant;
@@ -29,6 +30,7 @@ use wasmtime::{Caller, Linker, Module, Result, Val};
 const KERNELS: &[u8] = include_bytes!("guests/kernels.wasm");
 const COMPUTE: &[u8] = include_bytes!("../priv/wasm/compute.wasm");
 const RULES: &[u8] = include_bytes!("guests/rules.wasm");
+const SCATTERED: &str = include_str!("guests/scattered.wat");
 const HOST_CALLS: &str = include_str!("guests/host_calls.wat");
 
 type Native = fn(u32) -> u64;
@@ -56,6 +58,7 @@ fn main() -> Result<()> {
     }
     if wanted("instances") {
         instances(effort(60, 15))?;
+        snapshots(effort(60, 15))?;
     }
     if wanted("loads") {
         loads(effort(100, 9))?;
@@ -193,6 +196,43 @@ fn start_up<'a>(host: &'a Host) -> Result<Subject<'a>> {
         let (init, matches) = (guest.func("init")?, guest.func("matches")?);
         guest.call(&init, &[Val::I32(200)])?;
         guest.call(&matches, &[Val::I32(2)]).map(|_| ())
+    }))
+}
+
+/// Snapshots of a megabyte: what each is of, and what it was set up with.
+fn megabytes() -> Result<[(&'static str, Vec<u8>, i32); 2]> {
+    Ok([("rules", RULES.to_vec(), 150), ("a heap with holes", wat::parse_str(SCATTERED)?, 4_000)])
+}
+
+/// A call in a fresh instance of a snapshot: in the mean, and each by itself.
+fn snapshots(effort: Effort) -> Result<()> {
+    let (host, runtime) = (Host::new(Metering::Fuel)?, core::runtime());
+    let mut snapshots = Vec::new();
+    for (what, wasm, count) in megabytes()? {
+        snapshots.push((what, core::snapshot(&runtime, &wasm, ("init", count))?));
+    }
+    let subjects = || -> Result<Vec<Subject<'_>>> {
+        let mut subjects = Vec::new();
+        for (what, snapshot) in &snapshots {
+            let name = format!("fresh instance of a 1 MB snapshot, a call: {what}");
+            subjects.push(of_snapshot(&name, &host, snapshot)?);
+            let name = format!("{name}, the library without the BEAM");
+            subjects.push(core::fresh_call(&name, &runtime, snapshot, ("matches", &[Value::I32(2)]))?);
+        }
+        Ok(subjects)
+    };
+    compare(subjects()?, effort)?;
+    singly(subjects()?, effort.work(5_000, 1))
+}
+
+fn of_snapshot<'a>(name: &str, host: &'a Host, wasm: &[u8]) -> Result<Subject<'a>> {
+    let prepared = host.prepare(wasm)?;
+    Ok(Subject::each(name, move || {
+        let mut store = host.store()?;
+        let instance = drive(prepared.instantiate_async(&mut store))?;
+        let mut guest = Guest { store, instance };
+        let matches = guest.func("matches")?;
+        guest.call(&matches, black_box(&[Val::I32(2)])).map(|_| ())
     }))
 }
 

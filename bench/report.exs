@@ -43,6 +43,12 @@ defmodule Cybernetic.WASM.Bench.Report do
      ["raw: fresh instance, its start-up, a call"], nil},
     {"instances", "fresh instance, its start-up, a call",
      ["fresh instance of the pre-initialised module, a call"], nil},
+    for(
+      what <- ["rules", "a heap with holes"],
+      do:
+        {"instances", "fresh instance of a 1 MB snapshot, a call: #{what}",
+         ["raw: fresh instance of a 1 MB snapshot, a call: #{what}"], 1.5}
+    ),
     {"wasi", "hello world", ["raw: hello world"], 3},
     # Four fifths of the throughput.
     {"wasi", "read 64 MiB, 65536 bytes at a time", ["raw: read 64 MiB, 65536 bytes at a time"],

@@ -11,7 +11,11 @@ defmodule Cybernetic.WASM.Bench.Instances do
   def rows(effort) do
     {round, rounds} = by(effort, full: {60, 15}, quick: {20, 7}, tiny: {0, 1})
 
-    Measure.compare(making() ++ memory() ++ start_up(), round, rounds) ++
+    snapshots = snapshots()
+    pieces = by(effort, full: 2_000, quick: 1_000, tiny: 10)
+
+    Measure.compare(making() ++ memory() ++ start_up() ++ snapshots, round, rounds) ++
+      for({name, work} <- snapshots, do: {name <> ", one by one", Measure.singly(work, pieces)}) ++
       [crowd(by(effort, full: 10_000, quick: 2_000, tiny: 10))]
   end
 
@@ -68,6 +72,19 @@ defmodule Cybernetic.WASM.Bench.Instances do
        fn -> {:ok, 1} = Executor.call(ready, "matches", [@asked]) end},
       {"preinit", fn -> {:ok, _} = Runtime.preinit(module, "init", [@rules]) end}
     ]
+  end
+
+  # What each is of, and what it was set up with. The raw side has the same.
+  defp snapshots do
+    for {what, path, count} <- [
+          {"rules", "bench/guests/rules.wasm", 150},
+          {"a heap with holes", "bench/guests/scattered.wat", 4_000}
+        ] do
+      {:ok, ready} = path |> Runtime.load_module!() |> Runtime.preinit("init", [count])
+
+      {"fresh instance of a 1 MB snapshot, a call: #{what}",
+       fn -> {:ok, _} = Executor.call(ready, "matches", [@asked]) end}
+    end
   end
 
   # Many at once, each with its page of memory touched.

@@ -31,7 +31,7 @@ const LIMITS: Limits = Limits {
 
 pub(crate) fn warm<'a>(name: &str, runtime: &Arc<Runtime>, wasm: &[u8]) -> Result<Subject<'a>> {
     let module = load(runtime, wasm)?;
-    let guest = instantiate(runtime, &module)?;
+    let guest = instantiate(runtime, &module, false)?;
     let add = module.code().function("add")?;
     Ok(Subject::each(name, move || {
         finish(Execution::call_on(Instance::first(&guest), &add, args(), LIMITS)?, Lane::Inline).map(|_| ())
@@ -39,12 +39,34 @@ pub(crate) fn warm<'a>(name: &str, runtime: &Arc<Runtime>, wasm: &[u8]) -> Resul
 }
 
 pub(crate) fn fresh<'a>(name: &str, runtime: &Arc<Runtime>, wasm: &[u8]) -> Result<Subject<'a>> {
+    fresh_call(name, runtime, wasm, ("add", &args()))
+}
+
+pub(crate) fn fresh_call<'a>(
+    name: &str,
+    runtime: &Arc<Runtime>,
+    wasm: &[u8],
+    (function, args): (&str, &[Value]),
+) -> Result<Subject<'a>> {
     let module = load(runtime, wasm)?;
-    let add = module.code().function("add")?;
-    let setup = setup(runtime, &module);
+    let function = module.code().function(function)?;
+    let (setup, args) = (setup(runtime, &module), args.to_vec());
     Ok(Subject::each(name, move || {
-        finish(Execution::call(&module, &add, args(), setup.clone()), Lane::Inline).map(|_| ())
+        finish(Execution::call(&module, &function, black_box(args.clone()), setup.clone()), Lane::Inline).map(|_| ())
     }))
+}
+
+/// A module whose initial state is that of an instance after this call.
+pub(crate) fn snapshot(runtime: &Arc<Runtime>, wasm: &[u8], (function, arg): (&str, i32)) -> Result<Vec<u8>> {
+    let module = load(runtime, wasm)?;
+    let guest = instantiate(runtime, &module, true)?;
+    let function = guest.module().code().function(function)?;
+    let args = vec![Value::I32(arg)];
+    finish(Execution::call_on(Instance::first(&guest), &function, args, LIMITS)?, Lane::Dirty)?;
+    match finish(Execution::snapshot(runtime, &guest, None, LIMITS)?, Lane::Dirty)? {
+        Product::Snapshot(snapshot) => Ok(snapshot.as_ref().to_vec()),
+        other => Err(format_err!("not a snapshot: {other:?}")),
+    }
 }
 
 pub(crate) fn kernel<'a>(
@@ -54,7 +76,7 @@ pub(crate) fn kernel<'a>(
     (kernel, argument): (&str, u32),
 ) -> Result<Subject<'a>> {
     let module = load(runtime, wasm)?;
-    let guest = instantiate(runtime, &module)?;
+    let guest = instantiate(runtime, &module, false)?;
     let function = module.code().function(kernel)?;
     let limits = Limits { fuel: 1 << 50, time: Duration::from_secs(600), ..LIMITS };
     Ok(Subject::each(name, move || {
@@ -116,8 +138,8 @@ pub(crate) fn setup(runtime: &Arc<Runtime>, module: &Module) -> Setup {
     Setup { runtime: Arc::clone(runtime), limits: LIMITS, engine: *module.code().requested(), grants: None }
 }
 
-fn instantiate(runtime: &Arc<Runtime>, module: &Arc<Module>) -> Result<Arc<LiveGuest>> {
-    match finish(Execution::instantiate(module, false, setup(runtime, module)), Lane::Dirty)? {
+fn instantiate(runtime: &Arc<Runtime>, module: &Arc<Module>, snapshottable: bool) -> Result<Arc<LiveGuest>> {
+    match finish(Execution::instantiate(module, snapshottable, setup(runtime, module)), Lane::Dirty)? {
         Product::Guest(guest) => Ok(guest),
         other => Err(format_err!("not an instance: {other:?}")),
     }

@@ -59,6 +59,29 @@ pub(crate) fn compare(mut subjects: Vec<Subject<'_>>, effort: Effort) -> Result<
     Ok(())
 }
 
+/// Times so many pieces of each subject's work one by one, in turns, for what a mean hides.
+pub(crate) fn singly(mut subjects: Vec<Subject<'_>>, samples: usize) -> Result<()> {
+    const PIECES: usize = 100;
+    let mut times = vec![Vec::with_capacity(samples); subjects.len()];
+    while times.iter().any(|times| times.len() < samples) {
+        for (subject, times) in subjects.iter_mut().zip(&mut times) {
+            for _ in 0..PIECES.min(samples) {
+                times.push((subject.run)(1)?.as_nanos() as f64);
+            }
+        }
+    }
+    for (Subject { name, .. }, mut times) in subjects.into_iter().zip(times) {
+        times.sort_by(f64::total_cmp);
+        let at = |share: f64| times[((times.len() as f64 * share) as usize).min(times.len() - 1)];
+        let name = format!("{name}, one by one");
+        println!(
+            "{}",
+            json!({ "name": name, "p50_ns": at(0.5), "p90_ns": at(0.9), "p99_ns": at(0.99), "max_ns": at(1.) })
+        );
+    }
+    Ok(())
+}
+
 /// How often the work fits into a round. What this takes is the warm-up.
 fn calibrate(subject: &mut Subject<'_>, effort: Effort) -> Result<u32> {
     let mut times = 1;

@@ -87,6 +87,9 @@ defmodule Cybernetic.WASM.Runtime do
   numbers, and hash tables have the same seeds. The option `on_fork: "reseed"` names an exported function without parameters and
   results that is called first in each of them: see `Cybernetic.WASM.Instance`, "Snapshots".
 
+  What its memories hold is mapped into each instance, and shared until it is written to. Where less than an eighth of that is
+  data, or less than half of more than 16 MiB, the data is copied into each instance instead.
+
   Options: those of `Cybernetic.WASM.Instance.new/2`. What a snapshot cannot capture is refused: see there. The module's
   start function and `_initialize` have run and are not in the new one. With `:start` in the place of the function a program's
   `_start` runs; one that exits with another code than 0 is a `Cybernetic.WASM.TrapError` with the code `:exit`.

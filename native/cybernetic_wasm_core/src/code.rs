@@ -3,6 +3,7 @@
 
 mod artifact;
 mod functions;
+pub(crate) mod image;
 mod imports;
 pub(crate) mod instrument;
 mod outline;

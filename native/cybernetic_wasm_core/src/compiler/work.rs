@@ -2,7 +2,7 @@
 
 use super::job::Request;
 use crate::code::instrument::instrument;
-use crate::code::{Outline, explain, to_binary};
+use crate::code::{Outline, explain, image, to_binary};
 use crate::engine::CodeConfig;
 use crate::error::Error;
 use std::borrow::Cow;
@@ -10,8 +10,8 @@ use std::borrow::Cow;
 /// Compiles module after module.
 #[derive(Default)]
 pub struct Workshop {
-    /// The engine of the last module.
-    engine: Option<(CodeConfig, wasmtime::Engine)>,
+    /// The engine of the last module, and what it was made for.
+    engine: Option<((CodeConfig, u64), wasmtime::Engine)>,
 }
 
 /// A compiled module.
@@ -30,18 +30,19 @@ impl Workshop {
             wasm = instrument(&wasm)?.into();
         }
         let outline = Outline::read(&wasm, request.refuse_deep)?;
-        let code = self.engine(request.config)?.precompile_module(&wasm);
+        let code = self.engine(request.config, image::most_empty(&wasm))?.precompile_module(&wasm);
         let code = code.map_err(|error| explain(&wasm, request.config.features, error))?;
         Ok(Product { outline, wasm, code })
     }
 
-    fn engine(&mut self, config: CodeConfig) -> Result<&wasmtime::Engine, Error> {
-        let known = self.engine.take().filter(|(known, _)| *known == config);
+    fn engine(&mut self, config: CodeConfig, most_empty: u64) -> Result<&wasmtime::Engine, Error> {
+        let wanted = (config, most_empty);
+        let known = self.engine.take().filter(|(known, _)| *known == wanted);
         let engine = match known {
             Some((_, engine)) => engine,
-            None => config.engine().map_err(Error::internal)?,
+            None => config.engine(most_empty).map_err(Error::internal)?,
         };
-        Ok(&self.engine.insert((config, engine)).1)
+        Ok(&self.engine.insert((wanted, engine)).1)
     }
 }
 

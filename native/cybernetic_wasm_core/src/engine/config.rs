@@ -55,21 +55,19 @@ pub struct CodeConfig {
 }
 
 impl CodeConfig {
-    /// An engine that only compiles.
-    pub(crate) fn engine(self) -> wasmtime::Result<wasmtime::Engine> {
+    /// An engine that only compiles. A memory's initial image that is mostly empty may have so many bytes; data for which it would
+    /// have more is copied into each instance. Engines load code whatever was allowed here.
+    pub(crate) fn engine(self, most_empty: u64) -> wasmtime::Result<wasmtime::Engine> {
         let Self { metering, deterministic, features, scarce } = self;
         let allocation = if scarce { Allocation::Scarce } else { Allocation::OnDemand };
         let max_stack = *STACK_RANGE.start();
-        wasmtime::Engine::new(&EngineConfig { metering, deterministic, features, max_stack, allocation }.to_wasmtime())
+        let mut config = EngineConfig { metering, deterministic, features, max_stack, allocation }.to_wasmtime();
+        wasmtime::Engine::new(config.memory_guaranteed_dense_image_size(most_empty))
     }
 }
 
 /// Room on a fiber beyond the WebAssembly stack, for our host functions and Wasmtime's library calls.
 const HOST_STACK: u64 = 512 << 10;
-
-/// Bytes of a memory's initial image that may be mostly empty. The image is made when the module is compiled, where no
-/// limit of a call is in force. Beyond this the data must be half of it, as Wasmtime has it, or is copied into each instance.
-const SPARSE_IMAGE: u64 = 256 << 10;
 
 /// The smallest stack that a guest can do anything with, and the largest that a fiber may have.
 pub const STACK_RANGE: std::ops::RangeInclusive<u64> = (16 << 10)..=(64 << 20);
@@ -94,7 +92,6 @@ impl EngineConfig {
             .collector(Collector::Copying)
             .wasm_features(WasmFeatures::all(), false)
             .wasm_features(self.features.to_wasm(), true)
-            .memory_guaranteed_dense_image_size(SPARSE_IMAGE)
             // Names come from the name section; a stranger's DWARF is not parsed.
             .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
         match self.allocation {
