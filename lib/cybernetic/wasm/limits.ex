@@ -125,16 +125,17 @@ defmodule Cybernetic.WASM.Limits do
   end
 
   @doc false
-  # The limits with these in their place, which `by` has set.
-  @spec put(t, Enumerable.t(), setter) :: t
+  # The limits with these in their place, which have been checked, and which `by` has set.
+  @spec put(t, map, setter) :: t
   def put(%__MODULE__{} = limits, given, by) do
-    given = Map.new(given)
-    set_by = Map.merge(limits.set_by, Map.new(given, fn {key, _value} -> {key, by} end))
+    keys = Map.keys(given)
 
-    %{
-      struct!(limits, given)
-      | set_by: set_by |> Enum.reject(&match?({_, :config}, &1)) |> Map.new()
-    }
+    set_by =
+      if by == :config,
+        do: Map.drop(limits.set_by, keys),
+        else: Map.merge(limits.set_by, Map.from_keys(keys, by))
+
+    Map.merge(%{limits | set_by: set_by}, given)
   end
 
   @doc false
@@ -185,7 +186,7 @@ defmodule Cybernetic.WASM.Limits do
 
   defp narrow_one(limits, other, key) do
     if standing(other, key) < standing(limits, key),
-      do: put(limits, [{key, Map.fetch!(other, key)}], set_by(other, key)),
+      do: put(limits, %{key => Map.fetch!(other, key)}, set_by(other, key)),
       else: limits
   end
 

@@ -41,15 +41,21 @@ defmodule Cybernetic.WASM.Options do
       raise ArgumentError, "#{whose}s must be a keyword list, got: #{shown(:unshown, opts)}"
     end
 
-    Enum.each(opts, fn {key, value} ->
+    Map.new(opts, fn {key, value} ->
       case List.keyfind(known, key, 0) do
-        {_key, kind} -> check_value!(key, kind(kind, known), value)
-        nil -> raise ArgumentError, unknown(key, known, whose, misplaced.(key))
+        {_key, {:also, other}} ->
+          check_value!(key, Keyword.fetch!(known, other), value)
+          once!(key, other, opts)
+          {other, value}
+
+        {_key, kind} ->
+          check_value!(key, kind, value)
+          {key, value}
+
+        nil ->
+          raise ArgumentError, unknown(key, known, whose, misplaced.(key))
       end
     end)
-
-    Enum.each(opts, &once!(&1, opts, known))
-    Map.new(opts, fn {key, value} -> {canonical(key, known), value} end)
   end
 
   @doc "The name that an option goes by inside."
@@ -60,9 +66,6 @@ defmodule Cybernetic.WASM.Options do
       _own_name -> key
     end
   end
-
-  defp kind({:also, key}, known), do: Keyword.fetch!(known, key)
-  defp kind(kind, _known), do: kind
 
   defp check_value!(key, kind, value) do
     unless valid?(kind, value) do
@@ -84,10 +87,8 @@ defmodule Cybernetic.WASM.Options do
 
   defp unknown(key, _known, whose, where), do: "unknown #{whose} #{inspect(key)}: #{where}"
 
-  defp once!({key, _value}, opts, known) do
-    other = canonical(key, known)
-
-    if other != key and Keyword.has_key?(opts, other) do
+  defp once!(key, other, opts) do
+    if Keyword.has_key?(opts, other) do
       raise ArgumentError,
             "#{inspect(other)} and #{inspect(key)} are two names of one option: give one of them"
     end

@@ -31,13 +31,14 @@ use crate::reaper::reap;
 use crate::runtime::Runtime;
 use crate::system::Grants;
 use crate::value::HostRef;
+use futures_task::waker_ref;
 // The clock is read at every yield and twice a call: this one reads the processor's counter where that is reliable.
 use quanta::Instant;
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// What a guest is made with.
@@ -59,6 +60,7 @@ type Work = Pin<Box<dyn Future<Output = Result<Product, Error>> + Send>>;
 pub struct Execution {
     work: Option<Work>,
     invocation: Arc<Invocation>,
+    /// What it makes a guest of, if it does: see [`Execution::module`].
     module: Option<Arc<Module>>,
     live: Option<Arc<LiveGuest>>,
     cancel: Option<Arc<Cancel>>,
@@ -138,7 +140,12 @@ impl Execution {
     /// The code whose import an open host call is.
     pub fn importer(&self, call: HostCall) -> Option<Cow<'_, Arc<Code>>> {
         let linked = if call.member == MemberId::FIRST { None } else { self.invocation.mail.importer(call) };
-        linked.map(Cow::Owned).or_else(|| Some(Cow::Borrowed(self.module.as_ref()?.code())))
+        linked.map(Cow::Owned).or_else(|| Some(Cow::Borrowed(self.module()?.code())))
+    }
+
+    /// What its guest was made of.
+    fn module(&self) -> Option<&Arc<Module>> {
+        self.live.as_ref().map(|live| live.module()).or(self.module.as_ref())
     }
 
     /// What answers the host calls of a member of the live guest that this runs on: see [`crate::instance::Instance::set_host`].
@@ -180,7 +187,8 @@ impl Execution {
         let invocation = &self.invocation;
         let ticker = self.ticker.clone();
         let _running = ticker.as_ref().map(Ticker::run);
-        let waker = Waker::from(Arc::clone(invocation));
+        // Borrowed: most steps need none, and to count one more owner takes as long as much else that a short call does.
+        let waker = waker_ref(invocation);
         let until = began + lane.budget();
         let mut now = began;
         invocation.enter(lane, until);
@@ -266,7 +274,7 @@ impl Execution {
                 (Some(_), None) => return drop(work),
                 (None, _) => {}
             }
-            reap((work, self.module.clone()));
+            reap((work, self.module().cloned()));
         }
     }
 

@@ -59,8 +59,12 @@ pub enum Value {
 }
 
 /// A function reference, which is good in the store it came from and no other.
+///
+/// In one word, since a value has room for the largest that it may be, and most are numbers.
 #[derive(Clone)]
-pub struct FuncRef {
+pub struct FuncRef(Arc<Referred>);
+
+struct Referred {
     func: Func,
     store: u64,
     ty: FuncType,
@@ -68,28 +72,28 @@ pub struct FuncRef {
 
 impl FuncRef {
     fn new(func: Func, store: impl AsContext<Data: Storing>) -> Self {
-        Self { func, store: store.as_context().data().id(), ty: func.ty(store) }
+        Self(Arc::new(Referred { func, store: store.as_context().data().id(), ty: func.ty(store) }))
     }
 
     /// The types of its parameters.
     pub fn params(&self) -> Vec<ValType> {
-        self.ty.params().collect()
+        self.0.ty.params().collect()
     }
 
     /// How many results it has.
     pub(crate) fn results(&self) -> usize {
-        self.ty.results().len()
+        self.0.ty.results().len()
     }
 
     /// Refuses a call with another number of arguments.
     pub fn check_arity(&self, given: usize) -> Result<(), CallError> {
-        check_arity(&self.ty, self.ty.params().len(), given)
+        check_arity(&self.0.ty, self.0.ty.params().len(), given)
     }
 
     /// The function, in the store that it came from.
     pub(crate) fn func(&self, store: impl AsContext<Data: Storing>) -> Result<Func, CallError> {
-        match self.store == store.as_context().data().id() {
-            true => Ok(self.func),
+        match self.0.store == store.as_context().data().id() {
+            true => Ok(self.0.func),
             false => Err(CallError::OtherInstance),
         }
     }
@@ -97,7 +101,7 @@ impl FuncRef {
 
 impl fmt::Debug for FuncRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FuncRef({})", self.ty)
+        write!(f, "FuncRef({})", self.0.ty)
     }
 }
 
@@ -183,8 +187,8 @@ impl Value {
                 let reference = Box::pin(external(host, &mut store)).await?;
                 Val::AnyRef(Some(AnyRef::convert_extern(&mut store, reference)?))
             }
-            (Value::Func(handle), ValType::Ref(_)) if handle.store == store.as_context().data().id() => {
-                let value = Val::FuncRef(Some(handle.func));
+            (Value::Func(handle), ValType::Ref(_)) if handle.0.store == store.as_context().data().id() => {
+                let value = Val::FuncRef(Some(handle.0.func));
                 if !value.matches_ty(&store, ty)? {
                     return Err(mismatch(&self, ty, index));
                 }

@@ -57,6 +57,8 @@ rustler::atoms! {
     host,
     export,
     nothing,
+    // Limits
+    limits,
     // Values
     nan,
     infinity,

@@ -47,7 +47,7 @@ defmodule Cybernetic.WASM.LimitsTest do
 
   describe "who has set a limit" do
     test "is who gave the smaller, or the outer of two that gave the same" do
-      sandbox = Limits.put(%Limits{}, [fuel: 10, timeout: 10], :sandbox)
+      sandbox = Limits.put(%Limits{}, %{fuel: 10, timeout: 10}, :sandbox)
       narrowed = Limits.narrow(sandbox, %{fuel: 10, timeout: 9, max_output: 5}, :call)
 
       for {key, by} <- [fuel: :sandbox, timeout: :call, max_output: :call, max_memory: :config],
@@ -55,11 +55,11 @@ defmodule Cybernetic.WASM.LimitsTest do
     end
 
     test "is whoever replaced the configured one, also by a larger" do
-      replaced = Limits.put(%Limits{}, [fuel: 5_000_000_000], :call)
+      replaced = Limits.put(%Limits{}, %{fuel: 5_000_000_000}, :call)
       assert Limits.set_by(replaced, :fuel) == :call
       assert replaced |> Limits.ascribe(:manifest) |> Limits.set_by(:fuel) == :manifest
       assert replaced |> Limits.ascribe(:manifest) |> Limits.set_by(:timeout) == :config
-      assert Limits.put(replaced, [fuel: 1], :config).set_by == %{}
+      assert Limits.put(replaced, %{fuel: 1}, :config).set_by == %{}
     end
 
     test "is told by every door" do

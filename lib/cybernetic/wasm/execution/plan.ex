@@ -80,6 +80,10 @@ defmodule Cybernetic.WASM.Execution.Plan do
   ]
   @narrowing Keyword.drop(@options, @fixed)
 
+  # What changes nothing but numbers in the plan of a module's calls without options, the limits beside these.
+  @adjusting_beside [:abi, :scheduling, :wait, :data, :set_by]
+  @adjusting @adjusting_beside ++ (Limits.keys() -- [:max_stack])
+
   @in_line for key <- [:wait, :timeout, :max_execution_time], do: {key, @options[key]}
 
   # They are a sandbox's, and no call's.
@@ -158,7 +162,33 @@ defmodule Cybernetic.WASM.Execution.Plan do
     with {:ok, plan} <- checked(module, %{}), do: {:ok, %{plan | abi: ABI.of(abi)}}
   end
 
-  def checked(module, opts), do: make(module, opts)
+  def checked(module, opts) do
+    default = if only_adjusts?(opts), do: Module.plan(module)
+    # What a manifest sets is only narrowed.
+    if default && Module.sandbox(module) == nil,
+      do: {:ok, adjust(default, opts)},
+      else: make(module, opts)
+  end
+
+  defp only_adjusts?(opts), do: Enum.all?(opts, fn {key, _value} -> key in @adjusting end)
+
+  # Nothing is bound, granted or compiled otherwise than by the plan that the module has: many calls bring their own limits.
+  defp adjust(plan, opts) do
+    refuse_fuel_without_metering!(plan.metering, opts)
+    given = Map.drop(opts, @adjusting_beside)
+    limits = Limits.put(plan.limits, given, Map.get(opts, :set_by, :call))
+
+    %{
+      plan
+      | kept: if(given == %{} and not is_map_key(opts, :wait), do: plan.kept),
+        limits: limits,
+        sandbox: %{plan.sandbox | limits: limits},
+        abi: ABI.of(opts[:abi]),
+        scheduling: Map.get(opts, :scheduling, plan.scheduling),
+        wait: Map.get(opts, :wait, plan.wait),
+        data: Map.get(opts, :data)
+    }
+  end
 
   defp make(module, opts) do
     sandbox = Sandbox.resolve(opts, Module.sandbox(module))
@@ -357,17 +387,15 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   # For Rust
 
-  @doc "The plan as Rust takes it: limits that it keeps, by themselves where there is nothing else to tell."
+  @doc "The plan as Rust takes it: its limits, which Rust may keep, by themselves where there is nothing else to tell."
   @spec to_native(t) :: reference | tuple
-  def to_native(%__MODULE__{kept: kept, report: report, cancel: cancel} = plan) do
-    case Streams.to_native(plan.streams) do
-      {nil, nil} when kept != nil and not report and cancel == nil ->
-        kept
+  def to_native(%__MODULE__{streams: nil, report: false, cancel: nil, engine: nil} = plan),
+    do: plan.kept || limits(plan)
 
-      {grants, console} ->
-        cancel = if cancel, do: elem(cancel, 0)
-        {:call, kept || limits(plan), plan.engine, report, cancel, grants, console}
-    end
+  def to_native(%__MODULE__{cancel: cancel} = plan) do
+    {grants, console} = Streams.to_native(plan.streams)
+    cancel = if cancel, do: elem(cancel, 0)
+    {:call, plan.kept || limits(plan), plan.engine, plan.report, cancel, grants, console}
   end
 
   @doc "The limits of a guest's whole life as Rust takes them; `nil` where only its calls have limits."
@@ -378,7 +406,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
     do: limits(%__MODULE__{limits: Limits.narrow(limits, budget)})
 
   defp limits(%__MODULE__{limits: limits, wait: wait}) do
-    {:limits, limits.fuel, limits.max_memory, limits.max_table_elements, limits.max_instances,
-     limits.timeout, limits.max_output, limits.max_host_calls, wait}
+    {:limits, {limits.fuel, limits.max_memory, limits.max_table_elements, limits.max_instances},
+     {limits.timeout, limits.max_output, limits.max_host_calls, wait}}
   end
 end

@@ -71,6 +71,9 @@ defmodule Cybernetic.WASM.Execution.Terms do
   defp put_back([source | sources], values), do: [source | put_back(sources, values)]
   defp put_back([], []), do: []
 
+  # These first: to compare with a number of 64 bits takes longer than all the rest.
+  defp plain?([value | values]) when value in -0x8000_0000..0xFFFF_FFFF, do: plain?(values)
+
   defp plain?([value | values])
        when is_float(value) or is_atom(value) or
               value in -0x8000_0000_0000_0000..0xFFFF_FFFF_FFFF_FFFF,

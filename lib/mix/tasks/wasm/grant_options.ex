@@ -192,7 +192,7 @@ defmodule Mix.Tasks.Wasm.GrantOptions do
     with {:ok, wanted} <- CommandLine.sandbox(asked ++ limits) do
       granted = Manifest.to_sandbox(manifest)
       asked = Map.take(wanted, Keyword.keys(asked))
-      limits = Limits.put(granted.limits, limits, :call)
+      limits = Limits.put(granted.limits, Map.new(limits), :call)
       narrowed = Sandbox.narrow(granted, struct!(%{granted | limits: limits}, asked))
 
       case Enum.find(asked, &refused?(&1, narrowed)) do

@@ -78,7 +78,6 @@ impl Execution {
         let invocation = Invocation::on_account(limits, code.ceilings(), Some(Arc::clone(live.account())));
         let mut execution = Self::new(code.ceilings(), engine.config().metering, &invocation);
         execution.ticker = engine.ticker().cloned();
-        execution.module = Some(Arc::clone(live.module()));
         execution.live = Some(Arc::clone(live));
         execution
     }

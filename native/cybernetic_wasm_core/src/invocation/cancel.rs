@@ -1,10 +1,10 @@
 //! Ending executions from outside.
 
 use super::Invocation;
+use futures_task::ArcWake;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
-use std::task::Wake;
 
 /// Ends executions from outside: given to one before its first step, it makes the next step fail. Whoever holds it may
 /// do that, from any thread, also while a step runs; a waiting execution is woken for it.
@@ -19,7 +19,7 @@ impl Cancel {
     pub fn cancel(&self) {
         self.cancelled.store(true, SeqCst);
         if let Some(invocation) = self.invocation.lock().upgrade() {
-            invocation.wake_by_ref();
+            Invocation::wake_by_ref(&invocation);
         }
     }
 

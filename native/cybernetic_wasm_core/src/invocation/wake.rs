@@ -1,10 +1,10 @@
 //! How a waiting execution is woken.
 
 use super::Invocation;
+use futures_task::ArcWake;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::task::Wake;
 
 /// Called once when a waiting execution can go on.
 pub type Listener = Box<dyn FnOnce() + Send>;
@@ -18,7 +18,10 @@ pub(super) struct WakeUp {
 
 impl Invocation {
     pub(crate) fn before_poll(&self) {
-        self.wake_up.woken.store(false, SeqCst);
+        // To write it in order takes as long as the rest of a poll, and before the first there is nothing to take back.
+        if self.woken() {
+            self.wake_up.woken.store(false, SeqCst);
+        }
     }
 
     pub(crate) fn woken(&self) -> bool {
@@ -42,14 +45,10 @@ impl Invocation {
     }
 }
 
-impl Wake for Invocation {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.wake_up.woken.store(true, SeqCst);
-        if let Some(listener) = self.wake_up.listener.lock().take() {
+impl ArcWake for Invocation {
+    fn wake_by_ref(this: &Arc<Self>) {
+        this.wake_up.woken.store(true, SeqCst);
+        if let Some(listener) = this.wake_up.listener.lock().take() {
             listener();
         }
     }

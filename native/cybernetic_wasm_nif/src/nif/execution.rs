@@ -49,7 +49,7 @@ pub(super) fn started<'a>(
     match execution {
         Ok(mut execution) => {
             options.prepare(&mut execution);
-            step::first(env, execution, options.report, lane)
+            step::first(env, execution, options.report(), lane)
         }
         Err(failure) => error::refused(env, failure),
     }

@@ -17,32 +17,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The limits of `Cybernetic.WASM.Limits`, and how long the call may wait.
-#[derive(NifRecord)]
-#[tag = "limits"]
-#[rustler(decode)]
-struct LimitsRecord {
-    fuel: u64,
-    max_memory: u64,
-    max_table_elements: u64,
-    max_instances: u64,
-    timeout: u64,
-    max_output: u64,
-    max_host_calls: u64,
-    wait: u64,
-}
+struct LimitsTuple(Limits);
 
-impl From<LimitsRecord> for Limits {
-    fn from(record: LimitsRecord) -> Self {
-        Limits {
-            fuel: record.fuel,
-            max_memory: record.max_memory,
-            max_table_elements: record.max_table_elements,
-            max_instances: record.max_instances,
-            time: Duration::from_millis(record.timeout),
-            max_output: record.max_output,
-            max_host_calls: record.max_host_calls,
-            wait: Duration::from_millis(record.wait),
+// By hand, since what is derived allocates, and every call with limits of its own has them.
+impl<'a> Decoder<'a> for LimitsTuple {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let (tag, sizes, others): (Atom, (u64, u64, u64, u64), (u64, u64, u64, u64)) = term.decode()?;
+        if tag != atoms::limits() {
+            return Err(rustler::Error::BadArg);
         }
+        let (fuel, max_memory, max_table_elements, max_instances) = sizes;
+        let (timeout, max_output, max_host_calls, wait) = others;
+        Ok(Self(Limits {
+            fuel,
+            max_memory,
+            max_table_elements,
+            max_instances,
+            time: Duration::from_millis(timeout),
+            max_output,
+            max_host_calls,
+            wait: Duration::from_millis(wait),
+        }))
     }
 }
 
@@ -51,8 +46,8 @@ pub(crate) struct Budget(pub(crate) Option<Limits>);
 
 impl<'a> Decoder<'a> for Budget {
     fn decode(term: Term<'a>) -> NifResult<Self> {
-        let record: Optional<LimitsRecord> = term.decode()?;
-        Ok(Self(record.0.map(Limits::from)))
+        let limits: Optional<LimitsTuple> = term.decode()?;
+        Ok(Self(limits.0.map(|limits| limits.0)))
     }
 }
 
@@ -94,7 +89,13 @@ struct ConsoleRecord<'a> {
 /// What a call is made with.
 pub(crate) struct CallOptions {
     pub(crate) limits: Limits,
-    pub(crate) report: bool,
+    /// Apart: most calls have limits only, and this is moved about.
+    beside: Option<Box<Beside>>,
+}
+
+/// What a call may have beside its limits.
+struct Beside {
+    report: bool,
     engine: Option<EngineConfig>,
     cancel: Option<Arc<Cancel>>,
     grants: Option<Arc<Grants>>,
@@ -105,55 +106,59 @@ pub(crate) struct CallOptions {
 impl CallOptions {
     /// Gives a new execution what of these options is not its limits.
     pub(crate) fn prepare(&self, execution: &mut Execution) {
-        if let Some(cancel) = &self.cancel {
+        let Some(beside) = &self.beside else { return };
+        if let Some(cancel) = &beside.cancel {
             execution.cancel_by(cancel);
         }
-        if let Some(stdin) = &self.stdin {
+        if let Some(stdin) = &beside.stdin {
             execution.set_stdin(stdin.clone());
         }
-        if self.hand_over {
+        if beside.hand_over {
             execution.hand_over_output();
         }
     }
 
-    /// What a guest of `module` is made with.
-    pub(crate) fn setup(&self, runtime: &Arc<Runtime>, module: &Module) -> Setup {
-        let engine = self.engine.unwrap_or(*module.code().requested());
-        Setup { runtime: Arc::clone(runtime), limits: self.limits.clone(), engine, grants: self.grants.clone() }
+    /// Whether to tell what the call used when it ends well; a failure always tells.
+    pub(crate) fn report(&self) -> bool {
+        self.beside.as_ref().is_some_and(|beside| beside.report)
     }
 
-    fn of(limits: Limits) -> Self {
-        let (engine, cancel, grants, stdin) = (None, None, None, None);
-        Self { limits, report: false, engine, cancel, grants, stdin, hand_over: false }
+    /// What a guest of `module` is made with.
+    pub(crate) fn setup(&self, runtime: &Arc<Runtime>, module: &Module) -> Setup {
+        let beside = self.beside.as_ref();
+        let engine = beside.and_then(|beside| beside.engine).unwrap_or(*module.code().requested());
+        let grants = beside.and_then(|beside| beside.grants.clone());
+        Setup { runtime: Arc::clone(runtime), limits: self.limits.clone(), engine, grants }
     }
 }
 
-/// A [`CallRecord`]; or a reference to kept limits, which by themselves neither report nor can be cancelled, and grant nothing.
+/// A [`CallRecord`]; or limits, which by themselves neither report nor can be cancelled, and grant nothing.
 impl<'a> Decoder<'a> for CallOptions {
     fn decode(term: Term<'a>) -> NifResult<Self> {
-        if let Some(limits) = kept(term) {
-            return Ok(Self::of(limits));
+        if let Some(limits) = limits(term) {
+            return Ok(Self { limits, beside: None });
         }
         let record: CallRecord<'a> = term.decode()?;
-        let limits = match kept(record.limits) {
-            Some(limits) => limits,
-            None => record.limits.decode::<LimitsRecord>()?.into(),
-        };
+        let limits = limits(record.limits).ok_or(rustler::Error::BadArg)?;
         let console = record.console.0.as_ref();
-        Ok(Self {
-            limits,
+        let beside = Beside {
             report: record.report,
             engine: record.engine.0.map(TryInto::try_into).transpose()?,
             cancel: record.cancel.0.map(|cancel| Arc::clone(&cancel.0)),
             grants: record.grants.0.map(TryInto::try_into).transpose()?.map(Arc::new),
             stdin: console.map(|console| stdin(console.stdin)).transpose()?.flatten(),
             hand_over: console.is_some_and(|console| console.hand_over),
-        })
+        };
+        Ok(Self { limits, beside: Some(Box::new(beside)) })
     }
 }
 
-fn kept(term: Term<'_>) -> Option<Limits> {
-    Some(term.decode::<&OptionsResource>().ok()?.0.clone())
+/// Those that a reference keeps, or that stand there.
+fn limits(term: Term<'_>) -> Option<Limits> {
+    if let Ok(kept) = term.decode::<&OptionsResource>() {
+        return Some(kept.0.clone());
+    }
+    Some(term.decode::<LimitsTuple>().ok()?.0)
 }
 
 fn stdin(term: Term<'_>) -> NifResult<Option<Stdin>> {
@@ -166,6 +171,6 @@ fn stdin(term: Term<'_>) -> NifResult<Option<Stdin>> {
 
 /// Limits that many calls are made with, decoded once.
 pub(crate) fn keep(term: Term<'_>) -> NifResult<ResourceArc<OptionsResource>> {
-    let limits: LimitsRecord = term.decode()?;
-    Ok(ResourceArc::new(OptionsResource(limits.into())))
+    let limits: LimitsTuple = term.decode()?;
+    Ok(ResourceArc::new(OptionsResource(limits.0)))
 }

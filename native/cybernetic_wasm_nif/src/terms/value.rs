@@ -79,6 +79,10 @@ pub(crate) fn decode_for(reference: &FuncRef, terms: Terms<'_>) -> Result<Vec<Va
 
 /// Decodes one value of type `ty`; `index` says where it stands, for the error.
 pub(crate) fn decode(term: Term<'_>, ty: &ValType, index: usize) -> Result<Value, CallError> {
+    // What most values are, before all that a term may be.
+    if let (ValType::I32, Ok(value)) = (ty, term.decode::<i32>()) {
+        return Ok(Value::I32(value));
+    }
     let (term, size) = weighed(term);
     let value = match ty {
         ValType::I32 => integer(term, i32::MIN.into(), u32::MAX.into()).map(|value| Value::I32(value as i32)),

@@ -1,0 +1,50 @@
+defmodule Cybernetic.WASM.Execution.PlanTest do
+  use ExUnit.Case, async: true
+
+  alias Cybernetic.WASM.Execution.Plan
+  alias Cybernetic.WASM.{Module, Runtime}
+
+  setup_all do
+    {:ok, module: Runtime.load_module!("priv/wasm/compute.wasm")}
+  end
+
+  # A module that keeps no plan: each call's is made from the beginning.
+  defp forgetful(module), do: Module.with_private(module, nil, nil)
+
+  test "a plan that is made of the module's own is the one that would be made without it", %{
+    module: module
+  } do
+    all = [
+      fuel: 5,
+      max_memory: 70_000,
+      max_table_elements: 0,
+      max_instances: 2,
+      timeout: 77,
+      max_output: 9,
+      max_host_calls: 0,
+      scheduling: :inline,
+      wait: 3,
+      data: {:of, :mine},
+      # This one has to be made anew.
+      max_stack: 50_000
+    ]
+
+    for set_by <- [%{}, %{set_by: :instance}], _ <- 1..300 do
+      given = all |> Enum.take_random(:rand.uniform(6)) |> Map.new() |> Map.merge(set_by)
+      {:ok, quick} = Plan.checked(module, given)
+      {:ok, whole} = Plan.checked(forgetful(module), given)
+      assert %{quick | kept: nil} == whole
+    end
+  end
+
+  test "limits that Rust keeps are those of the plan", %{module: module} do
+    {:ok, default} = Plan.checked(module, %{})
+    {:ok, same} = Plan.checked(module, %{scheduling: :inline, data: 1})
+    assert is_reference(default.kept) and same.kept == default.kept
+
+    for own <- [%{fuel: 5}, %{wait: 3}] do
+      {:ok, plan} = Plan.checked(module, own)
+      assert plan.kept == nil
+    end
+  end
+end
