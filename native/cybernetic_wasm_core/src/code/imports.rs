@@ -13,26 +13,33 @@ pub struct Import {
     pub name: String,
     /// Its signature.
     pub ty: FuncType,
+    // Every host call looks at these, and the signature makes them anew.
+    results: Box<[ValType]>,
+    gives_references: bool,
 }
 
 impl Import {
     /// The functions among the imports of `module`, in order.
     pub(super) fn all(module: &wasmtime::Module) -> Vec<Self> {
         let functions = module.imports().filter_map(|import| match import.ty() {
-            ExternType::Func(ty) => Some(Self { module: import.module().into(), name: import.name().into(), ty }),
+            ExternType::Func(ty) => {
+                let results: Box<[ValType]> = ty.results().collect();
+                let gives_references = results.iter().any(is_reference);
+                Some(Self { module: import.module().into(), name: import.name().into(), ty, results, gives_references })
+            }
             _ => None,
         });
         functions.collect()
     }
 
     /// The types of the results.
-    pub fn results(&self) -> impl ExactSizeIterator<Item = ValType> + '_ {
-        self.ty.results()
+    pub fn results(&self) -> &[ValType] {
+        &self.results
     }
 
     /// Whether it gives references: a result may then be a term of any size.
     pub fn gives_references(&self) -> bool {
-        self.ty.results().any(|ty| is_reference(&ty))
+        self.gives_references
     }
 
     pub(super) fn takes_references(&self) -> bool {
@@ -51,6 +58,6 @@ impl Import {
 
     /// Refuses another number of results.
     pub fn check_results(&self, given: usize) -> Result<(), CallError> {
-        check_arity(&self.ty, self.ty.results().len(), given)
+        check_arity(&self.ty, self.results.len(), given)
     }
 }

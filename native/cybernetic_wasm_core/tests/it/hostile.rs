@@ -62,7 +62,7 @@ fn exercise(module: &Loaded) -> bool {
     let zeros = |call: &mut OpenCall<'_>| {
         let code = call.execution.importer(call.host_call).unwrap();
         let import = &code.imports()[call.import() as usize];
-        Some(import.results().map(|ty| zero(&ty)).collect())
+        Some(import.results().iter().map(zero).collect())
     };
     let tight = tight(module.requested().metering);
     let mut ran = false;

@@ -22,7 +22,8 @@ struct LimitsTuple(Limits);
 // By hand, since what is derived allocates, and every call with limits of its own has them.
 impl<'a> Decoder<'a> for LimitsTuple {
     fn decode(term: Term<'a>) -> NifResult<Self> {
-        let (tag, sizes, others): (Atom, (u64, u64, u64, u64), (u64, u64, u64, u64)) = term.decode()?;
+        type Numbers = (u64, u64, u64, u64);
+        let (tag, sizes, others): (Atom, Numbers, Numbers) = term.decode()?;
         if tag != atoms::limits() {
             return Err(rustler::Error::BadArg);
         }

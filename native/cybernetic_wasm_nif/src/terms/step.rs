@@ -157,7 +157,7 @@ pub(crate) fn decode_command(importer: &Code, term: Term<'_>) -> NifResult<Resul
 pub(crate) fn decode_return(importer: &Code, call: HostCall, terms: Terms<'_>) -> Result<Command, Error> {
     let import = importer.imports().get(call.import as usize).ok_or(CallError::StaleContext)?;
     import.check_results(terms.len())?;
-    Ok(Command::Return(value::decode_all(terms, import.results())?))
+    Ok(Command::Return(value::decode_all(terms, import.results().iter())?))
 }
 
 fn call_ref(reference: Term<'_>, args: Terms<'_>) -> Result<Command, Error> {

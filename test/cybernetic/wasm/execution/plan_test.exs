@@ -1,8 +1,8 @@
 defmodule Cybernetic.WASM.Execution.PlanTest do
   use ExUnit.Case, async: true
 
+  alias Cybernetic.WASM.{ABI, Module, Runtime}
   alias Cybernetic.WASM.Execution.Plan
-  alias Cybernetic.WASM.{Module, Runtime}
 
   setup_all do
     {:ok, module: Runtime.load_module!("priv/wasm/compute.wasm")}
@@ -25,6 +25,7 @@ defmodule Cybernetic.WASM.Execution.PlanTest do
       scheduling: :inline,
       wait: 3,
       data: {:of, :mine},
+      abi: ABI.new(alloc: "malloc"),
       # This one has to be made anew.
       max_stack: 50_000
     ]
