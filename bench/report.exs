@@ -49,7 +49,9 @@ defmodule Cybernetic.WASM.Bench.Report do
         {"instances", "fresh instance of a 1 MB snapshot, a call: #{what}",
          ["raw: fresh instance of a 1 MB snapshot, a call: #{what}"], 1.5}
     ),
-    {"wasi", "hello world", ["raw: hello world"], 3},
+    {"wasi", "hello world", ["raw: hello world"], 2.5},
+    {"wasi", "hello world, sandbox: :command", ["raw: hello world"], 2.5},
+    {"wasi", "raw: hello world, the library without the BEAM", ["raw: hello world"], nil},
     # Four fifths of the throughput.
     {"wasi", "read 64 MiB, 65536 bytes at a time", ["raw: read 64 MiB, 65536 bytes at a time"],
      1.25},
@@ -76,7 +78,8 @@ defmodule Cybernetic.WASM.Bench.Report do
   @times [
     {"calls", "host call", 1_000},
     {"instances", "write 1 MiB", 209_715},
-    {"instances", "read 1 MiB", 209_715}
+    {"instances", "read 1 MiB", 209_715},
+    {"wasi", "sleep of 1 ms in a command", 1_400_000}
   ]
 
   # How long the longest step may take, on a normal and on a dirty scheduler.
