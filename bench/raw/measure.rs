@@ -82,8 +82,9 @@ pub(crate) fn singly(mut subjects: Vec<Subject<'_>>, samples: usize) -> Result<(
     Ok(())
 }
 
-/// How often the work fits into a round. What this takes is the warm-up.
+/// How often the work fits into a round. What this takes is the warm-up. The first time is not like any other.
 fn calibrate(subject: &mut Subject<'_>, effort: Effort) -> Result<u32> {
+    (subject.run)(1)?;
     let mut times = 1;
     loop {
         let elapsed = (subject.run)(times)?;

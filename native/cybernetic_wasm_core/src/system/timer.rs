@@ -82,6 +82,9 @@ impl Timers {
     }
 
     fn run(&self) {
+        // Linux lets a thread sleep 50 µs longer than it wants to, unless told otherwise. Where that fails, it stays so.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         let mut sleeping = self.sleeping.lock();
         loop {
             match sleeping.first_entry() {
