@@ -25,8 +25,34 @@ defmodule Cybernetic.WASM.Bench.Fairness do
     [
       {"1 ms timer, late by", times(samples, fn -> receive(after: (1 -> :ok)) end, 1_000_000)},
       {"short call, adaptive", times(samples, fn -> call.([]) end, 0)},
-      {"short call, dirty", times(div(samples, 10), fn -> call.(scheduling: :dirty) end, 0)}
+      {"short call, dirty", times(div(samples, 10), fn -> call.(scheduling: :dirty) end, 0)},
+      {"first call of a function", first_calls(div(samples, 10))}
     ]
+  end
+
+  # Each export is a function of its own to the library, though all are the same one. The number makes the module a new one.
+  defp first_calls(samples) do
+    exports = for n <- 1..(samples + 10), do: ~s|(export "#{n}" (func $add))|
+
+    module =
+      Runtime.load_module!(
+        {:bytes,
+         """
+         (module
+           (func $add (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))
+           (func (drop (i32.const #{System.unique_integer([:positive])})))
+           #{exports})
+         """}
+      )
+
+    count = :counters.new(1, [])
+
+    next = fn ->
+      :counters.add(count, 1, 1)
+      {:ok, 5} = Executor.call(module, "#{:counters.get(count, 1)}", [2, 3])
+    end
+
+    times(samples, next, 0)
   end
 
   defp times(samples, work, expected) do

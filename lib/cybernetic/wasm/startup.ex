@@ -50,6 +50,7 @@ defmodule Cybernetic.WASM.Startup do
       max_code_memory: config.max_code_memory,
       max_open_files: config.max_open_files,
       parallel_execution: config.parallel_execution,
+      dirty_schedulers: :erlang.system_info(:dirty_cpu_schedulers_online),
       cache_bytes: if(config.cache_compiled_modules, do: config.cache_size, else: 0),
       max_stack: config.limits.max_stack,
       pooling: config.allocation == :pooling,

@@ -21,7 +21,7 @@ use crate::code::{Code, Function, Import};
 use crate::engine::{EngineConfig, Metering, Ticker};
 use crate::error::{CallError, Error};
 use crate::invocation::{Cancel, Invocation, Listener, Output, Stdin, Stream, later};
-use crate::lane::{INLINE_MEMORY, INLINE_OUTPUT, Lane, Pace};
+use crate::lane::{INLINE_MEMORY, INLINE_OUTPUT, Lane, OFFER, Pace, Presence};
 use crate::limits::{Ceilings, Limits};
 use crate::live::LiveGuest;
 use crate::mail::{Command, HostCall};
@@ -72,6 +72,8 @@ pub struct Execution {
     failure: Option<Box<Error>>,
     /// It has been given standard input.
     fed: bool,
+    /// Among those who want a dirty scheduler: while it runs there, and after a spent slice.
+    presence: Option<Presence>,
     slice: Duration,
     slices: u64,
     last_slice: Duration,
@@ -123,6 +125,7 @@ impl Execution {
             patience: patience(ceilings, invocation),
             failure: None,
             fed: false,
+            presence: None,
             slice: Duration::ZERO,
             slices: 1,
             last_slice: Duration::ZERO,
@@ -163,6 +166,9 @@ impl Execution {
     pub fn step(&mut self, lane: Lane) -> Step {
         // Each look at the clock is a twentieth of a short call, and a new execution is stepped at once.
         let began = if self.slice.is_zero() { self.invocation.started } else { Instant::now() };
+        if lane == Lane::Dirty {
+            self.want_dirty();
+        }
         let step = self.poll_until(began, lane);
         self.seen = Instant::now();
         self.last_slice = self.seen.saturating_duration_since(began);
@@ -177,8 +183,12 @@ impl Execution {
                 _ => {}
             }
         }
-        if matches!(step, Step::Yielded) {
-            self.slices += 1;
+        match step {
+            Step::Yielded => {
+                self.slices += 1;
+                self.want_dirty();
+            }
+            _ => self.presence = None,
         }
         step
     }
@@ -189,8 +199,8 @@ impl Execution {
         let _running = ticker.as_ref().map(Ticker::run);
         // Borrowed: most steps need none, and to count one more owner takes as long as much else that a short call does.
         let waker = waker_ref(invocation);
-        let until = began + lane.budget();
-        let mut now = began;
+        let (mut now, mut offered) = (began, began);
+        let mut until = began + lane.slice(self.presence.as_ref(), now);
         invocation.enter(lane, until);
         loop {
             if let Some(error) = self.expired(now) {
@@ -221,9 +231,24 @@ impl Execution {
                 invocation.note_yield();
             }
             now = Instant::now();
+            if lane == Lane::Dirty && now >= offered + OFFER {
+                std::thread::yield_now();
+                now = Instant::now();
+                offered = now;
+            }
+            // Others may have come meanwhile.
+            until = began + lane.slice(self.presence.as_ref(), now);
+            invocation.enter(lane, until);
             if now >= until && self.expired(now).is_none() {
                 return Step::Yielded;
             }
+        }
+    }
+
+    /// Counts it among those who want a dirty scheduler, until it has had its next step.
+    pub fn want_dirty(&mut self) {
+        if self.presence.is_none() {
+            self.presence = self.module().map(|module| module.code().ceilings().join());
         }
     }
 
@@ -290,6 +315,7 @@ impl Execution {
     /// Gives the execution up: what is left of the guest's call is unwound on the reaper's thread.
     pub fn abandon(&mut self) {
         let _ = self.end(Err(Error::Cancelled));
+        self.presence = None;
     }
 
     /// Arms `listener` for the wake-up of a waiting execution and gives the time until its deadline, or `None` where

@@ -1,5 +1,10 @@
 //! Where a step runs, and what may run on a normal scheduler: all the bounds of that stand here.
 
+mod crowd;
+
+pub(crate) use crowd::{Crowd, Presence};
+
+use quanta::Instant;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -13,11 +18,12 @@ pub enum Lane {
 }
 
 impl Lane {
-    /// Time after which a step polls no more. One poll can go beyond it by a yield interval's running time.
-    pub(crate) fn budget(self) -> Duration {
-        match self {
-            Lane::Inline => Duration::from_micros(250),
-            Lane::Dirty => Duration::from_millis(10),
+    /// Time after which a step polls no more, as things are now. One poll can go beyond it by a yield interval's running time.
+    pub(crate) fn slice(self, presence: Option<&Presence>, now: Instant) -> Duration {
+        match (self, presence) {
+            (Lane::Inline, _) => Duration::from_micros(250),
+            (Lane::Dirty, Some(presence)) => presence.slice(now),
+            (Lane::Dirty, None) => LONG,
         }
     }
 
@@ -26,6 +32,17 @@ impl Lane {
         self == Lane::Dirty || bytes <= INLINE_OUTPUT
     }
 }
+
+/// A slice on a dirty scheduler that keeps nobody waiting. Going back to Elixir and coming again may wake a core twice, which a
+/// guest should not feel.
+const LONG: Duration = Duration::from_millis(10);
+
+/// A slice there while somebody waits. To give way costs little then: the scheduler takes the next one without having slept.
+const SHARED: Duration = Duration::from_millis(1);
+
+/// How long a step on a dirty scheduler keeps its processor before it offers it to another thread. The kernel would let it go on
+/// for several milliseconds, also where a normal scheduler wants the processor for a few microseconds.
+pub(crate) const OFFER: Duration = Duration::from_millis(1);
 
 /// Memory that a guest may have on a normal scheduler: filling this much with one bulk instruction, which no slice can
 /// interrupt, takes well under a millisecond.

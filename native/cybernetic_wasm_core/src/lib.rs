@@ -41,6 +41,7 @@
 //! - *execution*: a call, instantiation or load as a coroutine of whoever steps it.
 //! - *ABI*: how bytes go into a function and come out of it. An *exchange* is a call that passes them.
 //! - *step*: polls of an execution until there is something to tell, or its *slice* of time is spent.
+//! - *crowd*: those who want a dirty scheduler. While they are more than there are of these, slices are short.
 //! - *host call*: a guest's call of a function that the embedder answers; *command*: what is asked of the guest meanwhile.
 //! - *tally*: what a call used, put out and was refused.
 //! - *grant*, *denial*: what a guest was given of the system; what it asked for and was refused.

@@ -4,7 +4,9 @@
 //! invocation (`invocation.rs`). This file owns the numbers and the node-wide counters.
 
 use crate::error::{Limit, LimitError, most_mappings};
+use crate::lane::{Crowd, Presence};
 use parking_lot::Mutex;
+use quanta::Instant;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
@@ -42,6 +44,7 @@ pub struct Ceilings {
     parallel: AtomicBool,
     /// Stacks that are mapped for re-entrant calls.
     stacks: Arc<Semaphore>,
+    crowd: Arc<Crowd>,
 }
 
 /// The numbers behind [`Ceilings`].
@@ -57,6 +60,8 @@ pub struct NodeLimits {
     pub max_open_files: u64,
     /// False: one guest at a time.
     pub parallel_execution: bool,
+    /// Dirty schedulers, which guests share.
+    pub dirty_schedulers: u64,
 }
 
 /// The largest default for live guests, reached where the kernel's limit on mappings allows it.
@@ -70,6 +75,7 @@ impl Default for NodeLimits {
             max_code_memory: 1 << 30,
             max_open_files: default_files(),
             parallel_execution: true,
+            dirty_schedulers: std::thread::available_parallelism().map_or(1, |count| count.get() as u64),
         }
     }
 }
@@ -105,6 +111,7 @@ impl Ceilings {
             turn: Arc::new(Semaphore::new(1)),
             parallel: AtomicBool::new(limits.parallel_execution),
             stacks: Arc::new(Semaphore::new(REENTRANCE_STACKS)),
+            crowd: Arc::new(Crowd::new(limits.dirty_schedulers)),
         }
     }
 
@@ -115,6 +122,7 @@ impl Ceilings {
         self.code.allowed.store(limits.max_code_memory, Relaxed);
         self.files.allowed.store(limits.max_open_files, Relaxed);
         self.parallel.store(limits.parallel_execution, Relaxed);
+        self.crowd.adjust(limits.dirty_schedulers);
     }
 
     /// The numbers in force.
@@ -125,6 +133,7 @@ impl Ceilings {
             max_code_memory: self.code.allowed(),
             max_open_files: self.files.allowed(),
             parallel_execution: self.parallel.load(Relaxed),
+            dirty_schedulers: self.crowd.schedulers(),
         }
     }
 
@@ -141,6 +150,26 @@ impl Ceilings {
     /// Bytes of compiled code now.
     pub fn code(&self) -> u64 {
         self.code.used()
+    }
+
+    /// Executions that run on dirty schedulers or have spent a slice and want the next, and calls that are on their way.
+    pub fn crowd(&self) -> u64 {
+        self.crowd.count(Instant::now())
+    }
+
+    /// A call is sent to a dirty scheduler: where all are taken, those who have them make way sooner.
+    pub fn expect(&self) {
+        self.crowd.expect();
+    }
+
+    /// It is there.
+    pub fn arrive(&self) {
+        self.crowd.arrive();
+    }
+
+    /// Counts one more who wants a dirty scheduler.
+    pub(crate) fn join(&self) -> Presence {
+        self.crowd.join()
     }
 
     /// A place that counts as `weight` guests, if there is room now.

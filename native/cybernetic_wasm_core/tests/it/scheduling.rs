@@ -16,6 +16,7 @@ use cybernetic_wasm_core::member::MemberId;
 use cybernetic_wasm_core::runtime::Runtime;
 use cybernetic_wasm_core::value::Value;
 use proptest::prelude::*;
+use quanta::{Clock, Mock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -310,6 +311,129 @@ fn a_live_instance_with_a_large_memory_never_runs_inline() {
         call_on(&instance, "f", &[]).unwrap();
         assert!(!crate::support::first(&instance).may_run_inline(&function));
     }
+}
+
+// Dirty schedulers that are shared
+
+/// A node of so many dirty schedulers, and a guest of a few yield intervals' work on it, both in a time that stands still.
+fn sharing(schedulers: u64, test: impl FnOnce(&Arc<Runtime>, &Loaded, &Mock)) {
+    let (clock, time) = Clock::mock();
+    quanta::with_clock(&clock, || {
+        let runtime = own_node(|node| node.dirty_schedulers = schedulers);
+        test(&runtime, &load(&runtime, SPIN), &time);
+    });
+}
+
+fn count(module: &Loaded) -> Execution {
+    start(module, "count", &[Value::I32(100_000)], limits())
+}
+
+/// Whether a slice is over for a guest that has run for this long when it yields for the first time.
+fn is_over_after(time: Duration, module: &Loaded, clock: &Mock) -> bool {
+    let mut execution = count(module);
+    clock.increment(time);
+    match execution.step(Lane::Dirty) {
+        Step::Yielded => true,
+        Step::Finished(_) => false,
+        other => panic!("{other:?}"),
+    }
+}
+
+const MOST: Duration = Duration::from_micros(9_999);
+
+#[test]
+fn a_guest_that_keeps_nobody_waiting_has_ten_milliseconds_on_a_dirty_scheduler() {
+    sharing(2, |runtime, module, time| {
+        assert!(!is_over_after(MOST, module, time));
+        assert!(is_over_after(Duration::from_millis(10), module, time));
+        // Another has the other scheduler.
+        let mut other = count(module);
+        time.increment(Duration::from_millis(10));
+        assert!(yields(&mut other, Lane::Dirty));
+        assert_eq!(runtime.ceilings().crowd(), 1);
+        assert!(!is_over_after(MOST, module, time));
+    });
+}
+
+#[test]
+fn a_slice_is_short_while_guests_wait_for_a_dirty_scheduler() {
+    sharing(2, |_, module, time| {
+        let mut others = [count(module), count(module)];
+        time.increment(Duration::from_millis(10));
+        assert!(others.iter_mut().all(|other| yields(other, Lane::Dirty)));
+        assert!(!is_over_after(Duration::from_micros(999), module, time));
+        assert!(is_over_after(Duration::from_millis(1), module, time));
+    });
+}
+
+#[test]
+fn a_call_that_is_on_its_way_to_a_dirty_scheduler_makes_slices_short_until_it_is_there() {
+    sharing(1, |runtime, module, time| {
+        runtime.ceilings().expect();
+        assert_eq!(runtime.ceilings().crowd(), 1);
+        assert!(is_over_after(Duration::from_millis(1), module, time));
+        runtime.ceilings().arrive();
+        assert_eq!(runtime.ceilings().crowd(), 0);
+        assert!(!is_over_after(MOST, module, time));
+        // Some calls go there unannounced.
+        runtime.ceilings().arrive();
+        assert_eq!(runtime.ceilings().crowd(), 0);
+    });
+}
+
+#[test]
+fn a_call_that_never_comes_is_not_waited_for_long() {
+    // Its process was killed between two schedulers.
+    sharing(1, |runtime, module, time| {
+        runtime.ceilings().expect();
+        runtime.ceilings().expect();
+        time.increment(Duration::from_millis(101));
+        assert_eq!(runtime.ceilings().crowd(), 0);
+        assert!(!is_over_after(MOST, module, time));
+        runtime.ceilings().expect();
+        assert_eq!(runtime.ceilings().crowd(), 1, "the others are forgotten");
+    });
+}
+
+#[test]
+fn whoever_wants_a_dirty_scheduler_is_counted_until_it_is_served() {
+    let runtime = own(|_| {});
+    let module = load(&runtime, SPIN);
+    let wanting = || runtime.ceilings().crowd();
+    let mut endless: Vec<_> = (0..3).map(|_| start(&module, "spin", &[], limits())).collect();
+    assert_eq!(wanting(), 0, "nothing has run yet");
+    assert!(endless.iter_mut().all(|guest| yields(guest, Lane::Dirty)));
+    assert!(endless.iter_mut().all(|guest| yields(guest, Lane::Dirty)));
+    assert_eq!(wanting(), 3);
+    endless.pop();
+    assert_eq!(wanting(), 2, "the process of one was killed");
+    endless[0].abandon();
+    assert_eq!(wanting(), 1);
+    let mut hopping = start(&module, "spin", &[], limits());
+    assert!(yields(&mut hopping, Lane::Inline));
+    assert_eq!(wanting(), 2, "one has overrun its time on a normal scheduler");
+    let instance = instantiate(&module, limits()).unwrap();
+    let mut live = start_on(&instance, "spin", &[], limits()).unwrap();
+    assert!(yields(&mut live, Lane::Dirty));
+    assert_eq!(wanting(), 3);
+    drop((endless, hopping, live));
+    call(&module, "one", &[]).unwrap();
+    assert_eq!(wanting(), 0);
+}
+
+#[test]
+fn a_guest_that_waits_for_its_host_wants_no_dirty_scheduler_until_it_is_to_go_on() {
+    let runtime = own(|_| {});
+    let module = load(&runtime, MIXER);
+    let mut execution = start(&module, "run", &[Value::I32(1)], limits());
+    let call = to_host_call(&mut execution);
+    assert_eq!(runtime.ceilings().crowd(), 0);
+    execution.want_dirty();
+    execution.want_dirty();
+    assert_eq!(runtime.ceilings().crowd(), 1);
+    execution.command(call, Command::Return(vec![Value::I64(1)])).unwrap();
+    to_host_call(&mut execution);
+    assert_eq!(runtime.ceilings().crowd(), 0);
 }
 
 // The epoch ticker

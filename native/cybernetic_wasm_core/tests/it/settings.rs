@@ -248,6 +248,7 @@ fn an_open_host_call_goes_on_through_all_of_it() {
             max_code_memory: 1,
             max_open_files: 1,
             parallel_execution: false,
+            dirty_schedulers: 7,
         };
     });
     held.command(call, Command::Return(vec![])).unwrap();

@@ -36,7 +36,16 @@ pub(super) fn values(function: &Function, arguments: Terms<'_>) -> Result<Vec<va
 /// Whether work may not start in this lane. Arguments are decoded after this question, where the guest then runs: a reference
 /// may be a term of any size.
 pub(super) fn belongs_on_dirty(lane: Lane, scheduling: Atom, proven: impl FnOnce() -> bool) -> bool {
-    lane == Lane::Inline && (scheduling == atoms::dirty() || (scheduling == atoms::adaptive() && !proven()))
+    let ceilings = runtime().ceilings();
+    if lane == Lane::Dirty {
+        ceilings.arrive();
+        return false;
+    }
+    let belongs = scheduling == atoms::dirty() || (scheduling == atoms::adaptive() && !proven());
+    if belongs {
+        ceilings.expect();
+    }
+    belongs
 }
 
 /// Takes the first step of an execution, or says why there is none.
@@ -130,7 +139,11 @@ lanes! {
 fn execution_wake<'a>(env: Env<'a>, execution: Known<'a>) -> Term<'a> {
     match execution.execution.0.try_lock() {
         Some(held) if held.may_wake_inline() => step::held(env, execution, held, Lane::Inline),
-        _ => atoms::dirty().encode(env),
+        Some(mut held) => {
+            held.want_dirty();
+            atoms::dirty().encode(env)
+        }
+        None => atoms::dirty().encode(env),
     }
 }
 
@@ -157,11 +170,13 @@ fn serve<'a>(
     (call, lane): (HostCall, Lane),
     make: impl FnOnce(&Code) -> NifResult<Result<Command, Error>>,
 ) -> NifResult<Term<'a>> {
-    let Some(execution) = known.execution.0.try_lock() else { return Ok(error::refused(env, CallError::Busy)) };
+    let Some(mut execution) = known.execution.0.try_lock() else { return Ok(error::refused(env, CallError::Busy)) };
     let Some(importer) = execution.importer(call) else {
         return Ok(error::refused(env, CallError::StaleContext));
     };
     if lane == Lane::Inline && !execution.fits_inline(&importer, call) {
+        drop(importer);
+        execution.want_dirty();
         return Ok(atoms::dirty().encode(env));
     }
     let given = make(&importer)?.and_then(|command| execution.command(call, command));
