@@ -139,6 +139,28 @@ defmodule Cybernetic.WASM.Limits do
   end
 
   @doc false
+  # The same with options that are limits and nothing else; `nil` where one of them is not, or is not valid: whoever takes others
+  # as well looks at all of them. Many calls bring limits of their own, so this is fast.
+  @spec put_options(t, keyword, setter) :: t | nil
+  def put_options(limits, opts, by), do: put_options(limits, opts, by, limits.set_by)
+
+  for {key, {kind, _default}} <- @fields do
+    defp put_options(limits, [{unquote(key), value} | opts], by, set_by) do
+      if Options.valid?(unquote(Macro.escape(kind)), value),
+        do:
+          put_options(
+            %{limits | unquote(key) => value},
+            opts,
+            by,
+            Map.put(set_by, unquote(key), by)
+          )
+    end
+  end
+
+  defp put_options(limits, [], _by, set_by), do: %{limits | set_by: set_by}
+  defp put_options(_limits, _others, _by, _set_by), do: nil
+
+  @doc false
   # The limits, with `by` in the place of whoever has set any of them.
   @spec ascribe(t, setter) :: t
   def ascribe(%__MODULE__{} = limits, by),

@@ -32,10 +32,10 @@ defmodule Cybernetic.WASM.Execution.Call do
 
   def new(%Module{} = module, name, args, opts) when is_binary(name) and length(args) >= 0 do
     Plan.refuse_as_arguments!(args, opts)
-    opts = Plan.check!(opts)
 
-    with {:ok, plan} <- Plan.checked(module, opts),
-         do: {:ok, %__MODULE__{target: module, name: name, args: args, plan: plan, opts: opts}}
+    if plan = opts != [] && Plan.of_limits(module, opts),
+      do: {:ok, of(module, name, args, plan, Map.new(opts))},
+      else: checked(module, name, args, Plan.check!(opts))
   end
 
   def new(%Instance{} = instance, name, args, opts) when is_binary(name) and length(args) >= 0 do
@@ -57,6 +57,13 @@ defmodule Cybernetic.WASM.Execution.Call do
   def new(other, _name, _args, _opts) do
     if server?(other), do: not_of_a_server!(other), else: Module.needed!(other)
   end
+
+  defp checked(module, name, args, opts) do
+    with {:ok, plan} <- Plan.checked(module, opts), do: {:ok, of(module, name, args, plan, opts)}
+  end
+
+  defp of(module, name, args, plan, opts),
+    do: %__MODULE__{target: module, name: name, args: args, plan: plan, opts: opts}
 
   defp server?(given) when is_pid(given), do: true
   defp server?(name) when is_atom(name), do: name not in [nil, true, false]

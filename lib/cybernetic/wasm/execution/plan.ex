@@ -170,6 +170,26 @@ defmodule Cybernetic.WASM.Execution.Plan do
       else: make(module, opts)
   end
 
+  @doc """
+  The plan of a call on `module` whose options, which have not been checked, are limits and nothing else; `nil` where that is not
+  so, or where the module has no plan to begin with.
+  """
+  @spec of_limits(Module.t(), keyword) :: t | nil
+  def of_limits(module, opts) do
+    with %__MODULE__{} = plan <- Module.plan(module),
+         nil <- Module.sandbox(module),
+         %Limits{max_stack: stack} = limits when stack == plan.limits.max_stack <-
+           Limits.put_options(plan.limits, opts, :call) do
+      if plan.metering == :epoch, do: refuse_fuel_without_metering!(:epoch, Map.new(opts))
+      within_limits(plan, limits)
+    else
+      _other -> nil
+    end
+  end
+
+  defp within_limits(plan, limits),
+    do: %{plan | kept: nil, limits: limits, sandbox: %{plan.sandbox | limits: limits}}
+
   defp only_adjusts?(opts), do: Enum.all?(opts, fn {key, _value} -> key in @adjusting end)
 
   # Nothing is bound, granted or compiled otherwise than by the plan that the module has: many calls bring their own limits.
@@ -179,10 +199,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
     limits = Limits.put(plan.limits, given, Map.get(opts, :set_by, :call))
 
     %{
-      plan
+      within_limits(plan, limits)
       | kept: if(given == %{} and not is_map_key(opts, :wait), do: plan.kept),
-        limits: limits,
-        sandbox: %{plan.sandbox | limits: limits},
         abi: ABI.of(opts[:abi]),
         scheduling: Map.get(opts, :scheduling, plan.scheduling),
         wait: Map.get(opts, :wait, plan.wait),
