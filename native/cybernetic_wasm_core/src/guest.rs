@@ -142,7 +142,7 @@ impl Guest {
 
     /// Finding a function takes time, so that of the first instance's last is kept.
     fn keep(&mut self, function: &Arc<Function>) -> Result<(), Error> {
-        if !self.last.as_ref().is_some_and(|(last, _)| Arc::ptr_eq(last, function)) {
+        if !self.last.as_ref().is_some_and(|(last, _)| last.is(function)) {
             self.last = Some((Arc::clone(function), self.find(self.instance, function)?));
         }
         Ok(())

@@ -12,6 +12,7 @@ pub(crate) use lease::Lease;
 pub(crate) use snapshot::Making;
 pub use snapshot::Snapshot;
 
+use crate::code::Function;
 use crate::engine::Metering;
 use crate::error::{CallError, Error};
 use crate::guest::Guest;
@@ -39,6 +40,8 @@ pub struct LiveGuest {
     account: Arc<Account>,
     members: RwLock<Members>,
     survives_traps: AtomicBool,
+    /// The functions of its first member that were called lately.
+    functions: Mutex<Vec<Arc<Function>>>,
     /// What its first module was linked with.
     given: Given,
     /// What the guest is given of the system, also when it is made anew: that, or what a member brought.
@@ -72,6 +75,7 @@ impl LiveGuest {
             account,
             members: RwLock::default(),
             survives_traps: AtomicBool::new(false),
+            functions: Mutex::default(),
             grants: Mutex::new(given.grants.clone()),
             given,
             uses: AtomicU64::new(0),
@@ -82,6 +86,22 @@ impl LiveGuest {
     /// The module of its first member.
     pub fn module(&self) -> &Arc<Module> {
         &self.module
+    }
+
+    /// What its first member exports as `name`. The guest holds on to a few functions: it finds them sooner, and guests of one
+    /// module that are called on several cores do not meet at the module.
+    pub fn function(&self, name: &str) -> Result<Arc<Function>, CallError> {
+        const MOST: usize = 8;
+        let mut functions = self.functions.lock();
+        if let Some(function) = functions.iter().find(|function| function.name == name) {
+            return Ok(Arc::clone(function));
+        }
+        let function = Arc::new(self.module.code().function(name)?.apart());
+        if functions.len() == MOST {
+            functions.clear();
+        }
+        functions.push(Arc::clone(&function));
+        Ok(function)
     }
 
     /// Whether its memory is small enough for a normal scheduler.

@@ -17,6 +17,7 @@ pub(crate) mod value;
 use crate::atoms;
 use cybernetic_wasm_core::code::{Code, Function};
 use cybernetic_wasm_core::error::CallError;
+use cybernetic_wasm_core::live::LiveGuest;
 use rustler::{Atom, Decoder, Encoder, Env, NifResult, Term};
 use std::sync::Arc;
 
@@ -51,6 +52,14 @@ pub(crate) fn exported_function(code: &Code, name: &[u8]) -> Result<Arc<Function
     match possible_name(name) {
         Ok(name) => code.function(name),
         Err(shown) => Err(code.no_such_export(&shown, "function")),
+    }
+}
+
+/// The same of a live guest's first member.
+pub(crate) fn function_of(guest: &LiveGuest, name: &[u8]) -> Result<Arc<Function>, CallError> {
+    match possible_name(name) {
+        Ok(name) => guest.function(name),
+        Err(shown) => Err(guest.module().code().no_such_export(&shown, "function")),
     }
 }
 

@@ -5,11 +5,16 @@ use super::{Code, ENTRY, instrument};
 use crate::error::{CallError, shown};
 use crate::lane::Pace;
 use crate::value::{check_arity, is_reference};
+use std::ops::Deref;
 use std::sync::Arc;
 use wasmtime::{ExternType, FuncType, GlobalType, ModuleExport, ValType};
 
-/// An exported function, and its pace.
-pub struct Function {
+/// An exported function, as one module or one guest holds it. What is known of it all of them share; the owners are counted
+/// apart, since those who call at once on several cores would wait for each other to count.
+pub struct Function(Arc<Exported>);
+
+/// What is known of an exported function, and its pace.
+pub struct Exported {
     pub(crate) name: String,
     /// Of the module's source.
     digest: [u8; 32],
@@ -27,6 +32,14 @@ pub struct Function {
     pub(crate) warm: Pace,
 }
 
+impl Deref for Function {
+    type Target = Exported;
+
+    fn deref(&self) -> &Exported {
+        &self.0
+    }
+}
+
 impl std::fmt::Debug for Function {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Function({:?}: {})", self.name, self.ty)
@@ -34,6 +47,16 @@ impl std::fmt::Debug for Function {
 }
 
 impl Function {
+    /// The same function for another holder.
+    pub(crate) fn apart(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+
+    /// Whether both are one function of one compilation.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The types of the parameters.
     pub fn params(&self) -> &[ValType] {
         &self.params
@@ -77,7 +100,7 @@ impl Code {
     fn find_function(&self, name: &str) -> Result<Function, CallError> {
         let found = self.export(name).zip(self.wasmtime.get_export_index(name));
         match found {
-            Some((ExternType::Func(ty), export)) => Ok(Function {
+            Some((ExternType::Func(ty), export)) => Ok(Function(Arc::new(Exported {
                 name: name.to_owned(),
                 argument_counter: self.argument_counter.filter(|_| ty.params().len() > 0),
                 digest: *self.digest(),
@@ -89,7 +112,7 @@ impl Code {
                 ty,
                 fresh: Pace::default(),
                 warm: Pace::default(),
-            }),
+            }))),
             _ => Err(self.wrong_export(name, "function")),
         }
     }

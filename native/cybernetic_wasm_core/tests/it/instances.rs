@@ -432,3 +432,32 @@ fn output_is_taken_piece_by_piece() {
     assert_eq!(output.of(Stream::Emitted).to_vec(), b"onethree");
     assert_eq!(execution.tally().output.pieces().count(), 0);
 }
+
+#[test]
+fn guests_of_a_module_hold_its_functions_apart_and_share_what_is_known_of_them() {
+    let module = load(shared(), r#"(module (func (export "a")) (memory (export "m") 1))"#);
+    let guests = [instantiate(&module, limits()).unwrap(), instantiate(&module, limits()).unwrap()];
+    let of = |guest: &Arc<LiveGuest>| guest.function("a").unwrap();
+    assert!(Arc::ptr_eq(&of(&guests[0]), &of(&guests[0])), "found again without the module");
+    assert!(!Arc::ptr_eq(&of(&guests[0]), &of(&guests[1])), "nobody counts another's owners");
+    eventually("one guest's calls prove the function short for the other", || {
+        let mut execution = Execution::call_on(first(&guests[0]), &of(&guests[0]), vec![], limits()).unwrap();
+        Driver::default().values(&mut execution).unwrap();
+        first(&guests[1]).may_run_inline(&of(&guests[1]))
+    });
+    let missing = guests[0].function("b").unwrap_err();
+    assert_eq!(missing, module.function("b").unwrap_err());
+    assert_eq!(guests[0].function("m").unwrap_err(), module.function("m").unwrap_err());
+}
+
+#[test]
+fn a_guest_finds_each_of_many_functions_however_often_it_is_asked() {
+    let exports: String = (0..50).map(|n| format!(r#"(func (export "f{n}") (result i32) i32.const {n})"#)).collect();
+    let module = load(shared(), format!("(module {exports})"));
+    let guest = instantiate(&module, limits()).unwrap();
+    for n in (0..50).chain([0, 0, 49, 7]) {
+        let function = guest.function(&format!("f{n}")).unwrap();
+        let mut execution = Execution::call_on(first(&guest), &function, vec![], limits()).unwrap();
+        assert_eq!(number(Driver::default().values(&mut execution)), n);
+    }
+}

@@ -23,7 +23,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 /// The exported function `name`, if it takes that many arguments.
-pub(super) fn find(code: &Code, name: &[u8], given: usize) -> Result<Arc<Function>, Error> {
+fn find(code: &Code, name: &[u8], given: usize) -> Result<Arc<Function>, Error> {
     let function = exported_function(code, name)?;
     function.check_arity(given)?;
     Ok(function)
@@ -36,14 +36,14 @@ pub(super) fn values(function: &Function, arguments: Terms<'_>) -> Result<Vec<va
 /// Whether work may not start in this lane. Arguments are decoded after this question, where the guest then runs: a reference
 /// may be a term of any size.
 pub(super) fn belongs_on_dirty(lane: Lane, scheduling: Atom, proven: impl FnOnce() -> bool) -> bool {
-    let ceilings = runtime().ceilings();
+    let ceilings = || runtime().ceilings();
     if lane == Lane::Dirty {
-        ceilings.arrive();
+        ceilings().arrive();
         return false;
     }
     let belongs = scheduling == atoms::dirty() || (scheduling == atoms::adaptive() && !proven());
     if belongs {
-        ceilings.expect();
+        ceilings().expect();
     }
     belongs
 }

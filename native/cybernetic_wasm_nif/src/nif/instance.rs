@@ -1,6 +1,6 @@
 //! Live instances: making them, calling them, looking at them while they are idle.
 
-use super::execution::{belongs_on_dirty, find, started, values};
+use super::execution::{belongs_on_dirty, started, values};
 use super::runtime::runtime;
 use crate::atoms;
 use crate::resources::{GuestResource, HostResource, ModuleResource, holds};
@@ -12,7 +12,7 @@ use crate::terms::handle::Handle;
 use crate::terms::kept::KeptTerm;
 use crate::terms::step::encode_answer;
 use crate::terms::value::{self, Terms};
-use crate::terms::{Optional, access, atom, error, exported_function, tally};
+use crate::terms::{Optional, access, atom, error, exported_function, function_of, tally};
 use cybernetic_wasm_core::code::Function;
 use cybernetic_wasm_core::execution::{Execution, Tally};
 use cybernetic_wasm_core::instance::Instance;
@@ -176,11 +176,11 @@ fn instance_held_by<'a>(owner: Term<'a>, reference: Term<'a>) -> bool {
 
 // Calls
 
+/// The exported function of that name, if it takes that many arguments.
 fn find_on(instance: Instance<'_>, name: &[u8], given: usize) -> Result<Arc<Function>, Error> {
-    match instance.member {
-        MemberId::FIRST => find(instance.guest.module().code(), name, given),
-        _ => find(&*instance.code()?, name, given),
-    }
+    let function = named_on(instance, name)?;
+    function.check_arity(given)?;
+    Ok(function)
 }
 
 lanes! {
@@ -239,7 +239,7 @@ lanes! {
 /// The exported function of that name, whatever it takes.
 fn named_on(instance: Instance<'_>, name: &[u8]) -> Result<Arc<Function>, Error> {
     match instance.member {
-        MemberId::FIRST => Ok(exported_function(instance.guest.module().code(), name)?),
+        MemberId::FIRST => Ok(function_of(instance.guest, name)?),
         _ => Ok(exported_function(&*instance.code()?, name)?),
     }
 }
