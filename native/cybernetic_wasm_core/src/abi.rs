@@ -102,12 +102,12 @@ impl Shape {
         }
     }
 
-    fn fits(self, results: &[ValType]) -> bool {
+    fn fits(self, mut results: impl ExactSizeIterator<Item = ValType>) -> bool {
         match self {
             Shape::Values => true,
-            Shape::Packed | Shape::PackedLengthFirst => matches!(results, [ValType::I64]),
-            Shape::Pair => matches!(results, [one, other] if is_integer(one) && is_integer(other)),
-            _ => matches!(results, [one] if is_integer(one)),
+            Shape::Packed | Shape::PackedLengthFirst => results.len() == 1 && results.all(|ty| ty.is_i64()),
+            Shape::Pair => results.len() == 2 && results.all(|ty| is_integer(&ty)),
+            _ => results.len() == 1 && results.all(|ty| is_integer(&ty)),
         }
     }
 }
@@ -126,6 +126,20 @@ pub enum Argument {
 }
 
 impl Argument {
+    /// How many bytes the guest has to make room for; `None` of a value.
+    pub(crate) fn size(&self) -> Option<u64> {
+        match self {
+            Argument::Value(_) => None,
+            Argument::Bytes(bytes) | Argument::Pointer(bytes) => Some(bytes.len() as u64),
+            Argument::Room(size) => Some(*size),
+        }
+    }
+
+    /// The value that it is.
+    pub(crate) fn value(self) -> Option<Value> {
+        if let Argument::Value(value) = self { Some(value) } else { None }
+    }
+
     /// How many of the function's parameters it is for.
     fn width(&self) -> usize {
         if matches!(self, Argument::Bytes(_)) { 2 } else { 1 }
@@ -153,8 +167,7 @@ impl Exchange {
             }
         }
         let room = abi.result.is_address() && arguments.iter().any(|argument| matches!(argument, Argument::Room(_)));
-        let results: Vec<ValType> = if abi.result.is_bytes() { function.ty.results().collect() } else { Vec::new() };
-        match room || abi.result.fits(&results) {
+        match room || abi.result.fits(function.ty.results()) {
             true => Ok(Self { function, abi, arguments }),
             false => Err(not_by_abi(&function, abi.result.expected())),
         }

@@ -43,10 +43,11 @@ pub(super) struct Ready {
     memory: Option<Linear>,
 }
 
-/// A function, ready to be called.
+/// A function, ready to be called, and what it takes of a block: one that the ABI names takes nothing else.
 struct Found {
     function: Arc<Function>,
     callee: Callee,
+    operands: SmallVec<[Operand; 4]>,
 }
 
 /// A memory, and whether its addresses have 64 bits.
@@ -65,6 +66,13 @@ struct Block {
     result: Option<u64>,
 }
 
+impl Block {
+    /// One of that size that is not there yet.
+    fn new(size: u64) -> Self {
+        Self { pointer: 0, size, result: None }
+    }
+}
+
 /// Where a result's bytes are, and the block that they are in.
 struct Place {
     pointer: u64,
@@ -76,8 +84,9 @@ struct Place {
 struct Exchanging<'a> {
     guest: &'a mut Guest,
     ready: &'a Ready,
+    /// What is to be let go of.
     blocks: SmallVec<[Block; 4]>,
-    /// The arguments and results of the functions beside the one that the exchange is about: a vector is made once for all.
+    /// What the next function takes, and what the last one gave: a vector is made once for all.
     passed: Vec<Value>,
 }
 
@@ -109,17 +118,23 @@ impl Guest {
             false => None,
         };
         let mut helper = |helper: &Option<Helper>, gives| match helper {
-            Some(helper) => self.found(instance, &helper.find(code, gives)?).map(Some),
+            Some(helper) => self.found(instance, &helper.find(code, gives)?, &helper.operands).map(Some),
             None => Ok(None),
         };
         let (alloc, free_arguments) = (helper(&abi.alloc, true)?, helper(&abi.free_arguments, false)?);
         let free_result = helper(&abi.free_result, false)?;
-        let called = self.found(instance, &exchange.function)?;
+        let called = self.found(instance, &exchange.function, &[])?;
         Ok(Ready { member, instance, abi: Arc::clone(abi), called, alloc, free_arguments, free_result, memory })
     }
 
-    fn found(&mut self, instance: wasmtime::Instance, function: &Arc<Function>) -> Result<Found, Error> {
-        Ok(Found { callee: self.find(instance, function)?, function: Arc::clone(function) })
+    fn found(
+        &mut self,
+        instance: wasmtime::Instance,
+        function: &Arc<Function>,
+        operands: &[Operand],
+    ) -> Result<Found, Error> {
+        let (callee, function) = (self.find(instance, function)?, Arc::clone(function));
+        Ok(Found { callee, function, operands: operands.into() })
     }
 
     fn linear(&mut self, (instance, code): (wasmtime::Instance, &Code), abi: &Abi) -> Result<Linear, CallError> {
@@ -135,167 +150,177 @@ impl Ready {
         Arc::ptr_eq(&self.called.function, &exchange.function)
             && Arc::ptr_eq(&self.abi, &exchange.abi)
             && self.member == member
-            && (self.memory.is_some() || !exchange.allocates())
+            && (self.alloc.is_some() && self.memory.is_some() || !exchange.allocates())
     }
 
     /// What lets go of a block.
-    fn free(&self, block: &Block) -> Option<(&Found, &Helper)> {
-        let (found, helper) = match block.result {
-            Some(_) => (&self.free_result, &self.abi.free_result),
-            None => (&self.free_arguments, &self.abi.free_arguments),
-        };
-        found.as_ref().zip(helper.as_ref())
+    fn free(&self, block: &Block) -> Option<&Found> {
+        if block.result.is_some() { self.free_result.as_ref() } else { self.free_arguments.as_ref() }
     }
 }
 
-impl Exchanging<'_> {
+impl<'a> Exchanging<'a> {
+    // All waiting is here: what is given through several futures is moved as often.
     async fn run(mut self, arguments: Vec<Argument>) -> Result<Exchanged, Error> {
-        let values = match self.put(arguments).await {
-            Err(error @ Error::Abi(_)) => {
-                self.let_go(None).await?;
-                return Err(error);
+        let Ready { called, alloc, .. } = self.ready;
+        let mut values = Vec::with_capacity(called.function.params().len());
+        let mut refused = None;
+        for argument in arguments {
+            let Some(size) = argument.size() else {
+                values.extend(argument.value());
+                continue;
+            };
+            if size > INLINE_OUTPUT {
+                self.invocation().leave_inline().await;
             }
-            values => values?,
+            self.passed.clear();
+            if let Some(alloc) = alloc.as_ref().filter(|alloc| self.prepare(alloc, &Block::new(size))) {
+                self.invoke(alloc).await?;
+            }
+            if let Err(error) = self.put(&argument, size, &mut values) {
+                refused = Some(error);
+                break;
+            }
+        }
+        let taken = match refused {
+            Some(error) => Err(error),
+            None => {
+                self.count_arguments(&mut values).await?;
+                self.guest.store.data_mut().entered |= called.function.is_entry();
+                self.passed = values;
+                self.invoke(called).await?;
+                let results = std::mem::take(&mut self.passed);
+                if self.ready.abi.result == Shape::Cstring {
+                    self.invocation().leave_inline_for(self.memory_size()).await;
+                }
+                let place = self.locate(&results);
+                if place.as_ref().is_ok_and(|place| place.as_ref().is_some_and(|place| place.length > INLINE_OUTPUT)) {
+                    self.invocation().leave_inline().await;
+                }
+                place.and_then(|place| self.take(results, place))
+            }
         };
-        let results = self.call(values).await?;
-        let (block, taken) = self.take(results).await;
-        self.let_go(block).await?;
+        while let Some(free) = self.next_to_free() {
+            self.invoke(free).await?;
+        }
         match taken {
             Err(Error::Limit(limit)) => Ok(Exchanged::TooLong(limit)),
             taken => taken,
         }
     }
 
-    // Before the call
+    // Calls
 
-    /// The arguments as the function takes them, with those that are bytes in the guest's memory.
-    async fn put(&mut self, arguments: Vec<Argument>) -> Result<Vec<Value>, Error> {
-        let mut values = Vec::with_capacity(self.ready.called.function.params().len());
-        for argument in arguments {
-            match argument {
-                Argument::Value(value) => values.push(value),
-                Argument::Bytes(bytes) => {
-                    self.put_bytes(&bytes, &mut values).await?;
-                    self.pass(bytes.len() as u64, &mut values)?;
-                }
-                Argument::Pointer(bytes) => self.put_bytes(&bytes, &mut values).await?,
-                Argument::Room(size) => {
-                    let block = self.allocate(size).await?;
-                    self.range(block.pointer, size, self.allocator())?;
-                    self.blocks.push(Block { result: Some(block.pointer), ..block });
-                    self.pass(block.pointer, &mut values)?;
-                }
-            }
-        }
-        Ok(values)
-    }
-
-    /// Has the guest make room for bytes, writes them, and passes where they are.
-    async fn put_bytes(&mut self, bytes: &[u8], values: &mut Vec<Value>) -> Result<(), Error> {
-        let block = self.allocate(bytes.len() as u64).await?;
-        if block.size > INLINE_OUTPUT {
-            self.invocation().leave_inline().await;
-        }
-        let range = self.range(block.pointer, block.size, self.allocator())?;
-        self.blocks.push(block);
-        let Linear { memory, .. } = self.memory()?;
-        memory.data_mut(&mut self.guest.store)[range].copy_from_slice(bytes);
-        self.pass(block.pointer, values)
-    }
-
-    async fn allocate(&mut self, size: u64) -> Result<Block, Error> {
-        let ready = self.ready;
-        let (Some(alloc), Some(helper)) = (&ready.alloc, &ready.abi.alloc) else {
-            return Err(CallError::NoAllocator.into());
-        };
-        let mut block = Block { pointer: 0, size, result: None };
-        if self.invoke((alloc, helper), &block).await? {
-            block.pointer = self.passed.first().and_then(unsigned).unwrap_or_default();
-        }
-        match block.pointer == 0 && size > 0 {
-            true => Err(AbiError::NoRoom { export: shown::name(self.allocator()), length: size }.into()),
-            false => Ok(block),
-        }
-    }
-
-    /// Adds a pointer or a length to the arguments, as the parameter takes it whose turn it is.
-    fn pass(&self, number: u64, values: &mut Vec<Value>) -> Result<(), Error> {
-        let function = &self.ready.called.function;
-        let value = function.params().get(values.len()).and_then(|ty| integer(number.into(), ty));
-        values.push(value.ok_or_else(|| self.outside((number, 0), self.allocator()))?);
-        Ok(())
-    }
-
-    // The calls
-
-    async fn call(&mut self, mut values: Vec<Value>) -> Result<Vec<Value>, Error> {
-        let Ready { instance, called, .. } = self.ready;
-        let store = &mut self.guest.store;
-        if let Some(counter) = &called.function.argument_counter {
-            let counter = instance.get_module_export(&mut *store, counter);
-            Box::pin(count_arguments(&mut *store, counter, &called.function, &mut values)).await?;
-        }
-        store.data_mut().entered |= called.function.is_entry();
-        store.data_mut().called = called.function.exported_again.then_some(*instance);
-        invoke(store, &called.callee, &called.function, values).await
-    }
-
-    /// Calls a function for a block, and leaves its results in `passed`. False: it takes no such number as it would be given.
-    async fn invoke(&mut self, (found, helper): (&Found, &Helper), block: &Block) -> Result<bool, Error> {
+    /// Puts into `passed` what a function takes of a block. False: it takes no such number.
+    fn prepare(&mut self, found: &Found, block: &Block) -> bool {
         self.passed.clear();
-        for (operand, ty) in helper.operands.iter().zip(found.function.params()) {
+        for (operand, ty) in found.operands.iter().zip(found.function.params()) {
             let number = match operand {
                 Operand::Pointer => block.pointer.into(),
                 Operand::Size => block.size.into(),
                 Operand::Result => block.result.unwrap_or(block.pointer).into(),
                 Operand::Number(number) => i128::from(*number),
             };
-            let Some(value) = integer(number, ty) else { return Ok(false) };
+            let Some(value) = integer(number, ty) else {
+                self.passed.clear();
+                return false;
+            };
             self.passed.push(value);
         }
-        let passed = std::mem::take(&mut self.passed);
-        let store = &mut self.guest.store;
+        true
+    }
+
+    /// Calls a function with what is in `passed`, and leaves there what it gives.
+    async fn invoke(&mut self, found: &Found) -> Result<(), Error> {
+        let (passed, store) = (std::mem::take(&mut self.passed), &mut self.guest.store);
         store.data_mut().called = found.function.exported_again.then_some(self.ready.instance);
         self.passed = invoke(store, &found.callee, &found.function, passed).await?;
-        Ok(true)
+        Ok(())
     }
 
-    // After the call. Until something is let go of, no code of the guest's runs.
+    async fn count_arguments(&mut self, values: &mut Vec<Value>) -> Result<(), Error> {
+        let Ready { instance, called, .. } = self.ready;
+        let Some(counter) = &called.function.argument_counter else { return Ok(()) };
+        let store = &mut self.guest.store;
+        let counter = instance.get_module_export(&mut *store, counter);
+        Box::pin(count_arguments(store, counter, &called.function, values)).await
+    }
 
-    /// The result, and the block that it is in, where that is one to be let go of.
-    async fn take(&mut self, results: Vec<Value>) -> (Option<Block>, Result<Exchanged, Error>) {
+    /// The next block that is to be let go of: prepares the function that does.
+    fn next_to_free(&mut self) -> Option<&'a Found> {
+        let ready = self.ready;
+        while let Some(block) = self.blocks.pop() {
+            // What the function cannot be given is no pointer of its own.
+            let free = ready.free(&block).filter(|free| block.pointer != 0 && self.prepare(free, &block));
+            if free.is_some() {
+                return free;
+            }
+        }
+        None
+    }
+
+    // Arguments
+
+    /// Puts an argument where the guest has made room for it, and passes where that is.
+    fn put(&mut self, argument: &Argument, size: u64, values: &mut Vec<Value>) -> Result<(), Error> {
+        let pointer = self.passed.first().and_then(unsigned).unwrap_or_default();
+        if pointer == 0 && size > 0 {
+            return Err(AbiError::NoRoom { export: shown::name(self.allocator()), length: size }.into());
+        }
+        let range = self.range(pointer, size, self.allocator())?;
+        let result = matches!(argument, Argument::Room(_)).then_some(pointer);
+        self.blocks.push(Block { pointer, size, result });
+        if let Argument::Bytes(bytes) | Argument::Pointer(bytes) = argument {
+            self.memory()?.memory.data_mut(&mut self.guest.store)[range].copy_from_slice(bytes);
+        }
+        self.pass(pointer, values)?;
+        if matches!(argument, Argument::Bytes(_)) { self.pass(size, values) } else { Ok(()) }
+    }
+
+    /// Adds a pointer or a length to the arguments, as the parameter takes it whose turn it is.
+    fn pass(&self, number: u64, values: &mut Vec<Value>) -> Result<(), Error> {
+        let ty = self.ready.called.function.params().get(values.len());
+        let value = ty.and_then(|ty| integer(number.into(), ty));
+        values.push(value.ok_or_else(|| self.outside((number, 0), self.allocator()))?);
+        Ok(())
+    }
+
+    // The result. No code of the guest's runs until something is let go of.
+
+    /// The result that is at `place`, in a block to be let go of. What is not there is no block either.
+    fn take(&mut self, results: Vec<Value>, place: Option<Place>) -> Result<Exchanged, Error> {
+        let Some(Place { pointer, length, block }) = place else {
+            return Ok(if self.ready.abi.result.is_bytes() { Exchanged::Null } else { Exchanged::Values(results) });
+        };
+        let range = self.range(pointer, length, self.name())?;
+        let is_argument = |other: &Block| other.pointer == block.pointer && self.ready.free(other).is_some();
+        if !self.blocks.iter().any(is_argument) {
+            self.blocks.push(block);
+        }
+        self.invocation().count_output(length)?;
+        Ok(Exchanged::Bytes(self.memory()?.memory.data(&self.guest.store)[range].to_vec()))
+    }
+
+    /// Where the result is; `None` of numbers, and of a null pointer, behind which its length would be.
+    fn locate(&self, results: &[Value]) -> Result<Option<Place>, Error> {
         let shape = self.ready.abi.result;
         if !shape.is_bytes() {
-            return (None, Ok(Exchanged::Values(results)));
+            return Ok(None);
         }
-        let place = match self.locate(shape, &results).await {
-            Ok(Some(place)) => place,
-            Ok(None) => return (None, Ok(Exchanged::Null)),
-            Err(error) => return (None, Err(error)),
-        };
-        match self.read(&place).await {
-            // What is not there is no block either.
-            Err(error @ Error::Abi(_)) => (None, Err(error)),
-            read => (Some(place.block), read.map(Exchanged::Bytes)),
-        }
-    }
-
-    /// Where the result is; `None` of a null pointer, behind which its length would be.
-    async fn locate(&mut self, shape: Shape, results: &[Value]) -> Result<Option<Place>, Error> {
         let number = |index: usize| results.get(index).and_then(unsigned).unwrap_or_default();
-        let width = if self.memory()?.wide { 8 } else { 4 };
-        let room = self.blocks.iter().find_map(|block| block.result);
-        let start = if shape.is_address() { room.unwrap_or_else(|| number(0)) } else { number(0) };
+        let room = || self.blocks.iter().find_map(|block| block.result);
+        let start = if shape.is_address() { room().unwrap_or_else(|| number(0)) } else { number(0) };
         if start == 0 && shape.is_address() {
             return Ok(None);
         }
+        let (width, low) = (if self.memory()?.wide { 8 } else { 4 }, start & u64::from(u32::MAX));
         let (pointer, length) = match shape {
             Shape::Values => return Ok(None),
-            Shape::Packed => (start >> 32, start & u64::from(u32::MAX)),
-            Shape::PackedLengthFirst => (start & u64::from(u32::MAX), start >> 32),
+            Shape::Packed => (start >> 32, low),
+            Shape::PackedLengthFirst => (low, start >> 32),
             Shape::Pair => (start, number(1)),
             Shape::PairAt => (self.word(start, width)?, self.word(start.saturating_add(width), width)?),
-            Shape::Cstring => (start, self.length_of_cstring(start).await?),
+            Shape::Cstring => (start, self.length_of_cstring(start)?),
             Shape::LengthPrefixed => (start.saturating_add(width), self.word(start, width)?),
             Shape::LengthBefore => (start, self.word(start.wrapping_sub(width), width)?),
             Shape::Fixed(length) => (start, length),
@@ -310,12 +335,10 @@ impl Exchanging<'_> {
     }
 
     /// How many bytes there are before the zero byte, of as many as the call may give.
-    async fn length_of_cstring(&mut self, start: u64) -> Result<u64, Error> {
-        let Linear { memory, .. } = self.memory()?;
-        let size = memory.data_size(&self.guest.store);
-        self.invocation().leave_inline_for(size as u64).await;
-        let range = self.range(start, (size as u64).saturating_sub(start), self.name())?;
-        let all = &memory.data(&self.guest.store)[range];
+    fn length_of_cstring(&self, start: u64) -> Result<u64, Error> {
+        let size = self.memory_size();
+        let range = self.range(start, size.saturating_sub(start), self.name())?;
+        let all = &self.memory()?.memory.data(&self.guest.store)[range];
         let (allowed, before) = (self.invocation().limits.max_output, self.invocation().output_bytes());
         let most = usize::try_from(allowed.saturating_sub(before)).unwrap_or(usize::MAX);
         let looked_at = all.get(..most.saturating_add(1)).unwrap_or(all);
@@ -325,10 +348,7 @@ impl Exchanging<'_> {
                 let used = before.saturating_add(looked_at.len() as u64);
                 Err(LimitError::new(Limit::Output, allowed, used).into())
             }
-            Err(_) => {
-                Err(AbiError::Unterminated { export: shown::name(self.name()), offset: start, size: size as u64 }
-                    .into())
-            }
+            Err(_) => Err(AbiError::Unterminated { export: shown::name(self.name()), offset: start, size }.into()),
         }
     }
 
@@ -339,41 +359,20 @@ impl Exchanging<'_> {
         Ok(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 
-    async fn read(&mut self, place: &Place) -> Result<Vec<u8>, Error> {
-        let range = self.range(place.pointer, place.length, self.name())?;
-        self.invocation().count_output(place.length)?;
-        if place.length > INLINE_OUTPUT {
-            self.invocation().leave_inline().await;
-        }
-        Ok(self.memory()?.memory.data(&self.guest.store)[range].to_vec())
-    }
-
-    /// Has the guest let go of all that was allocated, and of the result. What is both, it lets go of once.
-    async fn let_go(&mut self, result: Option<Block>) -> Result<(), Error> {
-        let (ready, blocks) = (self.ready, std::mem::take(&mut self.blocks));
-        let freed = |block: &Block| ready.free(block).is_some();
-        let twice = |result: &Block| blocks.iter().any(|block| block.pointer == result.pointer && freed(block));
-        let result = result.filter(|result| !twice(result));
-        for block in blocks.iter().chain(&result).filter(|block| block.pointer != 0) {
-            if let Some(free) = ready.free(block) {
-                // What it cannot be given is no pointer of its own.
-                self.invoke(free, block).await?;
-            }
-        }
-        Ok(())
-    }
-
     // What the guest gives, checked
 
     fn range(&self, pointer: u64, length: u64, giver: &str) -> Result<Range<usize>, Error> {
-        let size = self.memory()?.memory.data_size(&self.guest.store) as u64;
+        let size = self.memory_size();
         let end = pointer.checked_add(length).filter(|end| *end <= size);
         end.map(|end| pointer as usize..end as usize).ok_or_else(|| self.outside((pointer, length), giver))
     }
 
     fn outside(&self, (offset, length): (u64, u64), giver: &str) -> Error {
-        let memory = self.ready.memory.map(|linear| linear.memory.data_size(&self.guest.store) as u64);
-        AbiError::OutOfBounds { export: shown::name(giver), offset, length, size: memory.unwrap_or_default() }.into()
+        AbiError::OutOfBounds { export: shown::name(giver), offset, length, size: self.memory_size() }.into()
+    }
+
+    fn memory_size(&self) -> u64 {
+        self.ready.memory.map_or(0, |linear| linear.memory.data_size(&self.guest.store) as u64)
     }
 
     fn memory(&self) -> Result<Linear, Error> {
