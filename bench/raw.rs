@@ -31,6 +31,7 @@ const KERNELS: &[u8] = include_bytes!("guests/kernels.wasm");
 const COMPUTE: &[u8] = include_bytes!("../priv/wasm/compute.wasm");
 const RULES: &[u8] = include_bytes!("guests/rules.wasm");
 const SCATTERED: &str = include_str!("guests/scattered.wat");
+const EXCHANGE: &str = include_str!("guests/exchange.wat");
 const HOST_CALLS: &str = include_str!("guests/host_calls.wat");
 
 type Native = fn(u32) -> u64;
@@ -88,6 +89,10 @@ fn calls(effort: Effort) -> Result<()> {
         subjects.push(host_call(format!("host call, answered at once, {metering}"), host, false)?);
         subjects.push(host_call(format!("host call, suspended, {metering}"), host, true)?);
     }
+    let host = Host::new(Metering::Fuel)?;
+    subjects.push(bytes("warm call, 100 bytes in", &host, Passing::In)?);
+    subjects.push(bytes("warm call, 100 bytes in and out", &host, Passing::InAndOut)?);
+    subjects.push(bytes("warm call, 100 bytes in and out, both freed", &host, Passing::AndFree)?);
     let runtime = core::runtime();
     subjects.push(core::warm("warm call, the library without the BEAM", &runtime, KERNELS)?);
     subjects.push(core::fresh("fresh call, small guest, the library without the BEAM", &runtime, COMPUTE)?);
@@ -104,6 +109,41 @@ fn warm<'a>(name: String, host: &Host) -> Result<Subject<'a>> {
     let mut guest = host.guest(KERNELS)?;
     let add = guest.func("add")?;
     Ok(Subject::each(name, move || guest.call(&add, black_box(&[Val::I32(2), Val::I32(3)])).map(|_| ())))
+}
+
+/// How far a call that passes bytes goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passing {
+    In,
+    InAndOut,
+    AndFree,
+}
+
+/// Room for the bytes, what is called with them, and what is given read and let go of: each a call into the guest.
+fn bytes<'a>(name: &'static str, host: &Host, passing: Passing) -> Result<Subject<'a>> {
+    let Guest { mut store, instance } = host.guest(&wat::parse_str(EXCHANGE)?)?;
+    let memory = instance.get_memory(&mut store, "memory").ok_or_else(|| wasmtime::format_err!("no memory"))?;
+    let alloc = instance.get_typed_func::<i32, i32>(&mut store, "alloc")?;
+    let free = instance.get_typed_func::<(i32, i32), ()>(&mut store, "free")?;
+    let take = instance.get_typed_func::<(i32, i32), i32>(&mut store, "take")?;
+    let echo = instance.get_typed_func::<(i32, i32), i64>(&mut store, "echo")?;
+    let text = vec![b'a'; 100];
+    Ok(Subject::each(name, move || {
+        let length = black_box(text.len() as i32);
+        let at = drive(alloc.call_async(&mut store, length))?;
+        memory.write(&mut store, at as usize, &text)?;
+        if passing == Passing::In {
+            return drive(take.call_async(&mut store, (at, length))).map(|_| ());
+        }
+        let packed = drive(echo.call_async(&mut store, (at, length)))? as u64;
+        let (from, size) = ((packed >> 32) as usize, packed as u32 as usize);
+        black_box(memory.data(&store)[from..from + size].to_vec());
+        if passing == Passing::AndFree {
+            drive(free.call_async(&mut store, (at, length)))?;
+            drive(free.call_async(&mut store, (from as i32, length)))?;
+        }
+        Ok(())
+    }))
 }
 
 /// A store, an instance and a call, each time anew.

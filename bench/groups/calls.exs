@@ -1,7 +1,7 @@
 defmodule Cybernetic.WASM.Bench.Calls do
   # Short calls: warm, fresh, to the host and back, and what the same costs with a hop to another thread or process.
 
-  alias Cybernetic.WASM.{Executor, Instance, Native, Runtime}
+  alias Cybernetic.WASM.{ABI, Executor, Instance, Memory, Native, Runtime}
   alias Cybernetic.WASM.Bench.Measure
   import Measure, only: [by: 2]
 
@@ -17,7 +17,7 @@ defmodule Cybernetic.WASM.Bench.Calls do
 
     rows =
       Measure.compare(
-        hops(server) ++ warm() ++ fresh() ++ [host()],
+        hops(server) ++ warm() ++ fresh() ++ bytes() ++ [host()],
         by(effort, full: 50, quick: 12, tiny: 0),
         by(effort, full: 15, quick: 7, tiny: 1)
       )
@@ -107,6 +107,43 @@ defmodule Cybernetic.WASM.Bench.Calls do
       {"fresh call, Rust guest, adaptive",
        fn -> {:ok, 5} = Executor.call(rust, "add", [2, 3]) end}
     ]
+  end
+
+  # Calls that pass 100 bytes: in, in and out, and in and out with both let go of, and that by hand.
+  defp bytes do
+    module = Runtime.load_module!("bench/guests/exchange.wat")
+    text = String.duplicate("a", 100)
+    free = {"free", [:pointer, :size]}
+
+    [into, echo, all] =
+      for opts <- [[], [result: :packed], [result: :packed, free: free]],
+          do: ABI.new([alloc: "alloc"] ++ opts)
+
+    [taking, echoing, freeing] = for abi <- [into, echo, all], do: Instance.new!(module, abi: abi)
+    by_hand = Instance.new!(module)
+
+    [
+      {"warm call, 100 bytes in", fn -> {:ok, 100} = Instance.call(taking, "take", [text]) end},
+      {"warm call, 100 bytes in and out",
+       fn -> {:ok, ^text} = Instance.call(echoing, "echo", [text]) end},
+      {"warm call, 100 bytes in and out, both freed",
+       fn -> {:ok, ^text} = Instance.call(freeing, "echo", [text]) end},
+      {"the same step by step", fn -> ^text = step_by_step(by_hand, text) end},
+      {"fresh call, 100 bytes in and out",
+       fn -> {:ok, ^text} = Executor.call(module, "echo", [text], abi: all) end},
+      {"fresh call of the same guest, numbers",
+       fn -> {:ok, 100} = Executor.call(module, "take", [16, 100]) end}
+    ]
+  end
+
+  defp step_by_step(guest, text) do
+    {:ok, at} = Instance.call(guest, "alloc", [byte_size(text)])
+    :ok = Memory.write(guest, at, text)
+    {:ok, packed} = Instance.call(guest, "echo", [at, byte_size(text)])
+    <<from::32, length::32>> = <<packed::64>>
+    {:ok, echo} = Memory.read(guest, from, length)
+    for block <- [at, from], do: {:ok, nil} = Instance.call(guest, "free", [block, length])
+    echo
   end
 
   # One call of the guest makes all the host calls of a round.

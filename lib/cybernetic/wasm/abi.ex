@@ -46,6 +46,7 @@ defmodule Cybernetic.WASM.ABI do
     * `:free` - the function that lets go of what was allocated for the arguments, and of the result: its export name, where it
       takes the pointer, or `{name, arguments}`, a list of `:pointer`, `:size`, `:result` (what the called function gave: of
       `:pair_at` the address of the pair) and of integers. Default: none.
+      A fresh guest is not asked to: it is gone when the call ends.
     * `:free_arguments`, `:free_result` - the same of the two alone. Each is by default what `:free` is; `nil` is none. A function
       that takes its arguments over, as those of `wasm-bindgen` do, has no `:free_arguments`.
     * `:result` - how the function says where its result is, see below. Default: `:values`
@@ -90,6 +91,7 @@ defmodule Cybernetic.WASM.ABI do
   """
 
   alias Cybernetic.WASM.{Native, Options, Shown}
+  alias Cybernetic.WASM.Execution.Terms
 
   @derive {Inspect, except: [:ref]}
   @enforce_keys [:ref]
@@ -229,11 +231,10 @@ defmodule Cybernetic.WASM.ABI do
   def result?(name), do: name in @results
 
   @doc false
-  # The arguments as Rust takes them: bytes as binaries or `{:pointer, binary}`, room, and values, which `weigh` makes so.
-  @spec arguments(list, (list -> {:ok, list} | refused)) :: {:ok, list} | refused
-        when refused: {:refused, term}
-  def arguments(args, weigh),
-    do: if(plain?(args), do: {:ok, args}, else: arguments(args, 0, weigh, []))
+  # The arguments as Rust takes them: bytes as binaries or `{:pointer, binary}`, room, and values as of any call.
+  @spec arguments(list, Terms.owner(), pos_integer) :: {:ok, list} | Terms.refused()
+  def arguments(args, owner, most),
+    do: if(plain?(args), do: {:ok, args}, else: arguments(args, 0, {owner, most}, []))
 
   defp plain?([arg | args]) when is_binary(arg) or is_float(arg) or is_atom(arg), do: plain?(args)
 
@@ -242,32 +243,34 @@ defmodule Cybernetic.WASM.ABI do
 
   defp plain?(args), do: args == []
 
-  defp arguments([], _index, _weigh, done), do: {:ok, Enum.reverse(done)}
+  defp arguments([], _index, _whose, done), do: {:ok, Enum.reverse(done)}
 
-  defp arguments([arg | args], index, weigh, done) do
-    case argument(arg, weigh) do
-      {:ok, arg} -> arguments(args, index + 1, weigh, [arg | done])
+  defp arguments([arg | args], index, whose, done) do
+    case argument(arg, whose) do
+      {:ok, arg} -> arguments(args, index + 1, whose, [arg | done])
       {:refused, {kind, %{index: 0} = facts}} -> {:refused, {kind, %{facts | index: index}}}
       refused -> refused
     end
   end
 
-  defp argument(bytes, _weigh) when is_binary(bytes), do: {:ok, bytes}
-  defp argument({:bytes, bytes}, _weigh), do: {:ok, IO.iodata_to_binary(bytes)}
-  defp argument({:pointer, bytes}, _weigh), do: {:ok, {:pointer, IO.iodata_to_binary(bytes)}}
-  defp argument({:cstring, bytes}, _weigh), do: {:ok, {:pointer, cstring!(bytes)}}
-  defp argument({:room, size}, _weigh) when size in @sizes, do: {:ok, {:room, size}}
+  defp argument(bytes, _whose) when is_binary(bytes), do: {:ok, bytes}
+  defp argument({:bytes, bytes}, _whose), do: {:ok, IO.iodata_to_binary(bytes)}
+  defp argument({:pointer, bytes}, _whose), do: {:ok, {:pointer, IO.iodata_to_binary(bytes)}}
+  defp argument({:cstring, bytes}, _whose), do: {:ok, {:pointer, cstring!(bytes)}}
+  defp argument({:room, size}, _whose) when size in @sizes, do: {:ok, {:room, size}}
 
-  defp argument({:room, size}, _weigh) do
+  defp argument({:room, size}, _whose) do
     raise ArgumentError, "room is a number of bytes, got: #{Shown.kind(size)}"
   end
 
-  defp argument({:value, value}, weigh) do
-    with {:ok, [weighed]} <- weigh.([value]), do: {:ok, kept(weighed, value)}
+  defp argument({:value, value}, whose) do
+    with {:ok, weighed} <- weighed(value, whose), do: {:ok, kept(weighed, value)}
   end
 
-  defp argument(value, weigh) do
-    with {:ok, [weighed]} <- weigh.([value]), do: {:ok, weighed}
+  defp argument(value, whose), do: weighed(value, whose)
+
+  defp weighed(value, {owner, most}) do
+    with {:ok, [weighed]} <- Terms.weigh([value], owner, most), do: {:ok, weighed}
   end
 
   # Rust must not take it for bytes.

@@ -39,8 +39,8 @@ defmodule Cybernetic.WASM.Execution do
   end
 
   def start(target, name, args, plan) do
-    weigh = &Terms.weigh(&1, owner(target), plan.limits.max_memory)
-    with {:ok, args} <- ABI.arguments(args, weigh), do: exchange(target, name, args, plan)
+    with {:ok, args} <- ABI.arguments(args, owner(target), plan.limits.max_memory),
+         do: exchange(target, name, args, plan)
   end
 
   defp owner({:fresh, _module}), do: nil

@@ -152,6 +152,8 @@ pub struct Exchange {
     pub(crate) function: Arc<Function>,
     pub(crate) abi: Arc<Abi>,
     pub(crate) arguments: Vec<Argument>,
+    /// Whether the guest lives on, and so is to let go of what it has allocated.
+    pub(crate) lets_go: bool,
 }
 
 impl Exchange {
@@ -168,7 +170,7 @@ impl Exchange {
         }
         let room = abi.result.is_address() && arguments.iter().any(|argument| matches!(argument, Argument::Room(_)));
         match room || abi.result.fits(function.ty.results()) {
-            true => Ok(Self { function, abi, arguments }),
+            true => Ok(Self { function, abi, arguments, lets_go: true }),
             false => Err(not_by_abi(&function, abi.result.expected())),
         }
     }
@@ -192,9 +194,9 @@ impl Exchange {
         self.arguments.iter().any(|argument| !matches!(argument, Argument::Value(_)))
     }
 
-    /// The same for code that is a variant of what it was made for.
-    pub(crate) fn with_function(self, function: Arc<Function>) -> Self {
-        Self { function, ..self }
+    /// The same with a guest that is there for this call alone; its code may be a variant of what the function is of.
+    pub(crate) fn with_fresh(self, function: Arc<Function>) -> Self {
+        Self { function, lets_go: false, ..self }
     }
 }
 

@@ -35,7 +35,7 @@ impl Execution {
             let (mut guest, _module) = wanted.make(&runtime, &invocation).await?;
             let function = guest.function(wanted.module.code(), &exchange.function)?;
             let code = Arc::clone(guest.code());
-            let result = guest.exchange((MemberId::FIRST, &code), exchange.with_function(function)).await;
+            let result = guest.exchange((MemberId::FIRST, &code), exchange.with_fresh(function)).await;
             store::end(&guest.store, &invocation);
             product(result?)
         }));

@@ -121,8 +121,11 @@ impl Guest {
             Some(helper) => self.found(instance, &helper.find(code, gives)?, &helper.operands).map(Some),
             None => Ok(None),
         };
-        let (alloc, free_arguments) = (helper(&abi.alloc, true)?, helper(&abi.free_arguments, false)?);
-        let free_result = helper(&abi.free_result, false)?;
+        let alloc = helper(&abi.alloc, true)?;
+        let (free_arguments, free_result) = match exchange.lets_go {
+            true => (helper(&abi.free_arguments, false)?, helper(&abi.free_result, false)?),
+            false => (None, None),
+        };
         let called = self.found(instance, &exchange.function, &[])?;
         Ok(Ready { member, instance, abi: Arc::clone(abi), called, alloc, free_arguments, free_result, memory })
     }

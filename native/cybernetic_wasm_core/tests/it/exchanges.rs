@@ -193,6 +193,14 @@ fn what_was_allocated_is_let_go_of_once() {
 }
 
 #[test]
+fn a_fresh_guest_is_not_asked_to_let_go_of_anything() {
+    let free = helper("free_fails", &[Operand::Pointer, Operand::Size]);
+    let (free_arguments, free_result) = (free.clone(), free);
+    let abi = Abi { free_arguments, free_result, ..abi(Shape::Packed) };
+    assert_eq!(fresh(&load(shared(), GUEST), "packed", &abi, bytes("abc")).unwrap(), b"abc");
+}
+
+#[test]
 fn a_null_pointer_is_nothing_where_the_length_would_be_behind_it() {
     let guest = guest();
     for shape in [Shape::Cstring, Shape::LengthPrefixed, Shape::LengthBefore, Shape::PairAt, Shape::Fixed(4)] {
