@@ -150,7 +150,7 @@ impl Guest {
 
 impl Ready {
     fn is_for(&self, member: MemberId, exchange: &Exchange) -> bool {
-        Arc::ptr_eq(&self.called.function, &exchange.function)
+        self.called.function.is(&exchange.function)
             && Arc::ptr_eq(&self.abi, &exchange.abi)
             && self.member == member
             && (self.alloc.is_some() && self.memory.is_some() || !exchange.allocates())

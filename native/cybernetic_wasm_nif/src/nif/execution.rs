@@ -112,7 +112,7 @@ lanes! {
             Ok(function) => function,
             Err(failure) => return error::refused(env, failure),
         };
-        if !lane.may_copy(passed.bytes()) || belongs_on_dirty(lane, scheduling, || function.may_run_inline()) {
+        if belongs_on_dirty(lane, passed.scheduling(scheduling), || function.may_run_inline()) {
             return atoms::dirty().encode(env);
         }
         let exchange = passed.exchange(function).map_err(Error::from);

@@ -224,9 +224,7 @@ lanes! {
             Ok(function) => function,
             Err(failure) => return error::refused(env, failure),
         };
-        if !lane.may_copy(passed.bytes())
-            || belongs_on_dirty(lane, scheduling, || instance.may_run_inline(&function))
-        {
+        if belongs_on_dirty(lane, passed.scheduling(scheduling), || instance.may_run_inline(&function)) {
             return atoms::dirty().encode(env);
         }
         let exchange = passed.exchange(function).map_err(Error::from);
