@@ -21,7 +21,7 @@ impl Lane {
     /// Time after which a step polls no more, as things are now. One poll can go beyond it by a yield interval's running time.
     pub(crate) fn slice(self, presence: Option<&Presence>, now: Instant) -> Duration {
         match (self, presence) {
-            (Lane::Inline, _) => Duration::from_micros(250),
+            (Lane::Inline, _) => SHORT,
             (Lane::Dirty, Some(presence)) => presence.slice(now),
             (Lane::Dirty, None) => LONG,
         }
@@ -51,8 +51,9 @@ pub(crate) const INLINE_MEMORY: u64 = 2 << 20;
 /// Output that a normal scheduler may copy at a call's end: some 0.1 ms.
 pub(crate) const INLINE_OUTPUT: u64 = 256 << 10;
 
-/// A call this short is far from the millisecond that a normal scheduler allows.
-const SHORT: Duration = Duration::from_micros(100);
+/// A slice on a normal scheduler, far from the millisecond that one allows. A call that takes no longer is short. Less would not
+/// do: after a rest, with cold caches, a call takes several times as long as among others, and a hop as much again.
+const SHORT: Duration = Duration::from_micros(250);
 
 /// Short calls in a row that prove a function short.
 const PROOF: u8 = 3;
