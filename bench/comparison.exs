@@ -40,12 +40,19 @@ defmodule Cybernetic.WASM.Bench.Comparison do
 
     Report.table([["CHANGES SINCE #{earlier["time"]}", "old", "new", "new / old"] | changed])
     IO.puts("#{length(lines) - length(changed)} other figures differ by less than a tenth")
-    list("Only in this run", for({group, name, _} <- new, do: "#{group}: #{name}"))
+
+    list(
+      "Only in this run",
+      for({group, name, _} <- new, group in groups(old), do: "#{group}: #{name}")
+    )
+
     list("Only in the earlier run", gone(old, rows))
 
     if earlier["effort"] != to_string(effort),
       do: IO.puts("The earlier run was of another effort: #{earlier["effort"] || "unknown"}")
   end
+
+  defp groups(old), do: for({group, _name} <- Map.keys(old), uniq: true, do: group)
 
   # Of the groups that this run has measured.
   defp gone(old, rows) do

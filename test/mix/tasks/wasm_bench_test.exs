@@ -62,11 +62,17 @@ defmodule Mix.Tasks.Wasm.BenchTest do
 
   test "rows of one run only are named, and those of groups that were not measured are not",
        context do
-    now = [{"calls", "warm call", [min_ns: 1_000.0]}, {"calls", "cold call", [min_ns: 1.0]}]
+    now = [
+      {"calls", "warm call", [min_ns: 1_000.0]},
+      {"calls", "cold call", [min_ns: 1.0]},
+      {"loads", "cold load", [min_ns: 1.0]}
+    ]
+
     output = @rows |> file(context) |> compare(now)
     assert output =~ "Only in this run:\n  calls: cold call\n"
     assert output =~ "Only in the earlier run:\n  calls: host call\n"
     refute output =~ "fairness"
+    refute output =~ "loads"
   end
 
   test "says when the earlier run was of another effort", context do
