@@ -90,6 +90,8 @@ defmodule Cybernetic.WASM.ABI do
   usable after both, and after a result that was too long.
   """
 
+  import Cybernetic.WASM.Execution.Terms, only: [is_plain: 1]
+
   alias Cybernetic.WASM.{Native, Options, Shown}
   alias Cybernetic.WASM.Execution.Terms
 
@@ -236,11 +238,7 @@ defmodule Cybernetic.WASM.ABI do
   def arguments(args, owner, most),
     do: if(plain?(args), do: {:ok, args}, else: arguments(args, 0, {owner, most}, []))
 
-  defp plain?([arg | args]) when is_binary(arg) or is_float(arg) or is_atom(arg), do: plain?(args)
-
-  defp plain?([arg | args]) when arg in -0x8000_0000_0000_0000..0xFFFF_FFFF_FFFF_FFFF,
-    do: plain?(args)
-
+  defp plain?([arg | args]) when is_binary(arg) or is_plain(arg), do: plain?(args)
   defp plain?(args), do: args == []
 
   defp arguments([], _index, _whose, done), do: {:ok, Enum.reverse(done)}

@@ -8,6 +8,11 @@ defmodule Cybernetic.WASM.Execution.Terms do
 
   alias Cybernetic.WASM.Native
 
+  # Small numbers first: to compare with one of 64 bits takes longer than all the rest.
+  defguard is_plain(value)
+           when value in -0x8000_0000..0xFFFF_FFFF or is_float(value) or is_atom(value) or
+                  value in -0x8000_0000_0000_0000..0xFFFF_FFFF_FFFF_FFFF
+
   @typedoc "As Rust refuses: see `Cybernetic.WASM.Error`."
   @type refused :: {:refused, {:call | :limit, map}}
 
@@ -71,13 +76,7 @@ defmodule Cybernetic.WASM.Execution.Terms do
   defp put_back([source | sources], values), do: [source | put_back(sources, values)]
   defp put_back([], []), do: []
 
-  # These first: to compare with a number of 64 bits takes longer than all the rest.
-  defp plain?([value | values]) when value in -0x8000_0000..0xFFFF_FFFF, do: plain?(values)
-
-  defp plain?([value | values])
-       when is_float(value) or is_atom(value) or
-              value in -0x8000_0000_0000_0000..0xFFFF_FFFF_FFFF_FFFF,
-       do: plain?(values)
+  defp plain?([value | values]) when is_plain(value), do: plain?(values)
 
   defp plain?([value | values]) when is_binary(value) and byte_size(value) <= @heap_binary,
     do: plain?(values)
