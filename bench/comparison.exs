@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Bench.Comparison do
   # A run beside an earlier one, which is in a file.
 
   alias Cybernetic.WASM.Bench.Report
-  alias Mix.Tasks.Wasm.JSON
+  alias Cybernetic.WASM.JSON
 
   # By how much a figure has to differ to count as changed.
   @least 0.1
@@ -17,14 +17,17 @@ defmodule Cybernetic.WASM.Bench.Comparison do
     [:count]
   ]
 
+  # A run of all groups has some hundred kilobytes.
+  @most_bytes 100_000_000
+
   @doc "The run that is in a file of `mix wasm.bench`."
   def read!(path) do
     with {:ok, text} <- File.read(path),
-         {:ok, %{"rows" => rows} = run} when is_list(rows) <- JSON.decode(text),
+         {:ok, %{"rows" => rows} = run} when is_list(rows) <- JSON.decode(text, @most_bytes),
          true <- Enum.all?(rows, &match?(%{"group" => _, "name" => _}, &1)) do
       run
     else
-      {:error, reason} -> refuse(path, :file.format_error(reason))
+      {:error, reason} when is_atom(reason) -> refuse(path, :file.format_error(reason))
       _other -> refuse(path, "it has no figures of mix wasm.bench")
     end
   end

@@ -1,7 +1,7 @@
 defmodule Cybernetic.WASM.Bench.Report do
   # Rows as tables, ratios with their budgets, and all of it as JSON. A row is {group, name, figures}.
 
-  alias Mix.Tasks.Wasm.JSON
+  alias Cybernetic.WASM.JSON
 
   @headings [
     median_ns: "median",

@@ -39,6 +39,7 @@ defmodule Cybernetic.WASM.Runtime do
   """
 
   alias Cybernetic.WASM.{Error, Instance, Loader, Module, Native, Startup, TrapError}
+  alias Cybernetic.WASM.Loader.Compiler
   alias Cybernetic.WASM.Sandbox.Manifest
 
   @typedoc "An option of a load."
@@ -52,7 +53,8 @@ defmodule Cybernetic.WASM.Runtime do
           | {:manifest, boolean | Path.t() | Manifest.t() | keyword}
 
   @doc """
-  Loads a module from a path or from `{:bytes, binary}`, in the binary or the text format.
+  Loads a module from a source, a path or `{:bytes, binary}` for example, in the binary or the text format.
+  `Cybernetic.WASM.Loader.Source` lists the sources.
 
   Errors: `Cybernetic.WASM.LoadError`; `Cybernetic.WASM.LimitError` where compiling takes too much, where the node's code memory
   is full, or where too many sources wait to be compiled; of a manifest
@@ -103,8 +105,8 @@ defmodule Cybernetic.WASM.Runtime do
       result =
         with {:ok, _results} <- prepare(instance, function, args),
              {:ok, wasm} <- Instance.snapshot(instance),
-             {:ok, ready} <- Loader.compile(wasm, module.name, module.engine),
-             do: {:ok, Loader.hold(ready, module.manifest)}
+             {:ok, ready} <- Compiler.compile(wasm, module.name, module.engine),
+             do: {:ok, Compiler.hold(ready, module.manifest)}
 
       Instance.close(instance)
       result

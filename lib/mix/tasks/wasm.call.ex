@@ -77,7 +77,7 @@ defmodule Mix.Tasks.Wasm.Call do
 
   use Mix.Task
 
-  alias Cybernetic.WASM.{CallError, DeniedError, Executor, Module, Runtime}
+  alias Cybernetic.WASM.{CallError, DeniedError, Executor, JSON, Module, Runtime}
   alias Cybernetic.WASM.Sandbox.Manifest
 
   alias Mix.Tasks.Wasm.{
@@ -85,7 +85,6 @@ defmodule Mix.Tasks.Wasm.Call do
     CommandLine,
     GrantOptions,
     ImportOptions,
-    JSON,
     LimitOptions,
     TextFormat,
     UsageReport

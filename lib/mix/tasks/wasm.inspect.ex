@@ -48,8 +48,8 @@ defmodule Mix.Tasks.Wasm.Inspect do
 
   use Mix.Task
 
-  alias Cybernetic.WASM.Module
-  alias Mix.Tasks.Wasm.{CommandLine, JSON, TextFormat}
+  alias Cybernetic.WASM.{JSON, Module}
+  alias Mix.Tasks.Wasm.{CommandLine, TextFormat}
 
   @task "wasm.inspect"
   @usage "FILE [--json]"

@@ -1,7 +1,8 @@
 defmodule Cybernetic.WASM.LimitsTest do
   use ExUnit.Case, async: true
 
-  alias Cybernetic.WASM.{Executor, Instance, LimitError, Limits, Loader, Runtime, Sandbox}
+  alias Cybernetic.WASM.{Executor, Instance, LimitError, Limits, Runtime, Sandbox}
+  alias Cybernetic.WASM.Loader.Compiler
   alias Cybernetic.WASM.Sandbox.Manifest
 
   doctest Cybernetic.WASM.Limits
@@ -67,7 +68,7 @@ defmodule Cybernetic.WASM.LimitsTest do
         Runtime.load_module({:bytes, ~S|(module (func (export "spin") (loop (br 0))))|})
 
       {:ok, manifest} = Manifest.parse("[limits]\nfuel = 3_000")
-      held = Loader.hold(module, manifest)
+      held = Compiler.hold(module, manifest)
       sandbox = Sandbox.new(fuel: 2_000)
       instance = &Instance.new!(module, &1)
       spin = &Instance.call(&1, "spin", [], &2)

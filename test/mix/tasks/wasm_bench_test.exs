@@ -23,7 +23,7 @@ defmodule Mix.Tasks.Wasm.BenchTest do
     rows = for {group, name, figures} <- rows, do: [group: group, name: name] ++ figures
     run = [time: "20260101T000000Z", effort: "quick", rows: rows] ++ more
     path = Path.join(tmp_dir, "old.json")
-    File.write!(path, Mix.Tasks.Wasm.JSON.encode(run))
+    File.write!(path, Cybernetic.WASM.JSON.encode(run))
     path
   end
 

@@ -5,6 +5,7 @@ defmodule Cybernetic.WASM.LoadError do
   ## Reasons
 
     * `:not_found`, `:not_a_file`, `:unreadable` - the path; `detail` has the operating system's word
+    * `:outside` - the path leads out of the folder that it has to stay in, which `detail` names
     * `:too_large` - `size` bytes, `allowed` are the ceiling
     * `:not_wasm` - neither the binary nor the text format; `detail` says what was found
     * `:component` - a component, such as a program for WASI preview 2; only modules are taken
@@ -14,9 +15,12 @@ defmodule Cybernetic.WASM.LoadError do
       `:features` of a load can switch; otherwise no option turns it on.
     * `:compiler_failed` - the compiler panicked, or its process died, and the node's log has a line with the module's digest;
       `detail` says what is known, and `blame` is `:host`
+    * `:source_failed` - the source, which is not the library's, raised or gave what no source gives; `detail` says what, and
+      `blame` is `:host`
     * `:unsupported` - valid, but beyond what the compiler takes; `detail` says what
 
-  `source` is the path, of which at most 4,096 bytes are kept, or `:bytes`. `blame` is `:caller`, but for `:compiler_failed`.
+  `source` is what the source calls itself: a path, of which at most 4,096 bytes are kept, or `:bytes`, for example. `blame` is
+  `:caller` where nothing else is said.
   """
 
   alias Cybernetic.WASM.{Features, Shown}
@@ -59,7 +63,9 @@ defmodule Cybernetic.WASM.LoadError do
   # The first mistake of many: `load_module(File.read!(path))`.
   defp why(%{reason: :not_found, source: <<0, "asm", _::binary>>}), do: @bytes_as_path
   defp why(%{reason: :not_found, source: "(module" <> _}), do: @bytes_as_path
-  defp why(%{reason: :not_found}), do: "no such file"
+  defp why(%{reason: :not_found, detail: nil}), do: "no such file"
+  defp why(%{reason: :not_found} = error), do: error.detail
+  defp why(%{reason: :outside} = error), do: "the path leads out of #{error.detail}"
   defp why(%{reason: :not_a_file} = error), do: "not a regular file (#{error.detail})"
   defp why(%{reason: :unreadable} = error), do: "cannot be read (#{error.detail})"
 
@@ -83,6 +89,7 @@ defmodule Cybernetic.WASM.LoadError do
       "(offset #{error.offset}: #{error.detail})#{instead(error.feature)}"
   end
 
+  defp why(%{reason: :source_failed} = error), do: "the source failed: #{error.detail}"
   defp why(%{reason: :compiler_failed} = error), do: "the compiler failed: #{error.detail}"
   defp why(%{reason: :unsupported} = error), do: error.detail
 

@@ -80,14 +80,15 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
     Module,
     Native,
     Options,
+    RegularFile,
     Sandbox
   }
 
   alias Cybernetic.WASM.Sandbox.Manifest.{Claims, Demands, Reader}
 
   @options [base: :path, allow_absolute: :boolean, file: :path]
-  # One byte more than the parser takes, so that it notices a longer text.
-  @most_bytes 65_536 + 1
+  # What the parser takes.
+  @most_bytes 65_536
 
   # Values of the environment may be secrets.
   @derive {Inspect, only: [:name, :version, :entry, :digest, :file, :limits]}
@@ -152,19 +153,16 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
   def check(%__MODULE__{} = manifest, %Module{} = module), do: Claims.check(manifest, module)
 
   defp read(path) do
-    # `:file.open/2` raises for a path with a zero byte.
-    with :ok <- if(String.contains?(path, <<0>>), do: {:error, :enoent}, else: :ok),
-         {:ok, %File.Stat{type: :regular}} <- File.stat(path),
-         {:ok, file} <- :file.open(path, [:read, :binary, :raw]),
-         result = :file.read(file, @most_bytes),
-         :ok = :file.close(file),
-         {:ok, text} <- result do
-      {:ok, text}
-    else
-      :eof -> {:ok, ""}
-      {:ok, %File.Stat{type: type}} -> unreadable(path, "not a file but a #{type}")
-      {:error, reason} -> unreadable(path, to_string(:file.format_error(reason)))
+    case RegularFile.read(path, @most_bytes) do
+      {:ok, text} -> {:ok, text}
+      {:error, {:too_large, _size}} -> too_long(path)
+      {:error, refusal} -> unreadable(path, RegularFile.words(refusal))
     end
+  end
+
+  defp too_long(path) do
+    got = "more than #{@most_bytes} bytes"
+    {:error, %ManifestError{reason: :syntax, file: path, got: got}}
   end
 
   defp unreadable(path, why),
@@ -172,7 +170,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
 
   defp tree(text, file) do
     # More is copied nowhere: one byte too many is enough to be refused.
-    text = binary_part(text, 0, min(byte_size(text), @most_bytes))
+    text = binary_part(text, 0, min(byte_size(text), @most_bytes + 1))
 
     with {:invalid, line, column, message} <- Native.manifest_parse(text) do
       {:error,

@@ -7,6 +7,7 @@ defmodule Mix.Tasks.Wasm.CommandLine do
     CallError,
     Config,
     Error,
+    JSON,
     LimitError,
     LinkError,
     Loader,
@@ -17,7 +18,7 @@ defmodule Mix.Tasks.Wasm.CommandLine do
     Startup
   }
 
-  alias Mix.Tasks.Wasm.{JSON, TextFormat, UsageError}
+  alias Mix.Tasks.Wasm.{TextFormat, UsageError}
 
   @type error :: Error.t() | UsageError.t()
 

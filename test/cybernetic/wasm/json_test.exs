@@ -1,9 +1,11 @@
-defmodule Mix.Tasks.Wasm.JSONTest do
+defmodule Cybernetic.WASM.JSONTest do
   use ExUnit.Case, async: true
 
-  import Mix.Tasks.Wasm.JSON, only: [encode: 1, decode: 1]
+  import Cybernetic.WASM.JSON, only: [encode: 1, decode: 2]
 
-  doctest Mix.Tasks.Wasm.JSON
+  doctest Cybernetic.WASM.JSON
+
+  defp decode(text), do: decode(text, 100_000)
 
   test "numbers, words and nothing" do
     assert encode([1, -2, 0.1, 1.0e300, -0.0, true, false, nil]) ==
@@ -82,6 +84,39 @@ defmodule Mix.Tasks.Wasm.JSONTest do
           "\"\n\"",
           <<?", 0xFF, ?">>
         ],
-        do: assert(decode(text) == :error, text)
+        do: assert({:error, "no " <> _} = decode(text), text)
+  end
+
+  test "the place of what is wrong is told" do
+    assert decode(~S({"a": [1, tru]})) == {:error, "no JSON at byte 10"}
+    assert decode("[1] 2") == {:error, "no JSON at byte 4"}
+    assert decode(<<?", ?a, 0xFF, ?">>) == {:error, "no UTF-8 at byte 1"}
+  end
+
+  test "a key that stands twice is refused, also where it is written in two ways" do
+    assert {:error, "a key that is there already" <> _} = decode(~S({"a":1,"b":2,"a":1}))
+    assert {:error, "a key that is there already" <> _} = decode(~S({"a":1,"\u0061":2}))
+    assert decode(~S([{"a":1},{"a":2}])) == {:ok, [%{"a" => 1}, %{"a" => 2}]}
+  end
+
+  test "size, depth and the length of numbers are bounded" do
+    assert decode("[12]", 4) == {:ok, [12]}
+    assert decode("[12]", 3) == {:error, "4 bytes, at most 3 are read"}
+
+    nested = fn depth -> String.duplicate("[", depth) <> String.duplicate("]", depth) end
+    assert {:ok, _} = decode(nested.(32))
+    assert {:error, "more than 32 objects" <> _} = decode(nested.(33))
+    assert {:error, "more than 32 objects" <> _} = decode(String.duplicate("[", 100_000))
+    assert {:error, "more than 32" <> _} = decode(String.duplicate(~S({"":), 20_000))
+
+    assert {:ok, _} = decode(String.duplicate("9", 400))
+    assert {:error, "a number of more than 400" <> _} = decode(String.duplicate("9", 401))
+    assert {:error, "a number of more" <> _} = decode("1." <> String.duplicate("0", 90_000))
+  end
+
+  test "no atom is made of what is read" do
+    key = "no atom is called so #{System.unique_integer()}"
+    assert {:ok, %{^key => ^key}} = decode(encode(%{key => key}))
+    assert_raise ArgumentError, fn -> String.to_existing_atom(key) end
   end
 end
