@@ -27,7 +27,7 @@ defmodule Cybernetic.WASM.MixProject do
   def application do
     [
       mod: {Cybernetic.WASM.Application, []},
-      extra_applications: [:logger]
+      extra_applications: [:logger, :crypto, :public_key, :ssl]
     ]
   end
 

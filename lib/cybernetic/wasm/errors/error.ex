@@ -15,6 +15,7 @@ defmodule Cybernetic.WASM.Error do
   | `Cybernetic.WASM.ABIError` | the guest gave a pointer or a length that cannot be, where bytes are passed |
   | `Cybernetic.WASM.TrapError` | the guest trapped, threw an exception that nobody caught, or ended itself |
   | `Cybernetic.WASM.LimitError` | a limit struck, of the call, of a load or of the node |
+  | `Cybernetic.WASM.HTTPError` | a request of the library's HTTP client got no answer |
   | `Cybernetic.WASM.HostError` | a host function raised, or stopped the guest |
   | `Cybernetic.WASM.CancelledError` | somebody cancelled the call |
   | `Cybernetic.WASM.InternalError` | what should not happen |
@@ -30,7 +31,7 @@ defmodule Cybernetic.WASM.Error do
   | `:caller` | the code that calls the library, or its options | repair it: the same call fails again |
   | `:guest` | the WebAssembly code: a trap, an exit, a limit of its call, a load that takes too much, an abort by way of `Cybernetic.WASM.Host.trap/3` | tell its author; a live instance may be poisoned, see `Cybernetic.WASM.Instance.reset/2` |
   | `:host` | a host function that raised, or the library itself | repair the function; report an `InternalError` |
-  | `:node` | nobody's: this node has too much to do. Its ceilings were reached (`:live_instances`, `:total_memory`, `:code_memory`, `:open_files`, `:compile_queue`), or the system's (`:address_space`, `:mappings`), or the call's time passed while it waited (`during: :wait`, `during: :compile`) | try again later: `transient?/1` |
+  | `:node` | nobody's: this node has too much to do. Its ceilings were reached (`:live_instances`, `:total_memory`, `:code_memory`, `:open_files`, `:compile_queue`), or the system's (`:address_space`, `:mappings`), or the call's time passed while it waited (`during: :wait`, `during: :compile`). Or the network failed, or a server that was asked | try again later: `transient?/1` |
 
   The time of host functions counts against the guest's `timeout`, too, and is then the guest's: `usage.slice_time` says what
   it took itself.
@@ -68,6 +69,7 @@ defmodule Cybernetic.WASM.Error do
     CallError,
     CancelledError,
     DeniedError,
+    HTTPError,
     HostError,
     InternalError,
     LimitError,
@@ -88,6 +90,7 @@ defmodule Cybernetic.WASM.Error do
           | TrapError.t()
           | LimitError.t()
           | HostError.t()
+          | HTTPError.t()
           | ManifestError.t()
           | InternalError.t()
 

@@ -1,0 +1,88 @@
+defmodule Cybernetic.WASM.HTTP.Chunks do
+  @moduledoc false
+  # The chunked coding (RFC 9112, 7.1), decoded from what has come, however that is cut. What is no data (extensions, which
+  # mean nothing to us, and trailers) has a budget of its own over the whole body, or it could go on for ever without one
+  # byte of data.
+
+  alias Cybernetic.WASM.HTTP.{Fields, Head}
+
+  @enforce_keys [:budget, :bounds]
+  defstruct [:budget, :bounds, at: :size, trailers: []]
+
+  @type t :: %__MODULE__{}
+
+  # Sixteen digits are more than a file system holds. Zeros before them are no more than an attempt.
+  @size ~r/\A([0-9a-fA-F]{1,15})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?\z/
+
+  @doc "The decoder of a body. `bounds` are those of a head, and hold for all that is no data."
+  @spec new(map) :: t
+  def new(bounds), do: %__MODULE__{budget: bounds.max_header_bytes, bounds: bounds}
+
+  @doc "The data in what has come, and what is left over: the body's end is told by `done?/1`."
+  @spec decode(t, binary) :: {:ok, data :: binary, t, rest :: binary} | {:error, String.t()}
+  def decode(chunks, buffer), do: decode(chunks, buffer, [])
+
+  @doc "Whether the body has ended."
+  @spec done?(t) :: boolean
+  def done?(chunks), do: chunks.at == :done
+
+  @doc "The fields after the body."
+  @spec trailers(t) :: {:ok, Fields.t()} | {:error, String.t()}
+  def trailers(chunks), do: chunks.trailers |> Enum.reverse() |> Head.fields(chunks.bounds)
+
+  defp decode(%{at: {:data, size}} = chunks, buffer, data) when byte_size(buffer) >= size do
+    <<chunk::binary-size(size), rest::binary>> = buffer
+    decode(%{chunks | at: :end}, rest, [data, chunk])
+  end
+
+  defp decode(%{at: {:data, size}} = chunks, buffer, data),
+    do: {:ok, binary([data, buffer]), %{chunks | at: {:data, size - byte_size(buffer)}}, ""}
+
+  defp decode(%{at: :end} = chunks, <<"\r\n", rest::binary>>, data),
+    do: decode(%{chunks | at: :size}, rest, data)
+
+  defp decode(%{at: :end} = chunks, buffer, data) when buffer in ["", "\r"],
+    do: {:ok, binary(data), chunks, buffer}
+
+  defp decode(%{at: :end}, _buffer, _data), do: {:error, "a chunk is longer than its size says"}
+  defp decode(%{at: :done} = chunks, buffer, data), do: {:ok, binary(data), chunks, buffer}
+
+  defp decode(chunks, buffer, data) do
+    case :binary.match(buffer, "\r\n") do
+      {at, 2} when at <= chunks.budget ->
+        <<line::binary-size(at), "\r\n", rest::binary>> = buffer
+        with {:ok, chunks} <- line(chunks, line), do: decode(chunks, rest, data)
+
+      :nomatch when byte_size(buffer) <= chunks.budget ->
+        {:ok, binary(data), chunks, buffer}
+
+      _ ->
+        {:error, "more bytes around its chunks than a head may have"}
+    end
+  end
+
+  defp line(%{at: :size} = chunks, line) do
+    case Regex.run(@size, line) do
+      [_, digits | _] -> {:ok, sized(chunks, digits, byte_size(line) - byte_size(digits))}
+      nil -> {:error, "a chunk's size is none"}
+    end
+  end
+
+  defp line(%{at: :trailers} = chunks, ""), do: {:ok, %{chunks | at: :done}}
+
+  defp line(%{at: :trailers} = chunks, line) do
+    if length(chunks.trailers) < chunks.bounds.max_headers,
+      do: {:ok, spend(%{chunks | trailers: [line | chunks.trailers]}, byte_size(line) + 2)},
+      else: {:error, "more than #{chunks.bounds.max_headers} trailers"}
+  end
+
+  defp sized(chunks, digits, beside) do
+    size = String.to_integer(digits, 16)
+    spend(%{chunks | at: if(size == 0, do: :trailers, else: {:data, size})}, beside)
+  end
+
+  defp spend(chunks, bytes), do: %{chunks | budget: chunks.budget - bytes}
+
+  defp binary([[], chunk]) when is_binary(chunk), do: chunk
+  defp binary(data), do: IO.iodata_to_binary(data)
+end
