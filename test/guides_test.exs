@@ -1,5 +1,6 @@
 defmodule Cybernetic.WASM.GuidesTest do
   use ExUnit.Case, async: true
 
+  doctest Cybernetic.WASM.LoadingGuide
   doctest Cybernetic.WASM.TextGuide
 end

@@ -40,7 +40,9 @@ defmodule Cybernetic.WASM.Security.ManifestsTest do
             ~s|"blake3:#{String.duplicate("a", 63)}"|,
             ~s|"blake3:#{String.duplicate("a", 65)}"|,
             ~s|"blake3:#{String.duplicate("a", 64)}\\n"|,
-            ~s|"sha256:#{String.duplicate("a", 64)}"|
+            ~s|"sha512:#{String.duplicate("a", 64)}"|,
+            ~s|"sha256:#{String.duplicate("A", 64)}"|,
+            ~s|"sha256:#{String.duplicate("a", 63)}"|
           ]
     },
     capabilities: %{

@@ -38,6 +38,9 @@ defmodule Cybernetic.WASM.Config do
   | `:parallel_execution` | | `true` | `false`: one guest at a time on this node |
   | `:max_live_instances` | guests | (the kernel's `vm.max_map_count` - 15,000) / 5, from 16 to 10,000 | live at once on this node |
   | `:max_total_memory` | bytes | 8,589,934,592 | of all guests of this node, with the output that nobody has taken yet |
+  | `:pins` | | `%{}` | digests that modules must have, by their names: see `Cybernetic.WASM.Loader` |
+  | `:trust` | | `nil` | whose signatures modules must have: see `Cybernetic.WASM.Loader` |
+  | `:offline` | | `false` | `true`: no module is fetched by way of a network |
   | `:compiler` | | `:apart` | in processes of their own; or `:in_process`: see `Cybernetic.WASM.Runtime.compiler/0` |
   | `:max_compile_memory` | bytes | 1,000,000,000 | resident while a module is compiled |
   | `:max_compile_time` | ms | 60,000 | of processor time while a module is compiled |
@@ -47,6 +50,7 @@ defmodule Cybernetic.WASM.Config do
   """
 
   alias Cybernetic.WASM.{Features, Limits, Options}
+  alias Cybernetic.WASM.Loader.{Pins, Trust}
 
   # What each key takes, and its default.
   @keys [
@@ -57,6 +61,9 @@ defmodule Cybernetic.WASM.Config do
     scheduling: {{:one_of, [:adaptive, :dirty, :inline]}, :adaptive},
     allocation: {{:one_of, [:pooling, :on_demand]}, :pooling},
     max_module_size: {:positive, 10_000_000},
+    pins: {{~S|a map such as %{"acme/thumb" => "sha256:…"}|, &is_map/1}, %{}},
+    trust: {{~S|a keyword list such as [keys: ["ed25519:…"]]|, &Keyword.keyword?/1}, nil},
+    offline: {:boolean, false},
     compiler: {{:one_of, [:apart, :in_process]}, :apart},
     max_compile_memory: {:positive, 1_000_000_000},
     max_compile_time: {:positive, 60_000},
@@ -96,8 +103,12 @@ defmodule Cybernetic.WASM.Config do
     under = own |> one_name_each() |> Options.check!(@known, "configuration key")
     over = documented |> one_name_each() |> Options.check!(@known, "configuration key")
     {limits, others} = under |> Map.merge(over) |> Map.split(Limits.keys())
+    others = others |> made(:pins, &Pins.new!/1) |> made(:trust, &Trust.new!/1)
     struct!(%__MODULE__{limits: struct!(Limits, limits)}, others)
   end
+
+  defp made(keys, key, new!) when is_map_key(keys, key), do: Map.update!(keys, key, new!)
+  defp made(keys, _key, _new!), do: keys
 
   # A call that is given both names is a mistake. Here one may be in `config.exs` and the other in `runtime.exs`.
   defp one_name_each(keys) do

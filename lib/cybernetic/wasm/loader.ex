@@ -1,74 +1,185 @@
 defmodule Cybernetic.WASM.Loader do
-  @moduledoc false
-  # From a source to a module: fetch, compile, hold to its manifest.
+  @moduledoc """
+  From a source to a module: what is read, and what is checked before it is compiled.
 
-  alias Cybernetic.WASM.{Config, Error, LoadError, Module, Options, Startup}
-  alias Cybernetic.WASM.Loader.{Compiler, Source, Sources}
+      iex> alias Cybernetic.WASM.Loader
+      iex> {:ok, fetched} = Loader.fetch("priv/wasm/compute.wasm")
+      iex> digest = "sha256:" <> Base.encode16(:crypto.hash(:sha256, fetched.bytes), case: :lower)
+      iex> {:ok, verified} = Loader.verify(fetched, digest: digest)
+      iex> {:ok, module} = Loader.validate(verified, expect: [exports: [process: "(i32) -> i32"]])
+      iex> module.name
+      "compute.wasm"
+      iex> {:error, error} = Loader.verify(fetched, digest: "blake3:" <> String.duplicate("0", 64))
+      iex> error.reason
+      :digest_mismatch
+
+  `Cybernetic.WASM.Runtime.load_module/2` does all of it. The functions here are its parts, for those who want to look at a module
+  first. `Cybernetic.WASM.Loader.Source` lists the sources.
+
+  ## The order of the checks
+
+  Each is made before the next, and what one refuses the next never sees.
+
+    1. **Manifest.** The one that the load names, or that lies beside the file, is read and parsed.
+    2. **Unpinned.** A source that others may change is not asked unless there is a pin for it.
+    3. **Size.** The source reads at most `:max_module_size`. It is read once: the bytes that are checked from here on are the
+       bytes that are compiled.
+    4. **Pins.** The digests that the bytes must have.
+    5. **Trust.** The signatures that they must have.
+    6. **Compiling**, which validates the module, in a process outside the VM.
+    7. **Manifest again:** what it says of the module's memory and entry.
+    8. **Expectations:** the exports that the host needs.
+
+  ## Pins
+
+  A pin is the digest of the module's bytes, as `"sha256:…"` or `"blake3:…"` with 64 lowercase hexadecimal digits. `sha256sum` and
+  `b3sum` print them, and so does `mix wasm.inspect`. All pins that there are for a load have to hold. They are checked in this
+  order:
+
+    1. the operator's, `config :cybernetic_wasm, pins: %{"acme/thumb" => "sha256:…"}`: under the name of the module, the name with
+       its version, as in `"acme/thumb@1.2.0"`, or what the source calls itself, such as its path or its URL. The name is what
+       the load, the store or the manifest says.
+    2. that of the load, `digest: "sha256:…"`
+    3. the author's, `digest` in the manifest
+
+  A pin that does not hold is a `Cybernetic.WASM.LoadError` with the reason `:digest_mismatch`, which says whose pin it was, and both
+  digests. A source that others may change, such as a URL, is refused without a pin; `allow_unpinned: true` takes it. A manifest
+  that comes from the source itself is no pin for that.
+
+  ## Trust
+
+  A detached signature says who vouches for a module. It lies beside the module, in `resize.wasm.sig` for `resize.wasm`, or is
+  given as option `:signature`. `mix wasm.sign` makes it, with a key of `mix wasm.keygen`.
+
+      Runtime.load_module("plugins/resize.wasm", trust: [keys: ["ed25519:…"]])
+
+  Keys of `:trust`, in the configuration or as an option of a load:
+
+    * `:keys` - public keys, `"ed25519:…"`, and files with one such key a line, `{:file, "keys.pub"}`
+    * `:threshold` - how many different of these keys have to sign. Default: 1.
+    * `:require` - `false`: a module without any signature is taken, too. One with signatures that do not suffice is not. Default:
+      `true`.
+    * `:manifest` - `:signed`: where the load has a manifest, the signatures have to be for this manifest, too. `:any`: the
+      manifest is not the author's, and they need not. Default: `:signed`.
+
+  What is configured holds for every load of the node, and an option adds to it. What is signed is the BLAKE3 digest of the module,
+  and that of the manifest's text or that there is none, behind words that no other use of a key has. A module that is loaded
+  without a manifest may have been signed with one.
+
+  Reasons of the `Cybernetic.WASM.LoadError`: `:unsigned`, `:bad_signature` for a file that is none, `:untrusted`.
+
+  ## Expectations
+
+  `expect: [exports: [execute: "(i32 i32) -> i32", memory: :memory]]` says what the module has to export: functions by their type,
+  anything else by its kind, of `:function`, `:memory`, `:table`, `:global` and `:tag`. More than that it may export. The error has
+  the reason `:unexpected`, and names every export that is missing or something else.
+
+  ## Options
+
+  Beside those of `Cybernetic.WASM.Runtime`, which say how a module is compiled:
+
+    * `:max_module_size` - bytes. Default: as configured, 10,000,000.
+    * `:manifest` - see `Cybernetic.WASM.Runtime`
+    * `:name`, `:version` - what the module is called. The operator's pins under that name hold.
+    * `:digest`, `:allow_unpinned` - see "Pins"
+    * `:trust`, `:signature` - see "Trust". A signature is a path, or `{:bytes, binary}`.
+    * `:expect` - see "Expectations"
+    * `:offline` - `true`: nothing is fetched by way of a network. Also as configuration. Default: `false`.
+    * `:timeout` - milliseconds that fetching may take. Default: 60,000.
+  """
+
+  alias Cybernetic.WASM.{Error, LoadError, Module, Options}
+
+  alias Cybernetic.WASM.Loader.{
+    Compiler,
+    Expect,
+    Fetched,
+    Fetcher,
+    Pins,
+    Request,
+    Source,
+    Sources,
+    Trust
+  }
+
   alias Cybernetic.WASM.Sandbox.Manifest
-
-  @manifest_words "true, false, a path, a %Cybernetic.WASM.Sandbox.Manifest{}, or options of its load/2"
-  @options Config.options([:max_module_size]) ++
-             Compiler.options() ++ [manifest: {@manifest_words, &__MODULE__.manifest?/1}]
-
-  # What a manifest is called beside its module.
-  @manifest "module.toml"
 
   @typedoc "A source: see `Cybernetic.WASM.Loader.Source`."
   @type source :: Source.t()
 
+  @typedoc "An option."
+  @type option :: Cybernetic.WASM.Runtime.load_option()
+
+  @doc """
+  Reads a module, its manifest and its signature, as far as the options ask for them. Nothing is checked but its size, and that
+  there is a pin where one is needed.
+  """
+  @spec fetch(source, [option]) :: {:ok, Fetched.t()} | {:error, Error.t()}
+  def fetch(source, opts \\ []), do: source |> Request.new!(opts) |> traced(&Fetcher.fetch/1)
+
+  @doc """
+  Holds a module to its pins and to the trust that is asked for. Nothing is compiled.
+
+  What `fetch/2` gave keeps the manifest and the signature that it was fetched with.
+  """
+  @spec verify(source | Fetched.t(), [option]) :: {:ok, Fetched.t()} | {:error, Error.t()}
+  def verify(source, opts \\ []), do: source |> Request.new!(opts) |> traced(&verified/1)
+
+  @doc """
+  Holds a module to what is expected of it. It is fetched, verified and compiled first, unless it is loaded already: then the
+  options are `:expect`, and a `Cybernetic.WASM.Sandbox.Manifest` as `:manifest`.
+
+      iex> {:ok, module} = Cybernetic.WASM.Runtime.load_module({:bytes, "(module)"})
+      iex> {:error, error} = Cybernetic.WASM.Loader.validate(module, expect: [exports: [execute: "(i32) -> i32", memory: :memory]])
+      iex> Exception.message(error)
+      "cannot load the module: not what is expected: execute must be (i32) -> i32, and is not exported; " <>
+        "memory must be a memory, and is not exported"
+  """
+  @spec validate(source | Fetched.t() | Module.t(), [option]) ::
+          {:ok, Module.t()} | {:error, Error.t()}
+  def validate(module, opts \\ [])
+
+  def validate(%Module{} = module, opts) do
+    opts = Options.check!(opts, [expect: :any, manifest: {:struct, Manifest}], "option")
+    expect = opts |> Map.get(:expect, []) |> Expect.new!()
+    with :ok <- fits(module, opts[:manifest], expect), do: {:ok, module}
+  end
+
+  def validate(source, opts), do: load(source, opts)
+
   @doc false
-  @spec load(source, keyword) :: {:ok, Module.t()} | {:error, Error.t()}
-  def load(source, opts) do
-    opts = Options.check!(opts, @options, "load option")
-    source = Sources.of!(source)
+  @spec load(source | Fetched.t(), keyword) :: {:ok, Module.t()} | {:error, Error.t()}
+  def load(source, opts), do: source |> Request.new!(opts) |> traced(&loaded/1)
 
-    with {:ok, manifest} <- manifest(Map.get(opts, :manifest, false), source),
-         {:ok, bytes, facts} <- Sources.fetch(source, asked(opts)),
-         {:ok, module} <- Compiler.compile(bytes, name(facts, source), opts, manifest),
-         :ok <- if(manifest, do: Manifest.check(manifest, module), else: :ok) do
-      {:ok, Compiler.hold(module, manifest)}
-    else
-      {:error, %LoadError{} = error} -> {:error, %{error | source: Sources.describe(source)}}
-      error -> error
-    end
+  defp loaded(request) do
+    with {:ok, fetched} <- verified(request),
+         {:ok, module} <- Compiler.compile(fetched, request.compiling),
+         :ok <- fits(module, fetched.manifest, request.expect),
+         do: {:ok, Compiler.hold(module, fetched.manifest)}
   end
 
-  defp asked(opts) do
-    %{
-      max_size: Map.get_lazy(opts, :max_module_size, fn -> Startup.config().max_module_size end),
-      deadline: :infinity,
-      digest: nil,
-      signature: false,
-      manifest: false,
-      http: [],
-      store: nil
-    }
+  defp verified(request) do
+    with {:ok, fetched} <- Fetcher.fetch(request),
+         {:ok, fetched} <- Pins.check(fetched, pins(request, fetched)),
+         do: Trust.check(fetched, request.trusts)
   end
 
-  defp name(facts, source), do: Map.get_lazy(facts, :name, fn -> Sources.name(source) end)
-
-  @doc false
-  @spec manifest?(term) :: boolean
-  def manifest?(given) do
-    is_boolean(given) or is_binary(given) or is_struct(given, Manifest) or Keyword.keyword?(given)
+  defp pins(request, fetched) do
+    names = [fetched.source | fetched.names] ++ Request.named(fetched.name, fetched.version)
+    Request.pins(request, names, fetched.manifest)
   end
 
-  defp manifest(false, _source), do: {:ok, nil}
-  defp manifest(%Manifest{} = manifest, _source), do: {:ok, manifest}
-  defp manifest(path, _source) when is_binary(path), do: Manifest.load(path)
-  defp manifest(true, source), do: manifest([], source)
-
-  defp manifest(opts, source) do
-    {path, opts} = Keyword.pop_lazy(opts, :file, fn -> beside(source) end)
-    Manifest.load(path, opts)
+  defp fits(module, manifest, expect) do
+    with :ok <- if(manifest, do: Manifest.check(manifest, module), else: :ok),
+         do: Expect.check(expect, module)
   end
 
-  defp beside(source) do
-    if path = Sources.path(source) do
-      path |> Path.dirname() |> Path.join(@manifest)
-    else
-      raise ArgumentError,
-            "there is no #{@manifest} beside bytes; give its path, or a manifest, as option :manifest"
-    end
+  # What was asked for is known here, wherever it is refused.
+  defp traced(request, function) do
+    with {:error, %LoadError{} = error} <- function.(request),
+         do: {:error, %{error | source: described(request.source)}}
   end
+
+  defp described(%Fetched{source: source}), do: source
+  defp described(source), do: Sources.describe(source)
 end

@@ -2,7 +2,8 @@ defmodule Cybernetic.WASM.Module do
   @moduledoc """
   A compiled module: an opaque handle, cheap to copy between processes of one node, and what is known of it.
 
-    * `digest` - BLAKE3 of the bytes that were loaded, as `"blake3:…"` with 64 lowercase hexadecimal digits
+    * `digest` - BLAKE3 of the bytes that were loaded, as `"blake3:…"` with 64 lowercase hexadecimal digits; `digest/2` gives
+      SHA-256 as well
     * `name` - the file's name, or `nil`
     * `size` - how many bytes were loaded
     * `manifest` - the `Cybernetic.WASM.Sandbox.Manifest` that it was loaded with, or `nil`
@@ -16,7 +17,7 @@ defmodule Cybernetic.WASM.Module do
       [%{name: "answer", type: {:function, [], ["i32"]}}]
   """
 
-  alias Cybernetic.WASM.{CallError, Native, Sealed, Shown}
+  alias Cybernetic.WASM.{CallError, Digest, Native, Sealed, Shown}
 
   @entry "_start"
   @most_known 20
@@ -33,6 +34,7 @@ defmodule Cybernetic.WASM.Module do
     :engine,
     :manifest,
     :private,
+    :sha256,
     command: false,
     pooled: true
   ]
@@ -60,13 +62,12 @@ defmodule Cybernetic.WASM.Module do
   @doc false
   def new(ref, facts) do
     {digest, imports, unlinkable, command, pooled} = handle(ref)
-    digest = "blake3:" <> Base.encode16(digest, case: :lower)
 
     struct!(
       __MODULE__,
       [
         ref: ref,
-        digest: digest,
+        digest: Digest.to_text({:blake3, digest}),
         private: Sealed.seal({nil, nil, imports, unlinkable}),
         command: command,
         pooled: pooled
@@ -117,6 +118,23 @@ defmodule Cybernetic.WASM.Module do
   defp handle(ref) do
     with :dirty <- Native.module_handle(ref), do: Native.module_handle_dirty(ref)
   end
+
+  @doc """
+  The digest of the bytes that were loaded, as pins and manifests have it.
+
+      iex> module = Cybernetic.WASM.Runtime.load_module!({:bytes, "(module)"})
+      iex> Cybernetic.WASM.Module.digest(module, :sha256)
+      "sha256:1885772b94ca41b360d9bd07535547f4c8ef16cbe7e49d2c8e9780247e26c4de"
+      iex> Cybernetic.WASM.Module.digest(module, :blake3) == module.digest
+      true
+  """
+  @spec digest(t, Digest.algorithm()) :: String.t()
+  def digest(%__MODULE__{digest: digest}, :blake3), do: digest
+
+  def digest(%__MODULE__{sha256: nil, ref: ref}, :sha256),
+    do: ref |> Native.module_source() |> Digest.of(:sha256) |> Digest.to_text()
+
+  def digest(%__MODULE__{sha256: digest}, :sha256), do: digest
 
   @doc "What the module imports, in order."
   @spec imports(t) :: [%{module: String.t(), name: String.t(), type: extern_type}]

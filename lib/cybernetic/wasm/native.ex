@@ -93,6 +93,9 @@ defmodule Cybernetic.WASM.Native do
   def module_handle_dirty(_module), do: stub()
   def module_check(_module), do: stub()
   def module_facts(_module), do: stub()
+  def module_source(_module), do: stub()
+  def digest(_bytes), do: stub()
+  def digest_dirty(_bytes), do: stub()
 
   # Executions
   def execution_call(_module, _name, _args, _options, _scheduling), do: stub()

@@ -26,6 +26,8 @@ defmodule Cybernetic.WASM.Runtime do
       `Cybernetic.WASM.Sandbox.Manifest`; or options of its `load/2`, such as `[require_limits: true, offer: [:stdio]]`, with the
       path as `:file` where it is not `module.toml`. Default: `false`.
 
+  Those that say which module is taken, `:digest`, `:trust`, `:expect` and others, are those of `Cybernetic.WASM.Loader`.
+
   Compiled modules are cached in memory, by the digest of their bytes and by `:metering`, `:deterministic` and `:features`. A
   cached module is given at once, whatever it took to compile. Processes that ask for the same module at once share one
   compilation. It ends when none of them waits any more. A module that had to leave the cache, or is larger than all of it
@@ -51,6 +53,15 @@ defmodule Cybernetic.WASM.Runtime do
           | {:max_compile_memory, pos_integer}
           | {:max_compile_time, pos_integer}
           | {:manifest, boolean | Path.t() | Manifest.t() | keyword}
+          | {:name, String.t()}
+          | {:version, String.t()}
+          | {:digest, String.t()}
+          | {:allow_unpinned, boolean}
+          | {:trust, keyword}
+          | {:signature, Path.t() | {:bytes, binary}}
+          | {:expect, keyword}
+          | {:offline, boolean}
+          | {:timeout, pos_integer}
 
   @doc """
   Loads a module from a source, a path or `{:bytes, binary}` for example, in the binary or the text format.

@@ -2,7 +2,7 @@ defmodule Mix.Tasks.Wasm.Inspect do
   @shortdoc "Shows what a WebAssembly module imports and exports"
 
   @moduledoc """
-  Shows what is known of a WebAssembly module: size, digest, imports, exports, memories and custom
+  Shows what is known of a WebAssembly module: size, digests, imports, exports, memories and custom
   sections. The module is validated and compiled, and nothing in it runs.
 
       mix wasm.inspect FILE [options]
@@ -28,6 +28,7 @@ defmodule Mix.Tasks.Wasm.Inspect do
       file: priv/wasm/wordcount.wasm
       size: 1343 bytes
       digest: blake3:5d055a7d5bec0de5405337154e927cddd1e5b123ce5f52c840b91e7b3d08e3af
+      digest: sha256:639b754315fcacbd2658f91ea6e0c60f3fbae30af93b13fd8324ddc92a235b11
       code: 14040 bytes of machine code and metadata
       imports: 2
         "env" "read" (func (param i32 i32 i32) (result i32))
@@ -64,7 +65,7 @@ defmodule Mix.Tasks.Wasm.Inspect do
 
   defp show(parsed, argv) do
     with {:ok, options, words} <- parsed,
-         {:ok, file} <- file(words),
+         {:ok, file} <- CommandLine.one_argument(words, "FILE", "mix #{@task} #{@usage}"),
          :ok <- CommandLine.start(),
          {:ok, module} <- CommandLine.load(file) do
       CommandLine.print(if options[:json], do: json(file, module), else: text(file, module))
@@ -73,12 +74,6 @@ defmodule Mix.Tasks.Wasm.Inspect do
     end
   end
 
-  defp file([file]), do: {:ok, file}
-  defp file([]), do: CommandLine.usage_error("FILE is missing\nusage: mix #{@task} #{@usage}")
-
-  defp file(files),
-    do: CommandLine.usage_error("one FILE is expected, got: #{Enum.join(files, " ")}")
-
   # Text
 
   defp text(file, module) do
@@ -86,6 +81,7 @@ defmodule Mix.Tasks.Wasm.Inspect do
       "file: #{file}",
       "size: #{module.size} bytes",
       "digest: #{module.digest}",
+      "digest: #{Module.digest(module, :sha256)}",
       "code: #{Module.code_size(module)} bytes of machine code and metadata",
       list("imports", Module.imports(module), &imported/1),
       list("exports", Module.exports(module), &exported/1),
@@ -131,6 +127,7 @@ defmodule Mix.Tasks.Wasm.Inspect do
       file: file,
       size: module.size,
       digest: module.digest,
+      sha256: Module.digest(module, :sha256),
       code_size: Module.code_size(module),
       imports: for(item <- Module.imports(module), do: [module: item.module] ++ named(item)),
       exports: Enum.map(Module.exports(module), &named/1),

@@ -49,7 +49,7 @@ defmodule Mix.Tasks.Wasm.Manifest do
 
   defp write(parsed) do
     with {:ok, options, words} <- parsed,
-         {:ok, file} <- file(words),
+         {:ok, file} <- CommandLine.one_argument(words, "FILE", "mix #{@task} #{@usage}"),
          :ok <- CommandLine.start(),
          {:ok, module} <- CommandLine.load(file),
          text = StarterManifest.text(module, Config.get().limits),
@@ -61,12 +61,6 @@ defmodule Mix.Tasks.Wasm.Manifest do
       {:error, error} -> CommandLine.stop(error, @task, [])
     end
   end
-
-  defp file([file]), do: {:ok, file}
-  defp file([]), do: CommandLine.usage_error("FILE is missing\nusage: mix #{@task} #{@usage}")
-
-  defp file(files),
-    do: CommandLine.usage_error("one FILE is expected, got: #{Enum.join(files, " ")}")
 
   defp put(text, nil), do: text |> String.trim_trailing() |> CommandLine.print()
 

@@ -35,6 +35,11 @@ const ENTRY: &str = "_start";
 /// Every call looks its function up. Only names that the module exports get in, so a caller cannot make them collide.
 type FastHasher = foldhash::fast::RandomState;
 
+/// BLAKE3 of the bytes of a module, by which it is known.
+pub fn digest(bytes: &[u8]) -> [u8; 32] {
+    *blake3::hash(bytes).as_bytes()
+}
+
 /// One compilation of a module, in an engine.
 pub struct Code {
     pub(crate) wasmtime: wasmtime::Module,

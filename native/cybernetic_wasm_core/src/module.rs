@@ -70,7 +70,7 @@ impl Module {
     }
 
     /// The module in the binary format, as it was before anything was done to it.
-    pub(crate) fn source(&self) -> &Arc<[u8]> {
+    pub fn source(&self) -> &Arc<[u8]> {
         self.source.get().map_or(self.code.wasm(), |source| &source.wasm)
     }
 

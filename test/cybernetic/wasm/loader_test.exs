@@ -3,6 +3,8 @@ defmodule Cybernetic.WASM.LoaderTest do
 
   alias Cybernetic.WASM.{LoadError, Runtime}
 
+  doctest Cybernetic.WASM.Loader
+
   @answer ~S|(module (func (export "answer") (result i32) i32.const 42))|
   @header <<0, "asm", 1, 0, 0, 0>>
 

@@ -144,6 +144,17 @@ defmodule Cybernetic.WASM.ModuleTest do
     refute load!("(module )").digest == load!("(module)").digest
   end
 
+  test "the digest is SHA-256 as well, of the same bytes in either format" do
+    sha256 = fn bytes ->
+      "sha256:" <> Base.encode16(:crypto.hash(:sha256, bytes), case: :lower)
+    end
+
+    for bytes <- [<<0, "asm", 1, 0, 0, 0>>, "(module )", File.read!("priv/wasm/digest.wasm")] do
+      assert Module.digest(load!(bytes), :sha256) == sha256.(bytes)
+      assert Module.digest(load!(bytes), :blake3) == load!(bytes).digest
+    end
+  end
+
   test "a handle shows no reference" do
     module = compute()
 

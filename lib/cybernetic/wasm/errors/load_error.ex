@@ -7,6 +7,14 @@ defmodule Cybernetic.WASM.LoadError do
     * `:not_found`, `:not_a_file`, `:unreadable` - the path; `detail` has the operating system's word
     * `:outside` - the path leads out of the folder that it has to stay in, which `detail` names
     * `:too_large` - `size` bytes, `allowed` are the ceiling
+    * `:unpinned` - others may change what the source names, and there is no pin for it
+    * `:offline` - the source comes by way of a network, and nothing is to be fetched
+    * `:digest_mismatch` - the digest is not the `expected` one of the `pin` but `found`; `pin` is `:config`, `:option` or
+      `:manifest`, of which `detail` has the place
+    * `:unsigned` - there is no signature, and one is needed
+    * `:bad_signature` - the file of signatures is none; `detail` says why
+    * `:untrusted` - the signatures are for another module or manifest, with the digest `expected` in the place of `found`; or
+      `signed` trusted keys have signed where `threshold` have to; `detail` says more
     * `:not_wasm` - neither the binary nor the text format; `detail` says what was found
     * `:component` - a component, such as a program for WASI preview 2; only modules are taken
     * `:invalid` - malformed or invalid at byte `offset`; `detail` has the validator's words
@@ -17,6 +25,8 @@ defmodule Cybernetic.WASM.LoadError do
       `detail` says what is known, and `blame` is `:host`
     * `:source_failed` - the source, which is not the library's, raised or gave what no source gives; `detail` says what, and
       `blame` is `:host`
+    * `:unexpected` - `exports` are not what the host expects, each with its `name`, what is `expected`, and what was `found` or
+      `nil`
     * `:unsupported` - valid, but beyond what the compiler takes; `detail` says what
 
   `source` is what the source calls itself: a path, of which at most 4,096 bytes are kept, or `:bytes`, for example. `blame` is
@@ -35,6 +45,12 @@ defmodule Cybernetic.WASM.LoadError do
     :feature,
     :size,
     :allowed,
+    :pin,
+    :expected,
+    :found,
+    :signed,
+    :threshold,
+    :exports,
     blame: :caller
   ]
 
@@ -49,9 +65,16 @@ defmodule Cybernetic.WASM.LoadError do
           feature: String.t() | nil,
           size: non_neg_integer | nil,
           allowed: pos_integer | nil,
+          pin: :config | :option | :manifest | nil,
+          expected: String.t() | nil,
+          found: String.t() | nil,
+          signed: non_neg_integer | nil,
+          threshold: pos_integer | nil,
+          exports: [%{name: String.t(), expected: String.t(), found: String.t() | nil}] | nil,
           blame: :caller | :host
         }
 
+  @most_named 20
   @bytes_as_path "no such file; a module that is at hand already is loaded as {:bytes, binary}"
 
   @impl true
@@ -74,6 +97,36 @@ defmodule Cybernetic.WASM.LoadError do
       "debug sections can be stripped"
   end
 
+  defp why(%{reason: :unpinned}) do
+    "others may change what it names, and there is no pin for it: give its digest as option :digest, or as an operator's pin in " <>
+      "the configuration; allow_unpinned: true takes whatever comes"
+  end
+
+  defp why(%{reason: :offline}),
+    do: "it is not at hand, and nothing is to be fetched (offline: true)"
+
+  defp why(%{reason: :digest_mismatch} = error),
+    do: "#{whose(error)} is #{error.expected}, and the bytes have #{error.found}"
+
+  defp why(%{reason: :unsigned}), do: "it has no signature, and one is needed (option :trust)"
+
+  defp why(%{reason: :bad_signature} = error),
+    do: "the file of signatures is none: #{error.detail}"
+
+  defp why(%{reason: :untrusted, threshold: nil} = error) do
+    "the signature is not for it: #{error.detail}, #{error.expected || "none"} in the place of #{error.found || "none"}"
+  end
+
+  defp why(%{reason: :untrusted} = error) do
+    "#{error.signed} of the trusted keys have signed it, and #{error.threshold} have to; signatures #{error.detail}"
+  end
+
+  defp why(%{reason: :unexpected} = error) do
+    {named, others} = Enum.split(error.exports, @most_named)
+    more = if others == [], do: "", else: "; and #{length(others)} more"
+    "not what is expected: #{Enum.map_join(named, "; ", &export/1)}#{more}"
+  end
+
   defp why(%{reason: :not_wasm} = error), do: "not WebAssembly: #{error.detail}"
 
   defp why(%{reason: :component}),
@@ -92,6 +145,17 @@ defmodule Cybernetic.WASM.LoadError do
   defp why(%{reason: :source_failed} = error), do: "the source failed: #{error.detail}"
   defp why(%{reason: :compiler_failed} = error), do: "the compiler failed: #{error.detail}"
   defp why(%{reason: :unsupported} = error), do: error.detail
+
+  defp whose(%{pin: :config}), do: "the pin that is configured"
+  defp whose(%{pin: :option}), do: "the digest that was asked for"
+  defp whose(%{detail: nil}), do: "the digest in the manifest"
+  defp whose(%{detail: place}), do: "the digest in the manifest (#{Shown.path(place)})"
+
+  defp export(%{found: nil} = export),
+    do: "#{Shown.name(export.name)} must be #{export.expected}, and is not exported"
+
+  defp export(export),
+    do: "#{Shown.name(export.name)} must be #{export.expected}, and is #{export.found}"
 
   @switched Enum.map(Features.names(), &Atom.to_string/1)
 

@@ -4,7 +4,6 @@ defmodule Cybernetic.WASM.Loader.Compiler do
   # execution: a compilation goes on for as long as somebody waits for it.
 
   alias Cybernetic.WASM.{
-    Config,
     Error,
     Execution,
     Features,
@@ -12,33 +11,37 @@ defmodule Cybernetic.WASM.Loader.Compiler do
     Module,
     Native,
     Notices,
-    Options,
     Startup
   }
 
   alias Cybernetic.WASM.Execution.Plan
+  alias Cybernetic.WASM.Loader.Fetched
   alias Cybernetic.WASM.Sandbox.Manifest
 
   # The digest of a larger source takes more time than a normal scheduler gives.
   @inline_bytes 65_536
 
   @budget [:max_compile_memory, :max_compile_time]
-  @options Config.options([:metering, :deterministic, :features] ++ @budget)
 
-  @doc "The options of a load that say how it is compiled."
-  @spec options() :: Options.keys()
-  def options, do: @options
-
-  @doc "Compiles by these options, for what the manifest says of the stack."
-  @spec compile(binary, String.t() | nil, map, Manifest.t() | nil) ::
-          {:ok, Module.t()} | {:error, Error.t()}
-  def compile(bytes, name, opts, manifest) do
+  @doc "Compiles by these options of the load, for what the manifest says of the stack."
+  @spec compile(Fetched.t(), map) :: {:ok, Module.t()} | {:error, Error.t()}
+  def compile(%Fetched{} = fetched, opts) do
     config = Startup.config()
+    {sha256, fetched} = sha256(fetched)
+    engine = engine(opts, config, fetched.manifest)
 
-    with {:error, %LimitError{} = error} <-
-           compile_within(bytes, name, engine(opts, config, manifest), budget(opts, config)),
-         do: {:error, set_by(error, opts, config)}
+    case compile_within(fetched.bytes, fetched.called, engine, budget(opts, config)) do
+      {:ok, module} -> {:ok, %{module | sha256: sha256}}
+      {:error, %LimitError{} = error} -> {:error, set_by(error, opts, config)}
+      error -> error
+    end
   end
+
+  # Rust keeps modules in the binary format, of which it can be worked out later.
+  defp sha256(%{bytes: <<0, "asm", _::binary>>} = fetched),
+    do: {fetched.digests[:sha256], fetched}
+
+  defp sha256(fetched), do: Fetched.digest(fetched, :sha256)
 
   @doc "Bytes whose size is nobody's mistake: the module of a snapshot is as large as its state."
   @spec compile(binary, String.t() | nil, tuple) :: {:ok, Module.t()} | {:error, Error.t()}

@@ -32,7 +32,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
   |---|---|
   | `name`, `version` | texts; the version is of the form `"1.0.0"` |
   | `entry` | the function that is meant to be called, `"_start"` of a program. The module has to export it. It is not called by itself. |
-  | `digest` | `"blake3:…"` with 64 lowercase hexadecimal digits. Any other module is refused. |
+  | `digest` | `"blake3:…"` or `"sha256:…"` with 64 lowercase hexadecimal digits. Any other module is refused. |
 
   | `[capabilities]` | |
   |---|---|
@@ -74,6 +74,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
 
   alias Cybernetic.WASM.{
     DeniedError,
+    Digest,
     Error,
     Limits,
     ManifestError,
@@ -99,6 +100,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
     :digest,
     :memory,
     :file,
+    :text_digest,
     capabilities: [],
     limits: [],
     places: %{}
@@ -136,8 +138,11 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
     opts = Options.check!(opts, Demands.options() ++ @options, "manifest option")
 
     with {:ok, tree} <- tree(text, opts[:file]),
-         {:ok, fields} <- Reader.read(tree, opts),
-         do: __MODULE__ |> struct!(fields) |> Demands.hold(opts)
+         {:ok, fields} <- Reader.read(tree, opts) do
+      # What signatures of the manifest are for.
+      digest = text |> Digest.of(:blake3) |> Digest.to_text()
+      __MODULE__ |> struct!(Map.put(fields, :text_digest, digest)) |> Demands.hold(opts)
+    end
   end
 
   @doc "The sandbox that it grants. Limits that it does not state are the configured ones."

@@ -118,6 +118,15 @@ defmodule Mix.Tasks.Wasm.CommandLine do
   @spec usage_error(String.t()) :: {:error, UsageError.t()}
   def usage_error(message), do: {:error, %UsageError{message: message}}
 
+  @doc "The one argument that a task takes."
+  @spec one_argument([String.t()], String.t(), String.t()) ::
+          {:ok, String.t()} | {:error, UsageError.t()}
+  def one_argument([argument], _name, _usage), do: {:ok, argument}
+  def one_argument([], name, usage), do: usage_error("#{name} is missing\nusage: #{usage}")
+
+  def one_argument(arguments, name, _usage),
+    do: usage_error("one #{name} is expected, got: #{Enum.join(arguments, " ")}")
+
   @doc "Compiles the project, and starts this library with what it needs and no other application."
   @spec start() :: :ok | {:error, UsageError.t()}
   def start do

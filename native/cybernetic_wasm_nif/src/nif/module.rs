@@ -7,6 +7,7 @@ use crate::terms::engine::{BudgetTuple, EngineTuple};
 use crate::terms::handle::Handle;
 use crate::terms::step;
 use crate::terms::{binary, error, facts};
+use cybernetic_wasm_core::code;
 use cybernetic_wasm_core::compiler::Asker;
 use cybernetic_wasm_core::engine::EngineConfig;
 use cybernetic_wasm_core::execution::Execution;
@@ -57,6 +58,19 @@ fn handle<'a>(env: Env<'a>, module: &Module) -> Term<'a> {
         .collect();
     let unlinkable = error::encode_problems(env, module.unlinkable());
     (binary(env, code.digest()), functions, unlinkable, code.is_command(), code.fits_pool()).encode(env)
+}
+
+lanes! {
+    /// BLAKE3 of bytes. A normal scheduler is for few of them, which the caller sees to.
+    fn digest, digest_dirty<'a>(env, _lane; bytes: Binary<'a>) -> Term<'a> {
+        binary(env, &code::digest(bytes.as_slice()))
+    }
+}
+
+/// The module in the binary format; what was loaded as text is not that text.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn module_source<'a>(env: Env<'a>, module: Handle<'a, ModuleResource>) -> Term<'a> {
+    binary(env, module.0.source())
 }
 
 /// Nothing, where the module is one of this VM.

@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.Sandbox.ManifestTest do
   import Cybernetic.WASM.Guests
 
   alias Cybernetic.WASM.{Executor, Limits, Runtime, Sandbox}
-  alias Cybernetic.WASM.{DeniedError, Error, LimitError, ManifestError}
+  alias Cybernetic.WASM.{DeniedError, Error, LimitError, LoadError, ManifestError}
 
   alias Cybernetic.WASM.Sandbox.Manifest
 
@@ -454,11 +454,34 @@ defmodule Cybernetic.WASM.Sandbox.ManifestTest do
       other = "blake3:" <> String.duplicate("0", 64)
       manifest = parse!("[module]\ndigest = '#{other}'", file: "module.toml")
 
-      assert {:error, %ManifestError{reason: :module} = error} =
+      assert {:error, %LoadError{reason: :digest_mismatch, pin: :manifest} = error} =
                Runtime.load_module(wasm, manifest: manifest)
 
       assert Exception.message(error) ==
+               "cannot load #{wasm}: the digest in the manifest (module.toml:2: module.digest) is #{other}, " <>
+                 "and the bytes have #{digest}"
+
+      module = Runtime.load_module!(wasm)
+      assert {:error, %ManifestError{reason: :module} = error} = Manifest.check(manifest, module)
+
+      assert Exception.message(error) ==
                "module.toml:2: module.digest: expected a module with this digest, got #{digest}"
+    end
+
+    test "pins its digest by SHA-256", %{wasm: wasm} do
+      bytes = File.read!(wasm)
+      digest = "sha256:" <> Base.encode16(:crypto.hash(:sha256, bytes), case: :lower)
+      manifest = parse!("[module]\ndigest = '#{digest}'")
+      assert {:ok, module} = Runtime.load_module(wasm, manifest: manifest)
+      assert Cybernetic.WASM.Module.digest(module, :sha256) == digest
+      # Also of one that was loaded without.
+      assert Manifest.check(manifest, Runtime.load_module!(wasm)) == :ok
+
+      assert {:error, %LoadError{reason: :digest_mismatch}} =
+               Runtime.load_module({:bytes, bytes <> "x"}, manifest: manifest)
+
+      assert {:error, %ManifestError{reason: :module}} =
+               Manifest.check(manifest, Runtime.load_module!({:bytes, "(module)"}))
     end
 
     test "names an export as its entry", %{wasm: wasm} do

@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Claims do
   @moduledoc false
   # The claims of a manifest about its module: the digest, the entry, and that there is no memory.
 
-  alias Cybernetic.WASM.{ManifestError, Module}
+  alias Cybernetic.WASM.{Digest, ManifestError, Module}
   alias Cybernetic.WASM.Sandbox.Manifest
   alias Cybernetic.WASM.Sandbox.Manifest.Place
 
@@ -14,10 +14,16 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Claims do
          do: entry(manifest, module)
   end
 
-  defp digest(%{digest: pinned} = manifest, %{digest: digest}) when pinned not in [nil, digest],
-    do: untrue(manifest, :digest, "a module with this digest", digest)
+  defp digest(%{digest: nil}, _module), do: :ok
 
-  defp digest(_manifest, _module), do: :ok
+  defp digest(%{digest: pinned} = manifest, module) do
+    {:ok, {algorithm, _bytes}} = Digest.parse(pinned)
+
+    case Module.digest(module, algorithm) do
+      ^pinned -> :ok
+      found -> untrue(manifest, :digest, "a module with this digest", found)
+    end
+  end
 
   defp memory(%{memory: false} = manifest, module) do
     if Module.memory?(module),

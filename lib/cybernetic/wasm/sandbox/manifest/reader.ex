@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Reader do
 
   import Cybernetic.WASM.Sandbox.Manifest.Tree
 
-  alias Cybernetic.WASM.{DeniedError, Limits, ManifestError}
+  alias Cybernetic.WASM.{DeniedError, Digest, Limits, ManifestError}
   alias Cybernetic.WASM.Sandbox.{Capabilities, Capability}
 
   @capabilities Capabilities.keys()
@@ -142,9 +142,8 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Reader do
   end
 
   defp read(:module, :digest, node, at) do
-    expected = ~S|"blake3:" and 64 lowercase hexadecimal digits|
-    digest = text(node, at, expected)
-    if digest =~ ~r/\Ablake3:[0-9a-f]{64}\z/, do: digest, else: refuse(node, at, expected)
+    digest = text(node, at, Digest.expected())
+    if Digest.valid?(digest), do: digest, else: refuse(node, at, Digest.expected())
   end
 
   defp read(:module, _name_or_entry, node, at), do: text(node, at, "a text")

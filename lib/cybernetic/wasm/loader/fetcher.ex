@@ -1,0 +1,164 @@
+defmodule Cybernetic.WASM.Loader.Fetcher do
+  @moduledoc false
+  # Reads what a load needs: the manifest and the signature that lie beside a module, and the module itself. What cannot be taken
+  # anyway is not read.
+
+  alias Cybernetic.WASM.{Error, LoadError, ManifestError, RegularFile}
+  alias Cybernetic.WASM.Loader.{Fetched, Request, Signature, Source, Sources}
+  alias Cybernetic.WASM.Sandbox.Manifest
+
+  # What a manifest is called beside its module.
+  @manifest "module.toml"
+
+  @doc "Reads it."
+  @spec fetch(Request.t()) :: {:ok, Fetched.t()} | {:error, Error.t()}
+  def fetch(%Request{source: %Fetched{} = fetched} = request),
+    do: complete(fetched, %{request | source: fetched.origin})
+
+  def fetch(%Request{source: source} = request) do
+    with {:ok, manifest} <- own_manifest(request),
+         pins = Request.pins(request, [Sources.describe(source)], manifest),
+         :ok <- pinned(request, pins),
+         {:ok, bytes, facts} <- bytes(request, pins),
+         {:ok, manifest} <- manifest(request, manifest, facts),
+         {:ok, signature} <- signature(request, facts),
+         do: {:ok, fetched(request, bytes, facts, manifest, signature)}
+  end
+
+  defp fetched(request, bytes, facts, manifest, signature) do
+    %Fetched{
+      bytes: bytes,
+      origin: request.source,
+      source: Sources.describe(request.source),
+      name: request.name || facts[:name] || (manifest && manifest.name),
+      version: request.version || facts[:version] || (manifest && manifest.version),
+      names: Request.named(facts[:name], facts[:version]),
+      called: request.name || facts[:name] || Sources.name(request.source),
+      manifest: manifest,
+      signature: signature,
+      digests: Map.get(facts, :digests, %{})
+    }
+  end
+
+  # What was fetched before, with what this load wants beside it: a manifest that is asked for is never left out.
+  defp complete(%{bytes: bytes}, %{max_size: most} = request) when byte_size(bytes) > most,
+    do: {:error, Source.too_large(byte_size(bytes), asked(request, []))}
+
+  defp complete(fetched, request) do
+    with {:ok, manifest} <- kept_manifest(request, fetched.manifest),
+         {:ok, signature} <- kept_signature(request, fetched.signature),
+         do: {:ok, %{fetched | manifest: manifest, signature: signature}}
+  end
+
+  defp kept_manifest(%{manifest: false}, kept), do: {:ok, kept}
+
+  defp kept_manifest(request, kept) do
+    if kept && wanted?(request) do
+      {:ok, kept}
+    else
+      with {:ok, manifest} <- own_manifest(request), do: manifest(request, manifest, %{})
+    end
+  end
+
+  defp kept_signature(%{signature: nil}, kept) when kept != nil, do: {:ok, kept}
+  defp kept_signature(request, _kept), do: signature(request, %{})
+
+  # The bytes
+
+  # What others may change is only taken where somebody has said what it has to be.
+  defp pinned(%{allow_unpinned: true}, _pins), do: :ok
+
+  defp pinned(request, []) do
+    if Sources.mutable?(request.source), do: {:error, %LoadError{reason: :unpinned}}, else: :ok
+  end
+
+  defp pinned(_request, _pins), do: :ok
+
+  defp bytes(request, pins) do
+    if request.offline and Sources.remote?(request.source),
+      do: {:error, %LoadError{reason: :offline}},
+      else: Sources.fetch(request.source, asked(request, pins))
+  end
+
+  defp asked(request, pins) do
+    %{
+      max_size: request.max_size,
+      deadline: request.deadline,
+      digest: with([{_whose, digest} | _] <- pins, do: digest, else: (_none -> nil)),
+      signature: request.trusts != [] and request.signature == nil,
+      manifest: wanted?(request) and Sources.path(request.source) == nil,
+      http: request.http,
+      store: request.store
+    }
+  end
+
+  # The manifest
+
+  # What can be had before the module is read.
+  defp own_manifest(%{manifest: false}), do: {:ok, nil}
+  defp own_manifest(%{manifest: %Manifest{} = manifest}), do: {:ok, manifest}
+  defp own_manifest(%{manifest: path}) when is_binary(path), do: Manifest.load(path)
+
+  defp own_manifest(request) do
+    {file, opts} = Keyword.pop_lazy(options(request), :file, fn -> beside(request.source) end)
+    if file, do: Manifest.load(file, opts), else: {:ok, nil}
+  end
+
+  defp options(%{manifest: true}), do: []
+  defp options(%{manifest: opts}), do: opts
+
+  defp beside(source) do
+    case {Sources.path(source), Sources.describe(source)} do
+      {nil, :bytes} ->
+        raise ArgumentError,
+              "there is no #{@manifest} beside bytes; give its path, or a manifest, as option :manifest"
+
+      {nil, _elsewhere} ->
+        nil
+
+      {path, _source} ->
+        path |> Path.dirname() |> Path.join(@manifest)
+    end
+  end
+
+  # That of the source.
+  defp manifest(%{manifest: false}, nil, _facts), do: {:ok, nil}
+
+  defp manifest(request, nil, %{manifest: text}) do
+    file = "#{@manifest} of #{Sources.describe(request.source)}"
+    Manifest.parse(text, options(request) ++ [file: file])
+  end
+
+  defp manifest(_request, nil, _facts),
+    do: {:error, %ManifestError{reason: :unreadable, got: "the source has none"}}
+
+  defp manifest(_request, manifest, _facts), do: {:ok, manifest}
+
+  defp wanted?(%{manifest: manifest}), do: manifest == true or is_list(manifest)
+
+  # The signature
+
+  defp signature(%{trusts: []}, _facts), do: {:ok, nil}
+  defp signature(%{signature: {:bytes, bytes}}, _facts), do: {:ok, bytes}
+  defp signature(%{signature: path}, _facts) when is_binary(path), do: read(path)
+
+  defp signature(request, facts) do
+    case Sources.path(request.source) do
+      nil -> {:ok, facts[:signature]}
+      path -> with {:error, %{detail: nil}} <- read(path <> ".sig"), do: {:ok, nil}
+    end
+  end
+
+  defp read(path) do
+    case RegularFile.read(path, Signature.most_bytes()) do
+      {:ok, text} ->
+        {:ok, text}
+
+      {:error, :enoent} ->
+        {:error, %LoadError{reason: :unsigned}}
+
+      {:error, refusal} ->
+        {:error, %LoadError{reason: :bad_signature, detail: RegularFile.words(refusal)}}
+    end
+  end
+end

@@ -1,0 +1,109 @@
+defmodule Mix.Tasks.Wasm.Verify do
+  @shortdoc "Checks the signatures of a WebAssembly module"
+
+  @moduledoc """
+  Checks that a WebAssembly module is signed by keys that are trusted, and has the digest that is expected. Nothing is compiled.
+
+      mix wasm.verify FILE [options]
+
+  What the configuration says of trust and pins holds, too: see `Cybernetic.WASM.Loader`.
+
+  ## Options
+
+    * `--key KEY` - a public key that is trusted, `ed25519:…`, or a file with one such key a line. May be given several times.
+    * `--threshold N` - how many of these keys have to sign. Default: 1.
+    * `--signature PATH` - the file of signatures. Default: FILE.sig.
+    * `--manifest MANIFEST` - the manifest that has to be signed with the module
+    * `--digest DIGEST` - the digest that the module has to have, `sha256:…` or `blake3:…`
+    * `--json` - prints one JSON object, with an `error` where there is one
+    * `--help`
+
+  ## Exit status
+
+    * 0 - it is what was asked for
+    * 1 - it is not
+    * 2 - an unknown option, or a file that cannot be read
+
+  ## Examples
+
+      $ mix wasm.verify plugins/resize.wasm --key release.key.pub --manifest plugins/module.toml
+      plugins/resize.wasm: blake3:5d055a7d5bec0de5405337154e927cddd1e5b123ce5f52c840b91e7b3d08e3af
+      signed by ed25519:9bm4AKsbfFZ0eW0bzx4OwvhE7kPMWbX0yLEMGkYHA3g=
+  """
+
+  use Mix.Task
+
+  alias Cybernetic.WASM.{JSON, Loader, LoadError}
+  alias Cybernetic.WASM.Loader.Fetched
+  alias Mix.Tasks.Wasm.CommandLine
+
+  @task "wasm.verify"
+  @usage "FILE [--key KEY]... [--threshold N] [--signature PATH] [--manifest MANIFEST] [--digest DIGEST] [--json]"
+
+  @switches [
+    key: [:string, :keep],
+    threshold: :integer,
+    signature: :string,
+    manifest: :string,
+    digest: :string,
+    json: :boolean
+  ]
+
+  @not_what_was_asked_for [:unsigned, :bad_signature, :untrusted, :digest_mismatch, :unpinned]
+
+  @impl true
+  def run(argv) do
+    case CommandLine.parse(argv, @switches) do
+      :help -> CommandLine.help(@task, @usage)
+      parsed -> verify(parsed, argv)
+    end
+  end
+
+  defp verify(parsed, argv) do
+    with {:ok, options, words} <- parsed,
+         {:ok, file} <- CommandLine.one_argument(words, "FILE", "mix #{@task} #{@usage}"),
+         :ok <- CommandLine.start(),
+         {:ok, fetched} <- verified(file, options) do
+      CommandLine.print(if options[:json], do: json(file, fetched), else: text(file, fetched))
+    else
+      {:error, error} ->
+        json? = CommandLine.asked?(argv, "--json")
+        CommandLine.stop(error, @task, json: json?, status: status(error))
+    end
+  end
+
+  defp status(%LoadError{reason: reason}) when reason in @not_what_was_asked_for, do: 1
+  defp status(_error), do: nil
+
+  # What is wrong with an option is the library's to say.
+  defp verified(file, options) do
+    Loader.verify(
+      file,
+      options |> Map.take([:signature, :manifest, :digest]) |> Enum.to_list() |> trusting(options)
+    )
+  rescue
+    error in ArgumentError -> CommandLine.usage_error(Exception.message(error))
+  end
+
+  defp trusting(opts, options)
+       when is_map_key(options, :key) or is_map_key(options, :threshold) do
+    keys = for key <- Map.get(options, :key, []), do: key(key)
+    [trust: [keys: keys] ++ Enum.to_list(Map.take(options, [:threshold]))] ++ opts
+  end
+
+  defp trusting(opts, _neither), do: opts
+
+  defp key("ed25519:" <> _ = key), do: key
+  defp key(path), do: {:file, path}
+
+  defp text(file, fetched) do
+    {digest, _fetched} = Fetched.digest(fetched, :blake3)
+    Enum.join(["#{file}: #{digest}" | Enum.map(fetched.signers, &"signed by #{&1}")], "\n")
+  end
+
+  defp json(file, fetched) do
+    {digest, fetched} = Fetched.digest(fetched, :blake3)
+    {sha256, fetched} = Fetched.digest(fetched, :sha256)
+    JSON.encode(file: file, digest: digest, sha256: sha256, signers: fetched.signers)
+  end
+end

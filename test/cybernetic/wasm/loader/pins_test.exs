@@ -1,0 +1,236 @@
+defmodule Cybernetic.WASM.Loader.PinsTest do
+  # Not async: the configuration is the node's.
+  use ExUnit.Case, async: false
+
+  alias Cybernetic.WASM.{Config, Digest, Loader, LoadError, Runtime}
+  alias Cybernetic.WASM.Loader.Source
+
+  @wat ~S|(module (func (export "answer") (result i32) i32.const 42))|
+  @zeros String.duplicate("0", 64)
+
+  # What it names may change.
+  defmodule Changing do
+    @behaviour Source
+
+    @impl true
+    def fetch({bytes, facts}, _opts), do: {:ok, bytes, facts}
+
+    @impl true
+    def describe(_argument), do: "https://example.com/answer.wasm"
+
+    @impl true
+    def mutable?(_argument), do: true
+
+    @impl true
+    def remote?(_argument), do: true
+  end
+
+  defp digest(bytes, algorithm), do: bytes |> Digest.of(algorithm) |> Digest.to_text()
+
+  defp configured(changes) do
+    before = Config.get()
+    on_exit(fn -> Config.put(before) end)
+    keys = Map.new(Config.new!(changes) |> Map.from_struct()) |> Map.take(Keyword.keys(changes))
+    Config.put(struct!(before, keys))
+  end
+
+  describe "a digest" do
+    test "is of either algorithm" do
+      for algorithm <- [:blake3, :sha256] do
+        assert {:ok, _} = Runtime.load_module({:bytes, @wat}, digest: digest(@wat, algorithm))
+        wrong = "#{algorithm}:#{@zeros}"
+        assert {:error, %LoadError{} = error} = Runtime.load_module({:bytes, @wat}, digest: wrong)
+        assert %{reason: :digest_mismatch, pin: :option, expected: ^wrong} = error
+        assert error.found == digest(@wat, algorithm)
+
+        assert Exception.message(error) ==
+                 "cannot load the module: the digest that was asked for is #{wrong}, and the bytes have #{error.found}"
+      end
+    end
+
+    test "that is wrong is noticed before anything is compiled" do
+      assert {:error, %{reason: :digest_mismatch}} =
+               Runtime.load_module({:bytes, "not a module"}, digest: "sha256:" <> @zeros)
+    end
+
+    test "is of a large module, too" do
+      large = @wat <> String.duplicate(" ", 100_000)
+      assert {:ok, module} = Runtime.load_module({:bytes, large}, digest: digest(large, :blake3))
+      assert module.digest == digest(large, :blake3)
+    end
+
+    test "that is none raises" do
+      hex = String.duplicate("a", 64)
+
+      for text <- [
+            "",
+            hex,
+            "sha256:",
+            "sha256:" <> String.upcase(hex),
+            "SHA256:" <> hex,
+            "sha256:" <> binary_part(hex, 0, 63),
+            "sha256:" <> hex <> "a",
+            "sha256:" <> hex <> "\n",
+            " sha256:" <> hex,
+            "sha512:" <> hex <> hex,
+            "md5:" <> binary_part(hex, 0, 32),
+            "sha256-" <> Base.encode64(String.duplicate("a", 32)),
+            "sha256:" <> String.duplicate("g", 64),
+            :sha256,
+            {:sha256, hex},
+            nil
+          ] do
+        error = assert_raise ArgumentError, fn -> Loader.verify({:bytes, @wat}, digest: text) end
+        assert error.message =~ "64 lowercase hexadecimal digits"
+        assert_raise ArgumentError, fn -> Config.new!(pins: %{"answer" => text}) end
+      end
+    end
+  end
+
+  describe "an operator's pin" do
+    @pin "sha256:" <> @zeros
+
+    test "holds under what the source calls itself" do
+      configured(
+        pins: %{"priv/wasm/compute.wasm" => @pin, "https://example.com/answer.wasm" => @pin}
+      )
+
+      for source <- ["priv/wasm/compute.wasm", {Changing, {@wat, %{}}}] do
+        assert {:error, %LoadError{reason: :digest_mismatch, pin: :config} = error} =
+                 Loader.verify(source)
+
+        assert Exception.message(error) =~ "the pin that is configured is sha256:000"
+      end
+    end
+
+    test "holds under the name of the load, the source and the manifest, and with the version" do
+      for name <- ["acme/thumb", "acme/thumb@1.2.0"] do
+        configured(pins: %{name => @pin})
+        facts = %{name: "acme/thumb", version: "1.2.0"}
+        manifest = "[module]\nname = \"acme/thumb\"\nversion = \"1.2.0\""
+        {:ok, manifest} = Cybernetic.WASM.Sandbox.Manifest.parse(manifest)
+
+        for {source, opts} <- [
+              {{:bytes, @wat}, [name: "acme/thumb", version: "1.2.0"]},
+              {{:bytes, @wat}, [manifest: manifest]},
+              {{Changing, {@wat, facts}}, [allow_unpinned: true]},
+              # Another name of the load does not take the module out of it.
+              {{Changing, {@wat, facts}}, [allow_unpinned: true, name: "other"]}
+            ] do
+          assert {:error, %LoadError{reason: :digest_mismatch, pin: :config}} =
+                   Loader.verify(source, opts)
+        end
+      end
+    end
+
+    test "comes before the others, and all hold" do
+      good = digest(@wat, :sha256)
+      other = "blake3:" <> @zeros
+
+      manifest = fn digest ->
+        Cybernetic.WASM.Sandbox.Manifest.parse("[module]\ndigest = \"#{digest}\"") |> elem(1)
+      end
+
+      load = fn opts -> Loader.verify({:bytes, @wat}, [name: "answer"] ++ opts) end
+
+      configured(pins: %{"answer" => @pin})
+      assert {:error, %{pin: :config}} = load.(digest: other, manifest: manifest.(other))
+      assert {:error, %{pin: :config}} = load.(digest: good, manifest: manifest.(good))
+
+      configured(pins: %{"answer" => good})
+      assert {:error, %{pin: :option}} = load.(digest: other, manifest: manifest.(other))
+      assert {:error, %{pin: :manifest} = error} = load.(digest: good, manifest: manifest.(other))
+
+      assert Exception.message(error) =~
+               "the digest in the manifest (manifest:2: module.digest) is blake3:000"
+
+      assert {:ok, fetched} = load.(digest: good, manifest: manifest.(digest(@wat, :blake3)))
+      assert fetched.digests == %{sha256: good, blake3: digest(@wat, :blake3)}
+    end
+
+    test "that is none stops the application" do
+      for pins <- [
+            [],
+            [{"a", @pin}],
+            :none,
+            %{a: @pin},
+            %{"a" => nil},
+            %{"a" => "sha256:0"},
+            %URI{}
+          ] do
+        error = assert_raise ArgumentError, fn -> Config.new!(pins: pins) end
+        assert error.message =~ "pins"
+      end
+    end
+  end
+
+  describe "a source that may change" do
+    test "is refused without a pin, and not asked" do
+      assert {:error, %LoadError{reason: :unpinned} = error} =
+               Loader.fetch({Changing, :never_asked})
+
+      assert Exception.message(error) =~
+               "cannot load https://example.com/answer.wasm: others may change what it names"
+
+      assert {:error, %{reason: :unpinned}} = Runtime.load_module({Changing, :never_asked})
+      assert {:ok, _} = Runtime.load_module({Changing, {@wat, %{}}}, allow_unpinned: true)
+
+      assert {:ok, _} =
+               Runtime.load_module({Changing, {@wat, %{}}}, digest: digest(@wat, :sha256))
+    end
+
+    test "is not pinned by a manifest of its own" do
+      toml = "[module]\ndigest = \"#{digest(@wat, :blake3)}\""
+      source = {Changing, {@wat, %{manifest: toml}}}
+      assert {:error, %{reason: :unpinned}} = Loader.verify(source, manifest: true)
+      assert {:ok, fetched} = Loader.verify(source, manifest: true, allow_unpinned: true)
+      assert fetched.manifest.digest == digest(@wat, :blake3)
+    end
+
+    test "is not asked while nothing is to be fetched" do
+      digest = digest(@wat, :sha256)
+      source = {Changing, :never_asked}
+
+      assert {:error, %LoadError{reason: :offline}} =
+               Loader.fetch(source, digest: digest, offline: true)
+
+      configured(offline: true)
+      assert {:error, %LoadError{reason: :offline}} = Loader.fetch(source, digest: digest)
+      # What is configured is not taken back.
+      assert {:error, %LoadError{reason: :offline}} =
+               Loader.fetch(source, digest: digest, offline: false)
+
+      assert {:ok, _} = Loader.fetch("priv/wasm/compute.wasm")
+    end
+  end
+
+  describe "configured trust" do
+    test "holds for every load, and an option only adds to it" do
+      {public, private} = Cybernetic.WASM.Loader.Keys.generate()
+      key = Cybernetic.WASM.Loader.Keys.to_text(public)
+      configured(trust: [keys: [key]])
+
+      {other, _private} = Cybernetic.WASM.Loader.Keys.generate()
+      lax = [keys: [Cybernetic.WASM.Loader.Keys.to_text(other)], require: false]
+
+      for opts <- [[], [trust: lax]],
+          do:
+            assert(
+              {:error, %LoadError{reason: :unsigned}} = Runtime.load_module({:bytes, @wat}, opts)
+            )
+
+      alias Cybernetic.WASM.Loader.Signature
+
+      signature =
+        digest(@wat, :blake3)
+        |> Signature.new(nil)
+        |> Signature.sign(private)
+        |> Signature.encode()
+
+      assert {:ok, _} = Runtime.load_module({:bytes, @wat}, signature: {:bytes, signature})
+
+      assert {:error, %{reason: :untrusted}} =
+               Runtime.load_module({:bytes, @wat}, trust: lax, signature: {:bytes, signature})
+    end
+  end
+end
