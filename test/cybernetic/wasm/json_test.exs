@@ -114,6 +114,23 @@ defmodule Cybernetic.WASM.JSONTest do
     assert {:error, "a number of more" <> _} = decode("1." <> String.duplicate("0", 90_000))
   end
 
+  test "whatever bytes come, there is an answer" do
+    text = ~S({"a": [1, -2.5e3, true, null, "\u00e9\ud834\udd1e\n"], "b": {"c": {}}})
+
+    for _ <- 1..3_000 do
+      at = :rand.uniform(byte_size(text)) - 1
+      cut = :rand.uniform(4) - 1
+      <<before::binary-size(at), rest::binary>> = text
+      rest = binary_part(rest, min(cut, byte_size(rest)), max(byte_size(rest) - cut, 0))
+      mutant = before <> :rand.bytes(:rand.uniform(3) - 1) <> rest
+
+      case decode(mutant) do
+        {:ok, term} -> assert {:ok, ^term} = term |> encode() |> decode()
+        {:error, words} -> assert words =~ ~r/ at byte \d+\z/
+      end
+    end
+  end
+
   test "no atom is made of what is read" do
     key = "no atom is called so #{System.unique_integer()}"
     assert {:ok, %{^key => ^key}} = decode(encode(%{key => key}))

@@ -7,7 +7,7 @@ defmodule Cybernetic.WASM.Error do
 
   | error | what has happened |
   |---|---|
-  | `Cybernetic.WASM.LoadError` | a source is no module, or none that can be compiled |
+  | `Cybernetic.WASM.LoadError` | a source cannot be read, is not the module that was pinned, signed or expected, or is none that can be compiled |
   | `Cybernetic.WASM.ManifestError` | a manifest is wrong, or does not fit its module |
   | `Cybernetic.WASM.LinkError` | imports cannot be satisfied; all of them are named |
   | `Cybernetic.WASM.DeniedError` | the sandbox does not grant what the module, or the call, needs |
