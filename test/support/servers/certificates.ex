@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.Servers.Certificates do
   # Certificates of an authority that is made for one test.
 
   @subject_alt_name {2, 5, 29, 17}
-  @key {:namedCurve, :secp256r1}
+  @modern [key: {:namedCurve, :secp256r1}, digest: :sha256]
 
   @doc """
   A certificate for these names and addresses: the options of a server, and whom its clients have to trust. With `valid:
@@ -12,8 +12,8 @@ defmodule Cybernetic.WASM.Servers.Certificates do
   def issue(names, opts \\ []) do
     %{server_config: server, client_config: client} =
       :public_key.pkix_test_data(%{
-        server_chain: %{root: [key: @key], intermediates: [], peer: peer(names, opts)},
-        client_chain: %{root: [key: @key], intermediates: [], peer: [key: @key]}
+        server_chain: %{root: @modern, intermediates: [], peer: peer(names, opts)},
+        client_chain: %{root: @modern, intermediates: [], peer: @modern}
       })
 
     # The client's are for clients that have a certificate: those here only trust.
@@ -24,7 +24,7 @@ defmodule Cybernetic.WASM.Servers.Certificates do
     # The record `Extension`, whose definition Debian has in a package of its own.
     names = {:Extension, @subject_alt_name, false, Enum.map(names, &name/1)}
     validity = if opts[:valid], do: [validity: opts[:valid]], else: []
-    [key: @key, extensions: [names]] ++ validity
+    @modern ++ [extensions: [names]] ++ validity
   end
 
   defp name(address) when is_tuple(address),

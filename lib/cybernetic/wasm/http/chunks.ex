@@ -11,6 +11,9 @@ defmodule Cybernetic.WASM.HTTP.Chunks do
 
   @type t :: %__MODULE__{}
 
+  # A line is looked for from its beginning, however it is cut.
+  @longest_line 8_192
+
   # Sixteen digits are more than a file system holds. Zeros before them are no more than an attempt.
   @size ~r/\A([0-9a-fA-F]{1,15})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?\z/
 
@@ -48,12 +51,14 @@ defmodule Cybernetic.WASM.HTTP.Chunks do
   defp decode(%{at: :done} = chunks, buffer, data), do: {:ok, binary(data), chunks, buffer}
 
   defp decode(chunks, buffer, data) do
+    most = min(chunks.budget, @longest_line)
+
     case :binary.match(buffer, "\r\n") do
-      {at, 2} when at <= chunks.budget ->
+      {at, 2} when at <= most ->
         <<line::binary-size(at), "\r\n", rest::binary>> = buffer
         with {:ok, chunks} <- line(chunks, line), do: decode(chunks, rest, data)
 
-      :nomatch when byte_size(buffer) <= chunks.budget ->
+      :nomatch when byte_size(buffer) <= most ->
         {:ok, binary(data), chunks, buffer}
 
       _ ->

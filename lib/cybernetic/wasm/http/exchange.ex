@@ -20,7 +20,7 @@ defmodule Cybernetic.WASM.HTTP.Exchange do
 
   @derive {Inspect, only: [:method, :out, :received]}
   @enforce_keys [:socket, :url, :method, :out, :settings]
-  defstruct [:socket, :url, :method, :out, :settings, in: :head, buffer: "", received: 0]
+  defstruct [:socket, :url, :method, :out, :settings, in: {:head, 0}, buffer: "", received: 0]
 
   @typedoc """
   `out` is what may still be written, `in` what is still to come, `received` the bytes of the body that have.
@@ -30,7 +30,12 @@ defmodule Cybernetic.WASM.HTTP.Exchange do
           url: URL.t(),
           method: String.t(),
           out: {:length, non_neg_integer} | :chunked | :finished,
-          in: :head | {:length, non_neg_integer} | Chunks.t() | :until_close | :none,
+          in:
+            {:head, seen :: non_neg_integer}
+            | {:length, non_neg_integer}
+            | Chunks.t()
+            | :until_close
+            | :none,
           settings: Settings.t(),
           buffer: binary,
           received: non_neg_integer
@@ -121,11 +126,17 @@ defmodule Cybernetic.WASM.HTTP.Exchange do
 
   @doc "Waits for the head of the answer. Informational ones before it are passed over."
   @spec head(t) :: {:ok, Response.t(), t} | {:error, HTTPError.t()}
-  def head(%{in: :head} = exchange) do
-    case Head.decode(exchange.buffer, exchange.settings) do
-      {:ok, status, fields, rest} -> headed(exchange, status, fields, rest)
-      :more -> with {:ok, exchange} <- more(exchange), do: head(exchange)
-      {:error, why} -> fail(exchange, :protocol, detail: why)
+  def head(%{in: {:head, seen}, buffer: buffer} = exchange) do
+    case Head.decode(buffer, seen, exchange.settings) do
+      {:ok, status, fields, rest} ->
+        headed(exchange, status, fields, rest)
+
+      :more ->
+        with {:ok, exchange} <- more(exchange),
+             do: head(%{exchange | in: {:head, byte_size(buffer)}})
+
+      {:error, why} ->
+        fail(exchange, :protocol, detail: why)
     end
   end
 
@@ -138,7 +149,7 @@ defmodule Cybernetic.WASM.HTTP.Exchange do
   defp headed(exchange, status, _fields, rest) when status < 200 do
     taken = byte_size(exchange.buffer) - byte_size(rest)
     settings = Map.update!(exchange.settings, :max_header_bytes, &(&1 - taken))
-    head(%{exchange | buffer: rest, settings: settings})
+    head(%{exchange | in: {:head, 0}, buffer: rest, settings: settings})
   end
 
   defp headed(exchange, status, fields, rest) do
@@ -160,7 +171,7 @@ defmodule Cybernetic.WASM.HTTP.Exchange do
 
   @doc "The next bytes of the answer's body: what is there, or what comes next. At its end, the trailers."
   @spec read(t) :: {:ok, binary, t} | {:done, Fields.t()} | {:error, HTTPError.t()}
-  def read(%{in: :head}), do: raise(ArgumentError, "wait for the head of the answer first")
+  def read(%{in: {:head, _}}), do: raise(ArgumentError, "wait for the head of the answer first")
   def read(%{in: ended} = exchange) when ended in [:none, {:length, 0}], do: done(exchange, [])
 
   def read(%{in: %Chunks{} = chunks} = exchange) do

@@ -12,30 +12,49 @@ defmodule Cybernetic.WASM.HTTP.Head do
   @most_digits 15
 
   @doc """
-  Reads a head from the beginning of what has come. `:more` if its end has not come yet, of which there is none within the
-  bounds otherwise.
+  Reads a head from the beginning of what has come, of which `seen` bytes have been looked at before. `:more` if its end has not
+  come yet.
   """
-  @spec decode(binary, map) ::
+  @spec decode(binary, non_neg_integer, map) ::
           {:ok, 100..599, Fields.t(), rest :: binary} | :more | {:error, String.t()}
-  def decode(buffer, bounds) do
+  def decode(buffer, seen, bounds) do
+    # The end may lie across what came before and what came now.
+    from = max(seen - 3, 0)
+    new = {from, byte_size(buffer) - from}
     most = bounds.max_header_bytes
 
-    case :binary.match(buffer, "\r\n\r\n") do
+    case :binary.match(buffer, "\r\n\r\n", scope: new) do
       {at, 4} when at <= most ->
         <<head::binary-size(at), "\r\n\r\n", rest::binary>> = buffer
         parse(head, rest, bounds)
 
       :nomatch when byte_size(buffer) <= most ->
-        if begins?(buffer), do: :more, else: {:error, "it does not begin with a status line"}
+        if begins?(buffer) and not bare?(buffer, new),
+          do: :more,
+          else: {:error, "it does not begin with a status line"}
 
       _ ->
-        {:error, "a head of more than #{most} bytes"}
+        {:error, "a head of more bytes than it may have (max_header_bytes)"}
     end
   end
 
   # Another protocol, or lines that do not end as they should, are told at once.
-  defp begins?(<<"HTTP/1.", _::binary>> = buffer), do: not (buffer =~ ~r/(?<!\r)\n/)
+  defp begins?(<<"HTTP/1.", _::binary>>), do: true
   defp begins?(buffer), do: String.starts_with?("HTTP/1.", buffer)
+
+  # A line that ends in LF alone.
+  defp bare?(buffer, {from, size} = new) do
+    case :binary.match(buffer, "\n", scope: new) do
+      :nomatch ->
+        false
+
+      {at, 1} when at > 0 ->
+        :binary.at(buffer, at - 1) != ?\r or bare?(buffer, {at + 1, from + size - at - 1})
+
+      _first ->
+        true
+    end
+  end
 
   defp parse(head, rest, bounds) do
     [line | lines] = :binary.split(head, "\r\n", [:global])

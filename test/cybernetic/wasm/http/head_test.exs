@@ -9,11 +9,25 @@ defmodule Cybernetic.WASM.HTTP.HeadTest do
     text = "HTTP/1.1 200 OK\r\nA: 1\r\nb:\t2 \r\n\r\n"
 
     for size <- 0..(byte_size(text) - 1),
-        do: assert(Head.decode(binary_part(text, 0, size), @bounds) == :more)
+        do: assert(Head.decode(binary_part(text, 0, size), 0, @bounds) == :more)
 
-    assert Head.decode(text <> "rest", @bounds) == {:ok, 200, [{"a", "1"}, {"b", "2"}], "rest"}
-    assert Head.decode("HTTP/1.0 599 \r\n\r\n", @bounds) == {:ok, 599, [], ""}
-    assert Head.decode("HTTP/1.1 200\r\n\r\n", @bounds) == {:ok, 200, [], ""}
+    assert Head.decode(text <> "rest", 0, @bounds) == {:ok, 200, [{"a", "1"}, {"b", "2"}], "rest"}
+    assert Head.decode("HTTP/1.0 599 \r\n\r\n", 0, @bounds) == {:ok, 599, [], ""}
+    assert Head.decode("HTTP/1.1 200\r\n\r\n", 0, @bounds) == {:ok, 200, [], ""}
+  end
+
+  test "is read however it comes" do
+    text = "HTTP/1.1 200 OK\r\nA: 1\r\n\r\n"
+
+    for size <- 0..byte_size(text), seen <- 0..size do
+      expected = if size == byte_size(text), do: {:ok, 200, [{"a", "1"}], ""}, else: :more
+
+      if seen < byte_size(text),
+        do: assert(Head.decode(binary_part(text, 0, size), seen, @bounds) == expected)
+    end
+
+    bare = "HTTP/1.1 200 OK\r\nA: 1\nb: 2"
+    for seen <- 0..21, do: assert({:error, _} = Head.decode(bare, seen, @bounds))
   end
 
   test "that is none is refused as soon as that is seen" do
@@ -42,7 +56,7 @@ defmodule Cybernetic.WASM.HTTP.HeadTest do
           "HTTP/1.1 200 OK\r\na: 1\r\nb: 2\r\nc: 3\r\nd: 4\r\n\r\n",
           "HTTP/1.1 200 OK\r\na: " <> String.duplicate("x", 200)
         ],
-        do: assert({^text, {:error, _}} = {text, Head.decode(text, @bounds)})
+        do: assert({^text, {:error, _}} = {text, Head.decode(text, 0, @bounds)})
   end
 
   test "says how its body is framed" do
