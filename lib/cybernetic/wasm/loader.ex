@@ -85,6 +85,7 @@ defmodule Cybernetic.WASM.Loader do
     * `:trust`, `:signature` - see "Trust". A signature is a path, or `{:bytes, binary}`.
     * `:expect` - see "Expectations"
     * `:offline` - `true`: nothing is fetched by way of a network. Also as configuration. Default: `false`.
+    * `:http` - how what is not at hand is fetched: options of `Cybernetic.WASM.HTTP.Client`, see `Cybernetic.WASM.Loader.Source`
     * `:timeout` - milliseconds that fetching may take. Default: 60,000.
   """
 

@@ -5,12 +5,15 @@ defmodule Cybernetic.WASM.LoadError do
   ## Reasons
 
     * `:not_found`, `:not_a_file`, `:unreadable` - the path; `detail` has the operating system's word
+    * `:fetch_failed` - what is fetched could not be had; `detail` says why. `status` is the server's, where that is why, and
+      `cause` a `Cybernetic.WASM.HTTPError`, where there is one. `blame` is `:node` for what may go well a little later.
+    * `:denied` - the network rules do not allow where it is, or where that sends on to; with `detail` and `cause`, too
     * `:outside` - the path leads out of the folder that it has to stay in, which `detail` names
-    * `:too_large` - `size` bytes, `allowed` are the ceiling
+    * `:too_large` - `size` bytes, as far as they are known, `allowed` are the ceiling
     * `:unpinned` - others may change what the source names, and there is no pin for it
     * `:offline` - the source comes by way of a network, and nothing is to be fetched
-    * `:digest_mismatch` - the digest is not the `expected` one of the `pin` but `found`; `pin` is `:config`, `:option` or
-      `:manifest`, of which `detail` has the place
+    * `:digest_mismatch` - the digest is not the `expected` one of the `pin` but `found`; `pin` is `:config`, `:option`,
+      `:manifest`, of which `detail` has the place, or `:reference`, that of an OCI artifact
     * `:unsigned` - there is no signature, and one is needed
     * `:bad_signature` - the file of signatures is none; `detail` says why
     * `:untrusted` - the signatures are for another module or manifest, with the digest `expected` in the place of `found`; or
@@ -45,6 +48,8 @@ defmodule Cybernetic.WASM.LoadError do
     :feature,
     :size,
     :allowed,
+    :status,
+    :cause,
     :pin,
     :expected,
     :found,
@@ -65,13 +70,15 @@ defmodule Cybernetic.WASM.LoadError do
           feature: String.t() | nil,
           size: non_neg_integer | nil,
           allowed: pos_integer | nil,
-          pin: :config | :option | :manifest | nil,
+          status: 100..599 | nil,
+          cause: Cybernetic.WASM.HTTPError.t() | nil,
+          pin: :config | :option | :manifest | :reference | nil,
           expected: String.t() | nil,
           found: String.t() | nil,
           signed: non_neg_integer | nil,
           threshold: pos_integer | nil,
           exports: [%{name: String.t(), expected: String.t(), found: String.t() | nil}] | nil,
-          blame: :caller | :host
+          blame: :caller | :host | :node
         }
 
   @most_named 20
@@ -88,12 +95,13 @@ defmodule Cybernetic.WASM.LoadError do
   defp why(%{reason: :not_found, source: "(module" <> _}), do: @bytes_as_path
   defp why(%{reason: :not_found, detail: nil}), do: "no such file"
   defp why(%{reason: :not_found} = error), do: error.detail
+  defp why(%{reason: reason} = error) when reason in [:fetch_failed, :denied], do: error.detail
   defp why(%{reason: :outside} = error), do: "the path leads out of #{error.detail}"
   defp why(%{reason: :not_a_file} = error), do: "not a regular file (#{error.detail})"
   defp why(%{reason: :unreadable} = error), do: "cannot be read (#{error.detail})"
 
   defp why(%{reason: :too_large} = error) do
-    "#{Shown.number(error.size)} bytes, at most #{Shown.number(error.allowed)} are allowed (option :max_module_size); " <>
+    "#{bytes(error.size)}, at most #{Shown.number(error.allowed)} are allowed (option :max_module_size); " <>
       "debug sections can be stripped"
   end
 
@@ -148,6 +156,7 @@ defmodule Cybernetic.WASM.LoadError do
 
   defp whose(%{pin: :config}), do: "the pin that is configured"
   defp whose(%{pin: :option}), do: "the digest that was asked for"
+  defp whose(%{pin: :reference}), do: "the digest that the reference leads to"
   defp whose(%{detail: nil}), do: "the digest in the manifest"
   defp whose(%{detail: place}), do: "the digest in the manifest (#{Shown.path(place)})"
 
@@ -156,6 +165,9 @@ defmodule Cybernetic.WASM.LoadError do
 
   defp export(export),
     do: "#{Shown.name(export.name)} must be #{export.expected}, and is #{export.found}"
+
+  defp bytes(nil), do: "too many bytes"
+  defp bytes(size), do: "#{Shown.number(size)} bytes"
 
   @switched Enum.map(Features.names(), &Atom.to_string/1)
 

@@ -7,7 +7,37 @@ defmodule Cybernetic.WASM.Loader.Source do
   | `"priv/wasm/resize.wasm"` | a path |
   | `{:bytes, binary}` | the module itself |
   | `{:priv, :my_app, "wasm/resize.wasm"}` | a file in the `priv` folder of an application. The path stays in that folder. |
+  | `{:url, "https://example.com/resize.wasm"}` | what a server has there. It may change, so that a load wants a pin. |
+  | `{:oci, "example.com/acme/resize:1.2"}` | an artifact in an OCI registry. A tag may be moved, so that a load wants a pin; `…@sha256:…` is one. |
   | `{MyModule, term}` | whatever `MyModule`, which implements this behaviour, makes of the term |
+
+  ## From a server
+
+  `{:url, …}` and `{:oci, …}` are fetched by `Cybernetic.WASM.HTTP.Client`, with the options that a load has as `:http`: TLS is
+  verified, no address is asked but public ones, and redirections are judged like the first hop. An internal server needs a
+  rule:
+
+      Runtime.load_module({:url, "https://wasm.internal.example/resize.wasm"},
+        digest: "sha256:…",
+        http: [network: ["wasm.internal.example:443", "10.0.0.0/8:443"]]
+      )
+
+  Both take options of their own. Of `{:url, url, options}`:
+
+    * `:headers` - names and values, which go to the origin of the URL, and nowhere that it sends on to
+    * `:http` - over the load's
+
+  The signature of `x.wasm` is `x.wasm.sig`, its manifest `module.toml`, in the same place.
+
+  Of `{:oci, reference, options}`, where the reference is `host[:port]/repository[:tag][@sha256:…]`:
+
+    * `:username`, `:password` - for the registry itself, and for a token service of the same origin
+    * `:realm` - the URL of another token service that may be given them, since a registry names what it likes
+    * `:plain` - `true` for a registry without TLS; default `false`
+    * `:http` - over the load's
+
+  An artifact is taken as wasm-pkg-tools, Spin and wasmCloud push it: a config of the kind `application/vnd.wasm.config.v0+json`,
+  and one layer of the kind `application/wasm`. The manifest has to have the reference's digest, the layer that of the manifest.
 
   ## A source of one's own
 
@@ -36,7 +66,15 @@ defmodule Cybernetic.WASM.Loader.Source do
   alias Cybernetic.WASM.{Error, LoadError}
 
   @typedoc "A source, as the functions that load are given it."
-  @type t :: String.t() | {:bytes, binary} | {:priv, atom, String.t()} | {module, term}
+  @type t ::
+          String.t()
+          | {:bytes, binary}
+          | {:priv, atom, String.t()}
+          | {:url, String.t()}
+          | {:url, String.t(), keyword}
+          | {:oci, String.t()}
+          | {:oci, String.t(), keyword}
+          | {module, term}
 
   @typedoc """
   What a load asks of a source.

@@ -1,0 +1,81 @@
+defmodule Cybernetic.WASM.Loader.Download do
+  @moduledoc false
+  # A GET for a load: what comes is bounded by what the load takes, and what goes wrong is a `LoadError` that has the
+  # client's error as its cause.
+
+  alias Cybernetic.WASM.HTTP.{Client, Response}
+  alias Cybernetic.WASM.{HTTPError, LoadError}
+
+  @typedoc "What is asked: a URL with headers, of which `max_size` bytes are taken, and the options of the client."
+  @type asked :: %{
+          url: String.t(),
+          headers: [{String.t(), String.t()}],
+          max_size: pos_integer,
+          http: keyword
+        }
+
+  @doc "The body of an answer with status 200. Any other is an error."
+  @spec get(asked) :: {:ok, binary} | {:error, LoadError.t()}
+  def get(asked) do
+    case ask(asked) do
+      {:ok, body, _response} -> {:ok, body}
+      {:other, response} -> {:error, refused(response)}
+      error -> error
+    end
+  end
+
+  @doc "The body of an answer with status 200. Of any other nobody reads the body."
+  @spec ask(asked) ::
+          {:ok, binary, Response.t()} | {:other, Response.t()} | {:error, LoadError.t()}
+  def ask(asked) do
+    opts = Keyword.put(asked.http, :max_body, asked.max_size)
+
+    with {:ok, response, exchange} <-
+           Client.open(%{url: asked.url, headers: asked.headers}, opts),
+         {:ok, body} <- body(response, exchange) do
+      if body, do: {:ok, body, response}, else: {:other, response}
+    else
+      {:error, error} -> {:error, failed(error)}
+    end
+  end
+
+  defp body(%Response{status: 200}, exchange) do
+    with {:ok, body, _trailers} <- Client.read_all(exchange), do: {:ok, body}
+  end
+
+  defp body(_response, exchange) do
+    :ok = Client.close(exchange)
+    {:ok, nil}
+  end
+
+  @doc "The options of the client: those of the load, under those of the source, within the time of the load."
+  @spec options(keyword, keyword, integer | :infinity) :: keyword
+  def options(load, own, :infinity), do: Keyword.merge(load, own)
+
+  def options(load, own, deadline),
+    do: load |> Keyword.merge(own) |> Keyword.put(:deadline, deadline)
+
+  @doc "The error of an answer that is not the one that was wanted. What may be tried again is nobody's mistake."
+  @spec refused(Response.t()) :: LoadError.t()
+  def refused(%Response{status: status, url: url}) do
+    blame = if status == 429 or status >= 500, do: :node, else: :caller
+    detail = "#{url} answered with status #{status}"
+    %LoadError{reason: :fetch_failed, status: status, detail: detail, blame: blame}
+  end
+
+  defp failed(%HTTPError{reason: :too_large} = error),
+    do: %LoadError{reason: :too_large, size: error.size, allowed: error.allowed, cause: error}
+
+  defp failed(%HTTPError{reason: reason} = error) do
+    kind = if reason == :denied, do: :denied, else: :fetch_failed
+    detail = Exception.message(error)
+
+    %LoadError{
+      reason: kind,
+      detail: detail,
+      status: error.status,
+      cause: error,
+      blame: error.blame
+    }
+  end
+end

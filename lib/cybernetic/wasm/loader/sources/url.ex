@@ -1,0 +1,109 @@
+defmodule Cybernetic.WASM.Loader.Sources.URL do
+  @moduledoc false
+  # `{:url, "https://example.com/x.wasm"}`, or with options: `{:url, url, headers: […]}`. What lies there may change, so that a
+  # load wants a pin.
+
+  @behaviour Cybernetic.WASM.Loader.Source
+
+  alias Cybernetic.WASM.HTTP.URL
+  alias Cybernetic.WASM.{LoadError, Options}
+  alias Cybernetic.WASM.Loader.Download
+
+  @options [
+    headers: {:unshown, {"a list of names and values", &is_list/1}},
+    http: {"a keyword list of HTTP options", &Keyword.keyword?/1}
+  ]
+
+  # What lies beside a module is a page of text.
+  @longest_text 65_536
+
+  @impl true
+  def fetch(given, opts) do
+    {text, own} = given!(given)
+
+    with {:ok, url} <- parse(text),
+         asked = asked(text, own, opts),
+         {:ok, bytes} <- Download.get(asked),
+         {:ok, facts} <- beside(url, asked, opts),
+         do: {:ok, bytes, facts}
+  end
+
+  defp given!({url, own}) when is_binary(url),
+    do: {url, Options.check!(own, @options, "option of a {:url, url, options}")}
+
+  defp given!(url) when is_binary(url), do: {url, %{}}
+
+  defp given!(_other),
+    do:
+      raise(
+        ArgumentError,
+        "{:url, url} or {:url, url, options} expected, with a URL that is a text"
+      )
+
+  defp parse(text) do
+    with {:error, why} <- URL.parse(text),
+         do: {:error, %LoadError{reason: :fetch_failed, detail: why}}
+  end
+
+  defp asked(url, own, opts) do
+    http = Download.options(opts.http, Map.get(own, :http, []), opts.deadline)
+    %{url: url, headers: Map.get(own, :headers, []), max_size: opts.max_size, http: http}
+  end
+
+  # Signature and manifest lie beside it, as beside a file.
+  defp beside(url, asked, opts) do
+    [path | _query] = String.split(url.target, "?", parts: 2)
+
+    wanted = [
+      {:signature, opts.signature, path <> ".sig"},
+      {:manifest, opts.manifest, "module.toml"}
+    ]
+
+    Enum.reduce_while(wanted, {:ok, %{}}, fn {fact, wanted?, place}, {:ok, facts} ->
+      case wanted? && text(url, place, asked) do
+        absent when absent in [false, :absent] -> {:cont, {:ok, facts}}
+        {:ok, text} -> {:cont, {:ok, Map.put(facts, fact, text)}}
+        error -> {:halt, error}
+      end
+    end)
+  end
+
+  # A server that has none says so with one status or another. One that fails is a failure: what is signed would go for unsigned.
+  defp text(url, place, asked) do
+    {:ok, url} = URL.join(url, place)
+
+    case Download.get(%{asked | url: URL.text(url), max_size: @longest_text}) do
+      {:error, %LoadError{status: status}} when status in 400..499 -> :absent
+      other -> other
+    end
+  end
+
+  @impl true
+  def describe(given) do
+    {text, _own} = given!(given)
+
+    case URL.parse(text) do
+      {:ok, url} -> URL.shown(url)
+      {:error, _why} -> "a URL"
+    end
+  end
+
+  @impl true
+  def name(given) do
+    {text, _own} = given!(given)
+
+    with {:ok, url} <- URL.parse(text),
+         [path | _query] = String.split(url.target, "?", parts: 2),
+         name when name != "" <- Path.basename(path) do
+      name
+    else
+      _ -> nil
+    end
+  end
+
+  @impl true
+  def mutable?(_given), do: true
+
+  @impl true
+  def remote?(_given), do: true
+end
