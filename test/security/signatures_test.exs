@@ -240,6 +240,20 @@ defmodule Cybernetic.WASM.Security.SignaturesTest do
     assert {:error, %{reason: :not_wasm}} = Runtime.load_module(context.wasm, trust)
   end
 
+  test "of keys that anybody can sign for: no such key is trusted", %{wasm: wasm} do
+    for key <- [
+          <<1, 0::248>>,
+          <<0::256>>,
+          <<1, 0::240, 0x80>>,
+          <<0xEC, -1::240, 0x7F>>,
+          <<0xED, -1::240, 0xFF>>
+        ] do
+      text = "ed25519:" <> Base.encode64(key)
+      assert Keys.parse(text) == :error
+      assert_raise ArgumentError, fn -> Loader.verify(wasm, trust: [keys: [text]]) end
+    end
+  end
+
   test "a private key that others may read signs nothing", %{tmp_dir: dir} do
     path = Path.join(dir, "release.key")
     {public, private} = Keys.generate()
