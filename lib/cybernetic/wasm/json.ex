@@ -133,18 +133,24 @@ defmodule Cybernetic.WASM.JSON do
   defp members("}" <> rest, map, _depth) when map == %{}, do: {map, skip(rest)}
 
   defp members("\"" <> rest = start, map, depth) do
-    with {key, ":" <> rest} <- text(rest),
-         false <- is_map_key(map, key),
-         {value, rest} <- rest |> skip() |> value(depth) do
-      map = Map.put(map, key, value)
-      more(rest, "}", &members(&1, map, depth), map)
-    else
-      true -> no_json(start, "a key that is there already")
-      _no_colon -> no_json(start)
+    case text(rest) do
+      {key, ":" <> _rest} when is_map_key(map, key) ->
+        no_json(start, "a key that is there already")
+
+      {key, ":" <> rest} ->
+        rest |> skip() |> value(depth) |> member(key, map, depth)
+
+      _no_colon ->
+        no_json(start)
     end
   end
 
   defp members(other, _map, _depth), do: no_json(other)
+
+  defp member({value, rest}, key, map, depth) do
+    map = Map.put(map, key, value)
+    more(rest, "}", &members(&1, map, depth), map)
+  end
 
   defp items("]" <> rest, [], _depth), do: {[], skip(rest)}
 

@@ -49,6 +49,7 @@ defmodule Cybernetic.WASM.Loader.Trust do
     end
   end
 
+  @spec too_many!(t) :: no_return
   defp too_many!(trust) do
     raise ArgumentError,
           "trust: can never hold: threshold: #{trust.threshold}, and there are #{length(trust.keys)} different keys"
