@@ -15,7 +15,8 @@ defmodule Cybernetic.WASM.HTTP.Chunks do
   @longest_line 8_192
 
   # Sixteen digits are more than a file system holds. Zeros before them are no more than an attempt.
-  @size ~r/\A([0-9a-fA-F]{1,15})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?\z/
+  @most_digits 15
+  @extension ~r/\A[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?\z/
 
   @doc "The decoder of a body. `bounds` are those of a head, and hold for all that is no data."
   @spec new(map) :: t
@@ -67,9 +68,12 @@ defmodule Cybernetic.WASM.HTTP.Chunks do
   end
 
   defp line(%{at: :size} = chunks, line) do
-    case Regex.run(@size, line) do
-      [_, digits | _] -> {:ok, sized(chunks, digits, byte_size(line) - byte_size(digits))}
-      nil -> {:error, "a chunk's size is none"}
+    with {size, digits, beside} when digits in 1..@most_digits <- number(line, 0, 0),
+         true <- beside == "" or beside =~ @extension do
+      at = if size == 0, do: :trailers, else: {:data, size}
+      {:ok, spend(%{chunks | at: at}, byte_size(beside))}
+    else
+      _ -> {:error, "a chunk's size is none"}
     end
   end
 
@@ -81,10 +85,20 @@ defmodule Cybernetic.WASM.HTTP.Chunks do
       else: {:error, "more than #{chunks.bounds.max_headers} trailers"}
   end
 
-  defp sized(chunks, digits, beside) do
-    size = String.to_integer(digits, 16)
-    spend(%{chunks | at: if(size == 0, do: :trailers, else: {:data, size})}, beside)
-  end
+  # Digit by digit: of a body in the smallest of chunks there is one number for each byte.
+  defp number(<<digit, rest::binary>>, value, count)
+       when count <= @most_digits and digit in ?0..?9,
+       do: number(rest, 16 * value + digit - ?0, count + 1)
+
+  defp number(<<digit, rest::binary>>, value, count)
+       when count <= @most_digits and digit in ?a..?f,
+       do: number(rest, 16 * value + digit - ?a + 10, count + 1)
+
+  defp number(<<digit, rest::binary>>, value, count)
+       when count <= @most_digits and digit in ?A..?F,
+       do: number(rest, 16 * value + digit - ?A + 10, count + 1)
+
+  defp number(rest, value, count), do: {value, count, rest}
 
   defp spend(chunks, bytes), do: %{chunks | budget: chunks.budget - bytes}
 

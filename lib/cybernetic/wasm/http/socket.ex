@@ -119,15 +119,38 @@ defmodule Cybernetic.WASM.HTTP.Socket do
   defp word(:closed), do: "closed"
   defp word(reason), do: reason |> :inet.format_error() |> to_string()
 
-  @doc "Sends all of it."
+  @doc "Sends all of it, once the peer has taken most of what was sent before."
   @spec send(t, iodata, Deadline.t()) :: :ok | {:error, HTTPError.t()}
-  def send({transport, socket}, data, deadline) do
-    with left when left != 0 <- Deadline.left(deadline),
-         :ok <- setopts(transport, socket, send_timeout: left),
-         :ok <- transport.send(socket, data) do
+  def send(connection, data, deadline),
+    do: data |> :erlang.iolist_to_iovec() |> send_pieces(connection, deadline)
+
+  # OTP takes a piece of any size at once, and time is kept, and looked at, for each.
+  defp send_pieces([], _connection, _deadline), do: :ok
+
+  defp send_pieces(parts, connection, deadline) do
+    {piece, rest} = piece(parts, @buffer, [])
+
+    with :ok <- send_within(connection, piece, Deadline.left(deadline)),
+         do: send_pieces(rest, connection, deadline)
+  end
+
+  defp piece([part | rest], most, piece) when byte_size(part) <= most,
+    do: piece(rest, most - byte_size(part), [piece, part])
+
+  defp piece([part | rest], most, piece) do
+    <<beginning::binary-size(most), behind::binary>> = part
+    {[piece, beginning], [behind | rest]}
+  end
+
+  defp piece([], _most, piece), do: {piece, []}
+
+  defp send_within(_connection, _piece, 0), do: {:error, HTTPError.new(:timeout, during: :send)}
+
+  defp send_within({transport, socket}, piece, left) do
+    with :ok <- setopts(transport, socket, send_timeout: left),
+         :ok <- transport.send(socket, piece) do
       :ok
     else
-      0 -> {:error, HTTPError.new(:timeout, during: :send)}
       {:error, :timeout} -> {:error, HTTPError.new(:timeout, during: :send)}
       {:error, {:timeout, _rest}} -> {:error, HTTPError.new(:timeout, during: :send)}
       {:error, _closed} -> {:error, HTTPError.new(:truncated)}

@@ -106,6 +106,31 @@ defmodule Cybernetic.WASM.HTTP.ChunksTest do
     assert byte_size(data) == 1_000
   end
 
+  test "that are rubbish are refused or wanted more of, and nothing is raised" do
+    :rand.seed(:exsss, {4, 5, 6})
+    good = "5;a=b\r\nhello\r\nA\r\n0123456789\r\n0\r\nA: 1\r\n\r\n"
+
+    for _ <- 1..2_000 do
+      case good |> mutated() |> cut(20) |> decode() do
+        {:error, why} -> assert is_binary(why)
+        {data, _done?, _trailers, _rest} -> assert is_binary(data)
+      end
+    end
+  end
+
+  # With some bytes changed, left out, or there twice.
+  defp mutated(text) do
+    Enum.reduce(1..:rand.uniform(4), text, fn _, text ->
+      at = :rand.uniform(byte_size(text)) - 1
+      <<before::binary-size(at), byte, rest::binary>> = text
+
+      middle =
+        Enum.random(["", <<byte, byte>>, <<:rand.uniform(256) - 1>>, "\r\n", ";", "\n", "0"])
+
+      before <> middle <> rest <> "x"
+    end)
+  end
+
   test "have trailers that are fields" do
     for line <- ["a", ": 1", "a: \0", " folded: 1"],
         do: assert({_, true, {:error, _}, _} = decode(["0\r\n#{line}\r\n\r\n"]))

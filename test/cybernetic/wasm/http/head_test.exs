@@ -59,6 +59,29 @@ defmodule Cybernetic.WASM.HTTP.HeadTest do
         do: assert({^text, {:error, _}} = {text, Head.decode(text, 0, @bounds)})
   end
 
+  test "that is rubbish is refused or wanted more of, and nothing is raised" do
+    :rand.seed(:exsss, {1, 2, 3})
+    good = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nb: \t2\r\n\r\n"
+
+    for _ <- 1..3_000 do
+      at = :rand.uniform(byte_size(good)) - 1
+      <<before::binary-size(at), byte, rest::binary>> = good
+
+      middle =
+        Enum.random(["", <<byte, byte>>, <<:rand.uniform(256) - 1>>, "\r\n", ":", "\n", "\r", " "])
+
+      case Head.decode(before <> middle <> rest, 0, @bounds) do
+        {:ok, status, fields, _rest} when status in 100..599 ->
+          for {name, value} <- fields, do: refute(name <> value =~ ~r/[\r\n\0]/)
+          assert {kind, _} = Head.framing("GET", status, fields)
+          assert kind in [:ok, :error]
+
+        other ->
+          assert other == :more or match?({:error, _}, other)
+      end
+    end
+  end
+
   test "says how its body is framed" do
     for {method, status, fields, framing} <- [
           {"GET", 200, [], :until_close},

@@ -56,7 +56,8 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
              do: MyApp.get(uri, address)
       end
 
-  Connect to the address that was checked: the name may resolve to another one the next time. Check each redirect.
+  Connect to the address that was checked: the name may resolve to another one the next time. Check each redirect. For HTTP
+  `Cybernetic.WASM.HTTP.Client` does all of it: `HTTP.Client.request(%{url: url}, network: ctx)`.
 
   ## Examples
 

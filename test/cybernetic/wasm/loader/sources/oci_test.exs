@@ -366,14 +366,10 @@ defmodule Cybernetic.WASM.Loader.Sources.OCITest do
   end
 
   test "a registry is asked over TLS unless somebody says otherwise" do
-    server = serve(fn peer, _ -> answer(peer, "") end)
-
-    source =
-      {:oci, "127.0.0.1:#{server.port}/a:1",
-       http: [network: server.opts[:network], allow_http: true]}
-
-    assert {:error, %LoadError{reason: :fetch_failed}} = source(source)
-    refute_received {:request, "GET" <> _}
+    server = serve_tls(fn peer, _ -> answer(peer, "", "404 Not Found") end)
+    source = {:oci, "127.0.0.1:#{server.port}/a:1", http: server.opts}
+    assert {:error, %LoadError{reason: :fetch_failed, status: 404}} = source(source)
+    assert_receive {:request, "GET /v2/a/manifests/1" <> _}
   end
 
   test "what is no source of this kind is the caller's mistake" do
