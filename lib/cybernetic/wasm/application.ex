@@ -6,19 +6,32 @@ defmodule Cybernetic.WASM.Application do
   use Application
 
   alias Cybernetic.WASM.{Config, Runtime, Startup}
+  alias Cybernetic.WASM.Runtime.{Names, Registry}
 
   @impl true
   def start(_type, _args) do
     with {:ok, config} <- config(),
          :ok <- start_runtime(config) do
+      # This process is there for as long as the application is, and so is what it owns.
+      :ok = Names.new()
       tasks = {Task.Supervisor, name: Cybernetic.WASM.TaskSupervisor}
-      Supervisor.start_link([tasks], strategy: :one_for_one, name: Cybernetic.WASM.Supervisor)
+      children = [Registry, tasks]
+
+      # Guests need neither: it takes more than a few ends of these to end the application.
+      Supervisor.start_link(children,
+        strategy: :one_for_one,
+        max_restarts: 20,
+        name: Cybernetic.WASM.Supervisor
+      )
     end
   end
 
   # Guests may be left, whose private directories would stay behind.
   @impl true
-  def stop(_state), do: Runtime.stop()
+  def stop(_state) do
+    Names.clear()
+    Runtime.stop()
+  end
 
   # A mistake in the configuration is told in a sentence: where in this library it was noticed helps nobody.
   defp config do

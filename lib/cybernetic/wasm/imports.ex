@@ -5,9 +5,9 @@ defmodule Cybernetic.WASM.Imports do
 
   import Cybernetic.WASM.Sandbox.Check, only: [is_wasi: 1]
 
-  alias Cybernetic.WASM.{Instance, Module, Options}
+  alias Cybernetic.WASM.{CallError, Instance, Module, Options}
   alias Cybernetic.WASM.Host.Function
-  alias Cybernetic.WASM.Imports.Words
+  alias Cybernetic.WASM.Imports.{Linked, Words}
   alias Cybernetic.WASM.Sandbox.Check
 
   @typedoc "`imports:` once it is a map of what was given for each module name."
@@ -57,17 +57,24 @@ defmodule Cybernetic.WASM.Imports do
   def given?(given) when is_atom(given), do: given not in [nil, true, false]
   def given?(given), do: is_functions(given)
 
-  @doc "`imports:` as one map: of a map, a module with `use Cybernetic.WASM.Host`, or a list of these."
+  @doc """
+  `imports:` as one map: of a map, a module with `use Cybernetic.WASM.Host`, or a list of these. In the place of names that
+  modules are loaded under are these modules.
+  """
   @spec given(term) :: given
-  def given(given) when is_functions(given), do: given
+  def given(given) when is_list(given), do: given |> merged() |> Linked.modules()
+  def given(given) when is_functions(given), do: Linked.modules(given)
+  def given(module), do: merged(module)
 
-  def given(given) when is_list(given) do
+  defp merged(given) when is_functions(given), do: given
+
+  defp merged(given) when is_list(given) do
     Enum.reduce(given, %{}, fn one, all ->
-      Map.merge(all, given(one), fn _name, left, right -> both(left, right) end)
+      Map.merge(all, merged(one), fn _name, left, right -> both(left, right) end)
     end)
   end
 
-  def given(module) when is_atom(module) do
+  defp merged(module) when is_atom(module) do
     unless Code.ensure_loaded?(module) and function_exported?(module, :__wasm_imports__, 0) do
       raise ArgumentError,
             "#{inspect(module)} has no host functions: it needs `use Cybernetic.WASM.Host`"
@@ -119,6 +126,7 @@ defmodule Cybernetic.WASM.Imports do
 
   # What may stand beside others for one name: a list of anything else is a mistake, whatever is in it.
   defp item?({:global, _type, _value}), do: true
+  defp item?({{:not_loaded, %CallError{}}, _name}), do: true
   defp item?({what, _name_or_options}), do: is_function(what) or is_guest(what)
   defp item?(item), do: is_function(item) or is_struct(item, Function)
 
@@ -144,6 +152,9 @@ defmodule Cybernetic.WASM.Imports do
       %{^module => from} when is_guest(from) ->
         {:export, from, name}
 
+      %{^module => {:not_loaded, %CallError{} = error}} ->
+        {:nothing, Words.not_loaded(error)}
+
       %{^module => functions} when not is_map(functions) ->
         {:nothing, Words.no_map()}
 
@@ -163,6 +174,9 @@ defmodule Cybernetic.WASM.Imports do
 
   defp function(function, {arity, results, _}) when is_function(function, arity + 1),
     do: {function, :each, results, :sync}
+
+  defp function({{:not_loaded, %CallError{} = error}, _export}, _type),
+    do: {:nothing, Words.not_loaded(error)}
 
   defp function({function, options}, type) when is_function(function) and is_list(options),
     do: with_options(function, options(options), type)
@@ -218,6 +232,7 @@ defmodule Cybernetic.WASM.Imports do
   def find_other(%{module: module, name: name}, given) do
     case given do
       %{^module => from} when is_guest(from) -> {:export, from, name}
+      %{^module => {:not_loaded, %CallError{} = error}} -> {:nothing, Words.not_loaded(error)}
       %{^module => %{^name => item}} -> other(item)
       %{} -> {:nothing, Words.missing()}
     end
@@ -225,6 +240,9 @@ defmodule Cybernetic.WASM.Imports do
 
   defp other({from, export}) when is_binary(export) and is_guest(from),
     do: {:export, from, export}
+
+  defp other({{:not_loaded, %CallError{} = error}, _export}),
+    do: {:nothing, Words.not_loaded(error)}
 
   defp other({:global, {:mut, type}, value}) when type in @types,
     do: {:global, type, true, value}

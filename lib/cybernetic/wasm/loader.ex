@@ -150,13 +150,21 @@ defmodule Cybernetic.WASM.Loader do
 
   @doc false
   @spec load(source | Fetched.t(), keyword) :: {:ok, Module.t()} | {:error, Error.t()}
-  def load(source, opts), do: source |> Request.new!(opts) |> traced(&loaded/1)
+  def load(source, opts) do
+    with {:ok, module, _fetched} <- prepare(source, opts), do: {:ok, module}
+  end
+
+  @doc false
+  # The module, and what its source said of it.
+  @spec prepare(source | Fetched.t(), keyword) ::
+          {:ok, Module.t(), Fetched.t()} | {:error, Error.t()}
+  def prepare(source, opts), do: source |> Request.new!(opts) |> traced(&loaded/1)
 
   defp loaded(request) do
     with {:ok, fetched} <- verified(request),
          {:ok, module} <- Compiler.compile(fetched, request.compiling),
          :ok <- fits(module, fetched.manifest, request.expect),
-         do: {:ok, Compiler.hold(module, fetched.manifest)}
+         do: {:ok, Compiler.hold(module, fetched.manifest), fetched}
   end
 
   defp verified(request) do

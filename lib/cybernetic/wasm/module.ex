@@ -4,7 +4,8 @@ defmodule Cybernetic.WASM.Module do
 
     * `digest` - BLAKE3 of the bytes that were loaded, as `"blake3:…"` with 64 lowercase hexadecimal digits; `digest/2` gives
       SHA-256 as well
-    * `name` - the file's name, or `nil`
+    * `name` - the name that it is loaded under, else the file's; or `nil`
+    * `version` - of a module that is loaded under a name: see `Cybernetic.WASM.Runtime`, "Names"
     * `size` - how many bytes were loaded
     * `manifest` - the `Cybernetic.WASM.Sandbox.Manifest` that it was loaded with, or `nil`
 
@@ -18,6 +19,7 @@ defmodule Cybernetic.WASM.Module do
   """
 
   alias Cybernetic.WASM.{CallError, Digest, Native, Sealed, Shown}
+  alias Cybernetic.WASM.Runtime.Uses
 
   @entry "_start"
   @most_known 20
@@ -25,11 +27,13 @@ defmodule Cybernetic.WASM.Module do
   @enforce_keys [:ref, :digest, :size, :engine, :private]
   # Private are the plan of a call without options, where the module can be called without any, the sandbox that the manifest
   # grants, the imported functions, and the imports that cannot be linked: there may be a hundred thousand.
-  # `pooled` is whether a slot of the pooling allocator can hold an instance.
+  # `pooled` is whether a slot of the pooling allocator can hold an instance. `uses` counts the calls of one that has a name.
   defstruct [
     :ref,
     :digest,
     :name,
+    :version,
+    :uses,
     :size,
     :engine,
     :manifest,
@@ -43,9 +47,16 @@ defmodule Cybernetic.WASM.Module do
   @type t :: %__MODULE__{
           digest: String.t(),
           name: String.t() | nil,
+          version: String.t() | nil,
           size: non_neg_integer,
           manifest: Cybernetic.WASM.Sandbox.Manifest.t() | nil
         }
+
+  @typedoc """
+  A module, or a name that one is loaded under: see `Cybernetic.WASM.Runtime`, "Names". `{:name, text}` is a name wherever a
+  module is taken, also where a text alone would be a path.
+  """
+  @type given :: t | String.t() | {:name, String.t()}
 
   @typedoc "A value type in the text format's words, such as `\"i32\"`."
   @type value_type :: String.t()
@@ -100,6 +111,31 @@ defmodule Cybernetic.WASM.Module do
   # The imports that no host function can satisfy.
   @spec unlinkable(t) :: [map]
   def unlinkable(%__MODULE__{private: private}), do: elem(Sealed.open(private), 3)
+
+  @doc false
+  # The module under a name, whose calls are counted there.
+  @spec named(t, String.t(), String.t(), Uses.t()) :: t
+  def named(%__MODULE__{} = module, name, version, uses),
+    do: %{module | name: name, version: version, uses: uses}
+
+  @doc false
+  # Whether calls of one go as those of the other do: the same bytes, compiled alike and held to the same.
+  @spec same?(t, t) :: boolean
+  def same?(%__MODULE__{} = module, %__MODULE__{} = other) do
+    {module.digest, module.engine, sandbox(module)} ==
+      {other.digest, other.engine, sandbox(other)}
+  end
+
+  @doc false
+  # Counts a call.
+  @spec used(t) :: :ok
+  def used(%__MODULE__{uses: nil}), do: :ok
+  def used(%__MODULE__{uses: uses}), do: Uses.count(uses)
+
+  @doc false
+  # Guests that live now and run it, or the same code under another name.
+  @spec guests(t) :: non_neg_integer
+  def guests(%__MODULE__{ref: ref}), do: Native.module_guests(ref)
 
   @doc false
   # Raises for what stands in the place of a module: the first mistake of many is to call a path.
@@ -188,7 +224,9 @@ defmodule Cybernetic.WASM.Module do
 
   defimpl Inspect do
     def inspect(module, _opts) do
-      "#Cybernetic.WASM.Module<#{module.name || "bytes"}, #{module.size} bytes, #{String.slice(module.digest, 0, 15)}>"
+      version = if module.version, do: "@#{module.version}", else: ""
+
+      "#Cybernetic.WASM.Module<#{module.name || "bytes"}#{version}, #{module.size} bytes, #{String.slice(module.digest, 0, 15)}>"
     end
   end
 end

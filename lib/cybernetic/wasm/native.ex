@@ -92,6 +92,7 @@ defmodule Cybernetic.WASM.Native do
   def module_handle(_module), do: stub()
   def module_handle_dirty(_module), do: stub()
   def module_check(_module), do: stub()
+  def module_guests(_module), do: stub()
   def module_facts(_module), do: stub()
   def module_source(_module), do: stub()
   def digest(_bytes), do: stub()

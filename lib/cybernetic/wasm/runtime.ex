@@ -34,14 +34,79 @@ defmodule Cybernetic.WASM.Runtime do
   (`:cache_size`), is found again for as long as somebody holds its handle. Where nobody does, each load compiles it: the
   first time that this may happen to a module is logged, and `stats/0` counts them.
 
+  ## Names
+
+  A module that is loaded under a name is called by it, and another takes its place while calls go on:
+
+      iex> alias Cybernetic.WASM.{Executor, Runtime}
+      iex> double = ~S|(module (func (export "scale") (param i32) (result i32) (i32.mul (local.get 0) (i32.const 2))))|
+      iex> triple = String.replace(double, "const 2", "const 3")
+      iex> {:ok, _module} = Runtime.load_module({:bytes, double}, name: "doc/scale", version: "1.0.0")
+      iex> Executor.call("doc/scale", "scale", [7])
+      {:ok, 14}
+      iex> {:ok, module} = Runtime.reload("doc/scale", {:bytes, triple})
+      iex> {module.version, Executor.call("doc/scale", "scale", [7])}
+      {"1.0.1", {:ok, 21}}
+      iex> Executor.call("doc/scale@1.0.0", "scale", [7])
+      {:ok, 14}
+      iex> {:ok, _module} = Runtime.rollback("doc/scale")
+      iex> Executor.call("doc/scale", "scale", [7])
+      {:ok, 14}
+      iex> {:error, error} = Executor.call("doc/scael", "scale", [7])
+      iex> {error.reason, "doc/scale" in error.known}
+      {:no_such_name, true}
+      iex> Runtime.unload("doc/scale")
+      :ok
+
+  `"resize"` is the *current* version: the one that was loaded, reloaded, promoted or rolled back to last. `"resize@1.2.0"` is
+  that version, `"resize@1.2"` the highest 1.2.z, and `"resize@~> 1.2"` the highest that fits the requirement, as `Version`
+  has it. A call looks at what this node has loaded, never into a store. It looks once: all of a call, and a live instance for
+  all its life, is of one version. No process is asked, and a look-up takes a fraction of a microsecond; with a
+  requirement some microseconds.
+
+  Names are taken wherever a module is: by `Cybernetic.WASM.Executor`, `Cybernetic.WASM.Instance.new/2`,
+  `Cybernetic.WASM.Sandbox.check/2`, `preinit/4`, in `imports:`, and by the functions below. To a function that loads, a text is a path; `{:name, "resize@1.2"}` is a name everywhere.
+
+  A name is made of lowercase letters, digits and `. _ -`, in parts that `/` separates. Options of a load under a name:
+
+    * `:name` - that name. Default: none; of the source `{:store, "resize@1.2"}` the store's, and `nil` says that there is to be
+      none.
+    * `:version` - the version, such as `"1.2.0"`. Default: the store's, else the manifest's, else the next patch version, from
+      `"0.1.0"`. A version that is there stays what it is: other bytes under its number are a `Cybernetic.WASM.LoadError` with
+      the reason `:version_taken`, and where the manifest says that number, they get the next.
+    * `:current` - `false`: calls go on with the version that is current, and this one is called by its number. Default: `true`.
+    * `:by`, `:why` - texts for `changes/1`: who does it, and what for. Default of `:by`: the calling process.
+
+  Loading what is current already changes nothing. What a name has loaded stays until `unload/1`; only of the versions that a
+  reload made, those go that were replaced long ago.
+
+  Names are the application's, `:cybernetic_wasm`: where it has not been started, all of this raises `ArgumentError`. They are
+  this node's, and gone with it. `guides/deploying.md` shows them at work.
+
+  ## Where modules are compiled
+
   Modules are compiled outside the VM, in processes of the operating system: see `compiler/0`.
 
   Where the application `:cybernetic_wasm` has not been started, the first load starts what it needs, by the configuration as
   it then is. Only `Cybernetic.WASM.Executor.async/4` and its like need the application itself.
   """
 
-  alias Cybernetic.WASM.{Error, Instance, Loader, Module, Native, Startup, TrapError}
+  alias Cybernetic.WASM.{CallError, Error, Instance, Loader, Module, Native, Options}
+  alias Cybernetic.WASM.{Reference, Shown, Startup, TrapError}
   alias Cybernetic.WASM.Loader.Compiler
+
+  alias Cybernetic.WASM.Runtime.{
+    Change,
+    History,
+    Listing,
+    Names,
+    Naming,
+    Registration,
+    Registry,
+    Reload,
+    Versions
+  }
+
   alias Cybernetic.WASM.Sandbox.Manifest
 
   @typedoc "An option of a load."
@@ -53,8 +118,6 @@ defmodule Cybernetic.WASM.Runtime do
           | {:max_compile_memory, pos_integer}
           | {:max_compile_time, pos_integer}
           | {:manifest, boolean | Path.t() | Manifest.t() | keyword}
-          | {:name, String.t()}
-          | {:version, String.t()}
           | {:digest, String.t()}
           | {:allow_unpinned, boolean}
           | {:trust, keyword}
@@ -62,6 +125,26 @@ defmodule Cybernetic.WASM.Runtime do
           | {:expect, keyword}
           | {:offline, boolean}
           | {:timeout, pos_integer}
+          | naming_option
+
+  @typedoc "An option of a load under a name: see \"Names\"."
+  @type naming_option ::
+          {:name, String.t() | nil}
+          | {:version, String.t() | nil}
+          | {:current, boolean}
+          | who_option
+
+  @typedoc "An option of all that changes a name: for `changes/1`."
+  @type who_option :: {:by, String.t()} | {:why, String.t()}
+
+  @typedoc "An option of `reload/3`."
+  @type reload_option ::
+          load_option
+          | {:allow, :widen | [:widen]}
+          | {:smoke, (Module.t() -> term)}
+          | {:smoke_timeout, pos_integer}
+          | {:keep, non_neg_integer}
+          | {:drain, non_neg_integer}
 
   @doc """
   Loads a module from a source, a path or `{:bytes, binary}` for example, in the binary or the text format.
@@ -73,7 +156,7 @@ defmodule Cybernetic.WASM.Runtime do
   raises `ArgumentError`.
   """
   @spec load_module(Loader.source(), [load_option]) :: {:ok, Module.t()} | {:error, Error.t()}
-  def load_module(source, opts \\ []), do: Loader.load(source, opts)
+  def load_module(source, opts \\ []), do: Registration.load(source, opts)
 
   @doc "As `load_module/2`, but raises the error."
   @spec load_module!(Loader.source(), [load_option]) :: Module.t()
@@ -107,12 +190,18 @@ defmodule Cybernetic.WASM.Runtime do
   start function and `_initialize` have run and are not in the new one. With `:start` in the place of the function a program's
   `_start` runs; one that exits with another code than 0 is a `Cybernetic.WASM.TrapError` with the code `:exit`.
   """
-  @spec preinit(Module.t(), Instance.entry(), [Cybernetic.WASM.Value.t()] | [Instance.option()], [
-          Instance.option()
-        ]) ::
+  @spec preinit(
+          Module.given(),
+          Instance.entry(),
+          [Cybernetic.WASM.Value.t()] | [Instance.option()],
+          [
+            Instance.option()
+          ]
+        ) ::
           {:ok, Module.t()} | {:error, Error.t()}
-  def preinit(%Module{} = module, function, args \\ [], opts \\ []) do
-    with {:ok, instance} <- Instance.new(module, [snapshottable: true] ++ opts) do
+  def preinit(module, function, args \\ [], opts \\ []) do
+    with {:ok, module} <- Names.fetch(module, opts),
+         {:ok, instance} <- Instance.new(module, [snapshottable: true] ++ opts) do
       result =
         with {:ok, _results} <- prepare(instance, function, args),
              {:ok, wasm} <- Instance.snapshot(instance),
@@ -130,6 +219,212 @@ defmodule Cybernetic.WASM.Runtime do
   end
 
   defp prepare(instance, function, args), do: Instance.call(instance, function, args)
+
+  # Names
+
+  @doc """
+  The module that a name stands for now: for several calls that are to be of one version, and to be held on to.
+
+      iex> Cybernetic.WASM.Runtime.load_module!("priv/wasm/compute.wasm", name: "doc/compute", version: "2.1.0")
+      iex> {:ok, module} = Cybernetic.WASM.Runtime.module("doc/compute@~> 2.0")
+      iex> {module.name, module.version, Cybernetic.WASM.Executor.call(module, "process", [42])}
+      {"doc/compute", "2.1.0", {:ok, 84}}
+      iex> {:error, error} = Cybernetic.WASM.Runtime.module("doc/compute@3")
+      iex> {error.reason, error.known}
+      {:no_such_version, ["2.1.0"]}
+  """
+  @spec module(Module.given()) :: {:ok, Module.t()} | {:error, CallError.t()}
+  def module(given), do: Names.fetch(given)
+
+  @doc """
+  Puts another module in the place of the current one of a name.
+
+  It is fetched, verified and compiled in the calling process while others go on calling, and then checked:
+
+    * it exports all that the current one does, with the same types. The sizes of memories and tables may be others.
+    * it asks for nothing that is not granted already: it imports no more than the current one, but for host functions that the
+      current one's sandbox lists by name, and functions of WASI for the same purposes; and its manifest grants no more.
+      `allow: :widen` allows that.
+    * the function of `smoke:`, if there is one, gives `:ok` for it
+
+  Then all calls that begin get the new one. Those that run, and instances that live, go on with the module that they began
+  with. The one that was replaced stays for `rollback/2`, and for who calls it by its version.
+
+      iex> alias Cybernetic.WASM.{Executor, Runtime}
+      iex> wat = ~S|(module (func (export "f") (result i32) (i32.const 1)))|
+      iex> {:ok, _module} = Runtime.load_module({:bytes, wat}, name: "doc/one")
+      iex> Runtime.reload("doc/one", {:bytes, wat})
+      :unchanged
+      iex> {:error, error} = Runtime.reload("doc/one", {:bytes, ~S|(module (func (export "g")))|})
+      iex> {error.reason, error.problems}
+      {:narrowed, [~S|"f": () -> i32 is missing|]}
+      iex> smoke = fn module -> if Executor.call(module, "f") == {:ok, 1}, do: :ok, else: :wrong end
+      iex> {:error, error} = Runtime.reload("doc/one", {:bytes, String.replace(wat, "const 1", "const 2")}, smoke: smoke)
+      iex> {error.reason, error.detail}
+      {:smoke_failed, "it gave :wrong, and not :ok"}
+      iex> Executor.call("doc/one", "f")
+      {:ok, 1}
+
+  Options: those of a load, of which those that the current version was loaded with hold where they are not given again, with its
+  manifest and its sandbox; `:version`, `:current`, `:by` and `:why` of a load under a name, see above; and
+
+    * `:allow` - `:widen`: it may ask for more than is granted
+    * `:smoke` - a function that is given the module, in a process of its own. Anything but `:ok`, and whatever it raises, is a
+      `Cybernetic.WASM.LoadError` with the reason `:smoke_failed`. Default: none.
+    * `:smoke_timeout` - milliseconds after which that process is killed. Default: 10,000.
+    * `:keep` - how many versions that were made by reloads and replaced may stay. Default: 2.
+    * `:drain` - milliseconds after which the version that is replaced goes as well, unless it is current again by then.
+      Default: it stays.
+
+  A version that has gone is not found any more, and its code is given back when the last call or instance that uses it has
+  ended. Two reloads of one name at once come one after the other: the second is checked against the first one's module.
+
+  Errors: those of a load; `Cybernetic.WASM.LoadError` with the reasons `:narrowed`, `:widened`, `:smoke_failed` and
+  `:version_taken`; `Cybernetic.WASM.CallError` with the reason `:no_such_name`.
+  """
+  @spec reload(String.t(), Loader.source(), [reload_option]) ::
+          {:ok, Module.t()} | :unchanged | {:error, Error.t()}
+  def reload(name, source, opts \\ []), do: Reload.run(name, source, opts)
+
+  @doc """
+  Makes a version current that is loaded already. Options: `:by` and `:why`.
+
+      iex> alias Cybernetic.WASM.{Executor, Runtime}
+      iex> wat = ~S|(module (func (export "f") (result i32) (i32.const 1)))|
+      iex> {:ok, _} = Runtime.load_module({:bytes, wat}, name: "doc/promoted", version: "1.0.0")
+      iex> next = {:bytes, String.replace(wat, "const 1", "const 2")}
+      iex> {:ok, _} = Runtime.load_module(next, name: "doc/promoted", version: "2.0.0", current: false)
+      iex> {Executor.call("doc/promoted", "f"), Executor.call("doc/promoted@2", "f")}
+      {{:ok, 1}, {:ok, 2}}
+      iex> {:ok, _} = Runtime.promote("doc/promoted", "2.0.0", by: "release 17")
+      iex> Executor.call("doc/promoted", "f")
+      {:ok, 2}
+  """
+  @spec promote(String.t(), String.t(), [who_option]) ::
+          {:ok, Module.t()} | {:error, CallError.t()}
+  def promote(name, version, opts \\ []),
+    do: name |> Naming.name!() |> Registry.promote(version!(version), said(opts))
+
+  @doc """
+  Makes the version current that was before the current one; again, the one before that. Options: `:by` and `:why`.
+
+  A `Cybernetic.WASM.CallError` with the reason `:nothing_before` says that there is none, or that it has gone.
+  """
+  @spec rollback(String.t(), [who_option]) :: {:ok, Module.t()} | {:error, CallError.t()}
+  def rollback(name, opts \\ []) do
+    case Names.versions(Naming.name!(name)) do
+      %Versions{current: current} -> Registry.rollback(name, current, said(opts))
+      nil -> {:error, Names.no_such_name(name)}
+    end
+  end
+
+  @doc """
+  Shares the calls of a bare name out among versions, by weights: for a canary.
+
+      Runtime.load_module(source, name: "resize", version: "1.3.0", current: false)
+      Runtime.split("resize", %{"1.3.0" => 10, "1.2.0" => 90})
+
+  The option `key:` of a call says whose it is, such as a customer's number: calls with one key go to one version, on every node
+  that is split alike, and those that a canary has it keeps when its share grows. A call without that option goes by chance.
+
+      Executor.call("resize", "run", args, key: customer.id)
+
+  Options: `:by` and `:why`, and
+
+    * `:key` - `:random` (default), or `:process`: a call without the option `key:` goes by the process that makes it, always to
+      the same version
+
+  The split ends when a version is promoted, loaded, reloaded or rolled back to. The versions in it do not go by themselves.
+  """
+  @spec split(String.t(), %{String.t() => pos_integer}, [who_option | {:key, :random | :process}]) ::
+          :ok | {:error, CallError.t()}
+  def split(name, weights, opts \\ []) do
+    opts = Options.check!(opts, [key: {:one_of, [:random, :process]}] ++ Naming.who(), "option")
+    by = Map.get(opts, :key, :random)
+    name |> Naming.name!() |> Registry.split(Naming.weights!(weights), by, Naming.said(opts))
+  end
+
+  @doc """
+  Lets go of all versions of a name, or of one: `"resize@1.2.0"`. Calls and instances that use them go on. Options: `:by` and
+  `:why`.
+
+  One that calls of the bare name get, while there are others, is refused with a `Cybernetic.WASM.CallError` of the reason
+  `:current_version`.
+  """
+  @spec unload(String.t(), [who_option]) :: :ok | {:error, CallError.t()}
+  def unload(name, opts \\ []) do
+    case String.split(name, "@", parts: 2) do
+      [name] -> Registry.unload(Naming.name!(name), :all, said(opts))
+      [name, version] -> Registry.unload(Naming.name!(name), version!(version), said(opts))
+    end
+  end
+
+  @doc """
+  The latest changes of a name, the last one first, as `t:Cybernetic.WASM.Runtime.Change.t/0`; with `:all` those of all names, of
+  which the last 1,000 are kept.
+
+      iex> alias Cybernetic.WASM.Runtime
+      iex> Runtime.load_module!("priv/wasm/compute.wasm", name: "doc/changed", by: "ops", why: "first try")
+      iex> [change] = Runtime.changes("doc/changed")
+      iex> {change.action, change.to, change.by, change.why}
+      {:loaded, "0.1.0", "ops", "first try"}
+  """
+  @spec changes(String.t() | :all) :: [Change.t()]
+  def changes(:all), do: History.of(:all)
+  def changes(name), do: name |> Naming.name!() |> History.of()
+
+  @doc """
+  Has the calling process sent `{:wasm_module, change}` for each change of a name, or of `:all`, once it is in force. It ends with
+  the process, or with `unsubscribe/1`.
+  """
+  @spec subscribe(String.t() | :all) :: :ok
+  def subscribe(name), do: name |> name_or_all!() |> Registry.subscribe(true)
+
+  @doc "Ends what `subscribe/1` began."
+  @spec unsubscribe(String.t() | :all) :: :ok
+  def unsubscribe(name), do: name |> name_or_all!() |> Registry.subscribe(false)
+
+  defp name_or_all!(:all), do: :all
+  defp name_or_all!(name), do: Naming.name!(name)
+
+  @doc """
+  All that is loaded under names, by name and the highest version first: maps of `:name`, `:version`, `:current` (whether it is),
+  `:share` (of a hundred calls of the bare name), `:digest`, `:size`, `:code_size` (bytes of machine code), `:source` (a
+  description), `:loads` (how often it was loaded), `:loaded_at`, `:calls` (calls that have begun, by its name or its handle, on
+  fresh instances or live ones), `:last_used` (to the second; `nil` before the first call), and `:live_instances` (guests that
+  live now and run this code, also of calls, and also under another name).
+
+      iex> alias Cybernetic.WASM.{Executor, Runtime}
+      iex> Runtime.load_module!("priv/wasm/compute.wasm", name: "doc/listed")
+      iex> Executor.call("doc/listed", "process", [1])
+      iex> listed = Enum.find(Runtime.modules(), &(&1.name == "doc/listed"))
+      iex> {listed.version, listed.current, listed.calls}
+      {"0.1.0", true, 1}
+  """
+  @spec modules() :: [map]
+  def modules, do: Listing.all()
+
+  @doc """
+  What is known of a module: `:name`, `:version`, `:digest` (BLAKE3), `:sha256`, `:size`, `:code_size`, `:imports`, `:exports`,
+  `:manifest` and `:live_instances`; and of one that is loaded under a name what `modules/0` has.
+
+      iex> module = Cybernetic.WASM.Runtime.load_module!({:bytes, ~S|(module (func (export "f")))|})
+      iex> {:ok, info} = Cybernetic.WASM.Runtime.info(module)
+      iex> {info.exports, String.slice(info.digest, 0, 7), String.slice(info.sha256, 0, 7)}
+      {[%{name: "f", type: {:function, [], []}}], "blake3:", "sha256:"}
+  """
+  @spec info(Module.given()) :: {:ok, map} | {:error, CallError.t()}
+  def info(given), do: Listing.info(given)
+
+  defp said(opts), do: opts |> Options.check!(Naming.who(), "option") |> Naming.said()
+
+  defp version!(version) do
+    with :error <- Reference.version(version) do
+      raise ArgumentError, "a version is needed, such as \"1.2.0\", got: #{Shown.term(version)}"
+    else
+      {:ok, _version} -> version
+    end
+  end
 
   @doc """
   What the node uses now, as a map: of the compiled-module cache `:cache_hits`, `:cache_misses` (compilations),

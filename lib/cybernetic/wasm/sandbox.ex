@@ -60,7 +60,8 @@ defmodule Cybernetic.WASM.Sandbox do
       ** (ArgumentError) option :env: API_TOKEN looks like a secret's name; to grant it all the same, give {:secret, "API_TOKEN"}
   """
 
-  alias Cybernetic.WASM.{Config, DeniedError, Limits, Module, Options}
+  alias Cybernetic.WASM.{Config, DeniedError, Error, Limits, Module, Options}
+  alias Cybernetic.WASM.Runtime.Names
   alias Cybernetic.WASM.Sandbox.{Capabilities, Check, Explain, Grants, Presets}
 
   defstruct [limits: %Limits{}, deterministic: false, wasi: false, threading: false] ++
@@ -217,9 +218,12 @@ defmodule Cybernetic.WASM.Sandbox do
       []
       iex> Sandbox.check(module, Sandbox.new(host_functions: ["env.print"]))
       [%{module: "env", name: "log", capability: :host_functions, effect: :link, grant: ~S|add "env.log" to host_functions:|}]
+
+  A name that no module is loaded under raises the `Cybernetic.WASM.CallError`.
   """
-  @spec check(Module.t(), given) :: [denied]
-  def check(%Module{} = module, sandbox), do: Check.denied(module, named(sandbox))
+  @spec check(Module.given(), given) :: [denied]
+  def check(module, sandbox),
+    do: module |> Names.fetch() |> Error.unwrap!() |> Check.denied(named(sandbox))
 
   @doc false
   # The grants of WASI as Rust takes them, and the call's standard input: `{:ok, {grants, stdin}}`, or `{:ok, nil}` where WASI

@@ -23,6 +23,7 @@ use crate::limits::Ceilings;
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wasmparser::Validator;
 use wasmtime::{ExportType, ModuleExport};
 
@@ -59,6 +60,8 @@ pub struct Code {
     default_memory: Option<String>,
     /// Of making live instances.
     pub(crate) making: Pace,
+    /// Guests that live now and run it.
+    guests: AtomicU64,
 }
 
 impl std::fmt::Debug for Code {
@@ -94,8 +97,24 @@ impl Code {
             is_command: entry(&module, ENTRY).is_some(),
             functions: RwLock::default(),
             making: Pace::default(),
+            guests: AtomicU64::new(0),
             wasmtime: module,
         })
+    }
+
+    /// A guest begins to run it.
+    pub(crate) fn enter(&self) {
+        self.guests.fetch_add(1, Relaxed);
+    }
+
+    /// It is gone.
+    pub(crate) fn leave(&self) {
+        self.guests.fetch_sub(1, Relaxed);
+    }
+
+    /// Guests that live now and run it.
+    pub(crate) fn guests(&self) -> u64 {
+        self.guests.load(Relaxed)
     }
 
     /// What was compiled: engines of the same kind of code can load it as well.

@@ -125,6 +125,12 @@ impl Module {
         linked.as_ref().map(Cow::Borrowed).map_err(|problems| Error::link(problems))
     }
 
+    /// Guests that live now and run it, or one of its kept compilations.
+    pub fn guests(&self) -> u64 {
+        let among = |kept: &Compilations| kept.lock().iter().map(|(_, other)| other.code.guests()).sum::<u64>();
+        self.code.guests() + among(&self.variants) + among(&self.instrumented)
+    }
+
     /// Imports that nothing can satisfy, whatever functions the host offers.
     pub fn unlinkable(&self) -> &[ImportProblem] {
         self.linked.as_ref().err().map_or(&[], Vec::as_slice)

@@ -50,6 +50,8 @@ pub(crate) type GuestStore = Store<StoreData>;
 pub(crate) fn new(code: &Arc<Code>, invocation: &Arc<Invocation>, place: Place) -> wasmtime::Result<GuestStore> {
     static NEXT_ID: AtomicU64 = AtomicU64::new(1);
     let engine = code.engine();
+    let stack = engine.guest_stack().map_err(wasmtime::Error::new)?;
+    code.enter();
     let data = StoreData {
         id: NEXT_ID.fetch_add(1, Relaxed),
         invocation: Arc::clone(invocation),
@@ -61,7 +63,7 @@ pub(crate) fn new(code: &Arc<Code>, invocation: &Arc<Invocation>, place: Place) 
         instances: 0,
         yield_fuel: code.yield_fuel(),
         _place: place,
-        _stack: engine.guest_stack().map_err(wasmtime::Error::new)?,
+        _stack: stack,
         joined: Vec::new(),
         members: Vec::new(),
         entered: false,
@@ -197,6 +199,7 @@ impl StoreData {
     /// Counts an instance that joins the first, in a place of its own.
     pub(crate) async fn add_member(&mut self, code: &Arc<Code>, place: Place) -> Result<(), LimitError> {
         self.add_instance(code).await?;
+        code.enter();
         self.joined.push((Arc::clone(code), place));
         Ok(())
     }
@@ -224,6 +227,7 @@ impl StoreData {
 impl Drop for StoreData {
     fn drop(&mut self) {
         self.code.ceilings().memory_counter().release(self.memory);
+        self.codes().for_each(|code| code.leave());
     }
 }
 

@@ -558,11 +558,14 @@ defmodule Cybernetic.WASM.ExecutorTest do
 
   describe "mistakes" do
     test "a module that is none" do
-      for other <- [nil, "priv/wasm/compute.wasm", %{}, {:ok, compute()}, make_ref()] do
+      for other <- [nil, %{}, {:ok, compute()}, make_ref()] do
         assert_raise ArgumentError, ~r/load it first with Cybernetic.WASM.Runtime/, fn ->
           Executor.call(other, "process", [1])
         end
       end
+
+      assert {:error, error} = Executor.call("priv/wasm/compute.wasm", "process", [1])
+      assert Exception.message(error) =~ "load it first, with Cybernetic.WASM.Runtime"
     end
 
     test "a function's name that is no string" do

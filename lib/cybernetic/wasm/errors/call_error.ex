@@ -36,6 +36,10 @@ defmodule Cybernetic.WASM.CallError do
       the instance that it is to join
     * `:not_by_abi` - the function `export` cannot be called by the ABI: it is of the type `given`, and must have `expected`
     * `:no_allocator` - an argument is bytes, and the ABI has no `:alloc`
+    * `:no_such_name` - no module is loaded under `name`; `known` has the names that are most like it
+    * `:no_such_version` - `name` has no version that is `expected`; `known` has those that it has
+    * `:current_version` - the version `given` of `name` is the current one, or has a share of its calls: promote another first
+    * `:nothing_before` - no version of `name` was current before this one
     * `:stale_context` - a host function's context was used after its call was over
   """
 
@@ -57,6 +61,7 @@ defmodule Cybernetic.WASM.CallError do
     :instance_options,
     :host_path,
     :guest_path,
+    :name,
     :detail,
     blame: :caller
   ]
@@ -80,6 +85,7 @@ defmodule Cybernetic.WASM.CallError do
           instance_options: String.t() | nil,
           host_path: String.t() | nil,
           guest_path: String.t() | nil,
+          name: String.t() | nil,
           detail: String.t() | nil,
           blame: :caller
         }
@@ -202,6 +208,22 @@ defmodule Cybernetic.WASM.CallError do
     "there is no room for bytes in the guest: the ABI names no function that makes it (option :alloc)"
   end
 
+  def message(%__MODULE__{reason: :no_such_name} = error) do
+    "no module is loaded under the name #{Shown.quoted(error.name)}: load it first, with " <>
+      "Cybernetic.WASM.Runtime.load_module/2 and its option :name#{loaded(error.known)}"
+  end
+
+  def message(%__MODULE__{reason: :no_such_version} = error) do
+    "no version of #{Shown.quoted(error.name)} is #{error.expected}#{loaded(error.known)}"
+  end
+
+  def message(%__MODULE__{reason: :current_version} = error) do
+    "version #{error.given} of #{Shown.quoted(error.name)} is current, or has a share of its calls: promote another first"
+  end
+
+  def message(%__MODULE__{reason: :nothing_before} = error),
+    do: "no version of #{Shown.quoted(error.name)} was current before this one"
+
   def message(%__MODULE__{reason: reason} = error), do: "#{reason} #{error.expected}"
 
   # Text for a pointer: the first mistake of many.
@@ -214,8 +236,15 @@ defmodule Cybernetic.WASM.CallError do
   defp known(nil, _kind), do: ""
 
   defp known(names, _kind) do
+    "; exported are: #{some(names)}"
+  end
+
+  defp loaded([]), do: ""
+  defp loaded(names), do: "; loaded are: #{some(names)}"
+
+  defp some(names) do
     {named, others} = Enum.split(names, @most_named)
     more = if others == [], do: "", else: ", and more"
-    "; exported are: #{Enum.map_join(named, ", ", &Shown.name/1)}#{more}"
+    "#{Enum.map_join(named, ", ", &Shown.name/1)}#{more}"
   end
 end

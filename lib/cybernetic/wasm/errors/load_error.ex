@@ -31,6 +31,10 @@ defmodule Cybernetic.WASM.LoadError do
     * `:unexpected` - `exports` are not what the host expects, each with its `name`, what is `expected`, and what was `found` or
       `nil`
     * `:unsupported` - valid, but beyond what the compiler takes; `detail` says what
+    * `:version_taken` - the `version` of `name` is there, and is of other bytes, or was loaded otherwise
+    * `:narrowed` - a reload that would take exports away, or give them other types: `problems` names them
+    * `:widened` - a reload that asks for more than is granted: `problems` names each import and grant
+    * `:smoke_failed` - the smoke test of a reload; `detail` says how
 
   `source` is what the source calls itself: a path, of which at most 4,096 bytes are kept, or `:bytes`, for example. `blame` is
   `:caller` where nothing else is said.
@@ -56,6 +60,9 @@ defmodule Cybernetic.WASM.LoadError do
     :signed,
     :threshold,
     :exports,
+    :name,
+    :version,
+    :problems,
     blame: :caller
   ]
 
@@ -78,6 +85,9 @@ defmodule Cybernetic.WASM.LoadError do
           signed: non_neg_integer | nil,
           threshold: pos_integer | nil,
           exports: [%{name: String.t(), expected: String.t(), found: String.t() | nil}] | nil,
+          name: String.t() | nil,
+          version: String.t() | nil,
+          problems: [String.t()] | nil,
           blame: :caller | :host | :node
         }
 
@@ -154,6 +164,19 @@ defmodule Cybernetic.WASM.LoadError do
   defp why(%{reason: :compiler_failed} = error), do: "the compiler failed: #{error.detail}"
   defp why(%{reason: :unsupported} = error), do: error.detail
 
+  defp why(%{reason: :version_taken} = error) do
+    "version #{error.version} of #{Shown.quoted(error.name)} is there, and is another module: give another version"
+  end
+
+  defp why(%{reason: :narrowed} = error),
+    do: "it lacks what the current version has: #{listed(error.problems)}"
+
+  defp why(%{reason: :widened} = error) do
+    "it asks for more than is granted: #{listed(error.problems)} (allow: :widen lets it through)"
+  end
+
+  defp why(%{reason: :smoke_failed} = error), do: "the smoke test failed: #{error.detail}"
+
   defp whose(%{pin: :config}), do: "the pin that is configured"
   defp whose(%{pin: :option}), do: "the digest that was asked for"
   defp whose(%{pin: :reference}), do: "the digest that the reference leads to"
@@ -175,6 +198,11 @@ defmodule Cybernetic.WASM.LoadError do
   # Where no single one is enough.
   defp needed("several proposals"), do: "several features, of which some are not supported"
   defp needed(feature), do: "the feature #{feature}, which is not supported"
+
+  defp listed(problems) do
+    {named, others} = Enum.split(problems, @most_named)
+    Enum.join(named, "; ") <> if(others == [], do: "", else: "; and more")
+  end
 
   defp instead("legacy_exceptions"), do: "; compile with exnref exceptions"
   defp instead(_feature), do: ""

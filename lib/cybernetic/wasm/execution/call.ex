@@ -14,6 +14,9 @@ defmodule Cybernetic.WASM.Execution.Call do
 
   alias Cybernetic.WASM.Execution.{Cancel, Opened, Plan, Tally}
   alias Cybernetic.WASM.Instance.Live
+  alias Cybernetic.WASM.Runtime.Names
+
+  import Cybernetic.WASM.Runtime.Names, only: [is_name: 1]
 
   # Its options hold an environment's values.
   @derive {Inspect, only: [:target, :name, :args]}
@@ -22,8 +25,8 @@ defmodule Cybernetic.WASM.Execution.Call do
 
   @type t :: %__MODULE__{}
 
-  @doc "A call on a module, in a fresh instance, or on a live one."
-  @spec new(Module.t() | Instance.t(), String.t() | :start, list, keyword) ::
+  @doc "A call on a module, which a name may stand for, in a fresh instance, or on a live one."
+  @spec new(Module.given() | Instance.t(), String.t() | :start, list, keyword) ::
           {:ok, t} | {:error, Error.t()}
   def new(%Module{} = module, :start, args, opts), do: command(module, module, args, opts)
 
@@ -52,6 +55,12 @@ defmodule Cybernetic.WASM.Execution.Call do
 
   def new(%kind{}, _name, args, _opts) when kind in [Module, Instance] do
     raise ArgumentError, "arguments must be a proper list, got: #{Shown.kind(args)}"
+  end
+
+  def new(given, name, args, opts) when is_binary(given) or is_name(given) do
+    # A command's options may stand in the place of arguments.
+    by = if name == :start and opts == [], do: args, else: opts
+    with {:ok, module} <- Names.fetch(given, by), do: new(module, name, args, opts)
   end
 
   def new(other, _name, _args, _opts) do

@@ -22,10 +22,16 @@ defmodule Cybernetic.WASM.Execution.Opened do
   @doc "Drives a call from its beginning to its end."
   @spec run(Call.t()) :: Execution.outcome()
   def run(%Call{plan: plan} = call) do
-    if target = there(call),
-      do: Execution.call(target, call.name, call.args, Plan.begin(plan)),
-      else: run_linked(call)
+    if target = there(call) do
+      count(call.target)
+      Execution.call(target, call.name, call.args, Plan.begin(plan))
+    else
+      run_linked(call)
+    end
   end
+
+  defp count(%Instance{module: module}), do: Module.used(module)
+  defp count(%Module{} = module), do: Module.used(module)
 
   defp run_linked(call) do
     with {:ok, opened} <- open(call) do
@@ -47,6 +53,7 @@ defmodule Cybernetic.WASM.Execution.Opened do
   @doc "Begins a call, up to its first step."
   @spec open(Call.t()) :: {:ok, t} | {:error, Error.t()}
   def open(%Call{plan: plan} = call) do
+    count(call.target)
     plan = Plan.begin(plan)
 
     if target = there(call),

@@ -62,7 +62,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
              sandbox: Sandbox.kind()
            ] ++
              Config.options([:scheduling, :metering, :deterministic, :allocation]) ++
-             [wait: {:milliseconds, 0}, data: :any] ++
+             [wait: {:milliseconds, 0}, data: :any, key: :any] ++
              [abi: {"a %Cybernetic.WASM.ABI{}, its options, or nil", &ABI.given?/1}] ++
              Streams.options() ++ Limits.options()
 
@@ -76,12 +76,13 @@ defmodule Cybernetic.WASM.Execution.Plan do
     :sandbox,
     :args,
     :program,
-    :env
+    :env,
+    :key
   ]
   @narrowing Keyword.drop(@options, @fixed)
 
   # What changes nothing but numbers in the plan of a module's calls without options, the limits beside these.
-  @adjusting_beside [:abi, :scheduling, :wait, :data, :set_by]
+  @adjusting_beside [:abi, :scheduling, :wait, :data, :key, :set_by]
   @adjusting @adjusting_beside ++ (Limits.keys() -- [:max_stack])
 
   @in_line for key <- [:wait, :timeout, :max_execution_time], do: {key, @options[key]}

@@ -4,10 +4,9 @@ defmodule Cybernetic.WASM.Executor.Warden do
   # even if a host function has not returned, and when it is cancelled or whoever started it goes.
   #
   # The process that the caller's `Task` knows is the warden's. It starts the runner, which drives the guest, and gives the
-  # task its result. A third process, the runner's shadow, kills the runner when the warden is killed: a link would not do,
-  # since host functions may trap exits.
+  # task its result. A third process, the runner's shadow, kills the runner when the warden is killed.
 
-  alias Cybernetic.WASM.{CancelledError, Error, HostError, LimitError, Limits}
+  alias Cybernetic.WASM.{CancelledError, Error, HostError, LimitError, Limits, Shadow}
   alias Cybernetic.WASM.Execution.{Call, Cancel, Plan}
 
   # A guest notices by itself that its time is over, and a host function's `after` clauses may want to run.
@@ -31,7 +30,7 @@ defmodule Cybernetic.WASM.Executor.Warden do
 
     {runner, monitor} =
       spawn_monitor(fn ->
-        start_shadow(self(), warden)
+        Shadow.follow(warden)
         Process.put(:"$callers", callers)
         send(warden, {answer, drive.(call)})
       end)
@@ -51,17 +50,6 @@ defmodule Cybernetic.WASM.Executor.Warden do
       credit: 0,
       broke: false
     })
-  end
-
-  defp start_shadow(runner, warden) do
-    spawn(fn ->
-      {ended, killed} = {Process.monitor(runner), Process.monitor(warden)}
-
-      receive do
-        {:DOWN, ^ended, :process, _, _} -> :ok
-        {:DOWN, ^killed, :process, _, _} -> Process.exit(runner, :kill)
-      end
-    end)
   end
 
   defp watch(%{answer: answer, monitor: monitor} = state) do

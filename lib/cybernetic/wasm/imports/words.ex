@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Imports.Words do
   @moduledoc false
   # Why an import is bound to nothing: the `reason` of a problem in a `Cybernetic.WASM.LinkError`.
 
-  alias Cybernetic.WASM.{LinkError, Shown}
+  alias Cybernetic.WASM.{CallError, LinkError, Shown}
   alias Cybernetic.WASM.Host.Function
 
   @missing "missing"
@@ -85,6 +85,10 @@ defmodule Cybernetic.WASM.Imports.Words do
   def no_guest(other),
     do:
       "an instance or a module that exports one is needed, got: #{Shown.term(other)}; a global can also be {:global, type, value}"
+
+  @doc "No module is loaded under the name that is given for it."
+  @spec not_loaded(CallError.t()) :: String.t()
+  def not_loaded(error), do: Exception.message(error)
 
   @doc "The instance that exports it is in another guest's store."
   @spec other_store() :: String.t()

@@ -19,6 +19,7 @@ defmodule Cybernetic.WASM.Instance.Live do
 
   alias Cybernetic.WASM.Execution.{Lane, Plan, Tally, Terms}
   alias Cybernetic.WASM.Instance.Link
+  alias Cybernetic.WASM.Runtime.Names
 
   @options [
     on_trap: {:one_of, [:poison, :keep]},
@@ -36,7 +37,7 @@ defmodule Cybernetic.WASM.Instance.Live do
   def options, do: @options ++ @hook ++ Plan.options()
 
   @doc "See `Cybernetic.WASM.Instance.new/2`."
-  @spec new(Module.t(), keyword) :: {:ok, Instance.t()} | {:error, Error.t()}
+  @spec new(Module.given(), keyword) :: {:ok, Instance.t()} | {:error, Error.t()}
   # Without options nothing has to be checked.
   def new(%Module{} = module, []) do
     with {:ok, plan} <- Plan.checked(module, %{}), do: make(module, plan, %{}, %{})
@@ -57,7 +58,9 @@ defmodule Cybernetic.WASM.Instance.Live do
     end
   end
 
-  def new(other, _opts), do: Module.needed!(other)
+  def new(given, opts) do
+    with {:ok, module} <- Names.fetch(given, opts), do: new(module, opts)
+  end
 
   # Nobody gives it arguments, and nobody takes what it returns.
   defp hook(module, %{on_fork: name, snapshottable: true}) do
@@ -147,6 +150,7 @@ defmodule Cybernetic.WASM.Instance.Live do
     Plan.refuse_as_arguments!(args, opts)
 
     with {:ok, plan} <- Plan.narrow(Plan.of(instance), instance.module, opts),
+         :ok <- Module.used(instance.module),
          {:ok, result, _tally} <- Execution.call(target(instance), function, args, plan),
          do: {:ok, result}
   end
@@ -166,6 +170,7 @@ defmodule Cybernetic.WASM.Instance.Live do
 
     with {:ok, plan} <- Plan.narrow(Plan.of(instance), instance.module, opts),
          plan = Plan.reporting(plan),
+         :ok <- Module.used(instance.module),
          {:ok, result, tally} <- Execution.call(target(instance), function, args, plan),
          do: {:ok, Run.new(result, tally)}
   end
@@ -178,6 +183,7 @@ defmodule Cybernetic.WASM.Instance.Live do
 
     with {:ok, entry} <- Module.entry(module),
          {:ok, plan} <- Plan.narrow(Plan.of(instance), module, opts),
+         :ok <- Module.used(module),
          do: Execution.call(target(instance), entry, args, plan |> Plan.command(true) |> as.())
   end
 
@@ -189,6 +195,7 @@ defmodule Cybernetic.WASM.Instance.Live do
     refuse_abi!(opts)
 
     with {:ok, plan} <- Plan.narrow(Plan.of(instance), instance.module, opts),
+         :ok <- Module.used(instance.module),
          {:ok, result, _tally} <- Execution.call_ref(target(instance), ref, args, plan),
          do: {:ok, result}
   end

@@ -11,12 +11,15 @@ defmodule Cybernetic.WASM.Instance.Server do
 
   require Logger
 
-  alias Cybernetic.WASM.{CallError, Loader, Module, Options, Shown}
+  alias Cybernetic.WASM.{CallError, Module, Options, Shown}
   alias Cybernetic.WASM.Execution.Plan
   alias Cybernetic.WASM.Instance.Live
+  alias Cybernetic.WASM.Runtime.{Names, Registration}
 
   @options [
-    module: {"a %Cybernetic.WASM.Module{}, a path or {:bytes, binary}", &__MODULE__.module?/1},
+    module:
+      {"a %Cybernetic.WASM.Module{}, {:name, text}, or the source of a module",
+       &__MODULE__.module?/1},
     name: :any,
     on_poison: {:one_of, [:reset, :stop]},
     load: {"options of Cybernetic.WASM.Runtime.load_module/2", &Keyword.keyword?/1}
@@ -34,6 +37,7 @@ defmodule Cybernetic.WASM.Instance.Server do
   @spec module?(term) :: boolean
   def module?(%Module{}), do: true
   def module?({:bytes, bytes}), do: is_binary(bytes)
+  def module?({:name, name}), do: is_binary(name)
   def module?(path), do: is_binary(path)
 
   @doc "See `Cybernetic.WASM.Instance.start_link/1`."
@@ -128,11 +132,14 @@ defmodule Cybernetic.WASM.Instance.Server do
 
   def init({source, load, opts, state}) do
     make = fn ->
-      with {:ok, module} <- Loader.load(source, load || []), do: Live.new(module, opts)
+      with {:ok, module} <- loaded(source, load || []), do: Live.new(module, opts)
     end
 
     {:ok, begin(%{state | make: make})}
   end
+
+  defp loaded({:name, _text} = name, _load), do: Names.fetch(name)
+  defp loaded(source, load), do: Registration.load(source, load)
 
   # What it raises, for a mistake in the options, is this process's end, too.
   defp begin(%{make: make} = state) do

@@ -79,6 +79,12 @@ fn module_check(_module: Handle<'_, ModuleResource>) -> Atom {
     atoms::ok()
 }
 
+/// Guests that live now and run it.
+#[rustler::nif]
+fn module_guests(module: Handle<'_, ModuleResource>) -> u64 {
+    module.0.guests()
+}
+
 /// Imports, exports and custom sections; a stranger's module may have hundreds of thousands.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn module_facts<'a>(env: Env<'a>, module: Handle<'a, ModuleResource>) -> Term<'a> {

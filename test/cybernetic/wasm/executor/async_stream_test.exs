@@ -354,7 +354,7 @@ defmodule Cybernetic.WASM.Executor.AsyncStreamTest do
     end
 
     assert_raise ArgumentError, ~r/load it first/, fn ->
-      Executor.async_stream("compute.wasm", "process", [[1]])
+      Executor.async_stream(%{}, "process", [[1]])
     end
   end
 

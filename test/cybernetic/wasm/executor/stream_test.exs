@@ -845,7 +845,7 @@ defmodule Cybernetic.WASM.Executor.StreamTest do
       Executor.stream(compute(), :spin)
     end
 
-    assert_raise ArgumentError, ~r/load it first/, fn -> Executor.stream("compute", "spin") end
+    assert_raise ArgumentError, ~r/load it first/, fn -> Executor.stream(%{}, "spin") end
 
     async = into("flood", [], forever())
 

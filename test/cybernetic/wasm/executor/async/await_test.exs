@@ -144,7 +144,7 @@ defmodule Cybernetic.WASM.Executor.Async.AwaitTest do
         assert error.message =~ "Cybernetic.WASM.Instance.borrow/3"
       end
 
-      for none <- [nil, true, "compute", %{}, 1] do
+      for none <- [nil, true, %{}, 1] do
         assert_raise ArgumentError, ~r/load it first/, fn ->
           Executor.async(none, "process", [1])
         end
@@ -305,7 +305,7 @@ defmodule Cybernetic.WASM.Executor.Async.AwaitTest do
       end
 
       assert_raise ArgumentError, ~r/load it first/, fn ->
-        start.("compute.wasm", "process", [1], [])
+        start.(%{}, "process", [1], [])
       end
 
       # On an instance limits only narrow, and its engine is what it is.

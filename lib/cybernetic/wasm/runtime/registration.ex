@@ -1,0 +1,99 @@
+defmodule Cybernetic.WASM.Runtime.Registration do
+  @moduledoc false
+  # Loads, and puts what was loaded under its name.
+
+  alias Cybernetic.WASM.{Error, Loader, Module, Options, Reference, Sealed}
+  alias Cybernetic.WASM.Loader.{Fetched, Source, Sources}
+  alias Cybernetic.WASM.Runtime.{Naming, Registry}
+
+  @keys Keyword.keys(Naming.options())
+
+  # Also said to the loader: pins hold under them.
+  @of_both [:name, :version]
+
+  @doc "See `Cybernetic.WASM.Runtime.load_module/2`."
+  @spec load(Source.t() | Fetched.t(), keyword) :: {:ok, Module.t()} | {:error, Error.t()}
+  def load(source, opts) do
+    {naming, load} = split(opts)
+    unless naming[:name] || from_store?(source), do: refuse_without_name!(naming)
+
+    loading = if naming == %{}, do: load, else: load ++ said(naming)
+
+    with {:ok, module, fetched} <- Loader.prepare(source, loading) do
+      case name(naming, fetched) do
+        nil -> {:ok, module}
+        name -> put(request(name, {module, fetched, load}, naming, :loaded))
+      end
+    end
+  end
+
+  # What is no list of options, the loader says.
+  defp split(opts) do
+    {own, load} = if Keyword.keyword?(opts), do: Keyword.split(opts, @keys), else: {[], opts}
+    {Options.check!(own, Naming.options(), "load option"), load}
+  end
+
+  @doc "Those options of a name that are the loader's, too."
+  @spec said(map) :: keyword
+  def said(naming),
+    do: for({key, text} when text != nil <- Map.take(naming, @of_both), do: {key, text})
+
+  defp refuse_without_name!(naming) do
+    with [key | _] <- naming |> Map.delete(:name) |> Map.keys() do
+      raise ArgumentError,
+            "option #{inspect(key)} is of a load under a name: give its option :name as well"
+    end
+  end
+
+  # Only a store brings a name along: what other sources say may come from anywhere, and must not take the place of what the
+  # node's owner has put there.
+  defp name(%{name: name}, _fetched), do: name
+  defp name(_naming, fetched), do: if(from_store?(fetched), do: fetched.name)
+
+  defp from_store?({:store, _reference}), do: true
+  defp from_store?(%Fetched{origin: {Sources.Store, _reference}}), do: true
+  defp from_store?(_source), do: false
+
+  defp put(request) do
+    case Registry.put(request) do
+      {:error, error} -> {:error, %{error | source: request.facts.source}}
+      {_put_or_unchanged, module} -> {:ok, module}
+    end
+  end
+
+  @doc "The request to put under a name what the loader gave by these options."
+  @spec request(
+          String.t(),
+          {Module.t(), Fetched.t(), keyword},
+          map,
+          :loaded | :reloaded
+        ) :: Registry.request()
+  def request(name, {module, fetched, load}, naming, action) do
+    %{
+      serial: Registry.serial(),
+      name: name,
+      module: module,
+      wanted: wanted(naming[:version], fetched),
+      current: Map.get(naming, :current, true),
+      action: action,
+      instead_of: :any,
+      keep: :all,
+      drain: nil,
+      facts: %{source: fetched.source, load: Sealed.seal(load)},
+      said: Naming.said(naming)
+    }
+  end
+
+  # A manifest that nobody has edited says the same of other bytes. A store does not.
+  defp wanted(nil, fetched) do
+    case Reference.version(fetched.version) do
+      {:ok, _version} when fetched.version != nil ->
+        {if(from_store?(fetched), do: :exactly, else: :rather), fetched.version}
+
+      _none ->
+        :next
+    end
+  end
+
+  defp wanted(version, _fetched), do: {:exactly, version}
+end

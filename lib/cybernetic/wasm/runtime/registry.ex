@@ -1,0 +1,410 @@
+defmodule Cybernetic.WASM.Runtime.Registry do
+  @moduledoc false
+  # The one process that changes what is loaded under names, so that two changes at once come one after the other. It keeps
+  # nothing to itself: all is in the table of `Runtime.Names`, which is not its own. Each change is written at once, with what is
+  # to be read of it later, so that one that is killed leaves nothing halfway; the next finds everything there.
+  #
+  # It fetches, compiles and tries out nothing: whoever changes something comes with a module that is ready.
+
+  use GenServer
+
+  alias Cybernetic.WASM.{CallError, LoadError, Module, Reference}
+  alias Cybernetic.WASM.Runtime.{Change, History, Names, Uses, Versions}
+
+  # How often, and after how many milliseconds, it is asked again while it is being started anew.
+  @tries 100
+  @pause 20
+
+  @typedoc """
+  A module that is to be put under a name. `wanted` is its version: `{:exactly, version}`, `{:rather, version}`, which gives way
+  to one that is there, or `:next`. `instead_of` is the serial that is to be current still, or `:any`. `keep` are the versions
+  that may stay of those that are replaced, and `drain` after how many milliseconds the replaced one goes.
+  """
+  @type request :: %{
+          serial: Versions.serial(),
+          name: String.t(),
+          module: Module.t(),
+          wanted: {:exactly | :rather, String.t()} | :next,
+          current: boolean,
+          action: :loaded | :reloaded,
+          instead_of: Versions.serial() | :any,
+          keep: non_neg_integer | :all,
+          drain: non_neg_integer | nil,
+          facts: map,
+          said: map
+        }
+
+  @doc false
+  def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+
+  @doc """
+  Puts a module under a name, and gives it as it is there. `:unchanged` where it is there already, and `{:moved, serial}` where
+  another version has become current.
+  """
+  @spec put(request) ::
+          {:ok | :unchanged, Module.t()} | {:moved, Versions.serial()} | {:error, LoadError.t()}
+  def put(request), do: ask({:put, request})
+
+  @doc "Makes a version current."
+  @spec promote(String.t(), String.t(), map) :: {:ok, Module.t()} | {:error, CallError.t()}
+  def promote(name, version, said), do: ask({:promote, name, version, said})
+
+  @doc "Makes the version current that was before. Where another than `from` is current, somebody else has done so by now."
+  @spec rollback(String.t(), Versions.serial(), map) ::
+          {:ok, Module.t()} | {:error, CallError.t()}
+  def rollback(name, from, said), do: ask({:rollback, name, from, said})
+
+  @doc "Shares the calls of a bare name out."
+  @spec split(String.t(), %{String.t() => pos_integer}, :random | :process, map) ::
+          :ok | {:error, CallError.t()}
+  def split(name, weights, by, said), do: ask({:split, name, weights, by, said})
+
+  @doc "Lets go of a name, or of one of its versions."
+  @spec unload(String.t(), String.t() | :all, map) :: :ok | {:error, CallError.t()}
+  def unload(name, version, said), do: ask({:unload, name, version, said})
+
+  @doc "Has the calling process told of changes, or no longer."
+  @spec subscribe(String.t() | :all, boolean) :: :ok
+  def subscribe(of, wanted), do: ask({if(wanted, do: :subscribe, else: :unsubscribe), self(), of})
+
+  @doc "A serial number for a module; a later one is larger."
+  @spec serial() :: Versions.serial()
+  def serial, do: System.unique_integer([:positive, :monotonic])
+
+  # Killed, it is there again at once, and whatever it is asked a second time it does once: `promote` and `split` by their
+  # nature, the others since the request says from which state they start.
+  defp ask(request, tries \\ @tries) do
+    GenServer.call(__MODULE__, request, :infinity)
+  catch
+    :exit, _gone when tries == 0 ->
+      Names.not_started!()
+
+    :exit, {_reason, {GenServer, :call, _}} ->
+      # Where the application does not run nobody will start it.
+      _there = Names.all()
+      Process.sleep(@pause)
+      ask(request, tries - 1)
+  end
+
+  # The process
+
+  @impl true
+  def init(_opts) do
+    for {entry, _module} <- Names.entries(), do: arm(entry)
+    for {pid, _names} <- History.subscribers(), do: Process.monitor(pid)
+    # Whoever was here before may have been killed with one step to go.
+    for versions <- Names.all(), do: Names.write(versions, [])
+    Names.forget_orphans()
+    {:ok, nil}
+  end
+
+  @impl true
+  def handle_call({:subscribe, pid, of}, _from, state) do
+    if History.subscribe(pid, of), do: Process.monitor(pid)
+    {:reply, :ok, state}
+  end
+
+  # Its monitor stays: that it ends is no news then.
+  def handle_call({:unsubscribe, pid, of}, _from, state) do
+    History.unsubscribe(pid, of)
+    {:reply, :ok, state}
+  end
+
+  def handle_call(request, _from, state), do: {:reply, answer(request), state}
+
+  # Whoever looks up by a requirement need not read it again.
+  @impl true
+  def handle_cast({:asked, name, text}, state) do
+    with %Versions{} = versions <- Names.versions(name),
+         {:ok, {:name, ^name, selector}} when selector != :current <- Reference.parse(text),
+         serial when serial != nil <- Versions.find(versions, selector) do
+      versions |> Versions.ask(text, selector) |> Names.write([])
+    end
+
+    {:noreply, state}
+  end
+
+  def handle_cast(_other, state), do: {:noreply, state}
+
+  @impl true
+  def handle_info({:drain, name, serial}, state) do
+    with %Versions{} = versions <- Names.versions(name),
+         {%{drop_at: at}, _module} when at != nil <- Names.entry(serial),
+         false <- Versions.serves?(versions, serial) do
+      drop(versions, [serial], %{by: "drain", why: nil})
+    end
+
+    {:noreply, state}
+  end
+
+  def handle_info({:DOWN, _monitor, :process, pid, _reason}, state) do
+    History.forget(pid)
+    {:noreply, state}
+  end
+
+  def handle_info(_other, state), do: {:noreply, state}
+
+  defp answer({:put, request}), do: put_module(request)
+
+  defp answer({:promote, name, version, said}) do
+    with {:ok, versions, serial} <- find(name, version) do
+      if versions.current == serial and versions.split == nil,
+        do: registered(serial),
+        else: make_current(versions, Versions.promote(versions, serial), {:promoted, said})
+    end
+  end
+
+  defp answer({:rollback, name, from, said}) do
+    with {:ok, versions} <- known(name) do
+      case Versions.rollback(versions) do
+        _done_by_now when versions.current != from -> registered(versions.current)
+        nil -> {:error, %CallError{reason: :nothing_before, name: name}}
+        before -> make_current(versions, before, {:rolled_back, said})
+      end
+    end
+  end
+
+  defp answer({:split, name, weights, by, said}) do
+    with {:ok, versions} <- known(name),
+         {:ok, shares} <- shares(versions, weights) do
+      after_split = Versions.split(versions, shares, by)
+      change = change(versions, after_split, {:split, said})
+      Enum.each(shares, fn {serial, _weight} -> stay(serial) end)
+      commit(after_split, [], %{change | shares: weights})
+    end
+  end
+
+  defp answer({:unload, name, :all, said}) do
+    with {:ok, versions} <- known(name) do
+      entries = for {_version, serial} <- versions.all, do: elem(Names.entry(serial), 0)
+      Names.forget_name(versions)
+      Enum.each(entries, &Names.forget/1)
+      from = Versions.version(versions, versions.current)
+      record(struct!(Change, [name: name, action: :unloaded, from: from] ++ facts(said)))
+    end
+  end
+
+  defp answer({:unload, name, version, said}) do
+    with {:ok, versions, serial} <- find(name, version) do
+      cond do
+        match?([_only], versions.all) ->
+          answer({:unload, name, :all, said})
+
+        Versions.serves?(versions, serial) ->
+          {:error, %CallError{reason: :current_version, name: name, given: version}}
+
+        true ->
+          drop(versions, [serial], said, :unloaded)
+      end
+    end
+  end
+
+  # Putting
+
+  defp put_module(%{name: name, serial: serial, module: module} = request) do
+    versions = Names.versions(name) || %Versions{name: name}
+
+    cond do
+      # It was asked before, and killed with the answer on its lips.
+      Names.entry(serial) != nil ->
+        registered(serial)
+
+      request.instead_of not in [:any, versions.current] ->
+        {:moved, versions.current}
+
+      there = same(versions, module, request) ->
+        put_again(versions, there, request)
+
+      true ->
+        with {:ok, version} <- number(versions, request), do: add(versions, version, request)
+    end
+  end
+
+  # The same module is there already, as the version that is wanted.
+  defp same(versions, module, %{wanted: wanted}) do
+    serial =
+      case wanted do
+        :next -> versions.current
+        {_how, version} -> Versions.serial(versions, version)
+      end
+
+    with true <- serial != nil,
+         {_entry, there} <- Names.entry(serial),
+         true <- Module.same?(there, module),
+         do: serial,
+         else: (_other -> nil)
+  end
+
+  defp put_again(versions, serial, request) do
+    {entry, module} = Names.entry(serial)
+    Names.write([{serial, %{entry | loads: entry.loads + 1}}])
+
+    if request.current and Versions.route(versions) != serial,
+      do:
+        make_current(versions, Versions.promote(versions, serial), {request.action, request.said}),
+      else: {:unchanged, module}
+  end
+
+  defp number(versions, %{wanted: {:exactly, version}} = request) do
+    if Versions.serial(versions, version),
+      do: {:error, %LoadError{reason: :version_taken, name: request.name, version: version}},
+      else: {:ok, version}
+  end
+
+  defp number(versions, %{wanted: {:rather, version}}) do
+    if Versions.serial(versions, version),
+      do: {:ok, Versions.next(versions)},
+      else: {:ok, version}
+  end
+
+  defp number(versions, %{wanted: :next}), do: {:ok, Versions.next(versions)}
+
+  defp add(versions, version, %{name: name, serial: serial, module: module} = request) do
+    module = Module.named(module, name, version, Uses.new())
+    Names.keep(serial, module)
+
+    entry =
+      Map.merge(request.facts, %{
+        serial: serial,
+        name: name,
+        version: version,
+        loads: 1,
+        loaded_at: DateTime.utc_now(),
+        reloaded: request.action == :reloaded,
+        drop_at: nil
+      })
+
+    added = Versions.add(versions, version, serial)
+    after_it = if request.current, do: Versions.promote(added, serial), else: added
+    change = change(versions, after_it, {request.action, request.said})
+    draining = draining(versions, after_it, request)
+
+    commit(after_it, [{serial, entry} | draining], %{
+      change
+      | to: version,
+        digest: module.digest
+    })
+
+    Enum.each(draining, fn {_serial, entry} -> arm(entry) end)
+    drop_surplus(after_it, request)
+    {:ok, module}
+  end
+
+  # The version that was replaced, with the time at which it goes.
+  defp draining(before, now, %{drain: milliseconds}) when milliseconds != nil do
+    with serial when serial not in [nil, now.current] <- before.current,
+         {entry, _module} <- Names.entry(serial) do
+      [{serial, %{entry | drop_at: System.monotonic_time(:millisecond) + milliseconds}}]
+    else
+      _none -> []
+    end
+  end
+
+  defp draining(_before, _now, _request), do: []
+
+  defp arm(%{drop_at: nil}), do: :ok
+
+  defp arm(%{name: name, serial: serial, drop_at: at}),
+    do: Process.send_after(self(), {:drain, name, serial}, at, abs: true)
+
+  defp drop_surplus(_versions, %{keep: :all}), do: :ok
+
+  defp drop_surplus(versions, %{keep: keep, said: said}) do
+    reloaded? = fn serial -> match?({%{reloaded: true}, _module}, Names.entry(serial)) end
+
+    case Versions.idle(versions, keep, reloaded?) do
+      [] -> :ok
+      serials -> drop(versions, serials, said)
+    end
+  end
+
+  defp drop(versions, serials, said, action \\ :dropped) do
+    Enum.reduce(serials, versions, fn serial, versions ->
+      {entry, _module} = Names.entry(serial)
+      without = Versions.drop(versions, serial)
+      gone = [name: versions.name, action: action, from: entry.version]
+      commit(without, [], struct!(Change, gone ++ facts(said)))
+      Names.forget(entry)
+      without
+    end)
+
+    :ok
+  end
+
+  # Changing what is there
+
+  defp known(name) do
+    case Names.versions(name) do
+      nil -> {:error, Names.no_such_name(name)}
+      versions -> {:ok, versions}
+    end
+  end
+
+  defp find(name, version) do
+    with {:ok, versions} <- known(name) do
+      case Versions.serial(versions, version) do
+        nil -> {:error, Names.no_such_version(versions, version)}
+        serial -> {:ok, versions, serial}
+      end
+    end
+  end
+
+  defp shares(versions, weights) do
+    case Enum.find(Map.keys(weights), &(Versions.serial(versions, &1) == nil)) do
+      nil ->
+        {:ok, for({version, weight} <- weights, do: {Versions.serial(versions, version), weight})}
+
+      missing ->
+        {:error, Names.no_such_version(versions, missing)}
+    end
+  end
+
+  defp make_current(before, now, what) do
+    stay(now.current)
+    commit(now, [], change(before, now, what))
+    registered(now.current)
+  end
+
+  # One that is wanted again does not go.
+  defp stay(serial) do
+    {entry, _module} = Names.entry(serial)
+    if entry.drop_at, do: Names.write([{serial, %{entry | drop_at: nil}}]), else: :ok
+  end
+
+  defp registered(serial) do
+    {_entry, module} = Names.entry(serial)
+    {:ok, module}
+  end
+
+  defp change(before, now, {action, said}) do
+    digest = with {_entry, module} <- Names.entry(now.current), do: module.digest
+
+    struct!(
+      Change,
+      [
+        name: now.name,
+        action: action,
+        from: Versions.version(before, before.current),
+        to: Versions.version(now, now.current),
+        digest: digest
+      ] ++ facts(said)
+    )
+  end
+
+  defp facts(said), do: [by: said.by, why: said.why, at: DateTime.utc_now()]
+
+  # In force from here on.
+  defp commit(versions, rows, change) do
+    number = History.next_number()
+    Names.write(versions, rows ++ History.rows(change, number))
+    History.trim(number)
+    History.tell(change)
+  end
+
+  defp record(change) do
+    number = History.next_number()
+    Names.write(History.rows(change, number))
+    History.trim(number)
+    History.tell(change)
+  end
+end
