@@ -26,6 +26,9 @@ defmodule Cybernetic.WASM.Runtime do
       `Cybernetic.WASM.Sandbox.Manifest`; or options of its `load/2`, such as `[require_limits: true, offer: [:stdio]]`, with the
       path as `:file` where it is not `module.toml`. Default: `false`.
 
+    * `:sandbox` - a `Cybernetic.WASM.Sandbox`, or a preset's name, that the module's calls are held to: they have what it grants,
+      within the manifest if there is one, and their own options only narrow it. Default: none.
+
   Those that say which module is taken, `:digest`, `:trust`, `:expect` and others, are those of `Cybernetic.WASM.Loader`.
 
   Compiled modules are cached in memory, by the digest of their bytes and by `:metering`, `:deterministic` and `:features`. A
@@ -117,6 +120,7 @@ defmodule Cybernetic.WASM.Runtime do
           | {:features, [{atom, boolean}]}
           | {:max_compile_memory, pos_integer}
           | {:max_compile_time, pos_integer}
+          | {:sandbox, Cybernetic.WASM.Sandbox.given()}
           | {:manifest, boolean | Path.t() | Manifest.t() | keyword}
           | {:digest, String.t()}
           | {:allow_unpinned, boolean}

@@ -11,6 +11,7 @@ defmodule Cybernetic.WASM.Loader.Compiler do
     Module,
     Native,
     Notices,
+    Sandbox,
     Startup
   }
 
@@ -98,6 +99,13 @@ defmodule Cybernetic.WASM.Loader.Compiler do
   def hold(module, manifest) do
     with_plan(%{module | manifest: manifest}, Manifest.to_sandbox(manifest))
   end
+
+  @doc "The module within this sandbox as well, which its calls only narrow."
+  @spec within(Module.t(), Sandbox.given() | nil) :: Module.t()
+  def within(module, nil), do: module
+
+  def within(module, sandbox),
+    do: with_plan(module, Sandbox.narrow(Module.sandbox(module) || sandbox, sandbox))
 
   # What its calls without options come to is made once, here.
   defp with_plan(module, sandbox) do

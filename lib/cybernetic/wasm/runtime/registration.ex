@@ -2,11 +2,11 @@ defmodule Cybernetic.WASM.Runtime.Registration do
   @moduledoc false
   # Loads, and puts what was loaded under its name.
 
-  alias Cybernetic.WASM.{Error, Loader, Module, Options, Reference, Sealed}
-  alias Cybernetic.WASM.Loader.{Fetched, Source, Sources}
+  alias Cybernetic.WASM.{Error, Loader, Module, Options, Reference, Sandbox, Sealed}
+  alias Cybernetic.WASM.Loader.{Compiler, Fetched, Source, Sources}
   alias Cybernetic.WASM.Runtime.{Naming, Registry}
 
-  @keys Keyword.keys(Naming.options())
+  @held [sandbox: Sandbox.kind()]
 
   # Also said to the loader: pins hold under them.
   @of_both [:name, :version]
@@ -14,12 +14,10 @@ defmodule Cybernetic.WASM.Runtime.Registration do
   @doc "See `Cybernetic.WASM.Runtime.load_module/2`."
   @spec load(Source.t() | Fetched.t(), keyword) :: {:ok, Module.t()} | {:error, Error.t()}
   def load(source, opts) do
-    {naming, load} = split(opts)
+    {naming, load} = split(opts, Naming.options())
     unless naming[:name] || from_store?(source), do: refuse_without_name!(naming)
 
-    loading = if naming == %{}, do: load, else: load ++ said(naming)
-
-    with {:ok, module, fetched} <- Loader.prepare(source, loading) do
+    with {:ok, module, fetched} <- prepare(source, load, naming) do
       case name(naming, fetched) do
         nil -> {:ok, module}
         name -> put(request(name, {module, fetched, load}, naming, :loaded))
@@ -27,15 +25,26 @@ defmodule Cybernetic.WASM.Runtime.Registration do
     end
   end
 
-  # What is no list of options, the loader says.
-  defp split(opts) do
-    {own, load} = if Keyword.keyword?(opts), do: Keyword.split(opts, @keys), else: {[], opts}
-    {Options.check!(own, Naming.options(), "load option"), load}
+  @doc "Loads by these options, of which the sandbox is no loader's, for a module of that name."
+  @spec prepare(Source.t() | Fetched.t(), keyword, map) ::
+          {:ok, Module.t(), Fetched.t()} | {:error, Error.t()}
+  def prepare(source, load, naming) do
+    {held, load} = split(load, @held)
+    # What is no list of options, the loader says.
+    load = if Keyword.keyword?(load), do: said(naming) ++ load, else: load
+
+    with {:ok, module, fetched} <- Loader.prepare(source, load),
+         do: {:ok, Compiler.within(module, held[:sandbox]), fetched}
   end
 
-  @doc "Those options of a name that are the loader's, too."
-  @spec said(map) :: keyword
-  def said(naming),
+  defp split(opts, known) do
+    {own, load} =
+      if Keyword.keyword?(opts), do: Keyword.split(opts, Keyword.keys(known)), else: {[], opts}
+
+    {Options.check!(own, known, "load option"), load}
+  end
+
+  defp said(naming),
     do: for({key, text} when text != nil <- Map.take(naming, @of_both), do: {key, text})
 
   defp refuse_without_name!(naming) do

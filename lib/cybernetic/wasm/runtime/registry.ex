@@ -8,8 +8,8 @@ defmodule Cybernetic.WASM.Runtime.Registry do
 
   use GenServer
 
-  alias Cybernetic.WASM.{CallError, LoadError, Module, Reference}
-  alias Cybernetic.WASM.Runtime.{Change, History, Names, Uses, Versions}
+  alias Cybernetic.WASM.{CallError, LoadError, Module}
+  alias Cybernetic.WASM.Runtime.{History, Names, Transitions, Versions}
 
   # How often, and after how many milliseconds, it is asked again while it is being started anew.
   @tries 100
@@ -90,321 +90,49 @@ defmodule Cybernetic.WASM.Runtime.Registry do
 
   @impl true
   def init(_opts) do
-    for {entry, _module} <- Names.entries(), do: arm(entry)
-    for {pid, _names} <- History.subscribers(), do: Process.monitor(pid)
+    for {entry, _module} <- Names.entries(), do: Transitions.arm(entry)
     # Whoever was here before may have been killed with one step to go.
     for versions <- Names.all(), do: Names.write(versions, [])
     Names.forget_orphans()
-    {:ok, nil}
+    {:ok, for({pid, _names} <- History.subscribers(), into: %{}, do: {pid, Process.monitor(pid)})}
   end
 
   @impl true
-  def handle_call({:subscribe, pid, of}, _from, state) do
-    if History.subscribe(pid, of), do: Process.monitor(pid)
-    {:reply, :ok, state}
+  def handle_call({:subscribe, pid, of}, _from, monitors) do
+    History.subscribe(pid, of)
+    {:reply, :ok, Map.put_new_lazy(monitors, pid, fn -> Process.monitor(pid) end)}
   end
 
-  # Its monitor stays: that it ends is no news then.
-  def handle_call({:unsubscribe, pid, of}, _from, state) do
-    History.unsubscribe(pid, of)
-    {:reply, :ok, state}
-  end
-
-  def handle_call(request, _from, state), do: {:reply, answer(request), state}
-
-  # Whoever looks up by a requirement need not read it again.
-  @impl true
-  def handle_cast({:asked, name, text}, state) do
-    with %Versions{} = versions <- Names.versions(name),
-         {:ok, {:name, ^name, selector}} when selector != :current <- Reference.parse(text),
-         serial when serial != nil <- Versions.find(versions, selector) do
-      versions |> Versions.ask(text, selector) |> Names.write([])
-    end
-
-    {:noreply, state}
-  end
-
-  def handle_cast(_other, state), do: {:noreply, state}
-
-  @impl true
-  def handle_info({:drain, name, serial}, state) do
-    with %Versions{} = versions <- Names.versions(name),
-         {%{drop_at: at}, _module} when at != nil <- Names.entry(serial),
-         false <- Versions.serves?(versions, serial) do
-      drop(versions, [serial], %{by: "drain", why: nil})
-    end
-
-    {:noreply, state}
-  end
-
-  def handle_info({:DOWN, _monitor, :process, pid, _reason}, state) do
-    History.forget(pid)
-    {:noreply, state}
-  end
-
-  def handle_info(_other, state), do: {:noreply, state}
-
-  defp answer({:put, request}), do: put_module(request)
-
-  defp answer({:promote, name, version, said}) do
-    with {:ok, versions, serial} <- find(name, version) do
-      if versions.current == serial and versions.split == nil,
-        do: registered(serial),
-        else: make_current(versions, Versions.promote(versions, serial), {:promoted, said})
-    end
-  end
-
-  defp answer({:rollback, name, from, said}) do
-    with {:ok, versions} <- known(name) do
-      case Versions.rollback(versions) do
-        _done_by_now when versions.current != from -> registered(versions.current)
-        nil -> {:error, %CallError{reason: :nothing_before, name: name}}
-        before -> make_current(versions, before, {:rolled_back, said})
-      end
-    end
-  end
-
-  defp answer({:split, name, weights, by, said}) do
-    with {:ok, versions} <- known(name),
-         {:ok, shares} <- shares(versions, weights) do
-      after_split = Versions.split(versions, shares, by)
-      change = change(versions, after_split, {:split, said})
-      Enum.each(shares, fn {serial, _weight} -> stay(serial) end)
-      commit(after_split, [], %{change | shares: weights})
-    end
-  end
-
-  defp answer({:unload, name, :all, said}) do
-    with {:ok, versions} <- known(name) do
-      entries = for {_version, serial} <- versions.all, do: elem(Names.entry(serial), 0)
-      Names.forget_name(versions)
-      Enum.each(entries, &Names.forget/1)
-      from = Versions.version(versions, versions.current)
-      record(struct!(Change, [name: name, action: :unloaded, from: from] ++ facts(said)))
-    end
-  end
-
-  defp answer({:unload, name, version, said}) do
-    with {:ok, versions, serial} <- find(name, version) do
-      cond do
-        match?([_only], versions.all) ->
-          answer({:unload, name, :all, said})
-
-        Versions.serves?(versions, serial) ->
-          {:error, %CallError{reason: :current_version, name: name, given: version}}
-
-        true ->
-          drop(versions, [serial], said, :unloaded)
-      end
-    end
-  end
-
-  # Putting
-
-  defp put_module(%{name: name, serial: serial, module: module} = request) do
-    versions = Names.versions(name) || %Versions{name: name}
-
-    cond do
-      # It was asked before, and killed with the answer on its lips.
-      Names.entry(serial) != nil ->
-        registered(serial)
-
-      request.instead_of not in [:any, versions.current] ->
-        {:moved, versions.current}
-
-      there = same(versions, module, request) ->
-        put_again(versions, there, request)
-
-      true ->
-        with {:ok, version} <- number(versions, request), do: add(versions, version, request)
-    end
-  end
-
-  # The same module is there already, as the version that is wanted.
-  defp same(versions, module, %{wanted: wanted}) do
-    serial =
-      case wanted do
-        :next -> versions.current
-        {_how, version} -> Versions.serial(versions, version)
-      end
-
-    with true <- serial != nil,
-         {_entry, there} <- Names.entry(serial),
-         true <- Module.same?(there, module),
-         do: serial,
-         else: (_other -> nil)
-  end
-
-  defp put_again(versions, serial, request) do
-    {entry, module} = Names.entry(serial)
-    Names.write([{serial, %{entry | loads: entry.loads + 1}}])
-
-    if request.current and Versions.route(versions) != serial,
-      do:
-        make_current(versions, Versions.promote(versions, serial), {request.action, request.said}),
-      else: {:unchanged, module}
-  end
-
-  defp number(versions, %{wanted: {:exactly, version}} = request) do
-    if Versions.serial(versions, version),
-      do: {:error, %LoadError{reason: :version_taken, name: request.name, version: version}},
-      else: {:ok, version}
-  end
-
-  defp number(versions, %{wanted: {:rather, version}}) do
-    if Versions.serial(versions, version),
-      do: {:ok, Versions.next(versions)},
-      else: {:ok, version}
-  end
-
-  defp number(versions, %{wanted: :next}), do: {:ok, Versions.next(versions)}
-
-  defp add(versions, version, %{name: name, serial: serial, module: module} = request) do
-    module = Module.named(module, name, version, Uses.new())
-    Names.keep(serial, module)
-
-    entry =
-      Map.merge(request.facts, %{
-        serial: serial,
-        name: name,
-        version: version,
-        loads: 1,
-        loaded_at: DateTime.utc_now(),
-        reloaded: request.action == :reloaded,
-        drop_at: nil
-      })
-
-    added = Versions.add(versions, version, serial)
-    after_it = if request.current, do: Versions.promote(added, serial), else: added
-    change = change(versions, after_it, {request.action, request.said})
-    draining = draining(versions, after_it, request)
-
-    commit(after_it, [{serial, entry} | draining], %{
-      change
-      | to: version,
-        digest: module.digest
-    })
-
-    Enum.each(draining, fn {_serial, entry} -> arm(entry) end)
-    drop_surplus(after_it, request)
-    {:ok, module}
-  end
-
-  # The version that was replaced, with the time at which it goes.
-  defp draining(before, now, %{drain: milliseconds}) when milliseconds != nil do
-    with serial when serial not in [nil, now.current] <- before.current,
-         {entry, _module} <- Names.entry(serial) do
-      [{serial, %{entry | drop_at: System.monotonic_time(:millisecond) + milliseconds}}]
+  def handle_call({:unsubscribe, pid, of}, _from, monitors) do
+    if History.unsubscribe(pid, of) do
+      {monitor, monitors} = Map.pop(monitors, pid)
+      if monitor, do: Process.demonitor(monitor, [:flush])
+      {:reply, :ok, monitors}
     else
-      _none -> []
+      {:reply, :ok, monitors}
     end
   end
 
-  defp draining(_before, _now, _request), do: []
+  def handle_call(request, _from, monitors), do: {:reply, Transitions.make(request), monitors}
 
-  defp arm(%{drop_at: nil}), do: :ok
-
-  defp arm(%{name: name, serial: serial, drop_at: at}),
-    do: Process.send_after(self(), {:drain, name, serial}, at, abs: true)
-
-  defp drop_surplus(_versions, %{keep: :all}), do: :ok
-
-  defp drop_surplus(versions, %{keep: keep, said: said}) do
-    reloaded? = fn serial -> match?({%{reloaded: true}, _module}, Names.entry(serial)) end
-
-    case Versions.idle(versions, keep, reloaded?) do
-      [] -> :ok
-      serials -> drop(versions, serials, said)
-    end
+  @impl true
+  def handle_cast({:asked, name, text}, monitors) do
+    Transitions.asked(name, text)
+    {:noreply, monitors}
   end
 
-  defp drop(versions, serials, said, action \\ :dropped) do
-    Enum.reduce(serials, versions, fn serial, versions ->
-      {entry, _module} = Names.entry(serial)
-      without = Versions.drop(versions, serial)
-      gone = [name: versions.name, action: action, from: entry.version]
-      commit(without, [], struct!(Change, gone ++ facts(said)))
-      Names.forget(entry)
-      without
-    end)
+  def handle_cast(_other, monitors), do: {:noreply, monitors}
 
-    :ok
+  @impl true
+  def handle_info({:drain, name, serial}, monitors) do
+    Transitions.drained(name, serial)
+    {:noreply, monitors}
   end
 
-  # Changing what is there
-
-  defp known(name) do
-    case Names.versions(name) do
-      nil -> {:error, Names.no_such_name(name)}
-      versions -> {:ok, versions}
-    end
+  def handle_info({:DOWN, _monitor, :process, pid, _reason}, monitors) do
+    History.forget(pid)
+    {:noreply, Map.delete(monitors, pid)}
   end
 
-  defp find(name, version) do
-    with {:ok, versions} <- known(name) do
-      case Versions.serial(versions, version) do
-        nil -> {:error, Names.no_such_version(versions, version)}
-        serial -> {:ok, versions, serial}
-      end
-    end
-  end
-
-  defp shares(versions, weights) do
-    case Enum.find(Map.keys(weights), &(Versions.serial(versions, &1) == nil)) do
-      nil ->
-        {:ok, for({version, weight} <- weights, do: {Versions.serial(versions, version), weight})}
-
-      missing ->
-        {:error, Names.no_such_version(versions, missing)}
-    end
-  end
-
-  defp make_current(before, now, what) do
-    stay(now.current)
-    commit(now, [], change(before, now, what))
-    registered(now.current)
-  end
-
-  # One that is wanted again does not go.
-  defp stay(serial) do
-    {entry, _module} = Names.entry(serial)
-    if entry.drop_at, do: Names.write([{serial, %{entry | drop_at: nil}}]), else: :ok
-  end
-
-  defp registered(serial) do
-    {_entry, module} = Names.entry(serial)
-    {:ok, module}
-  end
-
-  defp change(before, now, {action, said}) do
-    digest = with {_entry, module} <- Names.entry(now.current), do: module.digest
-
-    struct!(
-      Change,
-      [
-        name: now.name,
-        action: action,
-        from: Versions.version(before, before.current),
-        to: Versions.version(now, now.current),
-        digest: digest
-      ] ++ facts(said)
-    )
-  end
-
-  defp facts(said), do: [by: said.by, why: said.why, at: DateTime.utc_now()]
-
-  # In force from here on.
-  defp commit(versions, rows, change) do
-    number = History.next_number()
-    Names.write(versions, rows ++ History.rows(change, number))
-    History.trim(number)
-    History.tell(change)
-  end
-
-  defp record(change) do
-    number = History.next_number()
-    Names.write(History.rows(change, number))
-    History.trim(number)
-    History.tell(change)
-  end
+  def handle_info(_other, monitors), do: {:noreply, monitors}
 end

@@ -48,8 +48,8 @@ defmodule Cybernetic.WASM.Runtime.Reload do
 
     with {:ok, entry, old} <- current(name),
          load = inherited(entry, load),
-         naming = Registration.said(Map.put(own, :name, name)),
-         {:ok, module, fetched} <- Loader.prepare(source, load ++ naming) do
+         naming = Map.put(own, :name, name),
+         {:ok, module, fetched} <- Registration.prepare(source, load, naming) do
       propose(%{
         request: request(name, {module, fetched, load}, own),
         own: own,

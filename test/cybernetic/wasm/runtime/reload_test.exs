@@ -589,6 +589,50 @@ defmodule Cybernetic.WASM.Runtime.ReloadTest do
     assert by == inspect(self())
   end
 
+  describe "a sandbox that a module is loaded with" do
+    test "holds its calls, and those of what is reloaded in its place" do
+      name = name()
+      held = Sandbox.new(fuel: 1, clocks: :real)
+      load_numbered!(name, 1, sandbox: held)
+      assert {:error, %LimitError{limit: :fuel, allowed: 1}} = number(name)
+      assert {:error, %LimitError{allowed: 1}} = Executor.call(name, "number", [], fuel: 1_000)
+      {:ok, _} = Runtime.reload(name, numbered(2))
+
+      assert {:error, %LimitError{allowed: 1}} =
+               Executor.call(name, "number", [], sandbox: :command)
+
+      # To be held to less is more.
+      assert {:error, %LoadError{reason: :widened}} =
+               Runtime.reload(name, numbered(3), sandbox: :command)
+
+      assert {:ok, _} =
+               Runtime.reload(name, numbered(3),
+                 sandbox: Sandbox.new(fuel: 1_000_000),
+                 allow: :widen
+               )
+
+      assert number(name) == {:ok, 3}
+    end
+
+    test "grants what it grants within the manifest" do
+      wc = [
+        manifest: manifest(~s|[capabilities]\nstdio = "captured"\nclocks = "real"|),
+        sandbox: :command
+      ]
+
+      module = Runtime.load_module!("priv/wasm/wc.wasm", wc)
+      assert {:ok, %{stdout: "0 2 5\n"}} = Executor.run(module, :start, stdin: "to be")
+      none = Runtime.load_module!("priv/wasm/wc.wasm", sandbox: :none)
+      assert {:error, %{capability: :wasi}} = Executor.run(none, :start, sandbox: :command)
+
+      assert_raise ArgumentError, ~r/option :sandbox must be/, fn ->
+        Runtime.load_module(numbered(1), sandbox: 1)
+      end
+
+      assert_raise ArgumentError, fn -> Runtime.load_module(numbered(1), sandbox: :no_such) end
+    end
+  end
+
   test "a sandbox that a module is held to by its manifest holds for its name", %{name: name} do
     {:ok, _} = Runtime.reload(name, numbered(2), manifest: manifest("[limits]\nfuel = 1"))
 
