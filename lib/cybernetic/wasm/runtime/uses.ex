@@ -1,8 +1,8 @@
 defmodule Cybernetic.WASM.Runtime.Uses do
   @moduledoc false
-  # How often a module that has a name is called, and when it last was. Whoever calls counts, in the middle of a call: each
-  # scheduler has a cell of its own to count in, and the time is only written where the second has changed. Calls on many cores
-  # would meet at one cell.
+  # How often a module that has a name is called, and when it last was. Whoever calls counts: each scheduler has a cell of its
+  # own to count in, and the time is only written where the second has changed, or calls on many cores would meet at one cell.
+  # Of the clocks the system's own is the cheapest.
 
   @opaque t :: {:counters.counters_ref(), :atomics.atomics_ref()}
 
@@ -14,7 +14,7 @@ defmodule Cybernetic.WASM.Runtime.Uses do
   @spec count(t) :: :ok
   def count({calls, last}) do
     :counters.add(calls, 1, 1)
-    now = :erlang.system_time(:second)
+    now = :os.system_time(:second)
     if :atomics.get(last, 1) != now, do: :atomics.put(last, 1, now), else: :ok
   end
 
