@@ -16,6 +16,9 @@ defmodule Cybernetic.WASM.Executor do
   meanwhile. A fresh instance has its module's initial state, and sees nothing that another call left behind.
   `with_instance/3` makes one for several calls.
 
+  In the place of the module may stand a name that one is loaded under, such as `"resize"` or `"resize@~> 1.2"`: see
+  `Cybernetic.WASM.Runtime`, "Names".
+
   ## Commands
 
   A module that was compiled for WASI preview 1 as a program is run with `:start` in the place of a function:
@@ -52,6 +55,8 @@ defmodule Cybernetic.WASM.Executor do
       given for
     * `:abi` - a `Cybernetic.WASM.ABI`, by which the call passes bytes: text is given and returned as binaries
     * `:data` - any term, for the host functions: `Cybernetic.WASM.Host.data/1`
+    * `:key` - any term. Where a name stands in the place of the module, and its calls are split among versions, those with the
+      same key go to the same version: see `Cybernetic.WASM.Runtime.split/3`.
     * `:scheduling` - `:adaptive` (default): a function starts on a dirty CPU scheduler. Once it has proven short it starts
       on the normal one, and moves to a dirty one when it overruns its slice. `:dirty` and `:inline` force either.
     * `:wait` - milliseconds that the call may queue while the node has no room for another live guest. Default: 0, which
@@ -99,6 +104,7 @@ defmodule Cybernetic.WASM.Executor do
           | {:sandbox, Sandbox.given()}
           | {:imports, Host.given()}
           | {:data, term}
+          | {:key, term}
           | {:abi, ABI.given()}
           | {:scheduling, :adaptive | :dirty | :inline}
           | {:wait, non_neg_integer}
@@ -139,7 +145,7 @@ defmodule Cybernetic.WASM.Executor do
   `:args`, `:program`, `:env` and `:stdin`. "Options" above, and `h Cybernetic.WASM.Executor`, say what each does;
   `h Cybernetic.WASM.Limits` has the limits.
   """
-  @spec call(Module.t(), entry, [Value.t()] | [option], [option]) ::
+  @spec call(Module.given(), entry, [Value.t()] | [option], [option]) ::
           {:ok, Value.result()} | {:error, Error.t()}
   def call(module, function, args \\ [], opts \\ []) do
     with {:ok, call} <- fresh(module, function, args, opts),
@@ -155,7 +161,7 @@ defmodule Cybernetic.WASM.Executor do
       iex> {run.result, run.usage.fuel > 0, run.usage.peak_memory}
       {84, true, 65_536}
   """
-  @spec run(Module.t(), entry, [Value.t()] | [option], [option]) ::
+  @spec run(Module.given(), entry, [Value.t()] | [option], [option]) ::
           {:ok, Run.t()} | {:error, Error.t()}
   def run(module, function, args \\ [], opts \\ []) do
     with {:ok, call} <- fresh(module, function, args, opts),
@@ -171,12 +177,12 @@ defmodule Cybernetic.WASM.Executor do
   defp fresh(module, function, args, opts), do: Call.new(module, function, args, opts)
 
   @doc "As `call/4`, but raises. What a host function raised is raised again, with its own stack."
-  @spec call!(Module.t(), entry, [Value.t()] | [option], [option]) :: Value.result()
+  @spec call!(Module.given(), entry, [Value.t()] | [option], [option]) :: Value.result()
   def call!(module, function, args \\ [], opts \\ []),
     do: module |> call(function, args, opts) |> Error.unwrap!()
 
   @doc "As `run/4`, but raises as `call!/4` does."
-  @spec run!(Module.t(), entry, [Value.t()] | [option], [option]) :: Run.t()
+  @spec run!(Module.given(), entry, [Value.t()] | [option], [option]) :: Run.t()
   def run!(module, function, args \\ [], opts \\ []),
     do: module |> run(function, args, opts) |> Error.unwrap!()
 
@@ -202,7 +208,7 @@ defmodule Cybernetic.WASM.Executor do
 
   Errors are those of making the instance. What fails later is what the calls in `function` give it.
   """
-  @spec with_instance(Module.t(), [Instance.option()], (Instance.t() -> result)) ::
+  @spec with_instance(Module.given(), [Instance.option()], (Instance.t() -> result)) ::
           {:ok, result} | {:error, Error.t()}
         when result: term
   def with_instance(module, opts \\ [], function)
@@ -245,13 +251,13 @@ defmodule Cybernetic.WASM.Executor do
 
   Options: those of `call/4`, and `:run` - `true`: the result is a `Cybernetic.WASM.Run`.
   """
-  @spec async(Module.t() | Instance.t(), entry, [Value.t()] | [async_option], [async_option]) ::
+  @spec async(Module.given() | Instance.t(), entry, [Value.t()] | [async_option], [async_option]) ::
           Async.t()
   def async(target, function, args \\ [], opts \\ []),
     do: start(target, function, args, opts, :link)
 
   @doc "As `async/4`, but not linked to the caller: it goes on when that one dies."
-  @spec async_nolink(Module.t() | Instance.t(), entry, [Value.t()] | [async_option], [
+  @spec async_nolink(Module.given() | Instance.t(), entry, [Value.t()] | [async_option], [
           async_option
         ]) ::
           Async.t()
@@ -316,7 +322,8 @@ defmodule Cybernetic.WASM.Executor do
   A call that fails is an element like any other. An element that is no list raises `ArgumentError`. For a command, `:start`,
   each element is the list of its `:args`.
   """
-  @spec async_stream(Module.t(), entry, Enumerable.t(), [async_stream_option]) :: Enumerable.t()
+  @spec async_stream(Module.given(), entry, Enumerable.t(), [async_stream_option]) ::
+          Enumerable.t()
   def async_stream(module, function, enumerable, opts \\ []) do
     {own, opts} = own(opts, @async_stream)
     {run, own} = Keyword.pop(own, :run, false)
@@ -360,7 +367,9 @@ defmodule Cybernetic.WASM.Executor do
   the end `{async.ref, {:done, run}}` or `{async.ref, {:failed, error}}`. Each message with output uses up one credit. Without
   credit the guest is suspended: `demand/2` gives more. The call ends with `cancel/3`, or when the consumer ends.
   """
-  @spec stream(Module.t() | Instance.t(), entry, [Value.t()] | [stream_option], [stream_option]) ::
+  @spec stream(Module.given() | Instance.t(), entry, [Value.t()] | [stream_option], [
+          stream_option
+        ]) ::
           Enumerable.t() | {:ok, Async.t()} | {:error, Error.t()}
   def stream(target, function, args \\ [], opts \\ []) do
     {args, opts} = Plan.arguments(function, args, opts)

@@ -113,6 +113,7 @@ defmodule Cybernetic.WASM.Instance do
       imports: %{
         "lib" => instance,                                # everything that it exports
         "math" => module,                                 # an instance of it is made first, beside this one
+        "text" => "unicode@~> 1.2",                       # the same of a module that is loaded under a name
         "env" => %{
           "log" => fn ctx, ptr, len -> … end,
           "memory" => {instance, "memory"},               # one export, under another name
@@ -140,7 +141,7 @@ defmodule Cybernetic.WASM.Instance do
 
   Options of `start_link/1`: those of `new/2`, and
 
-    * `:module` - a `Cybernetic.WASM.Module`, or its source as `Cybernetic.WASM.Runtime.load_module/2` takes it
+    * `:module` - a `Cybernetic.WASM.Module`, `{:name, text}` for one that is loaded under a name, or its source as `Cybernetic.WASM.Runtime.load_module/2` takes it
     * `:load` - with a source, the options of that load
     * `:name` - as with any `GenServer`
     * `:on_poison` - `:reset` (default), or `:stop`, which leaves a poisoned instance to the supervisor
@@ -232,11 +233,11 @@ defmodule Cybernetic.WASM.Instance do
 
   Errors: those of `Cybernetic.WASM.Executor.call/4`.
   """
-  @spec new(Module.t(), [option]) :: {:ok, t} | {:error, Error.t()}
+  @spec new(Module.given(), [option]) :: {:ok, t} | {:error, Error.t()}
   defdelegate new(module, opts \\ []), to: Live
 
   @doc "As `new/2`, but raises the error."
-  @spec new!(Module.t(), [option]) :: t
+  @spec new!(Module.given(), [option]) :: t
   def new!(module, opts \\ []), do: module |> new(opts) |> Error.unwrap!()
 
   @doc """

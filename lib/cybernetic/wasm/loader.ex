@@ -103,6 +103,7 @@ defmodule Cybernetic.WASM.Loader do
     Trust
   }
 
+  alias Cybernetic.WASM.Runtime.Names
   alias Cybernetic.WASM.Sandbox.Manifest
 
   @typedoc "A source: see `Cybernetic.WASM.Loader.Source`."
@@ -127,8 +128,8 @@ defmodule Cybernetic.WASM.Loader do
   def verify(source, opts \\ []), do: source |> Request.new!(opts) |> traced(&verified/1)
 
   @doc """
-  Holds a module to what is expected of it. It is fetched, verified and compiled first, unless it is loaded already: then the
-  options are `:expect`, and a `Cybernetic.WASM.Sandbox.Manifest` as `:manifest`.
+  Holds a module to what is expected of it. It is fetched, verified and compiled first, unless it is loaded already, as a
+  `Cybernetic.WASM.Module` or `{:name, text}`: then the options are `:expect`, and a `Cybernetic.WASM.Sandbox.Manifest` as `:manifest`.
 
       iex> {:ok, module} = Cybernetic.WASM.Runtime.load_module({:bytes, "(module)"})
       iex> {:error, error} = Cybernetic.WASM.Loader.validate(module, expect: [exports: [execute: "(i32) -> i32", memory: :memory]])
@@ -136,7 +137,7 @@ defmodule Cybernetic.WASM.Loader do
       "cannot load the module: not what is expected: execute must be (i32) -> i32, and is not exported; " <>
         "memory must be a memory, and is not exported"
   """
-  @spec validate(source | Fetched.t() | Module.t(), [option]) ::
+  @spec validate(source | Fetched.t() | Module.given(), [option]) ::
           {:ok, Module.t()} | {:error, Error.t()}
   def validate(module, opts \\ [])
 
@@ -144,6 +145,10 @@ defmodule Cybernetic.WASM.Loader do
     opts = Options.check!(opts, [expect: :any, manifest: {:struct, Manifest}], "option")
     expect = opts |> Map.get(:expect, []) |> Expect.new!()
     with :ok <- fits(module, opts[:manifest], expect), do: {:ok, module}
+  end
+
+  def validate({:name, _text} = name, opts) do
+    with {:ok, module} <- Names.fetch(name), do: validate(module, opts)
   end
 
   def validate(source, opts), do: load(source, opts)

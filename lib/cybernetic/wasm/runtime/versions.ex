@@ -7,9 +7,9 @@ defmodule Cybernetic.WASM.Runtime.Versions do
 
   @enforce_keys [:name]
   # `all` are the versions as texts, the highest first, and `highest` the highest that there ever was: a number is not used
-  # twice. `before` are those that were current before, the latest first. `asked` are the requirements that calls come with: to
+  # twice. `before` are those that were current before, the latest first, and `left` those that were gone back from. `asked` are the requirements that calls come with: to
   # read one and find what fits takes some ten times as long as the rest of a look-up.
-  defstruct [:name, :current, :highest, :split, all: [], before: [], asked: []]
+  defstruct [:name, :current, :highest, :split, all: [], before: [], left: [], asked: []]
 
   # Whoever asks for ever other ones waits for each.
   @most_asked 32
@@ -23,6 +23,7 @@ defmodule Cybernetic.WASM.Runtime.Versions do
           split: split | nil,
           all: [{String.t(), serial}],
           before: [serial],
+          left: [serial],
           asked: [{String.t(), Reference.selector()}]
         }
 
@@ -106,15 +107,18 @@ defmodule Cybernetic.WASM.Runtime.Versions do
 
   def promote(versions, serial) do
     before = [versions.current | List.delete(versions.before, serial)]
-    %{versions | current: serial, before: before, split: nil}
+    left = List.delete(versions.left, serial)
+    %{versions | current: serial, before: before, left: left, split: nil}
   end
 
   @doc "With the version that was current before, or `nil` where there is none."
   @spec rollback(t) :: t | nil
   def rollback(%__MODULE__{before: []}), do: nil
 
-  def rollback(%__MODULE__{before: [serial | before]} = versions),
-    do: %{versions | current: serial, before: before, split: nil}
+  def rollback(%__MODULE__{before: [serial | before]} = versions) do
+    left = [versions.current | List.delete(versions.left, serial)]
+    %{versions | current: serial, before: before, left: left, split: nil}
+  end
 
   @doc """
   With the calls of the bare name shared out by these weights. Those of the highest version have the first points: a canary
@@ -165,20 +169,18 @@ defmodule Cybernetic.WASM.Runtime.Versions do
     %{
       versions
       | all: List.keydelete(versions.all, serial, 1),
-        before: List.delete(versions.before, serial)
+        before: List.delete(versions.before, serial),
+        left: List.delete(versions.left, serial)
     }
   end
 
   @doc """
-  Those that no call of the bare name gets, but for so many: those that were current before come first, the latest of them at
-  the front, then those that were loaded last.
+  Those that have been current and are not any more, but for so many: those that can be gone back to come first, the latest at the
+  front, then those that were gone back from.
   """
   @spec idle(t, non_neg_integer, (serial -> boolean)) :: [serial]
   def idle(versions, keep, among) do
-    others = for({_version, serial} <- versions.all, do: serial) -- versions.before
-    in_order = versions.before ++ Enum.sort(others, :desc)
-
-    in_order
+    Enum.uniq(versions.before ++ versions.left)
     |> Enum.filter(&(among.(&1) and not serves?(versions, &1)))
     |> Enum.drop(keep)
   end

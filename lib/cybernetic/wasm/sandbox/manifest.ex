@@ -72,7 +72,10 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
     * `:file` - the name that errors give to a text that was not read from a file
   """
 
+  alias Cybernetic.WASM.Runtime.Names
+
   alias Cybernetic.WASM.{
+    CallError,
     DeniedError,
     Digest,
     Error,
@@ -154,8 +157,10 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
   end
 
   @doc "Checks `module` against the manifest: its digest, its entry, and whether it may have a memory."
-  @spec check(t, Module.t()) :: :ok | {:error, ManifestError.t()}
-  def check(%__MODULE__{} = manifest, %Module{} = module), do: Claims.check(manifest, module)
+  @spec check(t, Module.given()) :: :ok | {:error, ManifestError.t() | CallError.t()}
+  def check(%__MODULE__{} = manifest, module) do
+    with {:ok, module} <- Names.fetch(module), do: Claims.check(manifest, module)
+  end
 
   defp read(path) do
     case RegularFile.read(path, @most_bytes) do

@@ -11,6 +11,7 @@ defmodule Cybernetic.WASM.Runtime.NamesTest do
     Instance,
     LinkError,
     LoadError,
+    Loader,
     Module,
     Runtime,
     Sandbox
@@ -302,6 +303,10 @@ defmodule Cybernetic.WASM.Runtime.NamesTest do
         assert {:ok, _module} = Runtime.preinit(given, "process", [42])
         assert {:ok, %{version: "1.0.0"}} = Runtime.info(given)
         assert {:ok, %Module{version: "1.0.0"}} = Runtime.module(given)
+        assert Sandbox.Manifest.check(%Sandbox.Manifest{}, given) == :ok
+        named = if is_binary(given), do: {:name, given}, else: given
+        expect = [exports: [process: "(i32) -> i32"]]
+        assert {:ok, %Module{version: "1.0.0"}} = Loader.validate(named, expect: expect)
       end
 
       pid = start_supervised!({Instance, module: {:name, name <> "@1"}})
@@ -332,6 +337,7 @@ defmodule Cybernetic.WASM.Runtime.NamesTest do
         assert reason.(Instance.new(given)) == none
         assert reason.(Runtime.preinit(given, "f")) == none
         assert reason.(Runtime.info(given)) == none
+        assert reason.(Sandbox.Manifest.check(%Sandbox.Manifest{}, given)) == none
         assert_raise CallError, fn -> Sandbox.check(given, :none) end
       end
 

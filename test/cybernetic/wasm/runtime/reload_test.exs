@@ -372,6 +372,15 @@ defmodule Cybernetic.WASM.Runtime.ReloadTest do
       assert {:ok, %{version: "1.0.0"}} = Runtime.rollback(name)
     end
 
+    test "are not those that were made ready and have not been current yet", %{name: name} do
+      {:ok, _} = Runtime.reload(name, numbered(2), current: false, keep: 0)
+      for number <- 3..5, do: {:ok, _} = Runtime.reload(name, numbered(number), keep: 0)
+      assert listed(name) == ["1.0.4", "1.0.1", "1.0.0"]
+      {:ok, _} = Runtime.promote(name, "1.0.1")
+      {:ok, _} = Runtime.reload(name, numbered(6), keep: 0)
+      assert listed(name) == ["1.0.5", "1.0.0"]
+    end
+
     test "go after `drain:`, and their code with the last that uses them", %{name: name} do
       {:ok, instance} = Instance.new(name)
       {:ok, _} = Runtime.reload(name, numbered(2), drain: 20)

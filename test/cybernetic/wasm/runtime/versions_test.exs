@@ -53,6 +53,8 @@ defmodule Cybernetic.WASM.Runtime.VersionsTest do
     assert versions |> Versions.rollback() |> Versions.idle(1, all) == [1, 4]
     split = Versions.split(versions, [{4, 1}, {1, 1}], :random)
     assert Versions.idle(split, 0, all) == [3, 2]
+    # One that has not been current yet is no such.
+    assert versions |> Versions.add("2.0.0", 5) |> Versions.idle(0, all) == [3, 2, 1]
   end
 
   describe "a split" do
