@@ -7,9 +7,9 @@
 
 use crate::code::{Code, Function};
 use crate::error::{CallError, shown};
-use crate::value::{Value, signature, type_name};
+use crate::value::{Storing, Value, signature, type_name};
 use std::sync::Arc;
-use wasmtime::ValType;
+use wasmtime::{AsContext, ValType};
 
 /// How bytes go into a function and come out of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,6 +184,18 @@ impl Exchange {
         for (helper, gives) in [(alloc, true), (free_arguments, false), (free_result, false)] {
             if let Some(helper) = helper {
                 helper.find(code, gives)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses values that the guest of that store cannot be given: what was allocated before that is known would be lost.
+    pub(crate) fn check_values(&self, store: impl AsContext<Data: Storing>) -> Result<(), CallError> {
+        let mut params = self.function.params().iter();
+        for (index, argument) in self.arguments.iter().enumerate() {
+            let last = params.nth(argument.width() - 1);
+            if let (Argument::Value(value), Some(ty)) = (argument, last) {
+                value.check(ty, index, &store)?;
             }
         }
         Ok(())

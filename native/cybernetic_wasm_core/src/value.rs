@@ -97,6 +97,11 @@ impl FuncRef {
             false => Err(CallError::OtherInstance),
         }
     }
+
+    /// Whether it is of that type, and of that store.
+    fn fits(&self, ty: &ValType, store: impl AsContext<Data: Storing>) -> bool {
+        self.func(&store).is_ok_and(|func| Val::FuncRef(Some(func)).matches_ty(&store, ty).unwrap_or(false))
+    }
 }
 
 impl fmt::Debug for FuncRef {
@@ -187,16 +192,33 @@ impl Value {
                 let reference = Box::pin(external(host, &mut store)).await?;
                 Val::AnyRef(Some(AnyRef::convert_extern(&mut store, reference)?))
             }
-            (Value::Func(handle), ValType::Ref(_)) if handle.0.store == store.as_context().data().id() => {
-                let value = Val::FuncRef(Some(handle.0.func));
-                if !value.matches_ty(&store, ty)? {
-                    return Err(mismatch(&self, ty, index));
-                }
-                value
+            (Value::Func(function), ValType::Ref(_)) if function.fits(ty, &store) => {
+                Val::FuncRef(Some(function.0.func))
             }
-            _ => return Err(mismatch(&self, ty, index)),
+            _ => return Err(Error::from(mismatch(&self, ty, index)).into()),
         };
         Ok(value)
+    }
+
+    /// Refuses what [`Value::put`] would not put into the store as a parameter of type `ty`.
+    pub(crate) fn check(
+        &self,
+        ty: &ValType,
+        index: usize,
+        store: impl AsContext<Data: Storing>,
+    ) -> Result<(), CallError> {
+        let fits = match (self, ty) {
+            (Value::I32(_), ValType::I32)
+            | (Value::I64(_), ValType::I64)
+            | (Value::F32(_), ValType::F32)
+            | (Value::F64(_), ValType::F64)
+            | (Value::V128(_), ValType::V128) => true,
+            (Value::Null, ValType::Ref(ty)) => ty.is_nullable(),
+            (Value::Extern(_), ValType::Ref(ty)) => matches!(ty.heap_type(), HeapType::Extern | HeapType::Any),
+            (Value::Func(function), ValType::Ref(_)) => function.fits(ty, store),
+            _ => false,
+        };
+        if fits { Ok(()) } else { Err(mismatch(self, ty, index)) }
     }
 }
 
@@ -234,12 +256,12 @@ fn take_any(reference: &Rooted<AnyRef>, mut store: impl AsContextMut) -> wasmtim
     })
 }
 
-fn mismatch(value: &Value, ty: &ValType, index: usize) -> wasmtime::Error {
+fn mismatch(value: &Value, ty: &ValType, index: usize) -> CallError {
     let expected = match (value, ty) {
         (Value::Func(_), ValType::Ref(_)) => format!("{} of the same instance", type_name(ty)),
         _ => type_name(ty),
     };
-    crate::Error::from(CallError::Type { index, expected, given: format!("{value:?}") }).into()
+    CallError::Type { index, expected, given: format!("{value:?}") }
 }
 
 /// Refuses another number of values than a type wants.

@@ -97,6 +97,7 @@ impl Guest {
         (member, code): (MemberId, &Code),
         exchange: Exchange,
     ) -> Result<Exchanged, Error> {
+        exchange.check_values(&self.store)?;
         let ready = match self.ready.take().filter(|ready| ready.is_for(member, &exchange)) {
             Some(ready) => ready,
             None => Box::new(self.make_ready((member, code), &exchange)?),
@@ -191,16 +192,23 @@ impl<'a> Exchanging<'a> {
                 self.count_arguments(&mut values).await?;
                 self.guest.store.data_mut().entered |= called.function.is_entry();
                 self.passed = values;
-                self.invoke(called).await?;
-                let results = std::mem::take(&mut self.passed);
-                if self.ready.abi.result == Shape::Cstring {
-                    self.invocation().leave_inline_for(self.memory_size()).await;
+                match self.invoke(called).await {
+                    Ok(()) => {
+                        let results = std::mem::take(&mut self.passed);
+                        if self.ready.abi.result == Shape::Cstring {
+                            self.invocation().leave_inline_for(self.memory_size()).await;
+                        }
+                        let place = self.locate(&results);
+                        let length = place.as_ref().map_or(0, |place| place.as_ref().map_or(0, |place| place.length));
+                        if length > INLINE_OUTPUT {
+                            self.invocation().leave_inline().await;
+                        }
+                        place.and_then(|place| self.take(results, place))
+                    }
+                    // It could not be given its arguments: a term, and its memory is full.
+                    Err(error) if self.invocation().take_unbegun() => Err(error),
+                    Err(error) => return Err(error),
                 }
-                let place = self.locate(&results);
-                if place.as_ref().is_ok_and(|place| place.as_ref().is_some_and(|place| place.length > INLINE_OUTPUT)) {
-                    self.invocation().leave_inline().await;
-                }
-                place.and_then(|place| self.take(results, place))
             }
         };
         while let Some(free) = self.next_to_free() {

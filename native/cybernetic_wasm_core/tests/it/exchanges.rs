@@ -2,7 +2,7 @@
 //! and leaves it at rest; and all of it is one call.
 
 use crate::support::{
-    Driver, Loaded, call_on, first, instantiate, limits, load, number, property, shared, to_host_call,
+    Driver, Loaded, call_on, first, instantiate, limits, load, named, number, property, shared, to_host_call,
 };
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::abi::{Abi, Argument, Exchange, Helper, Operand, Shape};
@@ -69,6 +69,9 @@ const GUEST: &str = r#"(module
         (i32.add (local.get $at) (i32.const 4)))
     (func (export "second") (param i32 i32 f64 i32 i32) (result i64) (call $packed (local.get 3) (local.get 4)))
     (func (export "give") (param i64) (result i64) (local.get 0))
+    (func (export "refer") (param i32 i32 externref funcref) (result i64) (call $packed (local.get 0) (local.get 1)))
+    (func $itself (export "itself") (result funcref) (ref.func $itself))
+    (func (export "next") (result i32) (global.get $next))
     (func (export "point") (param i32) (result i32) (local.get 0))
     (func (export "spin") (param i32 i32) (result i64) (loop (br 0)) (i64.const 0))
     (func (export "trap") (param i32 i32) (result i64) unreachable)
@@ -289,6 +292,39 @@ fn what_was_allocated_before_there_was_no_more_room_is_let_go_of() {
     let error = run(&guest, "second", &abi(Shape::Packed), arguments).unwrap_err();
     assert_eq!(error, AbiError::NoRoom { export: "alloc".into(), length: 4 << 20 }.into());
     assert_eq!(freed(&guest), 3);
+}
+
+/// What the function `refer` is given: bytes, a term of so many bytes, and a function.
+fn referring(size: u64, function: Value) -> Vec<Argument> {
+    [bytes("abc"), vec![Argument::Value(Value::Extern(named(1, size))), Argument::Value(function)]].concat()
+}
+
+#[test]
+fn nothing_is_allocated_for_a_call_with_a_reference_that_the_guest_cannot_be_given() {
+    let (guest, other) = (guest(), guest());
+    let itself = |guest| call_on(guest, "itself", &[]).unwrap().remove(0);
+    let next = number(call_on(&guest, "next", &[]));
+
+    let error = run(&guest, "refer", &abi(Shape::Packed), referring(1, itself(&other))).unwrap_err();
+    let Error::Call(CallError::Type { index: 2, expected, .. }) = error else { panic!("{error:?}") };
+    assert_eq!(expected, "funcref of the same instance");
+    assert_eq!(number(call_on(&guest, "next", &[])), next);
+
+    let null = [bytes("abc"), vec![Argument::Value(Value::I32(1)), Argument::Value(Value::Null)]].concat();
+    let error = run(&guest, "refer", &abi(Shape::Packed), null).unwrap_err();
+    assert!(matches!(error, Error::Call(CallError::Type { index: 1, .. })));
+    assert_eq!(number(call_on(&guest, "next", &[])), next);
+
+    assert_eq!(run(&guest, "refer", &abi(Shape::Packed), referring(1, itself(&guest))).unwrap(), b"abc");
+}
+
+#[test]
+fn what_was_allocated_for_a_term_that_does_not_fit_any_more_is_let_go_of() {
+    let guest = guest();
+    let error = run(&guest, "refer", &abi(Shape::Packed), referring(1 << 40, Value::Null)).unwrap_err();
+    assert!(matches!(error, Error::Limit(LimitError { limit: Limit::Memory, .. })), "{error:?}");
+    assert_eq!(freed(&guest), 3);
+    assert_eq!(run(&guest, "refer", &abi(Shape::Packed), referring(1, Value::Null)).unwrap(), b"abc");
 }
 
 #[test]

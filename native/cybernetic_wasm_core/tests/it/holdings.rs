@@ -1,7 +1,8 @@
 //! What a guest holds of the embedder's counts as its memory, once, and for as long as it holds it.
 
 use crate::support::{
-    Driver, OpenCall, call_on, eventually_unused, first, instantiate, limits, load, own, own_node, property, start,
+    Driver, OpenCall, call_on, eventually_unused, first, instantiate, limits, load, named, own, own_node, property,
+    start,
 };
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::access::Access;
@@ -10,33 +11,10 @@ use cybernetic_wasm_core::execution::Execution;
 use cybernetic_wasm_core::limits::Limits;
 use cybernetic_wasm_core::live::LiveGuest;
 use cybernetic_wasm_core::runtime::Runtime;
-use cybernetic_wasm_core::value::{HostRef, HostValue, Value};
+use cybernetic_wasm_core::value::{HostRef, Value};
 use proptest::prelude::*;
-use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// A name of so many bytes.
-struct Named(u32, u64);
-
-impl HostValue for Named {
-    fn size(&self) -> u64 {
-        self.1
-    }
-
-    /// Two of a kind have the same, so that it alone decides nothing.
-    fn digest(&self) -> u64 {
-        u64::from(self.0 % 2)
-    }
-
-    fn same(&self, other: &dyn HostValue) -> bool {
-        (other as &dyn Any).downcast_ref::<Named>().is_some_and(|other| other.0 == self.0)
-    }
-}
-
-fn named(name: u32, size: u64) -> HostRef {
-    Arc::new(Named(name, size))
-}
 
 /// Keeps what it is given at an index, gives it back, and throws it away.
 const KEEPER: &str = r#"(module

@@ -17,9 +17,10 @@ use cybernetic_wasm_core::mail::{Answer, Command, HostCall};
 use cybernetic_wasm_core::member::MemberId;
 use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::runtime::{Runtime, Settings};
-use cybernetic_wasm_core::value::{HostValue, Value};
+use cybernetic_wasm_core::value::{HostRef, HostValue, Value};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -373,6 +374,28 @@ impl<T: Send + Sync + 'static> HostValue for Token<T> {
     fn same(&self, _: &dyn HostValue) -> bool {
         false
     }
+}
+
+/// A name of so many bytes.
+struct Named(u32, u64);
+
+impl HostValue for Named {
+    fn size(&self) -> u64 {
+        self.1
+    }
+
+    /// Two of a kind have the same, so that it alone decides nothing.
+    fn digest(&self) -> u64 {
+        u64::from(self.0 % 2)
+    }
+
+    fn same(&self, other: &dyn HostValue) -> bool {
+        (other as &dyn Any).downcast_ref::<Named>().is_some_and(|other| other.0 == self.0)
+    }
+}
+
+pub(crate) fn named(name: u32, size: u64) -> HostRef {
+    Arc::new(Named(name, size))
 }
 
 /// Steps an execution that has work for more than one slice, once, and says whether it yielded.
