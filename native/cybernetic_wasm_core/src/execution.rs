@@ -4,7 +4,6 @@
 //! that future until the lane's time is spent, and ends in one [`Step`].
 
 mod call;
-mod exchange;
 mod instantiate;
 mod link;
 mod load;

@@ -19,6 +19,7 @@ macro_rules! lanes {
     };
 }
 
+mod call;
 mod execution;
 mod instance;
 mod manifest;

@@ -17,7 +17,8 @@ pub(crate) mod value;
 use crate::atoms;
 use cybernetic_wasm_core::code::{Code, Function};
 use cybernetic_wasm_core::error::CallError;
-use cybernetic_wasm_core::live::LiveGuest;
+use cybernetic_wasm_core::instance::Instance;
+use cybernetic_wasm_core::member::MemberId;
 use rustler::{Atom, Decoder, Encoder, Env, NifResult, Term};
 use std::sync::Arc;
 
@@ -49,18 +50,24 @@ impl<'a, T: Decoder<'a>> Decoder<'a> for Optional<T> {
 
 /// The exported function that bytes from Elixir name.
 pub(crate) fn exported_function(code: &Code, name: &[u8]) -> Result<Arc<Function>, CallError> {
-    match possible_name(name) {
-        Ok(name) => code.function(name),
-        Err(shown) => Err(code.no_such_export(&shown, "function")),
+    look_up(code, name, |name| code.function(name))
+}
+
+/// The same of an instance. A live guest finds those of its first member sooner.
+pub(crate) fn function_of(instance: Instance<'_>, name: &[u8]) -> Result<Arc<Function>, CallError> {
+    let guest = instance.guest;
+    match instance.member {
+        MemberId::FIRST => look_up(guest.module().code(), name, |name| guest.function(name)),
+        _ => exported_function(&*instance.code()?, name),
     }
 }
 
-/// The same of a live guest's first member.
-pub(crate) fn function_of(guest: &LiveGuest, name: &[u8]) -> Result<Arc<Function>, CallError> {
-    match possible_name(name) {
-        Ok(name) => guest.function(name),
-        Err(shown) => Err(guest.module().code().no_such_export(&shown, "function")),
-    }
+fn look_up(
+    code: &Code,
+    name: &[u8],
+    find: impl FnOnce(&str) -> Result<Arc<Function>, CallError>,
+) -> Result<Arc<Function>, CallError> {
+    possible_name(name).map_or_else(|shown| Err(code.no_such_export(&shown, "function")), find)
 }
 
 /// `name`, if a module could have one like it, or what to show of it. What is not UTF-8 names nothing, whatever it may look

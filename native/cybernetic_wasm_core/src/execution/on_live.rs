@@ -1,8 +1,7 @@
-//! What runs on a live guest: calls of its functions, and accesses that may take time.
+//! What runs on a live guest beside calls of its functions, which are in `call.rs`, and how it is leased for all of them.
 
-use super::{Execution, Paced, Product, Work};
+use super::{Execution, Product, Work};
 use crate::access::Access;
-use crate::code::Function;
 use crate::error::{CallError, Error};
 use crate::guest::Guest;
 use crate::instance::{Instance, look};
@@ -14,30 +13,6 @@ use crate::value::{FuncRef, Value};
 use std::sync::Arc;
 
 impl Execution {
-    /// A call on a live instance, whose guest is busy until it ends: `function` is of what [`Instance::code`] gives.
-    pub fn call_on(
-        instance: Instance<'_>,
-        function: &Arc<Function>,
-        args: Vec<Value>,
-        limits: Limits,
-    ) -> Result<Self, Error> {
-        let mut execution = Self::on(instance.guest, limits);
-        let (member, function) = (instance.member, Arc::clone(function));
-        execution.paced = Some(Paced::Warm(Arc::clone(&function)));
-        execution.leased(instance.guest, async move |mut lease: Lease, invocation| {
-            let (_, guest) = begin(&mut lease, &invocation).await?;
-            let result = guest.call(member, &function, args).await;
-            store::end(&guest.store, &invocation);
-            match &result {
-                // A program that exits well has come to its end: nothing of it was cut off.
-                Err(Error::Exit(0)) if function.is_entry() => lease.settle(&invocation, &Ok(())),
-                result => lease.settle(&invocation, result),
-            }
-            result.map(Product::Values)
-        })?;
-        Ok(execution)
-    }
-
     /// A call of what a function reference refers to, in the name of an instance that lives in its store.
     pub fn call_ref_on(
         instance: Instance<'_>,

@@ -1,17 +1,17 @@
-//! Calls in a fresh instance, and the steps of any execution.
+//! Beginning executions, and the steps of any.
 
 use super::runtime::runtime;
-use crate::resources::{AbiResource, CancelResource, ExecutionResource, Known, ModuleResource};
-use crate::terms::abi::{self, Passed};
+use crate::resources::{AbiResource, CancelResource, ExecutionResource, Known};
+use crate::terms::abi;
 use crate::terms::call::CallOptions;
 use crate::terms::handle::Handle;
 use crate::terms::host_call::HostCallTuple;
 use crate::terms::kept::KeptTerm;
 use crate::terms::step::{self, decode_command, decode_return};
 use crate::terms::value::Terms;
-use crate::terms::{binary, error, exported_function, tally, value};
+use crate::terms::{binary, error, tally};
 use crate::{atoms, courier};
-use cybernetic_wasm_core::code::{Code, Function};
+use cybernetic_wasm_core::code::Code;
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::Execution;
 use cybernetic_wasm_core::lane::Lane;
@@ -21,17 +21,6 @@ use cybernetic_wasm_core::{Error, Stream};
 use rustler::{Atom, Binary, Encoder, Env, NifResult, Reference, ResourceArc, Term};
 use std::any::Any;
 use std::sync::Arc;
-
-/// The exported function `name`, if it takes that many arguments.
-fn find(code: &Code, name: &[u8], given: usize) -> Result<Arc<Function>, Error> {
-    let function = exported_function(code, name)?;
-    function.check_arity(given)?;
-    Ok(function)
-}
-
-pub(super) fn values(function: &Function, arguments: Terms<'_>) -> Result<Vec<value::Value>, Error> {
-    Ok(value::decode_all(arguments, function.params().iter())?)
-}
 
 /// Whether work may not start in this lane. Arguments are decoded after this question, where the guest then runs: a reference
 /// may be a term of any size.
@@ -73,52 +62,6 @@ fn with<'a>(
     match execution.0.try_lock() {
         Some(execution) => work(&execution),
         None => error::refused(env, CallError::Busy),
-    }
-}
-
-lanes! {
-    fn execution_call, execution_call_dirty<'a>(
-        env, lane;
-        module: Handle<'a, ModuleResource>,
-        name: Binary<'a>,
-        arguments: Terms<'a>,
-        options: CallOptions,
-        scheduling: Atom,
-    ) -> Term<'a> {
-        let function = match find(module.0.code(), &name, arguments.len()) {
-            Ok(function) => function,
-            Err(failure) => return error::refused(env, failure),
-        };
-        if belongs_on_dirty(lane, scheduling, || function.may_run_inline()) {
-            return atoms::dirty().encode(env);
-        }
-        let execution = values(&function, arguments)
-            .map(|args| Execution::call(&module.0, &function, args, options.setup(runtime(), &module.0)));
-        started(env, execution, &options, lane)
-    }
-}
-
-lanes! {
-    /// A call that passes bytes. Many of them belong on a dirty scheduler.
-    fn execution_exchange, execution_exchange_dirty<'a>(
-        env, lane;
-        module: Handle<'a, ModuleResource>,
-        name: Binary<'a>,
-        passed: Passed<'a>,
-        options: CallOptions,
-        scheduling: Atom,
-    ) -> Term<'a> {
-        let function = match exported_function(module.0.code(), &name) {
-            Ok(function) => function,
-            Err(failure) => return error::refused(env, failure),
-        };
-        if belongs_on_dirty(lane, passed.scheduling(scheduling), || function.may_run_inline()) {
-            return atoms::dirty().encode(env);
-        }
-        let exchange = passed.exchange(function).map_err(Error::from);
-        let execution =
-            exchange.map(|exchange| Execution::exchange(&module.0, exchange, options.setup(runtime(), &module.0)));
-        started(env, execution, &options, lane)
     }
 }
 

@@ -1,10 +1,9 @@
 //! Live instances: making them, calling them, looking at them while they are idle.
 
-use super::execution::{belongs_on_dirty, started, values};
+use super::execution::{belongs_on_dirty, started};
 use super::runtime::runtime;
 use crate::atoms;
 use crate::resources::{GuestResource, HostResource, ModuleResource, holds};
-use crate::terms::abi::Passed;
 use crate::terms::access::Number;
 use crate::terms::call::{Budget, CallOptions};
 use crate::terms::engine::EngineTuple;
@@ -12,8 +11,7 @@ use crate::terms::handle::Handle;
 use crate::terms::kept::KeptTerm;
 use crate::terms::step::encode_answer;
 use crate::terms::value::{self, Terms};
-use crate::terms::{Optional, access, atom, error, exported_function, function_of, tally};
-use cybernetic_wasm_core::code::Function;
+use crate::terms::{Optional, access, atom, error, tally};
 use cybernetic_wasm_core::execution::{Execution, Tally};
 use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::lane::Lane;
@@ -172,74 +170,6 @@ fn given_global(ty: Atom, mutable: bool, term: Term<'_>) -> NifResult<Source> {
 #[rustler::nif]
 fn instance_held_by<'a>(owner: Term<'a>, reference: Term<'a>) -> bool {
     holds(reference, owner)
-}
-
-// Calls
-
-/// The exported function of that name, if it takes that many arguments.
-fn find_on(instance: Instance<'_>, name: &[u8], given: usize) -> Result<Arc<Function>, Error> {
-    let function = named_on(instance, name)?;
-    function.check_arity(given)?;
-    Ok(function)
-}
-
-lanes! {
-    fn instance_call, instance_call_dirty<'a>(
-        env, lane;
-        guest: Handle<'a, GuestResource>,
-        member: u32,
-        name: Binary<'a>,
-        arguments: Terms<'a>,
-        options: CallOptions,
-        scheduling: Atom,
-    ) -> Term<'a> {
-        let instance = guest.instance(member);
-        let function = match find_on(instance, &name, arguments.len()) {
-            Ok(function) => function,
-            Err(failure) => return error::refused(env, failure),
-        };
-        if belongs_on_dirty(lane, scheduling, || instance.may_run_inline(&function)) {
-            return atoms::dirty().encode(env);
-        }
-        let execution = values(&function, arguments).and_then(|args| {
-            Execution::call_on(instance, &function, args, options.limits.clone())
-        });
-        started(env, execution, &options, lane)
-    }
-}
-
-lanes! {
-    /// A call that passes bytes. Many of them belong on a dirty scheduler.
-    fn instance_exchange, instance_exchange_dirty<'a>(
-        env, lane;
-        guest: Handle<'a, GuestResource>,
-        member: u32,
-        name: Binary<'a>,
-        passed: Passed<'a>,
-        options: CallOptions,
-        scheduling: Atom,
-    ) -> Term<'a> {
-        let instance = guest.instance(member);
-        let function = match named_on(instance, &name) {
-            Ok(function) => function,
-            Err(failure) => return error::refused(env, failure),
-        };
-        if belongs_on_dirty(lane, passed.scheduling(scheduling), || instance.may_run_inline(&function)) {
-            return atoms::dirty().encode(env);
-        }
-        let exchange = passed.exchange(function).map_err(Error::from);
-        let execution = exchange
-            .and_then(|exchange| Execution::exchange_on(instance, exchange, options.limits.clone()));
-        started(env, execution, &options, lane)
-    }
-}
-
-/// The exported function of that name, whatever it takes.
-fn named_on(instance: Instance<'_>, name: &[u8]) -> Result<Arc<Function>, Error> {
-    match instance.member {
-        MemberId::FIRST => Ok(function_of(instance.guest, name)?),
-        _ => Ok(exported_function(&*instance.code()?, name)?),
-    }
 }
 
 lanes! {

@@ -8,7 +8,6 @@ use crate::resources::AbiResource;
 use cybernetic_wasm_core::abi::{Abi, Argument, Exchange, Helper, Operand, Shape};
 use cybernetic_wasm_core::code::Function;
 use cybernetic_wasm_core::error::CallError;
-use cybernetic_wasm_core::lane::Lane;
 use rustler::{Atom, Binary, Decoder, ListIterator, NifRecord, NifResult, Term};
 use std::sync::Arc;
 
@@ -108,12 +107,8 @@ fn given(term: Term<'_>) -> Given<'_> {
 }
 
 impl Passed<'_> {
-    /// Where the call may start: so many bytes may not be copied on a normal scheduler, whatever the caller wants.
-    pub(crate) fn scheduling(&self, wanted: Atom) -> Atom {
-        if Lane::Inline.may_copy(self.bytes()) { wanted } else { atoms::dirty() }
-    }
-
-    fn bytes(&self) -> u64 {
+    /// How many bytes are copied.
+    pub(crate) fn bytes(&self) -> u64 {
         let bytes = self.arguments.iter().map(|given| match given {
             Given::Bytes(bytes) | Given::Pointer(bytes) => bytes.len() as u64,
             Given::Room(_) | Given::Value(_) => 0,

@@ -1,0 +1,170 @@
+//! Calls of exported functions: in fresh instances and on live ones, of values and by ABIs, which pass bytes.
+
+use super::execution::{belongs_on_dirty, started};
+use super::runtime::runtime;
+use crate::atoms;
+use crate::resources::{GuestResource, ModuleResource};
+use crate::terms::abi::Passed;
+use crate::terms::call::CallOptions;
+use crate::terms::handle::Handle;
+use crate::terms::value::{self, Terms};
+use crate::terms::{error, exported_function, function_of};
+use cybernetic_wasm_core::Error;
+use cybernetic_wasm_core::code::Function;
+use cybernetic_wasm_core::error::CallError;
+use cybernetic_wasm_core::execution::{Execution, Setup};
+use cybernetic_wasm_core::instance::Instance;
+use cybernetic_wasm_core::lane::Lane;
+use cybernetic_wasm_core::limits::Limits;
+use cybernetic_wasm_core::module::Module;
+use rustler::{Atom, Binary, Encoder, Env, Term};
+use std::sync::Arc;
+
+lanes! {
+    fn execution_call, execution_call_dirty<'a>(
+        env, lane;
+        module: Handle<'a, ModuleResource>,
+        name: Binary<'a>,
+        arguments: Terms<'a>,
+        options: CallOptions,
+        scheduling: Atom,
+    ) -> Term<'a> {
+        Wanted { given: arguments, options, scheduling }.in_fresh((env, lane), &module.0, &name)
+    }
+}
+
+lanes! {
+    fn execution_exchange, execution_exchange_dirty<'a>(
+        env, lane;
+        module: Handle<'a, ModuleResource>,
+        name: Binary<'a>,
+        passed: Passed<'a>,
+        options: CallOptions,
+        scheduling: Atom,
+    ) -> Term<'a> {
+        Wanted { given: passed, options, scheduling }.in_fresh((env, lane), &module.0, &name)
+    }
+}
+
+lanes! {
+    fn instance_call, instance_call_dirty<'a>(
+        env, lane;
+        guest: Handle<'a, GuestResource>,
+        member: u32,
+        name: Binary<'a>,
+        arguments: Terms<'a>,
+        options: CallOptions,
+        scheduling: Atom,
+    ) -> Term<'a> {
+        Wanted { given: arguments, options, scheduling }.on_live((env, lane), guest.instance(member), &name)
+    }
+}
+
+lanes! {
+    fn instance_exchange, instance_exchange_dirty<'a>(
+        env, lane;
+        guest: Handle<'a, GuestResource>,
+        member: u32,
+        name: Binary<'a>,
+        passed: Passed<'a>,
+        options: CallOptions,
+        scheduling: Atom,
+    ) -> Term<'a> {
+        Wanted { given: passed, options, scheduling }.on_live((env, lane), guest.instance(member), &name)
+    }
+}
+
+/// A call as Elixir asks for it.
+struct Wanted<G> {
+    given: G,
+    options: CallOptions,
+    scheduling: Atom,
+}
+
+/// What a call passes.
+trait Given {
+    /// Refuses what can be seen to be wrong before it is decoded.
+    fn check(&self, function: &Function) -> Result<(), CallError>;
+
+    /// Where the call may start, whatever the caller wants.
+    fn scheduling(&self, wanted: Atom) -> Atom;
+
+    fn in_fresh(self, function: Arc<Function>, module: &Arc<Module>, setup: Setup) -> Result<Execution, Error>;
+
+    fn on_live(self, function: Arc<Function>, instance: Instance<'_>, limits: Limits) -> Result<Execution, Error>;
+}
+
+impl<G: Given> Wanted<G> {
+    fn in_fresh<'a>(self, at: (Env<'a>, Lane), module: &Arc<Module>, name: &[u8]) -> Term<'a> {
+        let function = exported_function(module.code(), name);
+        self.begin(at, function, Function::may_run_inline, |given, function, options| {
+            given.in_fresh(function, module, options.setup(runtime(), module))
+        })
+    }
+
+    fn on_live<'a>(self, at: (Env<'a>, Lane), instance: Instance<'_>, name: &[u8]) -> Term<'a> {
+        let proven = |function: &Function| instance.may_run_inline(function);
+        self.begin(at, function_of(instance, name), proven, |given, function, options| {
+            given.on_live(function, instance, options.limits.clone())
+        })
+    }
+
+    fn begin<'a>(
+        self,
+        (env, lane): (Env<'a>, Lane),
+        function: Result<Arc<Function>, CallError>,
+        proven: impl FnOnce(&Function) -> bool,
+        begin: impl FnOnce(G, Arc<Function>, &CallOptions) -> Result<Execution, Error>,
+    ) -> Term<'a> {
+        let Self { given, options, scheduling } = self;
+        let function = match function.and_then(|function| given.check(&function).map(|()| function)) {
+            Ok(function) => function,
+            Err(failure) => return error::refused(env, failure),
+        };
+        if belongs_on_dirty(lane, given.scheduling(scheduling), || proven(&function)) {
+            return atoms::dirty().encode(env);
+        }
+        started(env, begin(given, function, &options), &options, lane)
+    }
+}
+
+/// Values.
+impl Given for Terms<'_> {
+    fn check(&self, function: &Function) -> Result<(), CallError> {
+        function.check_arity(self.len())
+    }
+
+    fn scheduling(&self, wanted: Atom) -> Atom {
+        wanted
+    }
+
+    fn in_fresh(self, function: Arc<Function>, module: &Arc<Module>, setup: Setup) -> Result<Execution, Error> {
+        let args = value::decode_all(self, function.params().iter())?;
+        Ok(Execution::call(module, &function, args, setup))
+    }
+
+    fn on_live(self, function: Arc<Function>, instance: Instance<'_>, limits: Limits) -> Result<Execution, Error> {
+        let args = value::decode_all(self, function.params().iter())?;
+        Execution::call_on(instance, &function, args, limits)
+    }
+}
+
+/// Bytes, of which many belong on a dirty scheduler.
+impl Given for Passed<'_> {
+    /// How many parameters they are for is seen when they are decoded.
+    fn check(&self, _: &Function) -> Result<(), CallError> {
+        Ok(())
+    }
+
+    fn scheduling(&self, wanted: Atom) -> Atom {
+        if Lane::Inline.may_copy(self.bytes()) { wanted } else { atoms::dirty() }
+    }
+
+    fn in_fresh(self, function: Arc<Function>, module: &Arc<Module>, setup: Setup) -> Result<Execution, Error> {
+        Ok(Execution::exchange(module, self.exchange(function)?, setup))
+    }
+
+    fn on_live(self, function: Arc<Function>, instance: Instance<'_>, limits: Limits) -> Result<Execution, Error> {
+        Execution::exchange_on(instance, self.exchange(function)?, limits)
+    }
+}
