@@ -434,7 +434,8 @@ defmodule Cybernetic.WASM.Runtime do
   What the node uses now, as a map: of the compiled-module cache `:cache_hits`, `:cache_misses` (compilations),
   `:cache_joined` (loads that waited for another's compilation), `:cache_evictions`, `:cache_too_large` (compilations of modules
   that are larger than the cache), `:cache_entries` and `:cache_bytes`;
-  `:live_instances`; `:total_memory` of all guests and `:code_memory` in bytes; `:open_files` of all guests; `:engines`;
+  `:live_instances`; `:total_memory` of all guests and `:code_memory` in bytes; `:open_files` of all guests; `:crowd` (executions and calls that want
+  a dirty scheduler: slices are short while they are more than there are of these); `:engines`;
   `:epoch_ticks` since the node started; and of the compiler `:compile_workers` (processes), `:compile_worker_memory` (bytes that they had when they last
   spoke), `:compile_jobs` (compilations begun), `:compile_kills` (those ended because nobody waited any more, or to let others
   go first), `:compile_queued` and `:compile_queued_bytes` (sources that wait).

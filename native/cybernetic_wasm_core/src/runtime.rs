@@ -76,6 +76,8 @@ pub struct Stats {
     pub code_memory: u64,
     /// Files and directories that guests have open.
     pub open_files: u64,
+    /// Executions and calls that want a dirty scheduler.
+    pub crowd: u64,
     /// Engines made.
     pub engines: u64,
     /// Ticks of the epoch ticker since the runtime was made.
@@ -144,6 +146,7 @@ impl Runtime {
             total_memory: self.ceilings.memory(),
             code_memory: self.ceilings.code(),
             open_files: self.ceilings.files(),
+            crowd: self.ceilings.crowd(),
             engines: self.engines.lock().len() as u64,
             ticks: self.ticker.ticks(),
             compiler: self.compiler.stats(),

@@ -78,6 +78,7 @@ fn runtime_stats<'a>(env: Env<'a>) -> Term<'a> {
             ("total_memory", stats.total_memory.encode(env)),
             ("code_memory", stats.code_memory.encode(env)),
             ("open_files", stats.open_files.encode(env)),
+            ("crowd", stats.crowd.encode(env)),
             ("engines", stats.engines.encode(env)),
             ("epoch_ticks", stats.ticks.encode(env)),
             ("compile_workers", compiler.workers.encode(env)),
