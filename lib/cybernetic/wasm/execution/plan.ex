@@ -154,20 +154,11 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   @doc "The plan of a call on `module` with these options, which have been checked."
   @spec checked(Module.t(), map) :: {:ok, t} | {:error, LinkError.t() | DeniedError.t()}
-  def checked(module, opts) when opts == %{} do
-    with nil <- Module.plan(module), do: make(module, opts), else: (plan -> {:ok, plan})
-  end
-
-  # It changes nothing else.
-  def checked(module, %{abi: abi} = opts) when map_size(opts) == 1 do
-    with {:ok, plan} <- checked(module, %{}), do: {:ok, %{plan | abi: ABI.of(abi)}}
-  end
-
   def checked(module, opts) do
-    default = if only_adjusts?(opts), do: Module.plan(module)
-    # What a manifest sets is only narrowed.
-    if default && Module.sandbox(module) == nil,
-      do: {:ok, adjust(default, opts)},
+    plan = Module.plan(module)
+
+    if plan && only_adjusts?(opts, module),
+      do: {:ok, adjust(plan, opts)},
       else: make(module, opts)
   end
 
@@ -191,9 +182,19 @@ defmodule Cybernetic.WASM.Execution.Plan do
   defp within_limits(plan, limits),
     do: %{plan | kept: nil, limits: limits, sandbox: %{plan.sandbox | limits: limits}}
 
-  defp only_adjusts?(opts), do: Enum.all?(opts, fn {key, _value} -> key in @adjusting end)
+  # What a manifest sets is only narrowed, which is more than an adjustment.
+  defp only_adjusts?(opts, module) do
+    keys = if Module.sandbox(module), do: @adjusting_beside, else: @adjusting
+    Enum.all?(opts, fn {key, _value} -> key in keys end)
+  end
 
-  # Nothing is bound, granted or compiled otherwise than by the plan that the module has: many calls bring their own limits.
+  # Nothing is bound, granted or compiled otherwise than by the plan that the module has: many calls bring their own limits, and
+  # most bring nothing, or an ABI.
+  defp adjust(plan, opts) when opts == %{}, do: plan
+
+  defp adjust(plan, %{abi: abi} = opts) when map_size(opts) == 1,
+    do: %{plan | abi: ABI.of(abi)}
+
   defp adjust(plan, opts) do
     refuse_fuel_without_metering!(plan.metering, opts)
     given = Map.drop(opts, @adjusting_beside)
