@@ -61,6 +61,27 @@ defmodule Cybernetic.WASM.Value do
           | <<_::128>>
           | term
 
+  @typedoc "An `i32`."
+  @type i32 :: integer
+
+  @typedoc "An `i64`."
+  @type i64 :: integer
+
+  @typedoc "An `f32`."
+  @type f32 :: number | :nan | :infinity | :neg_infinity | {:f32_bits, non_neg_integer}
+
+  @typedoc "An `f64`."
+  @type f64 :: number | :nan | :infinity | :neg_infinity | {:f64_bits, non_neg_integer}
+
+  @typedoc "A `v128`."
+  @type v128 :: <<_::128>>
+
+  @typedoc "A `funcref`."
+  @type funcref :: reference | nil
+
+  @typedoc "An `externref`: any term."
+  @type externref :: term
+
   @typedoc "What a call returns."
   @type result :: t | [t] | nil
 
