@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.Application do
 
   use Application
 
-  alias Cybernetic.WASM.{Config, Runtime, Startup}
+  alias Cybernetic.WASM.{Boot, Config, Runtime, Startup}
   alias Cybernetic.WASM.Runtime.{Names, Registry}
 
   @impl true
@@ -18,11 +18,24 @@ defmodule Cybernetic.WASM.Application do
       children = [Registry, tasks]
 
       # Guests need neither: it takes more than a few ends of these to end the application.
-      Supervisor.start_link(children,
-        strategy: :one_for_one,
-        max_restarts: 20,
-        name: Cybernetic.WASM.Supervisor
-      )
+      started =
+        Supervisor.start_link(children,
+          strategy: :one_for_one,
+          max_restarts: 20,
+          name: Cybernetic.WASM.Supervisor
+        )
+
+      with {:ok, supervisor} <- started, do: boot(config.modules, supervisor)
+    end
+  end
+
+  defp boot(modules, supervisor) do
+    with {:error, reason} <- Boot.load(modules) do
+      Supervisor.stop(supervisor)
+      stop(nil)
+      {:error, reason}
+    else
+      :ok -> {:ok, supervisor}
     end
   end
 

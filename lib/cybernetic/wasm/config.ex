@@ -47,6 +47,20 @@ defmodule Cybernetic.WASM.Config do
   | `:max_compile_queue` | bytes | 268,435,456 | of sources that wait to be compiled on this node |
   | `:max_code_memory` | bytes | 1,073,741,824 | of compiled code on this node |
   | `:max_open_files` | files | half of what the process may open, from 16 to 100,000 | and directories that guests have open on this node |
+  | `:modules` | | `[]` | modules to load when the application starts: see below |
+
+  ## Modules
+
+      config :cybernetic_wasm,
+        modules: [
+          [source: {:priv, :my_app, "wasm/resize.wasm"}, name: "resize", manifest: true, required: true],
+          [source: "/srv/plugins/report.wasm", name: "report", version: "2.0.0", sandbox: [fuel: 10_000_000]]
+        ]
+
+  Each entry has a `:source` and options of `Cybernetic.WASM.Runtime.load_module/2`; a `:sandbox` may be the options of one. They are
+  loaded side by side, and are there once the application has started. One that fails is logged. With `required: true` the
+  application does not start then, and its reason is one sentence; nor does it with a mistake in the list itself, such as an option
+  that there is not.
   """
 
   alias Cybernetic.WASM.{Features, Limits, Options}
@@ -74,7 +88,9 @@ defmodule Cybernetic.WASM.Config do
     max_live_instances: {:positive, nil},
     max_total_memory: {:positive, 8_589_934_592},
     max_code_memory: {:positive, 1_073_741_824},
-    max_open_files: {:positive, nil}
+    max_open_files: {:positive, nil},
+    # What a source is fetched with may be in it.
+    modules: {{:unshown, {"a list of keyword lists", &__MODULE__.modules?/1}}, []}
   ]
   @options for {key, {kind, _default}} <- @keys, do: {key, kind}
 
@@ -86,6 +102,10 @@ defmodule Cybernetic.WASM.Config do
   @doc "The WebAssembly features that `features:` can switch off. Threads are always off."
   @spec features() :: [atom]
   defdelegate features, to: Features, as: :names
+
+  @doc false
+  @spec modules?(term) :: boolean
+  def modules?(entries), do: is_list(entries) and Enum.all?(entries, &Keyword.keyword?/1)
 
   @doc "Reads and checks the application environment."
   @spec load!() :: t

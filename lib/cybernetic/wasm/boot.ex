@@ -1,0 +1,88 @@
+defmodule Cybernetic.WASM.Boot do
+  @moduledoc false
+  # The modules that the configuration lists: they are loaded under their names when the application starts, all at once. One
+  # that is required has to come; of any other that does not there is a line in the log.
+
+  require Logger
+
+  alias Cybernetic.WASM.{Options, Runtime, Sandbox, Shown, TaskSupervisor}
+
+  # What an entry has beside the options of its load.
+  @own [source: :any, required: :boolean]
+
+  @typedoc """
+  An entry of the list: `:source`, `:required`, and options of `Cybernetic.WASM.Runtime.load_module/2`, of which the sandbox may be
+  the options of one.
+  """
+  @type entry :: keyword
+
+  @typep outcome :: :loaded | {:failed | :mistaken, String.t()}
+
+  @doc "Loads them, or says in a sentence why the application cannot start."
+  @spec load([entry]) :: :ok | {:error, String.t()}
+  def load(entries), do: entries |> Enum.zip(outcomes(entries)) |> Enum.reduce(:ok, &tell/2)
+
+  # None waits for another, and one that is killed takes no other with it.
+  defp outcomes(entries) do
+    TaskSupervisor
+    |> Task.Supervisor.async_stream_nolink(entries, &load_one/1, timeout: :infinity)
+    |> Enum.map(fn
+      {:ok, outcome} -> outcome
+      {:exit, reason} -> {:failed, "its load ended with #{Shown.kind(reason)}"}
+    end)
+  end
+
+  @spec load_one(entry) :: outcome
+  defp load_one(entry) do
+    {own, opts} = Keyword.split(entry, Keyword.keys(@own))
+
+    case own |> source!() |> Runtime.load_module(sandboxed(opts)) do
+      {:ok, _module} -> :loaded
+      {:error, error} -> {:failed, first_line(error)}
+    end
+  rescue
+    error in ArgumentError -> {:mistaken, first_line(error)}
+  end
+
+  defp source!(own) do
+    case Options.check!(own, @own, "key of an entry of modules:") do
+      %{source: source} -> source
+      _none -> raise ArgumentError, "an entry of modules: needs a :source"
+    end
+  end
+
+  # A configuration file is read where there is nobody yet to make one.
+  defp sandboxed(opts) do
+    case opts[:sandbox] do
+      [_ | _] = granted -> Keyword.put(opts, :sandbox, Sandbox.new(granted))
+      _given -> opts
+    end
+  end
+
+  defp first_line(error), do: error |> Exception.message() |> String.split("\n", parts: 2) |> hd()
+
+  # The first that stops the start is the one that is told.
+  defp tell({_entry, :loaded}, so_far), do: so_far
+
+  defp tell({entry, {:mistaken, text}}, so_far) do
+    with :ok <- so_far,
+         do: {:error, "the configuration is not valid: #{subject(entry)}, of modules: #{text}"}
+  end
+
+  defp tell({entry, {:failed, text}}, so_far) do
+    if entry[:required] do
+      with :ok <- so_far,
+           do: {:error, "#{subject(entry)}, which is required, is not loaded: #{text}"}
+    else
+      Logger.warning("Cybernetic.WASM: #{subject(entry)} is not loaded: #{text}")
+      so_far
+    end
+  end
+
+  defp subject(entry) do
+    case entry[:name] do
+      name when is_binary(name) -> "the module #{Shown.name(name)}"
+      _none -> "a module without a name"
+    end
+  end
+end
