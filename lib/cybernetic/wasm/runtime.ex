@@ -107,7 +107,8 @@ defmodule Cybernetic.WASM.Runtime do
     Registration,
     Registry,
     Reload,
-    Versions
+    Versions,
+    Watch
   }
 
   alias Cybernetic.WASM.Sandbox.Manifest
@@ -149,6 +150,13 @@ defmodule Cybernetic.WASM.Runtime do
           | {:smoke_timeout, pos_integer}
           | {:keep, non_neg_integer}
           | {:drain, non_neg_integer}
+
+  @typedoc "An option of `watch/2`."
+  @type watch_option ::
+          {:interval, pos_integer}
+          | {:load, [load_option]}
+          | {:reload, [reload_option]}
+          | {:report, (String.t() -> term)}
 
   @doc """
   Loads a module from a source, a path or `{:bytes, binary}` for example, in the binary or the text format.
@@ -390,6 +398,37 @@ defmodule Cybernetic.WASM.Runtime do
 
   defp name_or_all!(:all), do: :all
   defp name_or_all!(name), do: Naming.name!(name)
+
+  @doc """
+  Follows a folder while you work on what builds its modules: loads each `.wasm` and `.wat` in it under the name of its file, and
+  reloads it when that has changed.
+
+      {:ok, watch} = Runtime.watch("priv/wasm")
+
+  What is there has been loaded when this returns. From then on the files are looked at again and again. One that looks otherwise
+  than before, and has stopped changing, is reloaded, with the checks of `reload/3`; the same bytes are no change. What cannot be
+  loaded, or may not take the old one's place, leaves that as it is. There is one line for each load, and one for each that fails:
+
+      compute: 0.1.0 is loaded, blake3:5c1d7ac6
+      compute: 0.1.0 stays: cannot load priv/wasm/compute.wasm: invalid at offset 212: unexpected end
+
+  It ends with the calling process, or with `unwatch/1`. `mix wasm.watch` does the same from the shell.
+
+  Options:
+
+    * `:interval` - milliseconds between two looks. Default: 1,000.
+    * `:load` - options of the loads, and of the reloads as well
+    * `:reload` - options of the reloads beside them, such as `[allow: :widen]`
+    * `:report` - a function that is given each line, in the process that looks. Default: the lines are logged.
+
+  It is a `Cybernetic.WASM.LoadError` where there is no such folder. One that goes later is looked for again.
+  """
+  @spec watch(Path.t(), [watch_option]) :: {:ok, pid} | {:error, Error.t()}
+  defdelegate watch(folder, opts \\ []), to: Watch, as: :start
+
+  @doc "Ends what `watch/2` began. What it has loaded stays."
+  @spec unwatch(pid) :: :ok
+  defdelegate unwatch(watch), to: Watch, as: :stop
 
   @doc """
   All that is loaded under names, by name and the highest version first: maps of `:name`, `:version`, `:current` (whether it is),
