@@ -166,6 +166,11 @@ defmodule Cybernetic.WASM.Native do
   def instance_fork(_instance), do: stub()
   def instance_fork_anew(_instance, _hook, _engine, _options), do: stub()
 
+  # Folders
+  def folder_ours(_path, _make), do: stub()
+  def folder_lock(_path), do: stub()
+  def folder_unlock(_lock), do: stub()
+
   # Manifests
   def manifest_parse(_text), do: stub()
 

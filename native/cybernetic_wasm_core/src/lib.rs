@@ -50,7 +50,7 @@
 //!
 //! From the bottom up. What is on one level uses only what is below it: `tests/it/levels.rs` holds that.
 //!
-//! 1. `error` `lane` `member` `reaper` `toml`
+//! 1. `error` `folder` `lane` `member` `reaper` `toml`
 //! 2. `engine` `limits` `network` `value`
 //! 3. `code`
 //! 4. `abi` `access` `compiler`
@@ -76,6 +76,7 @@ pub mod compiler;
 pub mod engine;
 pub mod error;
 pub mod execution;
+pub mod folder;
 mod guest;
 mod host;
 pub mod instance;

@@ -94,6 +94,10 @@ rustler::atoms! {
     output,
     stdout,
     stderr,
+    // Folders
+    missing,
+    not_ours,
+    busy,
     // Network protocols
     tcp,
     udp,

@@ -21,6 +21,7 @@ macro_rules! lanes {
 
 mod call;
 mod execution;
+mod folder;
 mod instance;
 mod manifest;
 mod module;

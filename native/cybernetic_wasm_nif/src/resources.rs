@@ -6,6 +6,7 @@ use crate::terms::kept::KeptTerm;
 use cybernetic_wasm_core::Cancel;
 use cybernetic_wasm_core::abi::Abi;
 use cybernetic_wasm_core::execution::Execution;
+use cybernetic_wasm_core::folder::Lock;
 use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::limits::Limits;
 use cybernetic_wasm_core::live::LiveGuest;
@@ -147,3 +148,9 @@ pub(crate) struct FuncRefResource(pub(crate) FuncRef);
 
 #[rustler::resource_impl]
 impl Resource for FuncRefResource {}
+
+/// The lock on a folder, until somebody lets go of it. Letting go takes two short calls of the system.
+pub(crate) struct LockResource(pub(crate) Mutex<Option<Lock>>);
+
+#[rustler::resource_impl]
+impl Resource for LockResource {}

@@ -8,6 +8,7 @@ mod cache;
 mod conformance;
 mod errors;
 mod exchanges;
+mod folders;
 mod heap;
 mod holdings;
 mod hostile;
