@@ -46,6 +46,9 @@ defmodule Cybernetic.WASM.Config do
   | `:max_compile_time` | ms | 60,000 | of processor time while a module is compiled |
   | `:max_compile_queue` | bytes | 268,435,456 | of sources that wait to be compiled on this node |
   | `:max_code_memory` | bytes | 1,073,741,824 | of compiled code on this node |
+  | `:store_dir` | path | `cybernetic_wasm/store` in the user's cache folder | where `Cybernetic.WASM.Store` keeps modules |
+  | `:store_size` | bytes | 2,147,483,648 | of all in the store; bytes without a version leave it first |
+  | `:store` | | none | another kind of store, in the place of the folder: `{module, config}` |
   | `:max_open_files` | files | half of what the process may open, from 16 to 100,000 | and directories that guests have open on this node |
   | `:modules` | | `[]` | modules to load when the application starts: see below |
 
@@ -90,7 +93,10 @@ defmodule Cybernetic.WASM.Config do
     max_code_memory: {:positive, 1_073_741_824},
     max_open_files: {:positive, nil},
     # What a source is fetched with may be in it.
-    modules: {{:unshown, {"a list of keyword lists", &__MODULE__.modules?/1}}, []}
+    modules: {{:unshown, {"a list of keyword lists", &__MODULE__.modules?/1}}, []},
+    store_dir: {:path, nil},
+    store_size: {:positive, 2_147_483_648},
+    store: {{"{module, config} of a Cybernetic.WASM.Store.Backend", &__MODULE__.store?/1}, nil}
   ]
   @options for {key, {kind, _default}} <- @keys, do: {key, kind}
 
@@ -144,6 +150,11 @@ defmodule Cybernetic.WASM.Config do
   # Those of its keys that are options elsewhere, too: of a call, or of a load.
   @spec options([atom]) :: Options.keys()
   def options(keys), do: for(key <- keys, do: {key, Keyword.fetch!(@options, key)})
+
+  @doc false
+  @spec store?(term) :: boolean
+  def store?({module, _config}), do: is_atom(module)
+  def store?(_other), do: false
 
   @doc false
   @spec put(t) :: t

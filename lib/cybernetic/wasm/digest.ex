@@ -37,6 +37,10 @@ defmodule Cybernetic.WASM.Digest do
   @spec to_text(t) :: String.t()
   def to_text({algorithm, bytes}), do: "#{algorithm}:#{Base.encode16(bytes, case: :lower)}"
 
+  @doc "The text of the digest of these bytes."
+  @spec text_of(binary, algorithm) :: String.t()
+  def text_of(bytes, algorithm), do: bytes |> of(algorithm) |> to_text()
+
   @doc "The digest of these bytes."
   @spec of(binary, algorithm) :: t
   def of(bytes, :sha256), do: {:sha256, :crypto.hash(:sha256, bytes)}

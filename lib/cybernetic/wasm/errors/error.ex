@@ -18,6 +18,7 @@ defmodule Cybernetic.WASM.Error do
   | `Cybernetic.WASM.HTTPError` | a request of the library's HTTP client got no answer |
   | `Cybernetic.WASM.HostError` | a host function raised, or stopped the guest |
   | `Cybernetic.WASM.CancelledError` | somebody cancelled the call |
+  | `Cybernetic.WASM.StoreError` | a store does not have it, does not take it, or cannot be relied on |
   | `Cybernetic.WASM.InternalError` | what should not happen |
 
   Errors of a call that had begun have its `usage` and its `run`: the output and the denials up to then.
@@ -76,6 +77,7 @@ defmodule Cybernetic.WASM.Error do
     LinkError,
     LoadError,
     ManifestError,
+    StoreError,
     TrapError
   }
 
@@ -92,6 +94,7 @@ defmodule Cybernetic.WASM.Error do
           | HostError.t()
           | HTTPError.t()
           | ManifestError.t()
+          | StoreError.t()
           | InternalError.t()
 
   @typedoc "Whose fault an error is."

@@ -12,6 +12,7 @@ defimpl Inspect,
     Cybernetic.WASM.LinkError,
     Cybernetic.WASM.LoadError,
     Cybernetic.WASM.ManifestError,
+    Cybernetic.WASM.StoreError,
     Cybernetic.WASM.TrapError
   ] do
   def inspect(error, _opts), do: Cybernetic.WASM.Shown.error(error)

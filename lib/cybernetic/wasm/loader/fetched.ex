@@ -45,11 +45,9 @@ defmodule Cybernetic.WASM.Loader.Fetched do
   # With this digest of its bytes, worked out now unless it is known.
   @spec digest(t, Digest.algorithm()) :: {String.t(), t}
   def digest(%__MODULE__{digests: digests} = fetched, algorithm) do
-    text = Map.get_lazy(digests, algorithm, fn -> text(fetched.bytes, algorithm) end)
+    text = Map.get_lazy(digests, algorithm, fn -> Digest.text_of(fetched.bytes, algorithm) end)
     {text, %{fetched | digests: Map.put(digests, algorithm, text)}}
   end
-
-  defp text(bytes, algorithm), do: bytes |> Digest.of(algorithm) |> Digest.to_text()
 
   # Neither what it holds nor where it is from: that may have a secret in it.
   defimpl Inspect do

@@ -75,9 +75,26 @@ defmodule Cybernetic.WASM.Loader.Fetcher do
   defp pinned(_request, _pins), do: :ok
 
   defp bytes(request, pins) do
-    if request.offline and Sources.remote?(request.source),
-      do: {:error, %LoadError{reason: :offline}},
-      else: Sources.fetch(request.source, asked(request, pins))
+    asked = asked(request, pins)
+
+    case Sources.remote?(request.source) && stored(asked) do
+      {:ok, bytes, facts} -> {:ok, bytes, facts}
+      :none when request.offline -> {:error, %LoadError{reason: :offline}}
+      _here_or_not_stored -> Sources.fetch(request.source, asked)
+    end
+  end
+
+  # What is pinned, and in the store, is not fetched again: but for what lies beside it, which the store does not have.
+  defp stored(%{digest: nil}), do: :none
+  defp stored(%{signature: true}), do: :none
+  defp stored(%{manifest: true}), do: :none
+
+  # Whatever is the matter with the store, the source has it.
+  defp stored(%{digest: digest} = asked) do
+    case Sources.fetch({Sources.Store, digest}, asked) do
+      {:ok, bytes, facts} -> {:ok, bytes, Map.take(facts, [:digests])}
+      {:error, _error} -> :none
+    end
   end
 
   defp asked(request, pins) do

@@ -5,6 +5,7 @@ defmodule Cybernetic.WASM.Loader.Request do
   alias Cybernetic.WASM.{Config, Digest, Options}
   alias Cybernetic.WASM.Loader.{Expect, Fetched, Pins, Source, Sources, Trust}
   alias Cybernetic.WASM.Sandbox.Manifest
+  alias Cybernetic.WASM.Store.Place
 
   @compiling Config.options([
                :metering,
@@ -27,7 +28,7 @@ defmodule Cybernetic.WASM.Loader.Request do
                signature: {"a path or {:bytes, binary}", &__MODULE__.signature?/1},
                expect: {"a keyword list", &Keyword.keyword?/1},
                offline: :boolean,
-               store: :any,
+               store: Place.kind(),
                http: {:unshown, {"a keyword list", &Keyword.keyword?/1}},
                timeout: {:milliseconds, 1}
              ]

@@ -7,6 +7,7 @@ defmodule Cybernetic.WASM.Loader.Source do
   | `"priv/wasm/resize.wasm"` | a path |
   | `{:bytes, binary}` | the module itself |
   | `{:priv, :my_app, "wasm/resize.wasm"}` | a file in the `priv` folder of an application. The path stays in that folder. |
+  | `{:store, "acme/thumb@1.2"}` | what a store has, by a reference: see `Cybernetic.WASM.Store` |
   | `{:url, "https://example.com/resize.wasm"}` | what a server has there. It may change, so that a load wants a pin. |
   | `{:oci, "example.com/acme/resize:1.2"}` | an artifact in an OCI registry. A tag may be moved, so that a load wants a pin; `…@sha256:…` is one. |
   | `{MyModule, term}` | whatever `MyModule`, which implements this behaviour, makes of the term |
@@ -70,6 +71,7 @@ defmodule Cybernetic.WASM.Loader.Source do
           String.t()
           | {:bytes, binary}
           | {:priv, atom, String.t()}
+          | {:store, String.t()}
           | {:url, String.t()}
           | {:url, String.t(), keyword}
           | {:oci, String.t()}

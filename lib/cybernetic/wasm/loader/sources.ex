@@ -13,11 +13,12 @@ defmodule Cybernetic.WASM.Loader.Sources do
   @forms [
     bytes: {Sources.Bytes, [1]},
     priv: {Sources.Priv, [2]},
+    store: {Sources.Store, [1]},
     url: {Sources.URL, [1, 2]},
     oci: {Sources.OCI, [1, 2]}
   ]
   @own [Sources.File | for({_kind, {module, _counts}} <- @forms, do: module)]
-  @forms_in_words ~S|a path, {:bytes, binary}, {:priv, application, path}, {:url, url}, {:oci, reference}, or {Module, term} of a Cybernetic.WASM.Loader.Source|
+  @forms_in_words ~S|a path, {:bytes, binary}, {:priv, application, path}, {:store, reference}, {:url, url}, {:oci, reference}, or {Module, term} of a Cybernetic.WASM.Loader.Source|
 
   # Of what a source names itself, and of what lies beside a module.
   @longest_text 4_096

@@ -1,0 +1,114 @@
+defmodule Cybernetic.WASM.Security.StoreDamageTest do
+  # Whatever befalls the files of a store: what it gives is what was put there, or an error.
+  use ExUnit.Case, async: true
+
+  import Cybernetic.WASM.StoreFolders, only: [store_folder: 1]
+
+  alias Cybernetic.WASM.{Store, StoreError, StoreFolders}
+
+  @rounds 400
+
+  setup :store_folder
+
+  setup %{store: store} do
+    put = fn bytes, opts ->
+      {:ok, entry} = Store.put(bytes, [store: store] ++ opts)
+      {bytes, entry}
+    end
+
+    puts =
+      for {name, version} <- [{"x", "1.0.0"}, {"x", "1.1.0"}, {"acme/y", "2.0.0"}],
+          do: put.("bytes of #{name} #{version}", name: name, version: version, note: "a note")
+
+    loose = [put.("loose", []), put.("", []), put.(:rand.bytes(5_000), [])]
+    {:ok, puts: puts, references: references(puts ++ loose)}
+  end
+
+  # What must come of each reference.
+  defp references(puts) do
+    for {bytes, entry} <- puts,
+        reference <- [entry.digest, entry.sha256] ++ named(entry),
+        into: %{"x" => "bytes of x 1.1.0", "x@1.0" => "bytes of x 1.0.0"},
+        do: {reference, bytes}
+  end
+
+  defp named(%{name: nil}), do: []
+  defp named(entry), do: ["#{entry.name}@#{entry.version}"]
+
+  test "no changed bit, cut, or foreign byte is ever given", context do
+    %{store: store, around: around, references: references} = context
+    sound = Path.join(around, "sound")
+    File.cp_r!(store, sound)
+    files = Enum.reject(StoreFolders.files(store), &(Path.basename(&1) == "lock"))
+
+    for _round <- 1..@rounds do
+      file = Enum.random(files)
+      change(file, Enum.random([:bit, :bit, :bit, :cut, :more, :others]))
+      given = given(store, references)
+
+      # The same again after a check, which leaves nothing to be set aside.
+      assert {:ok, _} = Store.verify(store: store)
+      assert {:ok, %{damaged: []}} = Store.verify(store: store)
+      later = given(store, references)
+
+      for reference <- given, reference not in ["x"], do: assert(reference in later)
+      # One file is no more than one thing.
+      assert map_size(references) - length(later) <= 5
+
+      heal(context)
+      assert length(given(store, references)) == map_size(references)
+      File.rm_rf!(store)
+      File.cp_r!(sound, store)
+      for folder <- [store | Path.wildcard("#{store}/**")], do: keep_closed(folder)
+    end
+  end
+
+  defp keep_closed(path), do: if(File.dir?(path), do: File.chmod!(path, 0o700))
+
+  # The references that give something, which is the right thing.
+  defp given(store, references) do
+    for {reference, bytes} <- references,
+        {:ok, given, _entry} <- [get(reference, store)] do
+      expected = if reference == "x", do: [bytes, "bytes of x 1.0.0"], else: [bytes]
+      assert given in expected, reference
+      reference
+    end
+  end
+
+  defp get(reference, store) do
+    case Store.get(reference, store: store) do
+      {:error, %StoreError{reason: reason}}
+      when reason in [:damaged, :no_such_digest, :no_such_version, :no_such_name] ->
+        :error
+
+      {:ok, bytes, entry} ->
+        {:ok, bytes, entry}
+    end
+  end
+
+  # Putting all there again heals it.
+  defp heal(%{store: store, puts: puts, references: references}) do
+    for {bytes, entry} <- puts do
+      opts = [name: entry.name, version: entry.version, note: entry.note, store: store]
+      assert {:ok, %{digest: digest}} = Store.put(bytes, opts)
+      assert digest == entry.digest
+    end
+
+    for {"blake3:" <> _, bytes} <- references, do: {:ok, _} = Store.put(bytes, store: store)
+  end
+
+  defp change(file, :bit) do
+    case File.stat!(file).size do
+      0 -> change(file, :more)
+      size -> StoreFolders.flip(file, :rand.uniform(8 * size) - 1)
+    end
+  end
+
+  defp change(file, :cut) do
+    bytes = File.read!(file)
+    File.write!(file, binary_part(bytes, 0, max(byte_size(bytes) - :rand.uniform(20), 0)))
+  end
+
+  defp change(file, :more), do: File.write!(file, :rand.bytes(:rand.uniform(20_000)), [:append])
+  defp change(file, :others), do: File.write!(file, "others")
+end
