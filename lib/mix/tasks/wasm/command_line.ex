@@ -10,7 +10,6 @@ defmodule Mix.Tasks.Wasm.CommandLine do
     JSON,
     LimitError,
     LinkError,
-    Loader,
     LoadError,
     Module,
     Runtime,
@@ -170,8 +169,9 @@ defmodule Mix.Tasks.Wasm.CommandLine do
 
   def load(file, opts), do: Runtime.load_module(file, opts)
 
-  @spec standard_input() :: Loader.source()
-  defp standard_input do
+  @doc "What standard input has, to its end."
+  @spec standard_input() :: {:bytes, binary}
+  def standard_input do
     bytes = as_bytes([Process.group_leader()], fn -> IO.binread(:stdio, :eof) end)
     {:bytes, if(is_binary(bytes), do: bytes, else: "")}
   end
