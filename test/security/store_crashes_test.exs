@@ -1,0 +1,163 @@
+defmodule Cybernetic.WASM.Security.StoreCrashesTest do
+  # Whoever writes to a store may end at any moment: what was acknowledged is there, and nothing that was half done is given.
+  # `strace` ends the writer as it enters one of its system calls, with the signal that cannot be caught.
+  use ExUnit.Case, async: true
+
+  alias Cybernetic.WASM.{Store, StoreFolders, StoreWriter}
+
+  @moduletag :strace
+  unless System.find_executable("strace"),
+    do: @moduletag(skip: "strace is missing: `bin/setup test` installs it")
+
+  # So often each step, and so often in all.
+  @times 5
+  @crashes 200
+  # Where a step is not met as often as this many crashes should do, the test itself is wrong.
+  @most 600
+
+  @calls ~w(openat mkdir writev pwrite64 fsync rename unlink rmdir chmod flock utimensat)
+
+  setup_all do
+    {:ok, lanes: System.schedulers_online()}
+  end
+
+  test "a writer that is killed in a put, a prune or a collection loses nothing", %{lanes: lanes} do
+    {:ok, store: store, around: around, harm: _} = StoreFolders.store_folder()
+    # The first makes the folders, the second is like all that follow.
+    for mark <- ~w(first second third pattern),
+        do: {_acks, :ended} = write(store, around, mark, [])
+
+    plan = plan(around, store)
+    assert length(Map.keys(plan)) > 20
+
+    {:ok, board} =
+      Agent.start_link(fn -> %{hits: Map.new(plan, fn {s, _} -> {s, 0} end), runs: 0} end)
+
+    1..lanes
+    |> Task.async_stream(&lane(&1, plan, board), timeout: :infinity, max_concurrency: lanes)
+    |> Enum.each(fn {:ok, :done} -> :done end)
+
+    %{hits: hits} = Agent.get(board, & &1)
+    assert for({step, count} <- hits, count < @times, do: {step, count}) == []
+    assert hits |> Map.values() |> Enum.sum() >= @crashes
+  end
+
+  # One after the other in the same store, which so meets what earlier crashes have left.
+  defp lane(number, plan, board) do
+    around = Path.join(System.tmp_dir!(), "crashes_#{System.pid()}_#{number}")
+    File.mkdir_p!(around)
+    File.chmod!(around, 0o700)
+    store = Path.join(around, "store")
+    {acks, :ended} = write(store, around, "#{number}-begin", [])
+    crash(%{store: store, around: around, plan: plan, board: board, lane: number}, acks, 1)
+    File.rm_rf!(around)
+    :done
+  end
+
+  defp crash(lane, acks, run) do
+    case Agent.get_and_update(lane.board, &next/1) do
+      :enough ->
+        :done
+
+      step ->
+        {call, nth} = Enum.random(lane.plan[step])
+        inject = ["-e", "inject=#{call}:signal=KILL:when=#{nth}"]
+        {told, ended} = write(lane.store, lane.around, "#{lane.lane}-#{run}", inject)
+        if ended == :killed, do: Agent.update(lane.board, &hit(&1, last(lane.around, lane.store)))
+        acks = acks ++ told
+        check(lane.store, acks, told)
+        crash(lane, acks, run + 1)
+    end
+  end
+
+  # The step that was met least.
+  defp next(%{hits: hits, runs: runs} = board) do
+    {step, fewest} = Enum.min_by(Enum.shuffle(hits), &elem(&1, 1))
+    enough? = fewest >= @times and hits |> Map.values() |> Enum.sum() >= @crashes
+    if enough? or runs >= @most, do: {:enough, board}, else: {step, %{board | runs: runs + 1}}
+  end
+
+  defp hit(board, step) when is_map_key(board.hits, step),
+    do: update_in(board.hits[step], &(&1 + 1))
+
+  defp hit(board, _other), do: board
+
+  # Runs the writer, and gives what it told.
+  defp write(store, around, mark, inject) do
+    log = Path.join(around, "log")
+
+    args =
+      ["-f", "-qq", "-y", "-o", log, "-e", "trace=" <> Enum.join(@calls, ",")] ++
+        inject ++ StoreWriter.command(store, mark)
+
+    {output, status} = System.cmd("strace", args, env: [{"ERL_CRASH_DUMP_BYTES", "0"}])
+    acks = for line <- String.split(output, "\n", trim: true), do: String.split(line, " ")
+    {acks, if(status == 0, do: :ended, else: :killed)}
+  end
+
+  # The system calls for the store: by what they do, the name of each and the how many-th of that name in its thread it is.
+  defp plan(around, store) do
+    around
+    |> calls()
+    |> Enum.map_reduce(%{}, fn {thread, call, line}, counts ->
+      counts = Map.update(counts, {thread, call}, 1, &(&1 + 1))
+      {{step(call, line, store), {call, counts[{thread, call}]}}, counts}
+    end)
+    |> elem(0)
+    |> Enum.reject(&(elem(&1, 0) == nil))
+    |> Enum.group_by(&elem(&1, 0), &elem(&1, 1))
+  end
+
+  defp calls(around) do
+    for line <- around |> Path.join("log") |> File.read!() |> String.split("\n"),
+        [_, thread, call] <- [Regex.run(~r/^(\d+) +(\w+)\(/, line)],
+        do: {thread, call, line}
+  end
+
+  defp last(around, store) do
+    around
+    |> calls()
+    |> Enum.map(fn {_thread, call, line} -> step(call, line, store) end)
+    |> Enum.reject(&is_nil/1)
+    |> List.last()
+  end
+
+  # Two calls are one step where they differ by digits alone. What only looks is none.
+  defp step(call, line, store) do
+    with [_, path] <- Regex.run(~r/#{Regex.escape(store)}(\/[^">]*)/, line),
+         true <- call != "openat" or line =~ ~r/O_CREAT|O_DIRECTORY/ do
+      to = Regex.run(~r/, ".*\/store\/([^"]*)"/, line, capture: :all_but_first)
+      "#{call} #{Enum.map_join([path | to || []], " ", &plain/1)}"
+    else
+      _looks -> nil
+    end
+  end
+
+  defp plain(path) do
+    path
+    |> String.replace(~r/[0-9]+\.[0-9]+\.[0-9]+/, "*")
+    |> String.replace(~r/\b[0-9a-f]{2,}\b/, "*")
+  end
+
+  # The store as another process finds it.
+  defp check(store, acks, told) do
+    {:ok, entries} = Store.versions("acme/x", store: store)
+    versions = Enum.map(entries, & &1.version)
+
+    for ["put", version, digest] <- acks do
+      above = Enum.count(versions, &(Version.compare(&1, version) == :gt))
+      assert version in versions or above >= 2
+
+      if version in versions,
+        do: assert({:ok, _, %{digest: ^digest}} = Store.get("acme/x@#{version}", store: store))
+    end
+
+    for version <- versions, do: {:ok, _, _} = Store.get("acme/x@#{version}", store: store)
+
+    for ["loose", digest] <- told,
+        ["pruned"] not in told,
+        do: assert({:ok, "loose" <> _, _} = Store.get(digest, store: store))
+
+    assert {:ok, %{damaged: [], missing: []}} = Store.verify(store: store)
+  end
+end
