@@ -27,7 +27,7 @@ defmodule Cybernetic.WASM.MixProject do
   def application do
     [
       mod: {Cybernetic.WASM.Application, []},
-      extra_applications: [:logger, :crypto, :public_key, :ssl]
+      extra_applications: [:logger, :crypto, :public_key, :ssl, mnesia: :optional]
     ]
   end
 

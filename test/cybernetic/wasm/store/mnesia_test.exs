@@ -1,0 +1,103 @@
+defmodule Cybernetic.WASM.Store.MnesiaTest do
+  use ExUnit.Case, async: true
+  use Cybernetic.WASM.StoreSuite
+
+  alias Cybernetic.WASM.FreshNode
+  alias Cybernetic.WASM.Store.Mnesia
+
+  setup_all do
+    # Without a schema on a disk, tables are in memory.
+    folder = Path.join(System.tmp_dir!(), "mnesia_#{System.pid()}")
+    Application.put_env(:mnesia, :dir, String.to_charlist(folder))
+    :ok = :mnesia.start()
+    on_exit(fn -> :mnesia.stop() end)
+  end
+
+  setup context do
+    tables = :"store_#{context.line}"
+    :ok = Mnesia.create(copies: :ram_copies, tables: tables)
+
+    on_exit(fn ->
+      for kind <- ~w(blobs facts entries), do: :mnesia.delete_table(:"#{tables}_#{kind}")
+    end)
+
+    {:ok, store: {Mnesia, tables: tables}, harm: harm(tables)}
+  end
+
+  defp harm(tables) do
+    %{
+      blob: fn digest -> change(:"#{tables}_blobs", digest, &(&1 <> "!")) end,
+      entry: fn name, version ->
+        change(:"#{tables}_entries", {name, version}, &String.replace(&1, "x", "y"))
+      end,
+      age: fn digest, seconds ->
+        [row] = :mnesia.dirty_read(:"#{tables}_facts", digest)
+        :mnesia.dirty_write(put_elem(row, 4, System.os_time(:second) - seconds))
+      end
+    }
+  end
+
+  defp change(table, key, function) do
+    [{^table, ^key, value}] = :mnesia.dirty_read(table, key)
+    :mnesia.dirty_write({table, key, function.(value)})
+  end
+
+  test "what has no tables, or no Mnesia, says so" do
+    store = {Mnesia, tables: :none_such}
+    assert {:error, error} = Store.get("x", store: store)
+    assert %{reason: :failed, blame: :host} = error
+    assert Exception.message(error) =~ "no_exists"
+    assert StoreSuite.reason(Store.put("bytes", store: store)) == :failed
+  end
+
+  test "an exception in the middle of a write is itself, and leaves nothing", %{store: store} do
+    assert_raise RuntimeError, "midway", fn ->
+      {module, config} = store
+
+      module.alone(config, 0, fn ->
+        module.put_blob(config, %{blake3: "blake3:0", sha256: "sha256:0"}, "bytes")
+        raise "midway"
+      end)
+    end
+
+    assert {:ok, %{blobs: 0}} = Store.verify(store: store)
+  end
+
+  @tag :tmp_dir
+  test "what was put there is there after the VM was ended, whichever way", %{tmp_dir: folder} do
+    code = fn code ->
+      """
+      Application.put_env(:mnesia, :dir, ~c"#{folder}")
+      alias Cybernetic.WASM.Store
+      store = {Store.Mnesia, []}
+      #{code}
+      """
+    end
+
+    first =
+      code.("""
+      :ok = :mnesia.create_schema([node()])
+      :ok = :mnesia.start()
+      :ok = Store.Mnesia.create()
+      {:ok, _} = Store.put("first", name: "x", version: "1.0.0", store: store)
+      {:ok, _} = Store.put("second", name: "x", version: "1.1.0", store: store)
+      {:ok, _} = Store.put("loose", store: store)
+      System.cmd("kill", ["-9", System.pid()])
+      """)
+
+    {_output, status} = FreshNode.run([], first, start: false)
+    assert status != 0
+
+    second =
+      code.("""
+      :ok = :mnesia.start()
+      :ok = Store.Mnesia.create()
+      {:ok, "second", _} = Store.get("x", store: store)
+      {:ok, "first", _} = Store.get("x@1.0.0", store: store)
+      {:ok, report} = Store.verify(store: store)
+      {report.blobs, report.versions, report.damaged}
+      """)
+
+    assert FreshNode.eval([], second, start: false) == {3, 2, []}
+  end
+end
