@@ -18,8 +18,8 @@ defmodule Cybernetic.WASM.HTTP.Client do
   A body is given as it came: nothing is decompressed, and `accept-encoding: identity` is sent unless the headers say otherwise.
   No proxy is used, whatever the environment says. No cookie is kept.
 
-  OTP's own client, `:httpc`, is not used underneath: it streams the bodies of status 200 and 206 alone and gathers all others,
-  follows redirections by rules of its own, and keeps connections by address.
+  OTP's own client, `:httpc`, is not used underneath: it looks names up by itself, streams the bodies of status 200 and 206 alone and
+  gathers all others, and follows redirections by rules of its own.
 
   ## Requests
 
@@ -39,7 +39,7 @@ defmodule Cybernetic.WASM.HTTP.Client do
       or loopback address needs a rule that names it.
     * `:allow_http` - default `false`
     * `:timeout` - milliseconds for all; default 30,000
-    * `:deadline` - a point in monotonic milliseconds, beside `:timeout`: the earlier one holds
+    * `:deadline` - a point in monotonic milliseconds, instead of `:timeout`; of both the earlier one holds
     * `:connect_timeout` - milliseconds for one address, of which a name may have several; default 10,000
     * `:max_body` - bytes of the answer's body; default 10,000,000
     * `:max_header_bytes` - bytes of a head, those of informational answers included; default 65,536

@@ -86,6 +86,6 @@ defmodule Cybernetic.WASM.HTTP.Fields do
   def values(fields, name), do: for({^name, value} <- fields, do: value)
 
   @doc "The fields, as they are sent."
-  @spec lines(t) :: iodata
+  @spec lines(t) :: iolist
   def lines(fields), do: for({name, value} <- fields, do: [name, ": ", value, "\r\n"])
 end

@@ -46,7 +46,7 @@ defmodule Cybernetic.WASM.HTTP.Peers do
 
   # The resolver has time-outs of its own, and whoever waits for it cannot set them: so another process does.
   defp look_up(name, deadline) do
-    {pid, monitor} = spawn_monitor(fn -> exit({:found, resolve(to_charlist(name))}) end)
+    {pid, monitor} = spawn_monitor(__MODULE__, :resolve, [to_charlist(name)])
 
     receive do
       {:DOWN, ^monitor, :process, _pid, {:found, []}} -> {:error, HTTPError.new(:unresolved)}
@@ -60,13 +60,19 @@ defmodule Cybernetic.WASM.HTTP.Peers do
     end
   end
 
+  @doc false
   # IPv4 first: where a network has no way for IPv6, trying that may take until its time is over.
-  defp resolve(name) do
-    for family <- [:inet, :inet6],
-        {:ok, addresses} <- [:inet.getaddrs(name, family)],
-        address <- Enum.uniq(addresses),
-        not mapped?(address),
-        do: address
+  @spec resolve(charlist) :: no_return
+  def resolve(name) do
+    exit(
+      {:found,
+       for family <- [:inet, :inet6],
+           {:ok, addresses} <- [:inet.getaddrs(name, family)],
+           address <- Enum.uniq(addresses),
+           not mapped?(address) do
+         address
+       end}
+    )
   end
 
   # An IPv4 address again.

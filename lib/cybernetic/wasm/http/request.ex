@@ -108,7 +108,7 @@ defmodule Cybernetic.WASM.HTTP.Request do
   defp length_of(_unknown), do: nil
 
   @doc "The head, as it is sent."
-  @spec head(t) :: iodata
+  @spec head(t) :: iolist
   def head(%__MODULE__{url: url} = request) do
     own = [{"host", URL.authority(url)}] ++ unless_given([@agent, @plain], request.headers)
     given = Enum.reject(request.headers, &match?({"content-length", _}, &1))

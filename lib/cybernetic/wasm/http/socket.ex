@@ -64,8 +64,8 @@ defmodule Cybernetic.WASM.HTTP.Socket do
     ]
   end
 
-  # The name decides, not the address: a session is never resumed, since OTP keeps those by address, and a resumed one
-  # brings no certificate to look at. Handshakes that fail are errors of the caller's, and no lines in the node's log.
+  # The name decides, not the address. No session is resumed: a resumed one brings no certificate to look at. Handshakes that
+  # fail are errors of the caller's, and no lines in the node's log.
   defp tls(url) do
     match = :public_key.pkix_verify_hostname_match_fun(:https)
 
