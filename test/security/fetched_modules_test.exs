@@ -4,8 +4,9 @@ defmodule Cybernetic.WASM.Security.FetchedModulesTest do
   use ExUnit.Case, async: true
 
   import Cybernetic.WASM.{OCIRegistry, Servers}
+  import Cybernetic.WASM.StoreFolders, only: [store_folder: 0]
 
-  alias Cybernetic.WASM.{Digest, Executor, Loader, LoadError, Runtime}
+  alias Cybernetic.WASM.{Digest, Executor, Loader, LoadError, Runtime, Store}
   alias Cybernetic.WASM.Loader.{Keys, Signature}
 
   @module File.read!("priv/wasm/compute.wasm")
@@ -31,7 +32,16 @@ defmodule Cybernetic.WASM.Security.FetchedModulesTest do
   defp serve_file(peer, bytes), do: answer(peer, bytes)
 
   defp load(server, path, opts),
-    do: Runtime.load_module({:url, server.url.(path)}, [http: server.http] ++ opts)
+    do: load({:url, server.url.(path)}, [http: server.http] ++ opts)
+
+  # What earlier loads have fetched is not in the store.
+  defp load(source, opts),
+    do: Runtime.load_module(source, Keyword.put_new_lazy(opts, :store, &store/0))
+
+  defp store do
+    {:ok, folder} = store_folder()
+    folder[:store]
+  end
 
   test "a URL is asked for nothing that nobody has pinned" do
     server = files(%{"/x.wasm" => @module})
@@ -103,14 +113,79 @@ defmodule Cybernetic.WASM.Security.FetchedModulesTest do
         do: assert({:error, %LoadError{reason: ^reason}} = load(files(files), "x.wasm", opts))
   end
 
+  test "what was fetched and is pinned is in the store from then on, and not fetched again" do
+    store = store()
+    server = files(%{"/x.wasm" => @module})
+    opts = [digest: pin(@module, :sha256), store: store]
+    assert {:ok, _} = load(server, "x.wasm", opts)
+    assert_received {:request, _}
+
+    # By either digest, from wherever it was, and while nothing is to be fetched.
+    gone = files(%{})
+    assert {:ok, module} = load(gone, "x.wasm", opts)
+    assert Cybernetic.WASM.Module.digest(module, :sha256) == pin(@module, :sha256)
+    assert module.name == "x.wasm"
+    blake3 = [digest: pin(@module, :blake3), store: store, offline: true]
+    assert {:ok, _} = load(gone, "x.wasm", blake3)
+    refute_received {:request, _}
+
+    # Another pin is another module, and all pins are checked.
+    assert {:error, %LoadError{reason: :fetch_failed}} =
+             load(gone, "x.wasm", digest: pin(@other, :sha256), store: store)
+
+    {:ok, manifest} =
+      Cybernetic.WASM.Sandbox.Manifest.parse("[module]\ndigest = \"#{pin(@other, :sha256)}\"")
+
+    assert {:error, %LoadError{reason: :digest_mismatch, pin: :manifest}} =
+             load(gone, "x.wasm", [manifest: manifest] ++ opts)
+
+    # Nor does it stand for signatures that nobody has seen.
+    {public, _private} = Keys.generate()
+    trust = [keys: [Keys.to_text(public)]]
+    assert {:error, %LoadError{}} = load(gone, "x.wasm", [trust: trust] ++ opts)
+
+    assert {:error, %LoadError{reason: :offline}} =
+             load(gone, "x.wasm", [trust: trust, offline: true] ++ opts)
+  end
+
+  test "what is not what is pinned, or not pinned at all, does not come into the store" do
+    store = store()
+    server = files(%{"/x.wasm" => @other})
+
+    assert {:error, %LoadError{reason: :digest_mismatch}} =
+             load(server, "x.wasm", digest: pin(@module, :sha256), store: store)
+
+    assert {:ok, _} = load(server, "x.wasm", allow_unpinned: true, store: store)
+    {public, _private} = Keys.generate()
+
+    assert {:error, %LoadError{reason: :unsigned}} =
+             load(server, "x.wasm",
+               digest: pin(@other, :sha256),
+               trust: [keys: [Keys.to_text(public)]],
+               store: store
+             )
+
+    for bytes <- [@module, @other],
+        do: assert({:error, _} = Store.get(pin(bytes, :blake3), store: store))
+  end
+
+  test "a store that cannot be used is no reason not to load" do
+    server = files(%{"/x.wasm" => @module})
+    opts = [digest: pin(@module, :sha256), store: "/proc/no/store"]
+    assert {:ok, _} = load(server, "x.wasm", opts)
+    assert {:ok, _} = load(server, "x.wasm", opts)
+
+    assert {:error, %LoadError{reason: :offline}} =
+             load(server, "x.wasm", [offline: true] ++ opts)
+  end
+
   test "nothing is fetched where the load is offline" do
     server = files(%{"/x.wasm" => @module})
     opts = [digest: pin(@module, :sha256), offline: true]
     assert {:error, %LoadError{reason: :offline}} = load(server, "x.wasm", opts)
     source = {:oci, "#{server.host}/a:1", plain: true}
 
-    assert {:error, %LoadError{reason: :offline}} =
-             Runtime.load_module(source, [http: server.http] ++ opts)
+    assert {:error, %LoadError{reason: :offline}} = load(source, [http: server.http] ++ opts)
 
     refute_received {:request, _}
   end
@@ -142,14 +217,14 @@ defmodule Cybernetic.WASM.Security.FetchedModulesTest do
       assert {:ok, module} = Runtime.load_module(source.("@" <> digest))
       assert module.name == "thumb"
       assert {:ok, _} = Executor.call(module, "process", [3])
-      assert {:ok, _} = Runtime.load_module(source.(":1"), digest: pin(@module, :sha256))
-      assert {:ok, _} = Runtime.load_module(source.(":1"), digest: pin(@module, :blake3))
+      assert {:ok, _} = load(source.(":1"), digest: pin(@module, :sha256))
+      assert {:ok, _} = load(source.(":1"), digest: pin(@module, :blake3))
 
       # The tag is moved: what is pinned by the module's digest is not there any more.
       push(registry, "1", @other)
 
       assert {:error, %LoadError{reason: :digest_mismatch, pin: :option, source: named}} =
-               Runtime.load_module(source.(":1"), digest: pin(@module, :sha256))
+               load(source.(":1"), digest: pin(@module, :sha256))
 
       assert named == "#{registry.host}/acme/thumb:1"
       assert {:ok, _} = Runtime.load_module(source.("@" <> digest))

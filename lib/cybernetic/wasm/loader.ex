@@ -46,6 +46,9 @@ defmodule Cybernetic.WASM.Loader do
   digests. A source that others may change, such as a URL, is refused without a pin; `allow_unpinned: true` takes it. A manifest
   that comes from the source itself is no pin for that.
 
+  What came over a network, and has its pins, is put into the store (`Cybernetic.WASM.Store`) and found there by the pin the next
+  time, also while nothing is to be fetched. Only a load that needs the source's own signature or manifest asks the source again.
+
   ## Trust
 
   A detached signature says who vouches for a module. It lies beside the module, in `resize.wasm.sig` for `resize.wasm`, or is
@@ -89,7 +92,7 @@ defmodule Cybernetic.WASM.Loader do
     * `:timeout` - milliseconds that fetching may take. Default: 60,000.
   """
 
-  alias Cybernetic.WASM.{Error, LoadError, Module, Options}
+  alias Cybernetic.WASM.{Error, LoadError, Module, Options, Store}
 
   alias Cybernetic.WASM.Loader.{
     Compiler,
@@ -105,6 +108,9 @@ defmodule Cybernetic.WASM.Loader do
 
   alias Cybernetic.WASM.Runtime.Names
   alias Cybernetic.WASM.Sandbox.Manifest
+
+  # Milliseconds that a load waits for a store to which others write.
+  @wait 1_000
 
   @typedoc "A source: see `Cybernetic.WASM.Loader.Source`."
   @type source :: Source.t()
@@ -175,7 +181,18 @@ defmodule Cybernetic.WASM.Loader do
   defp verified(request) do
     with {:ok, fetched} <- Fetcher.fetch(request),
          {:ok, fetched} <- Pins.check(fetched, pins(request, fetched)),
-         do: Trust.check(fetched, request.trusts)
+         {:ok, fetched} <- Trust.check(fetched, request.trusts),
+         do: {:ok, keep(fetched, request)}
+  end
+
+  # What came over a network, and is what was asked for, is not fetched again. A store that does not take it is no reason to
+  # refuse the load.
+  defp keep(%{keep: false} = fetched, _request), do: fetched
+
+  defp keep(fetched, request) do
+    store = if request.store, do: [store: request.store], else: []
+    _stored_or_not = Store.put(fetched.bytes, [timeout: @wait] ++ store)
+    %{fetched | keep: false}
   end
 
   defp pins(request, fetched) do

@@ -24,6 +24,7 @@ defmodule Cybernetic.WASM.Loader.Fetched do
     :called,
     :manifest,
     :signature,
+    keep: false,
     names: [],
     signers: [],
     digests: %{}

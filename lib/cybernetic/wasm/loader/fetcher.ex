@@ -22,10 +22,11 @@ defmodule Cybernetic.WASM.Loader.Fetcher do
          {:ok, bytes, facts} <- bytes(request, pins),
          {:ok, manifest} <- manifest(request, manifest, facts),
          {:ok, signature} <- signature(request, facts),
-         do: {:ok, fetched(request, bytes, facts, manifest, signature)}
+         do:
+           {:ok, fetched(request, {bytes, facts}, pins, manifest: manifest, signature: signature)}
   end
 
-  defp fetched(request, bytes, facts, manifest, signature) do
+  defp fetched(request, {bytes, facts}, pins, manifest: manifest, signature: signature) do
     %Fetched{
       bytes: bytes,
       origin: request.source,
@@ -36,6 +37,7 @@ defmodule Cybernetic.WASM.Loader.Fetcher do
       called: request.name || facts[:name] || Sources.name(request.source),
       manifest: manifest,
       signature: signature,
+      keep: pins != [] and Sources.remote?(request.source) and not is_map_key(facts, :stored),
       digests: Map.get(facts, :digests, %{})
     }
   end
@@ -92,7 +94,7 @@ defmodule Cybernetic.WASM.Loader.Fetcher do
   # Whatever is the matter with the store, the source has it.
   defp stored(%{digest: digest} = asked) do
     case Sources.fetch({Sources.Store, digest}, asked) do
-      {:ok, bytes, facts} -> {:ok, bytes, Map.take(facts, [:digests])}
+      {:ok, bytes, facts} -> {:ok, bytes, %{digests: facts.digests, stored: true}}
       {:error, _error} -> :none
     end
   end
