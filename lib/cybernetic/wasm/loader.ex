@@ -89,6 +89,7 @@ defmodule Cybernetic.WASM.Loader do
     * `:expect` - see "Expectations"
     * `:offline` - `true`: nothing is fetched by way of a network. Also as configuration. Default: `false`.
     * `:http` - how what is not at hand is fetched: options of `Cybernetic.WASM.HTTP.Client`, see `Cybernetic.WASM.Loader.Source`
+    * `:store` - the store, as `Cybernetic.WASM.Store` takes it. Default: as configured.
     * `:timeout` - milliseconds that fetching may take. Default: 60,000.
   """
 

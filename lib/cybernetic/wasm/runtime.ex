@@ -129,6 +129,8 @@ defmodule Cybernetic.WASM.Runtime do
           | {:signature, Path.t() | {:bytes, binary}}
           | {:expect, keyword}
           | {:offline, boolean}
+          | {:store, Cybernetic.WASM.Store.t()}
+          | {:http, keyword}
           | {:timeout, pos_integer}
           | naming_option
 
