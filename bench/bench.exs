@@ -1,5 +1,5 @@
 for file <-
-      ~w(measure raw report comparison groups/calls groups/instances groups/loads groups/compiling groups/kernels groups/wasi groups/throughput groups/fairness groups/steps groups/idle) do
+      ~w(measure plain raw report comparison groups/calls groups/instances groups/loads groups/compiling groups/kernels groups/wasi groups/throughput groups/fairness groups/steps groups/idle) do
   Code.require_file("#{file}.exs", __DIR__)
 end
 
@@ -38,7 +38,15 @@ defmodule Cybernetic.WASM.Bench do
   @raw ["calls", "instances", "loads", "kernels", "wasi", "steps"]
   @pinned ["calls", "throughput", "fairness"]
 
+  @doc "Starts the library. What an earlier run has compiled is not to be found by this one."
+  def start do
+    Application.put_env(:cybernetic_wasm, :artifacts, false)
+    {:ok, _started} = Application.ensure_all_started(:cybernetic_wasm)
+    :ok
+  end
+
   def main(opts) do
+    start()
     groups = groups!(opts.only)
     earlier = opts.compare && Comparison.read!(opts.compare)
     raw = Raw.build!()
@@ -76,7 +84,17 @@ defmodule Cybernetic.WASM.Bench do
       {groups, taskset} ->
         file = Path.join(System.tmp_dir!(), "cybernetic_wasm_bench.#{System.pid()}")
         args = [file, to_string(effort) | groups]
-        command = ["-c", "0", "mix", "run", "--no-compile", "bench/pinned.exs" | args]
+
+        command = [
+          "-c",
+          "0",
+          "mix",
+          "run",
+          "--no-compile",
+          "--no-start",
+          "bench/pinned.exs" | args
+        ]
+
         {_, 0} = System.cmd(taskset, command, into: IO.stream(:stdio, :line))
         rows = file |> File.read!() |> :erlang.binary_to_term()
         File.rm!(file)

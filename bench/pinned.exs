@@ -3,6 +3,7 @@ Code.require_file("bench.exs", __DIR__)
 
 [file, effort | groups] = System.argv()
 alias Cybernetic.WASM.Bench
+Bench.start()
 
 rows =
   Bench.measure(groups, Bench.Raw.build!(), String.to_existing_atom(effort), ", one processor")

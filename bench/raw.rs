@@ -280,7 +280,36 @@ fn of_snapshot<'a>(name: &str, host: &'a Host, wasm: &[u8]) -> Result<Subject<'a
 fn loads(effort: Effort) -> Result<()> {
     let host = Host::new(Metering::Fuel)?;
     let cold = Subject::each("cold load", || Module::from_binary(&host.engine, black_box(KERNELS)).map(|_| ()));
-    compare(vec![cold], effort)
+    compare(vec![cold], effort)?;
+    from_disk(&host, effort)
+}
+
+/// Functions of so many additions and multiplications: the Elixir side has the same modules.
+const PLAIN: [(&str, usize, usize); 3] = [("17 KB", 350, 4), ("0.6 MB", 12_000, 4), ("4 MB", 20_000, 20)];
+const PLAIN_TINY: [(&str, usize, usize); 3] = [("17 KB", 20, 4), ("0.6 MB", 20, 4), ("4 MB", 20, 4)];
+
+fn plain(functions: usize, steps: usize) -> Result<Vec<u8>> {
+    let step = "local.get 0 i32.const 3 i32.mul i32.const 1 i32.add local.set 0 ".repeat(steps);
+    let functions: String =
+        (1..=functions).map(|n| format!("(func (param i32) (result i32) {step} i32.const {n})")).collect();
+    Ok(wat::parse_str(format!(r#"(module (func (export "f") (result i32) i32.const 1) {functions})"#))?)
+}
+
+/// Compiled code in a file: what loading it costs who trusts the file, and what it costs to read it and take its digest.
+fn from_disk(host: &Host, effort: Effort) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut subjects = Vec::new();
+    for (size, functions, steps) in effort.work(PLAIN, PLAIN_TINY) {
+        let path = folder.path().join(size);
+        std::fs::write(&path, host.engine.precompile_module(&plain(functions, steps)?)?)?;
+        let read = path.clone();
+        subjects.push(Subject::each(format!("deserialize a file, {size}"), move || host.deserialize(&path)));
+        subjects.push(Subject::each(format!("read the file and digest it, {size}"), move || {
+            black_box(blake3::hash(&std::fs::read(&read)?));
+            Ok(())
+        }));
+    }
+    compare(subjects, effort)
 }
 
 /// A command from its compiled module to its captured output, and reading a file.

@@ -17,6 +17,9 @@ defmodule Cybernetic.WASM.Bench.Report do
 
   @kernels ["fib", "sha256", "mandelbrot"]
 
+  # Of modules whose code is on disk.
+  @sizes ["17 KB", "0.6 MB", "4 MB"]
+
   # Group, row, what it is measured against (the sum of these rows), budget.
   @ratios [
     {"calls", "warm call, adaptive", ["raw: warm call, fuel", "no-op NIF"], 3},
@@ -65,6 +68,14 @@ defmodule Cybernetic.WASM.Bench.Report do
     {"wasi", "read 64 MiB, 4096 bytes at a time", ["raw: read 64 MiB, 4096 bytes at a time"],
      nil},
     {"loads", "cold load", ["raw: cold load"], nil},
+    for(
+      size <- @sizes,
+      do: [
+        {"loads", "load from disk, #{size}",
+         ["raw: deserialize a file, #{size}", "raw: read the file and digest it, #{size}"], 2},
+        {"loads", "load from disk, #{size}", ["compile, #{size}"], 0.01}
+      ]
+    ),
     for(kernel <- @kernels, do: {"kernels", "#{kernel}, fuel", ["raw: #{kernel}, fuel"], 1.05}),
     for(kernel <- @kernels, do: {"kernels", "#{kernel}, epoch", ["raw: #{kernel}, epoch"], nil}),
     for(
@@ -169,7 +180,24 @@ defmodule Cybernetic.WASM.Bench.Report do
           figures = index[{group <> note, ours}],
           do: ratio(index, {group <> note, note, ours, figures}, against, budget)
 
-    of_times ++ medians(index) ++ fairness(index) ++ idle(rows)
+    of_times ++ memory(index) ++ medians(index) ++ fairness(index) ++ idle(rows)
+  end
+
+  # What a hundred loads of one module take, against one.
+  defp memory(index) do
+    for {{"loads", "resident memory after 100 loads" <> _ = name}, [bytes: all]} <- index,
+        {{"loads", "resident memory after one load" <> _ = against}, [bytes: one]} <- index do
+      %{
+        name: name,
+        against: against,
+        unit: :bytes,
+        ours: all,
+        theirs: one,
+        ratio: all / one,
+        budget: 1.5,
+        within: all / one <= 1.5
+      }
+    end
   end
 
   defp medians(index) do

@@ -5,4 +5,7 @@ import Config
 
 # A call of a test that names no deadline is not to meet one, however busy the machine is: what is tested is never the
 # default, which is a shorter one.
-if config_env() == :test, do: config(:cybernetic_wasm, timeout: 600_000)
+#
+# No test is to find what an earlier run has compiled: those that are about that have a folder of their own.
+if config_env() == :test,
+  do: config(:cybernetic_wasm, timeout: 600_000, artifacts: false)

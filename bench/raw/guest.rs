@@ -96,6 +96,13 @@ impl Host {
         Linker::new(&self.engine).instantiate_pre(&Module::from_binary(&self.engine, wasm)?)
     }
 
+    /// Loads compiled code from a file, as who trusts it does.
+    #[expect(unsafe_code, reason = "that is what the library's way is measured against")]
+    pub(crate) fn deserialize(&self, path: &std::path::Path) -> Result<()> {
+        // SAFETY: this process has just written the file, with what this engine gave, in a folder of its own.
+        unsafe { Module::deserialize_file(&self.engine, path).map(drop) }
+    }
+
     pub(crate) fn store(&self) -> Result<Store<()>> {
         self.store_of(())
     }

@@ -47,8 +47,9 @@ defmodule Cybernetic.WASM.FreshNode do
     term
   end
 
-  # A deadline that no call meets, as in the VM of the tests themselves.
-  defp own(opts), do: Keyword.merge([timeout: 600_000], Keyword.get(opts, :own, []))
+  # As in the VM of the tests themselves.
+  defp own(opts),
+    do: Keyword.merge([timeout: 600_000, artifacts: false], Keyword.get(opts, :own, []))
 
   defp command(opts) do
     case Keyword.get(opts, :ulimit) do

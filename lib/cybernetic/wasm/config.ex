@@ -35,6 +35,10 @@ defmodule Cybernetic.WASM.Config do
   | `:max_module_size` | bytes | 10,000,000 | larger modules are not loaded |
   | `:cache_compiled_modules` | | `true` | keep compiled modules in memory |
   | `:cache_size` | bytes | 268,435,456 | of code and source in the cache |
+  | `:cache_ttl` | ms | 1,800,000 | a module that nobody has loaded for so long leaves the cache; or `:infinity` |
+  | `:artifacts` | | `true` | keep compiled modules on disk: see `Cybernetic.WASM.Runtime.artifacts/0` |
+  | `:artifact_dir` | | `cybernetic_wasm/artifacts` in the user's cache folder | where |
+  | `:artifact_size` | bytes | 1,073,741,824 | of all files there |
   | `:parallel_execution` | | `true` | `false`: one guest at a time on this node |
   | `:max_live_instances` | guests | (the kernel's `vm.max_map_count` - 15,000) / 5, from 16 to 10,000 | live at once on this node |
   | `:max_total_memory` | bytes | 8,589,934,592 | of all guests of this node, with the output that nobody has taken yet |
@@ -69,6 +73,9 @@ defmodule Cybernetic.WASM.Config do
   alias Cybernetic.WASM.{Features, Limits, Options}
   alias Cybernetic.WASM.Loader.{Pins, Trust}
 
+  # Some eight thousand years.
+  @longest_time 0xFFFF_FFFF_FFFF
+
   # What each key takes, and its default.
   @keys [
     runtime: {{:one_of, [:wasmtime]}, :wasmtime},
@@ -87,6 +94,14 @@ defmodule Cybernetic.WASM.Config do
     max_compile_queue: {:positive, 268_435_456},
     cache_compiled_modules: {:boolean, true},
     cache_size: {:count, 268_435_456},
+    cache_ttl: {
+      {"an integer of milliseconds from 1 to #{@longest_time}, or :infinity",
+       &__MODULE__.time?/1},
+      1_800_000
+    },
+    artifacts: {:boolean, true},
+    artifact_dir: {:path, nil},
+    artifact_size: {:count, 1_073_741_824},
     parallel_execution: {:boolean, true},
     max_live_instances: {:positive, nil},
     max_total_memory: {:positive, 8_589_934_592},
@@ -112,6 +127,11 @@ defmodule Cybernetic.WASM.Config do
   @doc false
   @spec modules?(term) :: boolean
   def modules?(entries), do: is_list(entries) and Enum.all?(entries, &Keyword.keyword?/1)
+
+  @doc false
+  @spec time?(term) :: boolean
+  def time?(:infinity), do: true
+  def time?(time), do: is_integer(time) and time in 1..@longest_time
 
   @doc "Reads and checks the application environment."
   @spec load!() :: t

@@ -35,7 +35,8 @@ defmodule Cybernetic.WASM.Runtime do
   cached module is given at once, whatever it took to compile. Processes that ask for the same module at once share one
   compilation. It ends when none of them waits any more. A module that had to leave the cache, or is larger than all of it
   (`:cache_size`), is found again for as long as somebody holds its handle. Where nobody does, each load compiles it: the
-  first time that this may happen to a module is logged, and `stats/0` counts them.
+  first time that this may happen to a module is logged, and `stats/0` counts them. A module that nobody has loaded for
+  `:cache_ttl` leaves the cache, too.
 
   ## Names
 
@@ -88,7 +89,8 @@ defmodule Cybernetic.WASM.Runtime do
 
   ## Where modules are compiled
 
-  Modules are compiled outside the VM, in processes of the operating system: see `compiler/0`.
+  Modules are compiled outside the VM, in processes of the operating system: see `compiler/0`. What they give is kept on disk,
+  so that the next start of the node need not compile it again: see `artifacts/0`.
 
   Where the application `:cybernetic_wasm` has not been started, the first load starts what it needs, by the configuration as
   it then is. Only `Cybernetic.WASM.Executor.async/4` and its like need the application itself.
@@ -112,6 +114,9 @@ defmodule Cybernetic.WASM.Runtime do
   }
 
   alias Cybernetic.WASM.Sandbox.Manifest
+
+  # Loads of `warm/1` at once: most of their time they wait for the compiler.
+  @together 8
 
   @typedoc "An option of a load."
   @type load_option ::
@@ -472,11 +477,14 @@ defmodule Cybernetic.WASM.Runtime do
   end
 
   @doc """
-  What the node uses now, as a map: of the compiled-module cache `:cache_hits`, `:cache_misses` (compilations),
-  `:cache_joined` (loads that waited for another's compilation), `:cache_evictions`, `:cache_too_large` (compilations of modules
-  that are larger than the cache), `:cache_entries` and `:cache_bytes`;
-  `:live_instances`; `:total_memory` of all guests and `:code_memory` in bytes; `:open_files` of all guests; `:crowd` (executions and calls that want
-  a dirty scheduler: slices are short while they are more than there are of these); `:engines`;
+  What the node uses now, as a map: of the compiled-module cache `:cache_hits`, `:cache_misses` (loads that found nothing
+  there), `:cache_joined` (loads that waited for another's compilation), `:cache_evictions` (for want of room),
+  `:cache_expired` (because nobody had loaded them for long), `:cache_too_large` (modules that were not there and are larger
+  than the cache), `:cache_entries` and `:cache_bytes`; of the compiled modules on disk `:artifact_hits`, `:artifact_misses`,
+  `:artifact_refused` (files that were not taken), `:artifact_writes`, `:artifact_unwritten` (which could not be),
+  `:artifact_evictions`, and `:artifact_entries` and `:artifact_bytes` as of the last write;
+  `:live_instances`; `:total_memory` of all guests and `:code_memory` in bytes; `:open_files` of all guests; `:crowd`
+  (executions and calls that want a dirty scheduler: slices are short while they are more than there are of these); `:engines`;
   `:epoch_ticks` since the node started; and of the compiler `:compile_workers` (processes), `:compile_worker_memory` (bytes that they had when they last
   spoke), `:compile_jobs` (compilations begun), `:compile_kills` (those ended because nobody waited any more, or to let others
   go first), `:compile_queued` and `:compile_queued_bytes` (sources that wait).
@@ -510,6 +518,69 @@ defmodule Cybernetic.WASM.Runtime do
     mode = if reason, do: :in_process, else: :apart
     %{mode: mode, reason: reason, executable: Startup.executable(), build: Native.runtime_build()}
   end
+
+  @doc """
+  Where compiled modules are kept on disk.
+
+      iex> Cybernetic.WASM.Runtime.artifacts()
+      %{folder: nil, reason: "artifacts: false"}
+
+    * `:folder` - the folder, where there is one
+    * `:reason` - why nothing is kept there, a text; `nil` where all is well
+
+  A module is found there by the digest of its bytes and by all else that its code depends on: `:metering`, `:deterministic`,
+  `:features`, the build of this library, and what the processor can do. So are preinitialized modules and snapshots. An
+  artifact is never taken from a source: a load is always of WebAssembly.
+
+  A compiled file is code. Who can write to the folder can run code in this node. It must belong to the user that the VM runs
+  as, nobody else may be able to write to it or to a folder above it, and no symbolic link may lead to it. If that is not so,
+  nothing is kept, with one line in the log. Files are sealed with a key that lies in the folder. A file that is damaged or
+  another's is not taken: the module is compiled anew, with one line in the log.
+
+  `:artifact_size` bounds the folder: what was used longest ago goes first. `mix wasm.compile` fills it ahead of time.
+  """
+  @spec artifacts() :: %{folder: Path.t() | nil, reason: String.t() | nil}
+  def artifacts do
+    case Startup.artifacts(Startup.config()) do
+      {:ok, folder} -> %{folder: folder, reason: Native.runtime_no_artifacts()}
+      {:error, reason} -> %{folder: nil, reason: reason}
+    end
+  end
+
+  @doc """
+  Loads modules now, so that nobody has to wait for them later: from the disk, or by compiling them. Gives what each load
+  gave, in order.
+
+      iex> [{:ok, module}, {:error, error}] =
+      ...>   Cybernetic.WASM.Runtime.warm(["priv/wasm/compute.wasm", {"no.wasm", metering: :epoch}])
+      iex> {module.name, error.reason}
+      {"compute.wasm", :not_found}
+
+  Each is a source of `load_module/2`, or one with its options. They stay in the cache as others do; hold the handles of those
+  that are not to leave it.
+  """
+  @spec warm([Loader.source() | {Loader.source(), [load_option]}]) :: [
+          {:ok, Module.t()} | {:error, Error.t()}
+        ]
+  def warm(sources) when is_list(sources) do
+    # The compiler shares itself out between processes.
+    sources
+    |> Task.async_stream(&warm_one/1, max_concurrency: @together, timeout: :infinity)
+    |> Enum.map(fn {:ok, loaded} -> loaded end)
+  end
+
+  # A source of the user's own begins with its module.
+  defp warm_one({source, opts}) when is_list(opts) and not is_atom(source),
+    do: load_module(source, opts)
+
+  defp warm_one(source), do: load_module(source)
+
+  @doc """
+  Sees to it that the module's compiled code is on disk: `mix wasm.compile` calls this. Where nobody does, it is written some
+  time after it was compiled.
+  """
+  @spec keep(Module.t()) :: :ok | {:error, String.t()}
+  def keep(%Module{} = module), do: Native.module_keep(module.ref)
 
   @doc "Empties the compiled-module cache. Modules in use live on with their users."
   @spec clear_cache() :: :ok

@@ -24,6 +24,24 @@ defmodule Cybernetic.WASM.Startup do
     if :persistent_term.get(__MODULE__, false), do: Config.get(), else: start!(Config.get())
   end
 
+  @doc "The folder that compiled code is kept in by this configuration, or why there is none."
+  @spec artifacts(Config.t()) :: {:ok, Path.t()} | {:error, String.t()}
+  def artifacts(%Config{artifacts: false}), do: {:error, "artifacts: false"}
+
+  def artifacts(config) do
+    folder = Path.expand(config.artifact_dir || Path.join(user_cache(), "artifacts"))
+
+    if String.valid?(folder),
+      do: {:ok, folder},
+      else: {:error, "the folder's name is not UTF-8: #{inspect(folder)}"}
+  rescue
+    # There is no home to have a cache in.
+    _error in [ArgumentError, ErlangError, RuntimeError] ->
+      {:error, "the user has no cache folder"}
+  end
+
+  defp user_cache, do: to_string(:filename.basedir(:user_cache, "cybernetic_wasm"))
+
   @doc "Where the program that compiles is; `nil` where the library has no folder, as in an escript."
   @spec executable() :: Path.t() | nil
   def executable do
@@ -43,6 +61,18 @@ defmodule Cybernetic.WASM.Startup do
 
   defp tell({:error, error}), do: raise(Error.from_native(error))
 
+  # That there is no folder to be used Rust tells, and that there is none at all is told here.
+  defp artifact_settings(config) do
+    case artifacts(config) do
+      {:ok, folder} ->
+        {folder, config.artifact_size}
+
+      {:error, why} ->
+        if config.artifacts, do: Notices.no_artifacts(why)
+        nil
+    end
+  end
+
   defp settings(config) do
     %{
       max_live_instances: config.max_live_instances,
@@ -52,6 +82,8 @@ defmodule Cybernetic.WASM.Startup do
       parallel_execution: config.parallel_execution,
       dirty_schedulers: :erlang.system_info(:dirty_cpu_schedulers_online),
       cache_bytes: if(config.cache_compiled_modules, do: config.cache_size, else: 0),
+      cache_time: if(config.cache_ttl != :infinity, do: config.cache_ttl),
+      artifacts: artifact_settings(config),
       max_stack: config.limits.max_stack,
       pooling: config.allocation == :pooling,
       compiler: if(config.compiler == :apart, do: executable()),

@@ -44,7 +44,7 @@ defmodule Mix.Tasks.Wasm.Bench do
       )
     end
 
-    Mix.Task.run("app.start")
+    Mix.Task.run("app.config")
     Code.require_file("bench/bench.exs")
 
     # Not a module of the library, so the compiler does not know it.

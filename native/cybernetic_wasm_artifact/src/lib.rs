@@ -1,13 +1,20 @@
 //! Compiled code, and its way into a process: the one unsafe call of this library stands here, with what is checked before it.
 //!
 //! Wasmtime trusts what it deserializes completely, and runs it. So an [`Artifact`] is made of what a compiler of this very
-//! build has given, and of nothing else: see [`Artifact::sealed`] and [`Artifact::inline`].
+//! build has given, and of nothing else: see [`Artifact::sealed`], [`Artifact::inline`] and [`Filling`].
+
+mod filling;
+
+pub use filling::Filling;
 
 use std::io;
 
 /// A compiled module that engines of its configuration can load, as often as they like.
 #[derive(Debug)]
 pub struct Artifact(Form);
+
+/// Code of so many bytes at the most is kept as bytes: a file takes a descriptor for as long as the module lives.
+pub const LITTLE: u64 = 64 << 10;
 
 #[derive(Debug)]
 enum Form {
@@ -55,13 +62,28 @@ impl Artifact {
         }
     }
 
+    /// Reads of its bytes from `offset` on, as many as there are and as `buffer` holds.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        match &self.0 {
+            #[cfg(target_os = "linux")]
+            Form::Sealed(file, _) => std::os::unix::fs::FileExt::read_at(file, buffer, offset),
+            Form::Inline(bytes) => {
+                let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
+                let read = rest.len().min(buffer.len());
+                buffer[..read].copy_from_slice(&rest[..read]);
+                Ok(read)
+            }
+        }
+    }
+
     /// Loads it. An engine of another configuration refuses, but for settings that Wasmtime does not compare, such as the
     /// canonical form of NaNs: the caller must know what the artifact was compiled for.
     #[expect(unsafe_code, reason = "deserialize trusts its input: the type's constructors say what that is")]
     pub fn load(&self, engine: &wasmtime::Engine) -> wasmtime::Result<wasmtime::Module> {
         // SAFETY: the bytes are what `Engine::precompile_module` of this build gave, in a process that runs our own executable
-        // (its build is compared before the first job) or in this one. A file is sealed against every change, which was
-        // checked, so it stays what it is for as long as it is mapped.
+        // (its build is compared before the first job) or in this one; or a copy of such bytes from a disk, whose seal under the
+        // node's own key was checked over the very bytes of the copy. A file is sealed against every change, which was checked,
+        // so it stays what it is for as long as it is mapped.
         unsafe {
             match &self.0 {
                 #[cfg(target_os = "linux")]
@@ -75,12 +97,21 @@ impl Artifact {
 /// A memory file with these bytes, sealed as [`Artifact::sealed`] wants it.
 #[cfg(target_os = "linux")]
 pub fn seal(bytes: &[u8]) -> io::Result<std::os::fd::OwnedFd> {
+    let mut file = memory_file()?;
+    io::Write::write_all(&mut file, bytes)?;
+    sealed(file)
+}
+
+#[cfg(target_os = "linux")]
+fn memory_file() -> io::Result<std::fs::File> {
     use rustix::fs::MemfdFlags;
-    use std::io::Write;
 
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut file = std::fs::File::from(rustix::fs::memfd_create("wasm", flags)?);
-    file.write_all(bytes)?;
+    Ok(rustix::fs::memfd_create("wasm", flags)?.into())
+}
+
+#[cfg(target_os = "linux")]
+fn sealed(file: std::fs::File) -> io::Result<std::os::fd::OwnedFd> {
     rustix::fs::fcntl_add_seals(&file, SEALS)?;
     Ok(file.into())
 }

@@ -2,7 +2,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use cybernetic_wasm_artifact::{Artifact, seal};
+use cybernetic_wasm_artifact::{Artifact, Filling, LITTLE, seal};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use std::fs::File;
 use std::io::Write;
@@ -67,4 +67,23 @@ fn an_engine_of_another_kind_refuses() {
     let artifact = Artifact::inline(code);
     let fuel = Engine::new(Config::new().consume_fuel(true)).unwrap();
     assert!(artifact.load(&fuel).is_err());
+}
+
+#[test]
+fn what_comes_in_pieces_is_the_same_code_and_reads_back_as_it_came() {
+    let engine = Engine::default();
+    let code = compile(&engine);
+    // By the announced size it is kept as bytes, or in a file.
+    for announced in [code.len() as u64, LITTLE + 1] {
+        let mut filling = Filling::new(announced);
+        code.chunks(1_000).for_each(|piece| filling.write_all(piece).unwrap());
+        let artifact = filling.complete().unwrap();
+        assert_eq!((artifact.size(), call(&artifact, &engine)), (code.len() as u64, 7));
+        let mut read = vec![0; code.len() - 10];
+        assert_eq!(artifact.read_at(&mut read, 10).unwrap(), read.len());
+        assert_eq!(read, code[10..]);
+        for offset in [code.len() as u64, 1 << 40] {
+            assert_eq!(artifact.read_at(&mut read, offset).unwrap(), 0);
+        }
+    }
 }

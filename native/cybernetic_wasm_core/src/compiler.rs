@@ -2,9 +2,11 @@
 //!
 //! A job goes through the queue (`queue.rs`) to a runner (`runner.rs`): a thread that gives it to a compiling process and waits
 //! for the answer, so that it can end a job that nobody waits for any more. What the processes run is `work.rs`, by way of the
-//! crate `cybernetic_wasm_compiler`; how they are started is `keeper.rs`, and what goes to and fro `job.rs` and `wire.rs`.
+//! crate `cybernetic_wasm_compiler`; how they are started is `keeper.rs`, and what goes to and fro `job.rs` and `wire.rs`. What
+//! an operator should read of all this is kept in `notices.rs`.
 
 mod job;
+mod notices;
 mod pool;
 mod queue;
 mod runner;
@@ -18,6 +20,8 @@ pub mod wire;
 pub use job::{Answer, Budget, Done, Refusal, Request, Word};
 #[cfg(target_os = "linux")]
 pub use keeper::{Order, Report, Start};
+pub use notices::Notice;
+pub(crate) use notices::Notices;
 pub use pool::{NICE, compiling_pool, cores};
 pub use queue::Asker;
 pub(crate) use queue::{Client, Job};
@@ -73,29 +77,6 @@ pub struct CompilerStats {
     pub queued_bytes: u64,
 }
 
-/// Something that an operator should read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// Modules are compiled in this process although that was not asked for.
-    InProcess(String),
-    /// A module is compiled again at every load unless somebody holds it: the cache is smaller than the module.
-    TooLarge {
-        /// The module's digest.
-        digest: [u8; 32],
-        /// Bytes of code and source.
-        size: u64,
-        /// Bytes that the cache may hold.
-        allowed: u64,
-    },
-    /// A compiling process panicked or died.
-    Failed {
-        /// The digest of the module that it had.
-        digest: [u8; 32],
-        /// What is known of it.
-        detail: String,
-    },
-}
-
 /// Compiles for one runtime.
 pub(crate) struct Compiler {
     shared: Arc<Shared>,
@@ -112,20 +93,14 @@ struct Shared {
     kills: AtomicU64,
     /// Runners of the slow line that have something to do.
     slow: AtomicUsize,
-    notices: Mutex<Vec<Notice>>,
+    notices: Arc<Notices>,
     pool: OnceCell<rayon::ThreadPool>,
     apart: runner::Apart,
 }
 
-/// Notices that are kept until somebody reads them.
-const MOST_NOTICES: usize = 100;
-
 impl Shared {
     fn notice(&self, notice: Notice) {
-        let mut notices = self.notices.lock();
-        if notices.len() < MOST_NOTICES {
-            notices.push(notice);
-        }
+        self.notices.add(notice);
     }
 
     /// The threads that compile in this process.
@@ -143,7 +118,7 @@ impl Compiler {
             jobs: AtomicU64::new(0),
             kills: AtomicU64::new(0),
             slow: AtomicUsize::new(0),
-            notices: Mutex::default(),
+            notices: Arc::default(),
             pool: OnceCell::new(),
         };
         Self { shared: Arc::new(shared), started: OnceCell::new(), beside: OnceCell::new() }
@@ -218,14 +193,9 @@ impl Compiler {
         self.shared.apart.in_process()
     }
 
-    /// Something for an operator.
-    pub(crate) fn notice(&self, notice: Notice) {
-        self.shared.notice(notice);
-    }
-
-    /// What an operator should read, once.
-    pub(crate) fn take_notices(&self) -> Vec<Notice> {
-        std::mem::take(&mut *self.shared.notices.lock())
+    /// What an operator should read.
+    pub(crate) fn notices(&self) -> &Arc<Notices> {
+        &self.shared.notices
     }
 
     /// Ends all compiling processes. They are started again when there is something to compile.

@@ -5,6 +5,7 @@ mod features;
 mod pool;
 mod ticker;
 
+pub(crate) use config::machine;
 pub use config::{Allocation, CodeConfig, EngineConfig, Metering, STACK_RANGE};
 pub use features::Features;
 pub(crate) use pool::{POOL_INSTANCE, POOL_MEMORY, PoolFull, Stack};

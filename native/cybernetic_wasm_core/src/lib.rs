@@ -2,8 +2,8 @@
 //!
 //! # The journey of a call
 //!
-//! 1. [`runtime`] takes the bytes of a module, digests them, and asks the `cache`; at a miss the [`compiler`] makes
-//!    code of them in a process of its own, which becomes [`code`] in an engine, and a [`module::Module`] whose imported functions the [`linker`] binds to trampolines
+//! 1. [`runtime`] takes the bytes of a module, digests them, and asks the `cache`; at a miss the [`artifacts`] on disk; and
+//!    where there is none the [`compiler`] makes code of them in a process of its own, which becomes [`code`] in an engine, and a [`module::Module`] whose imported functions the [`linker`] binds to trampolines
 //!    once and for all.
 //! 2. [`execution::Execution::call`] boxes a future that owns everything the call needs. Nothing has run yet.
 //! 3. [`execution::Execution::step`] polls it: the future takes a place among the live guests ([`limits`]), makes a `guest`
@@ -32,6 +32,7 @@
 //!   *compiled* bytes.
 //! - *worker*: a process that compiles. The *keeper* is the one that starts and ends them; a *runner* the thread that waits for
 //!   one.
+//! - *artifact*: compiled code, in a memory file that nobody can change, or in a file on disk that is under a seal.
 //! - *module*: what was loaded: code, what it is linked with, and its variants for other engines.
 //! - *guest*: a store and what lives in it. It has a *system* where it was granted one.
 //! - *member*: one of the instances in a guest's store. The first is what the guest began with; others join it.
@@ -54,7 +55,7 @@
 //! 2. `engine` `limits` `network` `value`
 //! 3. `code`
 //! 4. `abi` `access` `compiler`
-//! 5. `mail`
+//! 5. `artifacts` `mail`
 //! 6. `invocation`
 //! 7. `system`
 //! 8. `store`
@@ -70,6 +71,7 @@
 
 pub mod abi;
 pub mod access;
+pub mod artifacts;
 mod cache;
 pub mod code;
 pub mod compiler;

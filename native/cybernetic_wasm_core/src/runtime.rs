@@ -1,6 +1,7 @@
 //! The node: its engines, its compiled-module cache, its compiling threads and its ceilings, under one roof. Loading goes
 //! through it.
 
+use crate::artifacts::{ArtifactPlace, ArtifactSettings, ArtifactStats, Artifacts};
 use crate::cache::{Awaited, Cache, CacheStats, Flight, FlightKey, Lookup};
 use crate::code::{Code, CodeKey, Compiled};
 use crate::compiler::{Asker, Budget, Client, Compiler, CompilerSettings, CompilerStats, Job, Notice, Request};
@@ -15,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a runtime is made with.
 #[derive(Debug, Clone)]
@@ -23,6 +25,10 @@ pub struct Settings {
     pub node: NodeLimits,
     /// Bytes that the compiled-module cache may hold; zero switches it off.
     pub cache_bytes: u64,
+    /// A module that nobody has loaded for so long leaves the cache; `None`: none does.
+    pub cache_time: Option<Duration>,
+    /// Where compiled code is kept on disk, if anywhere.
+    pub artifacts: Option<ArtifactSettings>,
     /// The stack of guests for which nothing else is asked; engines of another stack allocate on demand.
     pub default_stack: u64,
     /// False: never reserve a pool.
@@ -36,6 +42,8 @@ impl Default for Settings {
         Self {
             node: NodeLimits::default(),
             cache_bytes: 256 << 20,
+            cache_time: Some(Duration::from_secs(30 * 60)),
+            artifacts: None,
             default_stack: 1_000_000,
             pooling: true,
             compiler: CompilerSettings::default(),
@@ -49,6 +57,7 @@ pub struct Runtime {
     engines: Mutex<HashMap<EngineConfig, Arc<Linkers>>>,
     ticker: Arc<Ticker>,
     compiler: Compiler,
+    artifacts: Arc<Artifacts>,
     cache: Cache,
     ceilings: Arc<Ceilings>,
     no_pool: Mutex<Option<String>>,
@@ -68,6 +77,8 @@ const IDLE_ENGINES: usize = 16;
 pub struct Stats {
     /// The compiled-module cache.
     pub cache: CacheStats,
+    /// Compiled code on disk.
+    pub artifacts: ArtifactStats,
     /// Live guests.
     pub live_instances: u64,
     /// Bytes of memory of all guests.
@@ -89,11 +100,13 @@ pub struct Stats {
 impl Runtime {
     /// A runtime with no engine yet.
     pub fn new(settings: Settings) -> Arc<Self> {
+        let compiler = Compiler::new(settings.compiler.clone());
         Arc::new(Self {
             engines: Mutex::default(),
             ticker: Arc::default(),
-            compiler: Compiler::new(settings.compiler.clone()),
-            cache: Cache::new(settings.cache_bytes),
+            artifacts: Artifacts::new(settings.artifacts.clone(), compiler.notices()),
+            compiler,
+            cache: Cache::new(settings.cache_bytes, settings.cache_time),
             ceilings: Arc::new(Ceilings::new(&settings.node)),
             no_pool: Mutex::new(None),
             settings: RwLock::new(settings),
@@ -104,7 +117,8 @@ impl Runtime {
     /// what is used only refuses what is new.
     pub fn adjust(&self, settings: Settings) {
         self.ceilings.adjust(&settings.node);
-        self.cache.adjust(settings.cache_bytes);
+        self.cache.adjust(settings.cache_bytes, settings.cache_time);
+        self.artifacts.adjust(settings.artifacts.clone());
         self.compiler.adjust(&settings.compiler);
         let before = std::mem::replace(&mut *self.settings.write(), settings.clone());
         if (before.default_stack, before.pooling) != (settings.default_stack, settings.pooling) {
@@ -142,6 +156,7 @@ impl Runtime {
     pub fn stats(&self) -> Stats {
         Stats {
             cache: self.cache.stats(),
+            artifacts: self.artifacts.stats(),
             live_instances: self.ceilings.live(),
             total_memory: self.ceilings.memory(),
             code_memory: self.ceilings.code(),
@@ -160,7 +175,17 @@ impl Runtime {
 
     /// What an operator should read, once.
     pub fn take_notices(&self) -> Vec<Notice> {
-        self.compiler.take_notices()
+        self.compiler.notices().take()
+    }
+
+    /// Where compiled code is kept on disk, if anywhere.
+    pub fn artifacts(&self) -> Option<ArtifactPlace> {
+        self.artifacts.place()
+    }
+
+    /// Sees to it that a module's code is on disk, or says why it cannot be.
+    pub fn keep(&self, module: &Module) -> Result<(), String> {
+        self.artifacts.keep(module.code().compiled())
     }
 
     /// Ends the compiling processes, until there is something to compile again.
@@ -184,6 +209,7 @@ impl Runtime {
     /// cannot be had.
     pub fn warm_up(&self) -> Result<(), Error> {
         self.compiler.warm_up()?;
+        self.artifacts.warm_up();
         self.linkers(self.default_config()).map(|_| ())
     }
 
@@ -252,24 +278,19 @@ impl Runtime {
         match cached.then(|| self.cache.look_up(wanted.key)) {
             Some(Lookup::Hit(module)) => Loading::Done(module),
             Some(Lookup::Join(flight)) => Loading::UnderWay(flight),
-            Some(Lookup::Start(flight)) => self.compile(wanted, source(), flight, cached),
-            None => self.compile(wanted, source(), Awaited::new(&Arc::default()), cached),
+            Some(Lookup::Start(flight)) => self.make(wanted, source(), flight, cached),
+            None => self.make(wanted, source(), Awaited::new(&Arc::default()), cached),
         }
     }
 
-    fn compile(self: &Arc<Self>, wanted: Wanted, source: Arc<[u8]>, flight: Awaited, cached: bool) -> Loading {
-        let Wanted { key, asker, .. } = wanted;
-        let request = Request {
-            config: key.code.config,
-            instrument: key.code.instrumented,
-            budget: key.budget,
-            threads: 1,
-            refuse_deep: false,
-        };
+    /// Looks for the code on disk, and has it compiled where it is not there.
+    fn make(self: &Arc<Self>, wanted: Wanted, source: Arc<[u8]>, flight: Awaited, cached: bool) -> Loading {
         let (runtime, landing) = (Arc::clone(self), Arc::clone(&flight.0));
         let landing = Landing { runtime, flight: landing, wanted, cached, landed: false };
-        let client = Box::new(landing);
-        self.compiler.submit(Job { key: key.code, request, source, asker, again: false, client });
+        match self.artifacts.readers() {
+            Some(readers) => readers.push(move || landing.find(source)),
+            None => landing.compile(source),
+        }
         Loading::UnderWay(flight)
     }
 
@@ -386,7 +407,7 @@ struct Wanted {
     asker: Asker,
 }
 
-/// A compilation that a flight waits for.
+/// What a flight waits for: code that is found, or compiled.
 struct Landing {
     runtime: Arc<Runtime>,
     flight: Arc<Flight>,
@@ -396,6 +417,39 @@ struct Landing {
 }
 
 impl Landing {
+    /// On a thread that may wait for a disk.
+    fn find(mut self, source: Arc<[u8]>) {
+        if !self.wants() {
+            return;
+        }
+        match self.found(&source) {
+            Some(module) => self.land(module),
+            None => self.compile(source),
+        }
+    }
+
+    fn found(&self, source: &Arc<[u8]>) -> Option<Result<Arc<Module>, Error>> {
+        match self.config() {
+            Ok(config) => {
+                let key = CodeKey { config, ..self.wanted.key.code };
+                self.runtime.artifacts.load(key, source, |compiled| self.module(compiled))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn compile(self, source: Arc<[u8]>) {
+        let (Wanted { key, asker, .. }, runtime) = (self.wanted, Arc::clone(&self.runtime));
+        let request = Request {
+            config: key.code.config,
+            instrument: key.code.instrumented,
+            budget: key.budget,
+            threads: 1,
+            refuse_deep: false,
+        };
+        runtime.compiler.submit(Job { key: key.code, request, source, asker, again: false, client: Box::new(self) });
+    }
+
     fn module(&self, compiled: Compiled) -> Result<Arc<Module>, Error> {
         let compiled = Arc::new(self.runtime.count(compiled)?);
         self.runtime.module(&compiled, self.wanted.config).map(Arc::new)
@@ -419,7 +473,7 @@ impl Landing {
             && let Some(allowed) = self.runtime.cache.note_too_large(module)
         {
             let (digest, size) = (*module.code().digest(), module.code().size());
-            self.runtime.compiler.notice(Notice::TooLarge { digest, size, allowed });
+            self.runtime.compiler.notices().add(Notice::TooLarge { digest, size, allowed });
         }
     }
 }
@@ -444,6 +498,9 @@ impl Client for Landing {
             let module = catch_unwind(AssertUnwindSafe(|| self.module(compiled)));
             module.unwrap_or_else(|panic| Err(Error::panic(&*panic)))
         });
+        if let Ok(module) = &module {
+            self.runtime.artifacts.keep_later(module.code().compiled());
+        }
         self.land(module);
     }
 }

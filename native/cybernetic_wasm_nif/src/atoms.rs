@@ -19,6 +19,10 @@ rustler::atoms! {
     in_process,
     compiler_failed,
     too_large,
+    no_artifacts,
+    artifact_refused,
+    artifacts_stale,
+    artifact_unwritten,
     // Steps
     finished,
     yielded,

@@ -12,6 +12,7 @@ defmodule Mix.Tasks.Wasm.CommandLine do
     LinkError,
     LoadError,
     Module,
+    Notices,
     Runtime,
     Sandbox,
     Startup
@@ -153,9 +154,9 @@ defmodule Mix.Tasks.Wasm.CommandLine do
   # standard output.
   defp start_application do
     {:ok, _started} = Application.ensure_all_started(:logger)
-    Logger.put_module_level(Startup, :none)
+    Enum.each([Startup, Notices], &Logger.put_module_level(&1, :none))
     {:ok, _started} = Application.ensure_all_started(:cybernetic_wasm)
-    Logger.delete_module_level(Startup)
+    Enum.each([Startup, Notices], &Logger.delete_module_level/1)
   end
 
   @doc "Loads a module from a path, or from standard input where that is `-`."
@@ -283,7 +284,9 @@ defmodule Mix.Tasks.Wasm.CommandLine do
 
   defp message(error), do: Exception.message(error)
 
-  defp facts(%name{} = error) do
+  @doc "An error as `--json` shows it."
+  @spec facts(error) :: keyword
+  def facts(%name{} = error) do
     kind = name |> Elixir.Module.split() |> List.last() |> String.replace_suffix("Error", "")
 
     facts =

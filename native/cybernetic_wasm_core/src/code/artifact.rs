@@ -5,10 +5,11 @@ use crate::engine::CodeConfig;
 use crate::error::LimitError;
 use crate::limits::Ceilings;
 use cybernetic_wasm_artifact::Artifact;
+use serde::Serialize;
 use std::sync::Arc;
 
 /// What compiled code is found by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub(crate) struct CodeKey {
     /// BLAKE3 of the source.
     pub(crate) digest: [u8; 32],

@@ -50,8 +50,7 @@ impl Workshop {
 /// little code: a file takes a descriptor for as long as the module lives.
 #[cfg(target_os = "linux")]
 pub(super) fn sealed(code: &[u8]) -> Option<std::os::fd::OwnedFd> {
-    const LITTLE: usize = 64 << 10;
-    (code.len() > LITTLE).then(|| cybernetic_wasm_artifact::seal(code).ok()).flatten()
+    (code.len() as u64 > cybernetic_wasm_artifact::LITTLE).then(|| cybernetic_wasm_artifact::seal(code).ok()).flatten()
 }
 
 /// Hands a module over to the VM.

@@ -1,7 +1,9 @@
 //! What an engine is made for: everything that decides what code is compiled and how guests are allocated.
 
 use super::{Features, pool};
+use crate::error::Error;
 use serde::{Deserialize, Serialize};
+use std::hash::{Hash, Hasher};
 use wasmparser::WasmFeatures;
 use wasmtime::{Collector, Config, InstanceAllocationStrategy, OperatorCost};
 
@@ -64,6 +66,29 @@ impl CodeConfig {
         let mut config = EngineConfig { metering, deterministic, features, max_stack, allocation }.to_wasmtime();
         wasmtime::Engine::new(config.memory_guaranteed_dense_image_size(most_empty))
     }
+}
+
+/// What code depends on beside its module and its configuration: Wasmtime and how this crate sets it up, the system, and what
+/// the processor can do.
+pub(crate) fn machine() -> Result<String, Error> {
+    struct Digest(blake3::Hasher);
+
+    impl Hasher for Digest {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+
+        fn finish(&self) -> u64 {
+            0
+        }
+    }
+
+    let (metering, features) = (Metering::Fuel, Features::default());
+    let usual = CodeConfig { metering, deterministic: false, features, scarce: false };
+    let engine = usual.engine(0).map_err(Error::internal)?;
+    let mut digest = Digest(blake3::Hasher::new());
+    engine.precompile_compatibility_hash().hash(&mut digest);
+    Ok(digest.0.finalize().to_hex().to_string())
 }
 
 /// Room on a fiber beyond the WebAssembly stack, for our host functions and Wasmtime's library calls.

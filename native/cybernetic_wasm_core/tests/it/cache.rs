@@ -9,10 +9,11 @@ use cybernetic_wasm_core::error::LoadError;
 use cybernetic_wasm_core::execution::{Execution, Product, Step};
 use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::lane::Lane;
-use cybernetic_wasm_core::runtime::Runtime;
+use cybernetic_wasm_core::runtime::{Runtime, Settings};
 use cybernetic_wasm_core::value::Value;
 use proptest::prelude::*;
 use std::sync::{Arc, Barrier};
+use std::time::Duration;
 
 /// Modules that differ in one constant.
 fn numbered(number: usize) -> String {
@@ -189,6 +190,36 @@ fn a_module_larger_than_the_whole_cache_is_loaded_and_throws_nothing_out() {
     assert_eq!(answer(&large), 9);
     let stats = runtime.stats().cache;
     assert_eq!((stats.entries, stats.evictions), (1, 0), "{stats:?}");
+}
+
+#[test]
+fn a_module_that_nobody_has_loaded_for_long_leaves_the_cache() {
+    let runtime = own(|settings| settings.cache_time = Some(Duration::from_millis(20)));
+    let held = load(&runtime, numbered(1));
+    load(&runtime, numbered(2));
+    eventually("both have left", || runtime.stats().cache.expired == 2);
+    let stats = runtime.stats().cache;
+    assert_eq!((stats.entries, stats.bytes, stats.evictions), (0, 0, 0), "{stats:?}");
+    eventually("only what is held is there", || runtime.ceilings().code() == held.code_size());
+    assert!(load(&runtime, numbered(1)).is(&held), "it is found as long as somebody holds it");
+    eventually("it has left again", || runtime.stats().cache.expired == 3);
+    assert_eq!((answer(&held), runtime.stats().cache.misses), (1, 2));
+}
+
+#[test]
+fn without_a_time_no_module_leaves_the_cache_until_there_is_one() {
+    let settings = |cache_time| Settings { pooling: false, cache_time, ..Settings::default() };
+    let runtime = Runtime::new(settings(None));
+    load(&runtime, numbered(1));
+    assert_eq!(runtime.stats().cache.entries, 1);
+    runtime.adjust(settings(Some(Duration::from_secs(1_000_000_000))));
+    load(&runtime, numbered(2));
+    assert_eq!((runtime.stats().cache.entries, runtime.stats().cache.expired), (2, 0));
+    runtime.adjust(settings(Some(Duration::from_millis(1))));
+    eventually("both have left", || runtime.stats().cache.expired == 2);
+    runtime.adjust(settings(Some(Duration::MAX)));
+    load(&runtime, numbered(3));
+    assert_eq!(runtime.stats().cache.entries, 1);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod arguments;
+mod artifacts;
 mod budgets;
 mod cache;
 mod conformance;

@@ -85,6 +85,15 @@ fn module_guests(module: Handle<'_, ModuleResource>) -> u64 {
     module.0.guests()
 }
 
+/// Sees to it that the module's code is on disk: `:ok` or `{:error, why}`.
+#[rustler::nif(schedule = "DirtyIo")]
+fn module_keep<'a>(env: Env<'a>, module: Handle<'a, ModuleResource>) -> Term<'a> {
+    match runtime().keep(&module.0) {
+        Ok(()) => atoms::ok().encode(env),
+        Err(why) => (atoms::error(), why).encode(env),
+    }
+}
+
 /// Imports, exports and custom sections; a stranger's module may have hundreds of thousands.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn module_facts<'a>(env: Env<'a>, module: Handle<'a, ModuleResource>) -> Term<'a> {

@@ -63,7 +63,7 @@ fn runtime_stop() -> Atom {
 #[rustler::nif]
 fn runtime_stats<'a>(env: Env<'a>) -> Term<'a> {
     let stats = runtime().stats();
-    let (cache, compiler) = (stats.cache, stats.compiler);
+    let (cache, artifacts, compiler) = (stats.cache, stats.artifacts, stats.compiler);
     map(
         env,
         &[
@@ -71,9 +71,18 @@ fn runtime_stats<'a>(env: Env<'a>) -> Term<'a> {
             ("cache_misses", cache.misses.encode(env)),
             ("cache_joined", cache.joined.encode(env)),
             ("cache_evictions", cache.evictions.encode(env)),
+            ("cache_expired", cache.expired.encode(env)),
             ("cache_too_large", cache.too_large.encode(env)),
             ("cache_entries", cache.entries.encode(env)),
             ("cache_bytes", cache.bytes.encode(env)),
+            ("artifact_hits", artifacts.hits.encode(env)),
+            ("artifact_misses", artifacts.misses.encode(env)),
+            ("artifact_refused", artifacts.refused.encode(env)),
+            ("artifact_writes", artifacts.writes.encode(env)),
+            ("artifact_unwritten", artifacts.unwritten.encode(env)),
+            ("artifact_evictions", artifacts.evictions.encode(env)),
+            ("artifact_entries", artifacts.entries.encode(env)),
+            ("artifact_bytes", artifacts.bytes.encode(env)),
             ("live_instances", stats.live_instances.encode(env)),
             ("total_memory", stats.total_memory.encode(env)),
             ("code_memory", stats.code_memory.encode(env)),
@@ -98,8 +107,15 @@ fn runtime_compiles_in_process() -> Option<String> {
     runtime().compiles_in_process()
 }
 
-/// What an operator should read, once: `{:in_process, why}`, `{:compiler_failed, digest, detail}` or
-/// `{:too_large, digest, size, allowed}`.
+/// Why no compiled code is kept on disk although it is to be; `nil` where it is, or is not to be. It may wait for the disk.
+#[rustler::nif(schedule = "DirtyIo")]
+fn runtime_no_artifacts() -> Option<String> {
+    runtime().artifacts().and_then(|place| place.off)
+}
+
+/// What an operator should read, once: `{:in_process, why}`, `{:compiler_failed, digest, detail}`,
+/// `{:too_large, digest, size, allowed}`, `{:no_artifacts, why}`, `{:artifact_refused, digest, detail}`,
+/// `{:artifacts_stale, count}` or `{:artifact_unwritten, why}`.
 #[rustler::nif]
 fn runtime_take_notices<'a>(env: Env<'a>) -> Vec<Term<'a>> {
     let encode = |notice| match notice {
@@ -107,6 +123,12 @@ fn runtime_take_notices<'a>(env: Env<'a>) -> Vec<Term<'a>> {
         Notice::TooLarge { digest, size, allowed } => {
             (atoms::too_large(), binary(env, &digest), size, allowed).encode(env)
         }
+        Notice::NoArtifacts(why) => (atoms::no_artifacts(), why).encode(env),
+        Notice::ArtifactRefused { digest, detail } => {
+            (atoms::artifact_refused(), binary(env, &digest), detail).encode(env)
+        }
+        Notice::ArtifactsStale(count) => (atoms::artifacts_stale(), count).encode(env),
+        Notice::ArtifactUnwritten(why) => (atoms::artifact_unwritten(), why).encode(env),
         Notice::Failed { digest, detail } => (atoms::compiler_failed(), binary(env, &digest), detail).encode(env),
     };
     runtime().take_notices().into_iter().map(encode).collect()

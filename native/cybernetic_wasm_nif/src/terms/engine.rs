@@ -1,6 +1,7 @@
 //! Engine configurations, and the node's settings.
 
 use crate::atoms;
+use cybernetic_wasm_core::artifacts::{ArtifactSettings, Platform};
 use cybernetic_wasm_core::compiler::{Budget, CompilerSettings};
 use cybernetic_wasm_core::engine::{Allocation, EngineConfig, Features, Metering};
 use cybernetic_wasm_core::limits::NodeLimits;
@@ -62,6 +63,10 @@ pub(crate) struct SettingsMap {
     parallel_execution: bool,
     dirty_schedulers: u64,
     cache_bytes: u64,
+    /// Milliseconds; `nil`: for ever.
+    cache_time: Option<u64>,
+    /// The folder of compiled code, and the bytes that it may have; `nil` keeps none.
+    artifacts: Option<(String, u64)>,
     max_stack: u64,
     pooling: bool,
     /// The program that compiles; `nil` compiles in this process.
@@ -83,6 +88,12 @@ impl From<SettingsMap> for Settings {
                 dirty_schedulers: map.dirty_schedulers,
             },
             cache_bytes: map.cache_bytes,
+            cache_time: map.cache_time.map(Duration::from_millis),
+            artifacts: map.artifacts.map(|(folder, most_bytes)| ArtifactSettings {
+                folder: folder.into(),
+                most_bytes,
+                platform: Platform::default(),
+            }),
             default_stack: map.max_stack,
             pooling: map.pooling,
             compiler: CompilerSettings {
