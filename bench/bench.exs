@@ -1,5 +1,5 @@
 for file <-
-      ~w(measure plain raw report comparison groups/calls groups/instances groups/loads groups/compiling groups/kernels groups/wasi groups/throughput groups/fairness groups/steps groups/idle) do
+      ~w(measure plain raw report comparison groups/calls groups/instances groups/names groups/loads groups/compiling groups/kernels groups/wasi groups/throughput groups/fairness groups/steps groups/idle) do
   Code.require_file("#{file}.exs", __DIR__)
 end
 

@@ -76,6 +76,9 @@ defmodule Cybernetic.WASM.Bench.Report do
         {"loads", "load from disk, #{size}", ["compile, #{size}"], 0.01}
       ]
     ),
+    {"loads", "fresh call by its name", ["fresh call of a module that has a name"], nil},
+    {"loads", "fresh call by its name", ["fresh call of a module"], nil},
+    {"loads", "warm call, module that has a name", ["warm call, module"], nil},
     for(kernel <- @kernels, do: {"kernels", "#{kernel}, fuel", ["raw: #{kernel}, fuel"], 1.05}),
     for(kernel <- @kernels, do: {"kernels", "#{kernel}, epoch", ["raw: #{kernel}, epoch"], nil}),
     for(
@@ -97,7 +100,10 @@ defmodule Cybernetic.WASM.Bench.Report do
     {"calls", "host call", 1_000},
     {"instances", "write 1 MiB", 209_715},
     {"instances", "read 1 MiB", 209_715},
-    {"wasi", "sleep of 1 ms in a command", 1_400_000}
+    {"wasi", "sleep of 1 ms in a command", 1_400_000},
+    {"loads", "look up a name", 300},
+    {"loads", "look up a version", 300},
+    {"loads", "look up a requirement", 300}
   ]
 
   # How long the longest step may take, on a normal and on a dirty scheduler.

@@ -2,7 +2,8 @@ defmodule Cybernetic.WASM.Bench.Loads do
   # Loading a small program of a real language: compiled anew, and out of the cache. And loading modules of three sizes whose
   # compiled code is on disk.
 
-  alias Cybernetic.WASM.{Bench.Measure, Config, Runtime, Startup}
+  alias Cybernetic.WASM.Bench.{Measure, Names}
+  alias Cybernetic.WASM.{Config, Runtime, Startup}
   import Cybernetic.WASM.Bench.Plain, only: [plain: 1]
   import Measure, only: [by: 2]
 
@@ -21,7 +22,8 @@ defmodule Cybernetic.WASM.Bench.Loads do
 
     # By itself: it empties the cache that the others are about.
     Measure.compare([{"cold load", fn -> cold(wasm) end}], round, rounds) ++
-      Measure.compare(cached(wasm), round, rounds) ++ artifacts(effort, round, rounds)
+      Measure.compare(cached(wasm), round, rounds) ++
+      Names.rows(effort) ++ artifacts(effort, round, rounds)
   end
 
   defp cold(wasm) do
