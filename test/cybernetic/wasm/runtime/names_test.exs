@@ -14,7 +14,8 @@ defmodule Cybernetic.WASM.Runtime.NamesTest do
     Loader,
     Module,
     Runtime,
-    Sandbox
+    Sandbox,
+    Store
   }
 
   defp number(given), do: Executor.call(given, "number")
@@ -162,6 +163,74 @@ defmodule Cybernetic.WASM.Runtime.NamesTest do
 
       assert FreshNode.eval([], code) == {:no_such_name, [], 0}
     end
+  end
+
+  describe "a module of a store" do
+    @describetag :tmp_dir
+
+    setup %{tmp_dir: folder} do
+      File.chmod!(folder, 0o700)
+      name = name()
+
+      for {version, number} <- [{"1.2.0", 120}, {"1.2.7", 127}, {"2.0.0", 200}] do
+        {:bytes, bytes} = numbered(number)
+        {:ok, _entry} = Store.put(bytes, name: name, version: version, store: folder)
+      end
+
+      %{name: name, store: folder}
+    end
+
+    test "brings name and version along", %{name: name, store: store} do
+      module = Runtime.load_module!({:store, name <> "@1.2"}, store: store)
+      assert {module.name, module.version} == {name, "1.2.7"}
+      assert number(name) == {:ok, 127}
+      assert Runtime.load_module!({:store, name}, store: store).version == "2.0.0"
+      assert number(name) == {:ok, 200}
+      assert number(name <> "@1") == {:ok, 127}
+    end
+
+    test "goes under another name, or under none, where that is asked for", %{
+      name: name,
+      store: store
+    } do
+      other = name()
+      module = Runtime.load_module!({:store, name <> "@1.2.0"}, store: store, name: other)
+      assert {module.name, module.version} == {other, "1.2.0"}
+      assert Runtime.load_module!({:store, name}, store: store, name: nil).version == nil
+      assert {:error, %CallError{reason: :no_such_name}} = number(name)
+    end
+
+    test "is never another one under its version", %{name: name, store: store} do
+      load_numbered!(name, 1, version: "1.2.0")
+
+      assert {:error, %LoadError{reason: :version_taken}} =
+               Runtime.load_module({:store, name <> "@1.2.0"}, store: store)
+
+      assert {:error, %LoadError{reason: :version_taken}} =
+               Runtime.reload(name, {:store, name <> "@1.2.0"}, store: store)
+
+      assert {:ok, %{version: "2.0.0"}} = Runtime.reload(name, {:store, name}, store: store)
+    end
+  end
+
+  defmodule Upload do
+    @behaviour Loader.Source
+    @impl true
+    def fetch({name, bytes}, _opts), do: {:ok, bytes, %{name: name, version: "9.9.9"}}
+    @impl true
+    def describe(_upload), do: "an upload"
+  end
+
+  test "a source that is no store takes no name of this node, whatever it says" do
+    name = name()
+    load_numbered!(name, 1)
+    {:bytes, bytes} = numbered(2)
+    assert {:ok, _module} = Runtime.load_module({Upload, {name, bytes}})
+    assert number(name) == {:ok, 1}
+    # Asked to, it does; its word for the version gives way.
+    assert Runtime.load_module!({Upload, {"other", bytes}}, name: name).version == "9.9.9"
+    {:bytes, bytes} = numbered(3)
+    assert Runtime.load_module!({Upload, {"other", bytes}}, name: name).version == "9.9.10"
   end
 
   describe "a name" do
