@@ -14,7 +14,7 @@ defmodule Cybernetic.WASM.Imports.Linked do
   @doc "With the modules in the place of their names, or with why there is none: `{:not_loaded, error}`."
   @spec modules(map) :: map
   def modules(given) do
-    case Enum.flat_map(given, fn {_from, item} -> names(item) end) do
+    case given |> Map.values() |> of_modules() do
       [] -> given
       names -> replace(given, names |> Enum.uniq() |> Map.new(&{&1, found(Names.fetch(&1))}))
     end
@@ -23,12 +23,17 @@ defmodule Cybernetic.WASM.Imports.Linked do
   defp found({:ok, module}), do: module
   defp found({:error, error}), do: {:not_loaded, error}
 
-  defp names(name) when is_named(name), do: [name]
+  # Every call that brings host functions comes by here, and most bring nothing else.
+  defp of_modules([items | others]) when is_functions(items),
+    do: items |> Map.values() |> of_items(of_modules(others))
 
-  defp names(items) when is_functions(items),
-    do: for({_name, item} <- items, name <- named(item), do: name)
+  defp of_modules([name | others]) when is_named(name), do: [name | of_modules(others)]
+  defp of_modules([_guest | others]), do: of_modules(others)
+  defp of_modules([]), do: []
 
-  defp names(_guest), do: []
+  defp of_items([item | items], names) when is_function(item), do: of_items(items, names)
+  defp of_items([item | items], names), do: named(item) ++ of_items(items, names)
+  defp of_items([], names), do: names
 
   defp named({name, export}) when is_named(name) and is_binary(export), do: [name]
 
