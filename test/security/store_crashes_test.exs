@@ -15,6 +15,9 @@ defmodule Cybernetic.WASM.Security.StoreCrashesTest do
   # Where a step is not met as often as this many crashes should do, the test itself is wrong.
   @most 600
 
+  # As a shell tells of the signal.
+  @killed 137
+
   @calls ~w(openat mkdir writev pwrite64 fsync rename unlink rmdir chmod flock utimensat)
 
   setup_all do
@@ -44,9 +47,7 @@ defmodule Cybernetic.WASM.Security.StoreCrashesTest do
 
   # One after the other in the same store, which so meets what earlier crashes have left.
   defp lane(number, plan, board) do
-    around = Path.join(System.tmp_dir!(), "crashes_#{System.pid()}_#{number}")
-    File.mkdir_p!(around)
-    File.chmod!(around, 0o700)
+    around = StoreFolders.around()
     store = Path.join(around, "store")
     {acks, :ended} = write(store, around, "#{number}-begin", [])
     crash(%{store: store, around: around, plan: plan, board: board, lane: number}, acks, 1)
@@ -91,8 +92,9 @@ defmodule Cybernetic.WASM.Security.StoreCrashesTest do
         inject ++ StoreWriter.command(store, mark)
 
     {output, status} = System.cmd("strace", args, env: [{"ERL_CRASH_DUMP_BYTES", "0"}])
+    assert status in [0, @killed], output
     acks = for line <- String.split(output, "\n", trim: true), do: String.split(line, " ")
-    {acks, if(status == 0, do: :ended, else: :killed)}
+    {acks, if(status == @killed, do: :killed, else: :ended)}
   end
 
   # The system calls for the store: by what they do, the name of each and the how many-th of that name in its thread it is.

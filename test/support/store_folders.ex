@@ -4,11 +4,7 @@ defmodule Cybernetic.WASM.StoreFolders do
 
   @doc "A folder for a store, in one that is gone after the test."
   def store_folder(_context \\ %{}) do
-    # The way there has no links.
-    {real, 0} = System.cmd("realpath", [System.tmp_dir!()])
-    around = Path.join(String.trim(real), "store_#{System.pid()}_#{unique()}")
-    File.mkdir_p!(around)
-    File.chmod!(around, 0o700)
+    around = around()
 
     ExUnit.Callbacks.on_exit(fn ->
       File.chmod(around, 0o700)
@@ -19,7 +15,15 @@ defmodule Cybernetic.WASM.StoreFolders do
     {:ok, store: store, around: around, harm: harm(store)}
   end
 
-  defp unique, do: System.unique_integer([:positive])
+  @doc "A folder of the user's alone. The way there has no links."
+  def around do
+    {real, 0} = System.cmd("realpath", [System.tmp_dir!()])
+    number = System.unique_integer([:positive])
+    around = Path.join(String.trim(real), "store_#{System.pid()}_#{number}")
+    File.mkdir_p!(around)
+    File.chmod!(around, 0o700)
+    around
+  end
 
   defp harm(store) do
     %{

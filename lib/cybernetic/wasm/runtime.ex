@@ -171,8 +171,8 @@ defmodule Cybernetic.WASM.Runtime do
 
   Errors: `Cybernetic.WASM.LoadError`; `Cybernetic.WASM.LimitError` where compiling takes too much, where the node's code memory
   is full, or where too many sources wait to be compiled; of a manifest
-  `Cybernetic.WASM.ManifestError`, or `Cybernetic.WASM.DeniedError` where it asks for what is not offered. An unknown option
-  raises `ArgumentError`.
+  `Cybernetic.WASM.ManifestError`, or `Cybernetic.WASM.DeniedError` where it asks for what is not offered; of a store
+  `Cybernetic.WASM.StoreError`. An unknown option raises `ArgumentError`.
   """
   @spec load_module(Loader.source(), [load_option]) :: {:ok, Module.t()} | {:error, Error.t()}
   def load_module(source, opts \\ []), do: Registration.load(source, opts)
