@@ -100,4 +100,74 @@ defmodule Cybernetic.WASM.Store.MnesiaTest do
 
     assert FreshNode.eval([], second, start: false) == {3, 2, []}
   end
+
+  describe "on two nodes" do
+    @describetag :tmp_dir
+    # The second has an address of its own, so that both are found at the same port without a process that tells ports.
+    case :gen_tcp.listen(0, ip: {127, 0, 0, 2}) do
+      {:ok, socket} -> :gen_tcp.close(socket)
+      _none -> @describetag skip: "there is no address 127.0.0.2"
+    end
+
+    test "each has what the other has put there, and a version is taken once", context do
+      {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+      {:ok, port} = :inet.port(socket)
+      :gen_tcp.close(socket)
+      way = {port, 16 |> :crypto.strong_rand_bytes() |> Base.encode16()}
+
+      first = """
+      alias Cybernetic.WASM.Store
+      import Cybernetic.WASM.Eventually
+      other = :"b@127.0.0.2"
+      eventually(fn -> Node.connect(other) == true end)
+      nodes = [node(), other]
+      store = {Store.Mnesia, []}
+
+      for node <- nodes do
+        folder = String.to_charlist("#{context.tmp_dir}/" <> hd(String.split(to_string(node), "@")))
+        :ok = :erpc.call(node, Application, :put_env, [:mnesia, :dir, folder])
+      end
+
+      :ok = :mnesia.create_schema(nodes)
+      for node <- nodes, do: :ok = :erpc.call(node, :mnesia, :start, [])
+      :ok = Store.Mnesia.create(nodes: nodes)
+      {:ok, entry} = Store.put("bytes", name: "x", version: "1.0.0", store: store)
+      {:ok, "bytes", ^entry} = :erpc.call(other, Store, :get, ["x", [store: store]])
+      {:ok, _} = :erpc.call(other, Store, :put, ["more", [name: "x", version: "1.1.0", store: store]])
+      {:ok, "more", _} = Store.get("x", store: store)
+
+      claims =
+        for version <- 1..20, node <- nodes do
+          opts = [name: "y", version: "\#{version}.0.0", store: store]
+          {version, :erpc.send_request(node, Store, :put, [to_string(node), opts])}
+        end
+
+      taken = for {version, request} <- claims, {:ok, _} <- [:erpc.receive_response(request)], do: version
+      :erpc.cast(other, :erlang, :halt, [])
+      eventually(fn -> Node.list() == [] end)
+      {:ok, "more", _} = Store.get("x", store: store)
+      {:ok, _} = Store.put("alone", name: "z", store: store)
+      IO.puts("taken \#{inspect(Enum.sort(taken), limit: :infinity)}")
+      """
+
+      other = """
+      eventually = &Cybernetic.WASM.Eventually.eventually/1
+      eventually.(fn -> :"a@127.0.0.1" in Node.list() end)
+      eventually.(fn -> Node.list() == [] end)
+      """
+
+      second = Task.async(fn -> node("b", "127.0.0.2", way, other) end)
+      {output, status} = node("a", "127.0.0.1", way, first)
+      Task.await(second, :infinity)
+      assert {output, status} == {"taken #{inspect(Enum.to_list(1..20), limit: :infinity)}\n", 0}
+    end
+  end
+
+  defp node(name, address, {port, cookie}, code) do
+    interface = "{" <> String.replace(address, ".", ",") <> "}"
+    erl = "-start_epmd false -erl_epmd_port #{port} -kernel inet_dist_use_interface #{interface}"
+    ebin = Application.app_dir(:cybernetic_wasm, "ebin")
+    args = ["--name", "#{name}@#{address}", "--cookie", cookie, "--erl", erl, "-pa", ebin]
+    System.cmd("elixir", args ++ ["-e", code], stderr_to_stdout: true)
+  end
 end
