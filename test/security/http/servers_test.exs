@@ -166,7 +166,7 @@ defmodule Cybernetic.WASM.Security.HTTP.ServersTest do
              get(server, timeout: 300, max_redirects: 1_000_000_000)
   end
 
-  # What is left to be sent is thrown away: OTP would wait for minutes until the peer has taken it.
+  # What is left to be sent is thrown away: OTP would wait for seconds until the peer has taken it.
   test "one that takes nothing of the body has the time that it is given, and no more to take the rest" do
     for serve <- @kinds do
       server = serve.(fn _peer, _ -> receive(do: (:never -> :ok)) end)

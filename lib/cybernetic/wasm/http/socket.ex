@@ -48,7 +48,7 @@ defmodule Cybernetic.WASM.HTTP.Socket do
 
   defp connect_time(settings), do: min(settings.connect_timeout, Deadline.left(settings.deadline))
 
-  # Closing would wait for minutes until a peer has taken what is left to be sent: with this it is thrown away.
+  # Closing would wait for seconds until a peer has taken what is left to be sent: with this it is thrown away.
   defp tcp(address, buffer) do
     family = if tuple_size(address) == 8, do: :inet6, else: :inet
 

@@ -272,15 +272,17 @@ defmodule Cybernetic.WASM.HTTP.ClientTest do
     test "ends with its process" do
       test = self()
 
-      server =
-        serve(fn peer, _ ->
-          say(peer, "HTTP/1.1 200 OK\r\n\r\n") && send(test, until_closed(peer))
-        end)
+      for serve <- [&serve/1, &serve_tls/1] do
+        server =
+          serve.(fn peer, _ ->
+            say(peer, "HTTP/1.1 200 OK\r\n\r\n") && send(test, until_closed(peer))
+          end)
 
-      {pid, _} = spawn_monitor(fn -> Client.request(%{url: server.url}, server.opts) end)
-      assert_receive {:request, _}
-      Process.exit(pid, :kill)
-      assert_receive :closed
+        {pid, _} = spawn_monitor(fn -> Client.request(%{url: server.url}, server.opts) end)
+        assert_receive {:request, _}
+        Process.exit(pid, :kill)
+        assert_receive :closed
+      end
     end
   end
 
