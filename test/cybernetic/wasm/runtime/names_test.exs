@@ -213,26 +213,6 @@ defmodule Cybernetic.WASM.Runtime.NamesTest do
     end
   end
 
-  defmodule Upload do
-    @behaviour Loader.Source
-    @impl true
-    def fetch({name, bytes}, _opts), do: {:ok, bytes, %{name: name, version: "9.9.9"}}
-    @impl true
-    def describe(_upload), do: "an upload"
-  end
-
-  test "a source that is no store takes no name of this node, whatever it says" do
-    name = name()
-    load_numbered!(name, 1)
-    {:bytes, bytes} = numbered(2)
-    assert {:ok, _module} = Runtime.load_module({Upload, {name, bytes}})
-    assert number(name) == {:ok, 1}
-    # Asked to, it does; its word for the version gives way.
-    assert Runtime.load_module!({Upload, {"other", bytes}}, name: name).version == "9.9.9"
-    {:bytes, bytes} = numbered(3)
-    assert Runtime.load_module!({Upload, {"other", bytes}}, name: name).version == "9.9.10"
-  end
-
   describe "a name" do
     setup do
       name = name()

@@ -1,0 +1,129 @@
+defmodule Cybernetic.WASM.Security.NamesTest do
+  # Whoever brings a module may want it to be called in the place of another, or with more than that one is granted; and whoever
+  # brings a name, to be served slowly.
+  use ExUnit.Case, async: true
+
+  import Cybernetic.WASM.Named
+
+  alias Cybernetic.WASM.{CallError, Executor, FreshNode, LimitError, LoadError, Runtime, Sandbox}
+
+  defmodule Upload do
+    @behaviour Cybernetic.WASM.Loader.Source
+    @impl true
+    def fetch({name, bytes}, _opts), do: {:ok, bytes, %{name: name, version: "9.9.9"}}
+    @impl true
+    def describe(_upload), do: "an upload"
+  end
+
+  defp number(given), do: Executor.call(given, "number")
+
+  test "a source that is no store takes no name of this node, whatever it says" do
+    name = name()
+    load_numbered!(name, 1)
+    {:bytes, bytes} = numbered(2)
+    assert {:ok, _module} = Runtime.load_module({Upload, {name, bytes}})
+    assert number(name) == {:ok, 1}
+    # Asked to, it does; its word for the version gives way to what is there.
+    assert Runtime.load_module!({Upload, {"other", bytes}}, name: name).version == "9.9.9"
+    {:bytes, bytes} = numbered(3)
+    assert Runtime.load_module!({Upload, {"other", bytes}}, name: name).version == "9.9.10"
+  end
+
+  test "a manifest that names itself after another module takes no name either" do
+    name = name()
+    load_numbered!(name, 1)
+    {:ok, manifest} = Sandbox.Manifest.parse(~s|[module]\nname = "#{name}"|)
+    assert {:ok, _module} = Runtime.load_module(numbered(2), manifest: manifest)
+    assert number(name) == {:ok, 1}
+  end
+
+  test "a reload does not get rid of the sandbox or the manifest of a name" do
+    name = name()
+    {:ok, manifest} = Sandbox.Manifest.parse("[limits]\nfuel = 1")
+    load_numbered!(name, 1, manifest: manifest, sandbox: Sandbox.new(host_functions: []))
+    assert {:ok, _module} = Runtime.reload(name, numbered(2))
+
+    assert {:error, %LimitError{limit: :fuel, allowed: 1}} =
+             Executor.call(name, "number", [], fuel: 1_000_000)
+
+    asking = numbered(3, ~S|(import "env" "f" (func))|)
+    assert {:error, %LoadError{reason: :widened}} = Runtime.reload(name, asking)
+
+    assert {:error, %LoadError{reason: :widened}} =
+             Runtime.reload(name, numbered(3), manifest: false)
+  end
+
+  test "the operator's pin under a name holds for each load and reload of it" do
+    code = ~S"""
+    source = fn number -> {:bytes, "(module (func (export \"f\") (result i32) i32.const #{number}))"} end
+    {:ok, first} = Runtime.load_module(source.(1), name: "acme/pinned")
+    reasons =
+      for load <- [
+            fn -> Runtime.reload("acme/pinned", source.(2)) end,
+            fn -> Runtime.reload("acme/pinned", source.(2), version: "7.0.0", allow: :widen) end,
+            fn -> Runtime.load_module(source.(2), name: "acme/pinned", version: "8.0.0", current: false) end
+          ] do
+        {:error, error} = load.()
+        {error.reason, error.pin}
+      end
+    {reasons, Runtime.reload("acme/pinned", source.(1)), Executor.call("acme/pinned", "f"), length(Runtime.modules())}
+    """
+
+    digest =
+      Runtime.load_module!({:bytes, ~s|(module (func (export "f") (result i32) i32.const 1))|}).digest
+
+    assert {reasons, :unchanged, {:ok, 1}, 1} =
+             FreshNode.eval([pins: %{"acme/pinned" => digest}], code)
+
+    assert reasons == List.duplicate({:digest_mismatch, :config}, 3)
+  end
+
+  test "names that nobody has loaded are refused alike, however many modules there are" do
+    for _ <- 1..30, do: load_numbered!(name(), 1)
+    long = String.duplicate("a", 1_000_000)
+
+    for odd <- [long, "x@" <> long, "x@~> " <> long, <<255>> <> long] do
+      assert {:error, %CallError{reason: :no_such_name} = error} = number(odd)
+      assert byte_size(error.name) < 300
+      assert length(error.known) <= 21
+    end
+  end
+
+  test "requirements in any number leave no more behind than a few rows" do
+    name = name()
+    load_numbered!(name, 1, version: "1.0.0")
+    for n <- 1..200, do: assert({:ok, 1} = number("#{name}@< 1.#{n}.0"))
+    # Whatever was to be kept has been by now.
+    {:ok, _module} = Runtime.promote(name, "1.0.0")
+
+    rows =
+      for {text, _} <- :ets.tab2list(Runtime.Names),
+          is_binary(text),
+          text =~ name <> "@<",
+          do: text
+
+    assert length(rows) in 1..32
+    Runtime.unload(name)
+
+    assert for({text, _} <- :ets.tab2list(Runtime.Names), is_binary(text), text =~ name, do: text) ==
+             []
+  end
+
+  test "a smoke test that will not end holds up nobody else" do
+    name = name()
+    load_numbered!(name, 1)
+    test = self()
+
+    smoke = fn _module ->
+      send(test, {:trying, self()})
+      receive do: (:never -> :ok)
+    end
+
+    reload = Task.async(fn -> Runtime.reload(name, numbered(2), smoke: smoke) end)
+    assert_receive {:trying, pid}
+    assert {:ok, _module} = Runtime.reload(name, numbered(3))
+    assert number(name) == {:ok, 3}
+    Process.exit(pid, :kill)
+    assert {:error, %LoadError{reason: :smoke_failed}} = Task.await(reload, :infinity)
+  end
+end
