@@ -13,7 +13,8 @@ defmodule Cybernetic.WASM.Interface do
   @options [
     source: :any,
     otp_app: {"an application's name", &is_atom/1},
-    load: {"a keyword list", &Keyword.keyword?/1},
+    # What a source is fetched with may be in it.
+    load: {:unshown, {"a keyword list", &Keyword.keyword?/1}},
     call: :any,
     only: @names,
     except: @names,
@@ -24,6 +25,9 @@ defmodule Cybernetic.WASM.Interface do
        &__MODULE__.by_abi?/1}
   ]
   @defaults %{otp_app: nil, load: [], only: nil, except: [], as: %{}, abi: nil, by_abi: %{}}
+
+  # Of what is wrong: a module may have a hundred thousand exports.
+  @most_told 20
 
   @enforce_keys [:functions, :digest, :file]
   defstruct [:functions, :digest, :file]
@@ -177,8 +181,11 @@ defmodule Cybernetic.WASM.Interface do
     end
   end
 
-  defp in_words(module, problems),
-    do: Enum.join(["#{inspect(module)} cannot be made of the exports" | problems], "\n  * ")
+  defp in_words(module, problems) do
+    {told, others} = Enum.split(problems, @most_told)
+    more = if others == [], do: [], else: ["and #{length(others)} more"]
+    Enum.join(["#{inspect(module)} cannot be made of the exports" | told ++ more], "\n  * ")
+  end
 
   # The functions, of which some are called by an ABI, and those that it does not fit.
   defp by_abi(functions, given) do

@@ -263,6 +263,11 @@ defmodule Cybernetic.WASM.InterfaceTest do
       assert_raise ArgumentError, ~r/unknown configuration key of .* :fuel/, fn ->
         module.spin()
       end
+
+      # It may hold an environment's values.
+      Application.put_env(:interface_test, module, call: %{env: "secret"})
+      error = assert_raise ArgumentError, fn -> module.spin() end
+      assert Exception.message(error) == "option :call must be a keyword list, got: a map"
     end
 
     test "holds for the load, too" do
@@ -337,6 +342,13 @@ defmodule Cybernetic.WASM.InterfaceTest do
           do: assert(message =~ part)
 
       assert message =~ ~S|no function is exported as "fooBr" (did you mean "fooBar"?)|
+    end
+
+    test "a great many, and tells some of them" do
+      message = wrong(exporting(for n <- 1..100, do: "#{n} things"))
+      assert message =~ ~s|the export "1 things"|
+      assert message =~ "and 80 more"
+      assert byte_size(message) < 10_000
     end
 
     test "options that it does not know, or of another kind" do

@@ -6,10 +6,8 @@ defmodule Cybernetic.WASM.Interface.Calls do
   alias Cybernetic.WASM.{ABI, Error, Executor, Instance, Loader, Module, Options}
   alias Cybernetic.WASM.Runtime.Registration
 
-  @kinds [
-    load: {"a keyword list", &Keyword.keyword?/1},
-    call: {"a keyword list", &Keyword.keyword?/1}
-  ]
+  # An environment's values may be in them, and what a source is fetched with.
+  @kinds for key <- [:load, :call], do: {key, {:unshown, {"a keyword list", &Keyword.keyword?/1}}}
 
   @doc "The module that `owner` was generated for. What is loaded has the digest that it was compiled for."
   @spec module(module) :: {:ok, Module.t()} | {:error, Error.t()}
