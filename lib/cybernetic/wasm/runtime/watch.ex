@@ -67,8 +67,12 @@ defmodule Cybernetic.WASM.Runtime.Watch do
     monitor = Process.monitor(pid)
 
     receive do
-      {^pid, :ready} -> Process.demonitor(monitor, [:flush]) && {:ok, pid}
-      {:DOWN, ^monitor, :process, ^pid, reason} -> exit(reason)
+      {^pid, :ready} ->
+        Process.demonitor(monitor, [:flush])
+        {:ok, pid}
+
+      {:DOWN, ^monitor, :process, ^pid, reason} ->
+        exit(reason)
     end
   end
 
