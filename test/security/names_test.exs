@@ -53,6 +53,33 @@ defmodule Cybernetic.WASM.Security.NamesTest do
              Runtime.reload(name, numbered(3), manifest: false)
   end
 
+  defmodule Tag do
+    @behaviour Cybernetic.WASM.Loader.Source
+    @impl true
+    def fetch({test, bytes}, opts) do
+      send(test, {:http, opts.http})
+      {:ok, bytes, %{}}
+    end
+
+    @impl true
+    def describe(_tag), do: "a tag"
+    @impl true
+    def mutable?(_tag), do: true
+  end
+
+  test "what one source was trusted with is not handed on to the next" do
+    name = name()
+    [{:bytes, one}, {:bytes, two}] = for n <- 1..2, do: numbered(n)
+    digest = Runtime.load_module!({:bytes, one}).digest
+    opts = [allow_unpinned: true, digest: digest, http: [max_redirects: 3]]
+    {:ok, _module} = Runtime.load_module({Tag, {self(), one}}, [name: name] ++ opts)
+    assert_received {:http, max_redirects: 3}
+
+    assert {:error, %LoadError{reason: :unpinned}} = Runtime.reload(name, {Tag, {self(), two}})
+    assert {:ok, _module} = Runtime.reload(name, {Tag, {self(), two}}, allow_unpinned: true)
+    assert_received {:http, []}
+  end
+
   test "the operator's pin under a name holds for each load and reload of it" do
     code = ~S"""
     source = fn number -> {:bytes, "(module (func (export \"f\") (result i32) i32.const #{number}))"} end

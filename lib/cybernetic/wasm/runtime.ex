@@ -285,7 +285,7 @@ defmodule Cybernetic.WASM.Runtime do
       {:ok, 1}
 
   Options: those of a load, of which those that the current version was loaded with hold where they are not given again, with its
-  manifest and its sandbox; `:version`, `:current`, `:by` and `:why` of a load under a name, see above; and
+  manifest and its sandbox, but for `:digest`, `:signature`, `:allow_unpinned` and `:http`, which are of one source; `:version`, `:current`, `:by` and `:why` of a load under a name, see above; and
 
     * `:allow` - `:widen`: it may ask for more than is granted
     * `:smoke` - a function that is given the module, in a process of its own. Anything but `:ok`, and whatever it raises, is a

@@ -8,6 +8,10 @@ defmodule Cybernetic.WASM.Runtime.Registration do
 
   @held [sandbox: Sandbox.kind()]
 
+  # What is of one source and its bytes, and not of those that come after under the name: others must not be taken without a
+  # pin, nor be sent what this one was.
+  @of_one_source [:digest, :signature, :allow_unpinned, :http]
+
   # Also said to the loader: pins hold under them.
   @of_both [:name, :version]
 
@@ -88,7 +92,7 @@ defmodule Cybernetic.WASM.Runtime.Registration do
       instead_of: :any,
       keep: :all,
       drain: nil,
-      facts: %{source: fetched.source, load: Sealed.seal(load)},
+      facts: %{source: fetched.source, load: Sealed.seal(Keyword.drop(load, @of_one_source))},
       said: Naming.said(naming)
     }
   end

@@ -29,9 +29,6 @@ defmodule Cybernetic.WASM.Runtime.Reload do
 
   @options @own ++ Keyword.delete(Naming.options(), :name)
 
-  # What belongs to one module's bytes, and not to those that come after.
-  @of_the_bytes [:digest, :signature]
-
   @doc false
   @spec allowed?(term) :: boolean
   def allowed?(allowed), do: allowed in [:widen, [:widen], []]
@@ -85,7 +82,7 @@ defmodule Cybernetic.WASM.Runtime.Reload do
 
   # A name goes on as it began, but for what is said anew: with its manifest, above all.
   defp inherited(entry, load) do
-    entry.load |> Sealed.open() |> Keyword.drop(@of_the_bytes) |> Keyword.merge(load)
+    entry.load |> Sealed.open() |> Keyword.merge(load)
   end
 
   # `tried?`: whether the smoke test has been passed; it is about the module alone.
