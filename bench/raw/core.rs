@@ -26,6 +26,7 @@ const LIMITS: Limits = Limits {
     time: Duration::from_secs(5),
     max_output: 10_000_000,
     max_host_calls: 1_000_000,
+    max_transfer: 16 << 20,
     wait: Duration::ZERO,
 };
 

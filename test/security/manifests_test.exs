@@ -160,6 +160,7 @@ defmodule Cybernetic.WASM.Security.ManifestsTest do
       "time_ms" => ["0", "4294967296" | @numbers],
       "output" => @numbers,
       "host_calls" => @numbers,
+      "transfer" => @numbers,
       "table_elements" => @numbers,
       "instances" => @numbers
     }

@@ -11,6 +11,7 @@ defmodule Cybernetic.WASM.Execution do
   # while the execution goes on. No process but the caller's own takes part.
 
   alias Cybernetic.WASM.{ABI, CancelledError, Error, Limits, Native, Notices, Run}
+  alias Cybernetic.WASM.Component.Enumerables
   alias Cybernetic.WASM.Execution.{Cancel, HostCall, Plan, Streams, Tally, Terms}
   alias Cybernetic.WASM.Execution.Streams.{Input, Output}
   alias Cybernetic.WASM.Host.Context
@@ -33,6 +34,12 @@ defmodule Cybernetic.WASM.Execution do
 
   @doc "The first step of a call."
   @spec start(target, String.t(), list, Plan.t()) :: term
+  def start(target, name, args, %Plan{abi: nil, component: true} = plan) do
+    with :enumerate <- first_step(target, name, args, plan),
+         :enumerate <- first_step(target, name, Enumerables.listed(args), plan),
+         do: {:refused, {:call, HostCall.no_enumerable("an argument")}}
+  end
+
   def start(target, name, args, %Plan{abi: nil} = plan) do
     with {:ok, args} <- Terms.weigh(args, owner(target), plan.limits.max_memory),
          do: first_step(target, name, args, plan)

@@ -1,6 +1,6 @@
 defmodule Cybernetic.WASM.Executor do
   @moduledoc """
-  Calls exported functions, each in a fresh instance of its module.
+  Calls exported functions, each in a fresh instance of its module or component.
 
       iex> module = Cybernetic.WASM.Runtime.load_module!("priv/wasm/compute.wasm")
       iex> Cybernetic.WASM.Executor.call(module, "process", [42])
@@ -42,6 +42,18 @@ defmodule Cybernetic.WASM.Executor do
 
   The functions of a reactor take `:env`, `:args` and `:program` too, and every call of a guest that reads takes `:stdin`. See
   [the guide](guides/wasi.md).
+
+  ## Components
+
+  A component's functions take and give values of their own types, and are called by their names or by their interface and name:
+
+      iex> greeter = Cybernetic.WASM.Runtime.load_module!("priv/wasm/greeter.wasm")
+      iex> Cybernetic.WASM.Executor.call(greeter, "greet", ["Ada"])
+      {:ok, "Hello, Ada!"}
+      iex> Cybernetic.WASM.Executor.call(greeter, {"acme:shop/orders", "place"}, [[]])
+      {:ok, {:error, "empty"}}
+
+  All that is said of modules here holds for them as well, but for commands and `:abi`. See `Cybernetic.WASM.Component`.
 
   ## Options
 
@@ -95,8 +107,11 @@ defmodule Cybernetic.WASM.Executor do
   alias Cybernetic.WASM.Instance.Live
   alias Cybernetic.WASM.Executor.{Async, Stream}
 
-  @typedoc "An exported function's name, or `:start` for a command, whose arguments are in the options."
-  @type entry :: String.t() | :start
+  @typedoc """
+  An exported function's name, of a component also with its interface before it; or `:start` for a command, whose arguments are in
+  the options.
+  """
+  @type entry :: String.t() | {interface :: String.t(), String.t()} | :start
 
   @typedoc "An option of a call: see above."
   @type option ::

@@ -83,6 +83,24 @@ defmodule Cybernetic.WASM.Imports do
     module.__wasm_imports__()
   end
 
+  @doc """
+  With what is given for an interface without its version also under the versions that are imported of it, where nothing is given
+  for these.
+  """
+  @spec versioned(given, [imported]) :: given
+  def versioned(given, _imports) when given == %{}, do: given
+
+  def versioned(given, imports) do
+    Enum.reduce(imports, given, fn import, given ->
+      module = elem(import, 0)
+
+      with [interface, _version] <- String.split(module, "@", parts: 2),
+           %{^interface => functions} <- given,
+           do: Map.put_new(given, module, functions),
+           else: (_not_given -> given)
+    end)
+  end
+
   defp both(left, right) when is_functions(left) and is_functions(right),
     do: Map.merge(left, right)
 
@@ -155,7 +173,7 @@ defmodule Cybernetic.WASM.Imports do
       %{^module => {:not_loaded, %CallError{} = error}} ->
         {:nothing, Words.not_loaded(error)}
 
-      %{^module => functions} when not is_map(functions) ->
+      %{^module => functions} when not is_functions(functions) ->
         {:nothing, Words.no_map()}
 
       %{} when is_wasi(module) ->

@@ -201,13 +201,13 @@ defmodule Cybernetic.WASM.Instance do
   ]
 
   @typedoc "A live instance."
-  @type t :: %__MODULE__{module: Module.t()}
+  @type t :: %__MODULE__{module: Module.loaded()}
 
   @typedoc "A live instance, or the pid or name of its server."
   @type target :: t | GenServer.server()
 
-  @typedoc "An exported function's name, or `:start` for a program."
-  @type entry :: String.t() | :start
+  @typedoc "An exported function's name, of a component also with its interface before it; or `:start` for a program."
+  @type entry :: String.t() | {interface :: String.t(), String.t()} | :start
 
   @typedoc "An option of `new/2`."
   @type option ::

@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.Interface do
   # their code, `Interface.Calls` is what they do. A source that has its functions in groups would have a list of `Function` for
   # each of them.
 
-  alias Cybernetic.WASM.{ABI, Digest, Module, Options, Shown}
+  alias Cybernetic.WASM.{ABI, Component, Digest, Module, Options, Shown}
   alias Cybernetic.WASM.Interface.{Calls, Function, Names}
   alias Cybernetic.WASM.Loader.Sources
 
@@ -222,8 +222,17 @@ defmodule Cybernetic.WASM.Interface do
     opts = Calls.configured(given.load, given.otp_app, env.module, :load)
 
     case Calls.fetch(given.source, opts) do
-      {:ok, module} -> module
-      {:error, error} -> fail!(env, "#{inspect(env.module)}: " <> Exception.message(error))
+      {:ok, %Component{}} ->
+        fail!(
+          env,
+          "#{inspect(env.module)}: it is a component, for which no functions are defined yet: call it with Executor"
+        )
+
+      {:ok, module} ->
+        module
+
+      {:error, error} ->
+        fail!(env, "#{inspect(env.module)}: " <> Exception.message(error))
     end
   end
 

@@ -13,9 +13,14 @@ defmodule Cybernetic.WASM.Limits do
   | `timeout` | milliseconds of wall-clock time, waiting and host functions included; also as `max_execution_time` | 5,000 | the guest is stopped |
   | `max_output` | bytes that the guest writes to standard output and error, and that host functions give to `Cybernetic.WASM.Host.emit/2`, together | 10,000,000 | the guest is stopped |
   | `max_host_calls` | calls of imported functions, those of WASI included | 1,000,000 | the guest is stopped |
+  | `max_transfer` | bytes of values that a component passes at once, as a result or as the arguments of a host function, and that are given to it: as the host holds them, see below | 16,777,216 | the guest is stopped; what is given to it is refused |
 
   A call that exceeds a limit fails with a `Cybernetic.WASM.LimitError`; its `limit` is the field's name without `max_`. A
   module that is metered by epochs uses no fuel: only `timeout` ends its guests.
+
+  The host holds a `list<u8>`, where it is a whole argument or result of a common type, and a string in as many bytes as they have,
+  and every other value in 40, an element of a list included: a list of 400,000 numbers fills `max_transfer`, and so does a
+  `list<u8>` of 400,000 bytes in a record.
 
   ## Who sets them
 
@@ -53,7 +58,8 @@ defmodule Cybernetic.WASM.Limits do
     max_stack: {{:bytes, 16_384..67_108_864}, 1_000_000},
     timeout: {{:milliseconds, 1}, 5_000},
     max_output: {:count, 10_000_000},
-    max_host_calls: {:count, 1_000_000}
+    max_host_calls: {:count, 1_000_000},
+    max_transfer: {:positive, 16_777_216}
   ]
   @keys Keyword.keys(@fields)
   # By the name that an error gives them.
@@ -81,6 +87,7 @@ defmodule Cybernetic.WASM.Limits do
           timeout: pos_integer,
           max_output: non_neg_integer,
           max_host_calls: non_neg_integer,
+          max_transfer: pos_integer,
           set_by: %{optional(atom) => setter}
         }
 
@@ -98,6 +105,7 @@ defmodule Cybernetic.WASM.Limits do
           | {:max_execution_time, pos_integer}
           | {:max_output, non_neg_integer}
           | {:max_host_calls, non_neg_integer}
+          | {:max_transfer, pos_integer}
 
   @doc false
   @spec keys() :: [atom]

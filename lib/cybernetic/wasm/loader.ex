@@ -93,6 +93,8 @@ defmodule Cybernetic.WASM.Loader do
     * `:timeout` - milliseconds that fetching may take. Default: 60,000.
   """
 
+  import Cybernetic.WASM.Module, only: [is_loaded: 1]
+
   alias Cybernetic.WASM.{Error, LoadError, Module, Options, Store}
 
   alias Cybernetic.WASM.Loader.{
@@ -145,10 +147,10 @@ defmodule Cybernetic.WASM.Loader do
         "memory must be a memory, and is not exported"
   """
   @spec validate(source | Fetched.t() | Module.given(), [option]) ::
-          {:ok, Module.t()} | {:error, Error.t()}
+          {:ok, Module.loaded()} | {:error, Error.t()}
   def validate(module, opts \\ [])
 
-  def validate(%Module{} = module, opts) do
+  def validate(module, opts) when is_loaded(module) do
     opts = Options.check!(opts, [expect: :any, manifest: {:struct, Manifest}], "option")
     expect = opts |> Map.get(:expect, []) |> Expect.new!()
     with :ok <- fits(module, opts[:manifest], expect), do: {:ok, module}
@@ -161,7 +163,7 @@ defmodule Cybernetic.WASM.Loader do
   def validate(source, opts), do: load(source, opts)
 
   @doc false
-  @spec load(source | Fetched.t(), keyword) :: {:ok, Module.t()} | {:error, Error.t()}
+  @spec load(source | Fetched.t(), keyword) :: {:ok, Module.loaded()} | {:error, Error.t()}
   def load(source, opts) do
     with {:ok, module, _fetched} <- prepare(source, opts), do: {:ok, module}
   end
@@ -169,7 +171,7 @@ defmodule Cybernetic.WASM.Loader do
   @doc false
   # The module, and what its source said of it.
   @spec prepare(source | Fetched.t(), keyword) ::
-          {:ok, Module.t(), Fetched.t()} | {:error, Error.t()}
+          {:ok, Module.loaded(), Fetched.t()} | {:error, Error.t()}
   def prepare(source, opts), do: source |> Request.new!(opts) |> traced(&loaded/1)
 
   defp loaded(request) do

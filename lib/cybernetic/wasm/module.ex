@@ -18,7 +18,7 @@ defmodule Cybernetic.WASM.Module do
       [%{name: "answer", type: {:function, [], ["i32"]}}]
   """
 
-  alias Cybernetic.WASM.{CallError, Digest, Native, Sealed, Shown}
+  alias Cybernetic.WASM.{CallError, Component, Digest, Native, Sealed, Shown}
   alias Cybernetic.WASM.Runtime.Uses
 
   @entry "_start"
@@ -56,7 +56,7 @@ defmodule Cybernetic.WASM.Module do
   A module, or a name that one is loaded under: see `Cybernetic.WASM.Runtime`, "Names". `{:name, text}` is a name wherever a
   module is taken, also where a text alone would be a path.
   """
-  @type given :: t | String.t() | {:name, String.t()}
+  @type given :: loaded | String.t() | {:name, String.t()}
 
   @typedoc "A value type in the text format's words, such as `\"i32\"`."
   @type value_type :: String.t()
@@ -70,12 +70,22 @@ defmodule Cybernetic.WASM.Module do
           | {:global, %{type: value_type, mutable: boolean}}
           | {:tag, params :: [value_type]}
 
+  # What is loaded is a module or a component. What is here for the library itself is of either.
+
   @doc false
+  # Whether it is what a load gives.
+  defguard is_loaded(given) when is_struct(given, __MODULE__) or is_struct(given, Component)
+
+  @typedoc "A module or a component."
+  @type loaded :: t | Component.t()
+
+  @doc false
+  @spec new(reference, keyword) :: loaded
   def new(ref, facts) do
-    {digest, imports, unlinkable, command, pooled} = handle(ref)
+    {digest, imports, unlinkable, command, pooled, kind} = handle(ref)
 
     struct!(
-      __MODULE__,
+      if(kind == :component, do: Component, else: __MODULE__),
       [
         ref: ref,
         digest: Digest.to_text({:blake3, digest}),
@@ -88,54 +98,54 @@ defmodule Cybernetic.WASM.Module do
 
   @doc false
   # The module with these two.
-  @spec with_private(t, struct | nil, struct | nil) :: t
-  def with_private(%__MODULE__{private: private} = module, plan, sandbox) do
-    {_plan, _sandbox, functions, unlinkable} = Sealed.open(private)
+  @spec with_private(loaded, struct | nil, struct | nil) :: loaded
+  def with_private(module, plan, sandbox) when is_loaded(module) do
+    {_plan, _sandbox, functions, unlinkable} = Sealed.open(module.private)
     %{module | private: Sealed.seal({plan, sandbox, functions, unlinkable})}
   end
 
   @doc false
-  @spec plan(t) :: struct | nil
-  def plan(%__MODULE__{private: private}), do: elem(Sealed.open(private), 0)
+  @spec plan(loaded) :: struct | nil
+  def plan(%{private: private}), do: elem(Sealed.open(private), 0)
 
   @doc false
-  @spec sandbox(t) :: struct | nil
-  def sandbox(%__MODULE__{private: private}), do: elem(Sealed.open(private), 1)
+  @spec sandbox(loaded) :: struct | nil
+  def sandbox(%{private: private}), do: elem(Sealed.open(private), 1)
 
   @doc false
   # The imported functions, in order.
-  @spec functions(t) :: [tuple]
-  def functions(%__MODULE__{private: private}), do: elem(Sealed.open(private), 2)
+  @spec functions(loaded) :: [tuple]
+  def functions(%{private: private}), do: elem(Sealed.open(private), 2)
 
   @doc false
   # The imports that no host function can satisfy.
-  @spec unlinkable(t) :: [map]
-  def unlinkable(%__MODULE__{private: private}), do: elem(Sealed.open(private), 3)
+  @spec unlinkable(loaded) :: [map]
+  def unlinkable(%{private: private}), do: elem(Sealed.open(private), 3)
 
   @doc false
   # The module under a name, whose calls are counted there.
-  @spec named(t, String.t(), String.t(), Uses.t()) :: t
-  def named(%__MODULE__{} = module, name, version, uses),
+  @spec named(loaded, String.t(), String.t(), Uses.t()) :: loaded
+  def named(module, name, version, uses) when is_loaded(module),
     do: %{module | name: name, version: version, uses: uses}
 
   @doc false
   # Whether calls of one go as those of the other do: the same bytes, compiled alike and held to the same.
-  @spec same?(t, t) :: boolean
-  def same?(%__MODULE__{} = module, %__MODULE__{} = other) do
+  @spec same?(loaded, loaded) :: boolean
+  def same?(module, other) when is_loaded(module) and is_loaded(other) do
     {module.digest, module.engine, sandbox(module)} ==
       {other.digest, other.engine, sandbox(other)}
   end
 
   @doc false
   # Counts a call.
-  @spec used(t) :: :ok
-  def used(%__MODULE__{uses: nil}), do: :ok
-  def used(%__MODULE__{uses: uses}), do: Uses.count(uses)
+  @spec used(loaded) :: :ok
+  def used(%{uses: nil}), do: :ok
+  def used(%{uses: uses}), do: Uses.count(uses)
 
   @doc false
   # Guests that live now and run it, or the same code under another name.
-  @spec guests(t) :: non_neg_integer
-  def guests(%__MODULE__{ref: ref}), do: Native.module_guests(ref)
+  @spec guests(loaded) :: non_neg_integer
+  def guests(%{ref: ref}), do: Native.module_guests(ref)
 
   @doc false
   # Raises for what stands in the place of a module: the first mistake of many is to call a path.
@@ -148,8 +158,8 @@ defmodule Cybernetic.WASM.Module do
 
   @doc false
   # Raises for a module of another VM.
-  @spec here!(t) :: :ok
-  def here!(%__MODULE__{ref: ref}), do: Native.module_check(ref)
+  @spec here!(loaded) :: :ok
+  def here!(%{ref: ref}), do: Native.module_check(ref)
 
   defp handle(ref) do
     with :dirty <- Native.module_handle(ref), do: Native.module_handle_dirty(ref)
@@ -164,21 +174,23 @@ defmodule Cybernetic.WASM.Module do
       iex> Cybernetic.WASM.Module.digest(module, :blake3) == module.digest
       true
   """
-  @spec digest(t, Digest.algorithm()) :: String.t()
-  def digest(%__MODULE__{digest: digest}, :blake3), do: digest
+  @spec digest(loaded, Digest.algorithm()) :: String.t()
+  def digest(%{digest: digest}, :blake3), do: digest
 
-  def digest(%__MODULE__{sha256: nil, ref: ref}, :sha256),
+  def digest(%{sha256: nil, ref: ref}, :sha256),
     do: ref |> Native.module_source() |> Digest.of(:sha256) |> Digest.to_text()
 
-  def digest(%__MODULE__{sha256: digest}, :sha256), do: digest
+  def digest(%{sha256: digest}, :sha256), do: digest
 
   @doc "What the module imports, in order."
   @spec imports(t) :: [%{module: String.t(), name: String.t(), type: extern_type}]
-  def imports(%__MODULE__{ref: ref}), do: Native.module_facts(ref).imports
+  @spec imports(Component.t()) :: [Component.item()]
+  def imports(%{ref: ref}), do: Native.module_facts(ref).imports
 
   @doc "What the module exports, in order."
   @spec exports(t) :: [%{name: String.t(), type: extern_type}]
-  def exports(%__MODULE__{ref: ref}), do: Native.module_facts(ref).exports
+  @spec exports(Component.t()) :: [Component.item()]
+  def exports(%{ref: ref}), do: Native.module_facts(ref).exports
 
   @doc "The exported memories by name."
   @spec memories(t) :: %{String.t() => map}
@@ -188,8 +200,15 @@ defmodule Cybernetic.WASM.Module do
 
   @doc false
   # What a program exports to be run.
-  @spec entry(t) :: {:ok, String.t()} | {:error, CallError.t()}
+  @spec entry(loaded) :: {:ok, String.t()} | {:error, CallError.t()}
   def entry(%__MODULE__{command: true}), do: {:ok, @entry}
+
+  def entry(%Component{}) do
+    detail =
+      "a program that is one needs WASI 0.2, which is not served: compile it for wasm32-wasip1"
+
+    {:error, %CallError{reason: :component, detail: detail}}
+  end
 
   def entry(module) do
     {functions, entry} =
@@ -208,19 +227,19 @@ defmodule Cybernetic.WASM.Module do
 
   @doc false
   # Whether a guest of it has a memory: imported, or its own, which need not be exported.
-  @spec memory?(t) :: boolean
-  def memory?(%__MODULE__{ref: ref}) do
+  @spec memory?(loaded) :: boolean
+  def memory?(%{ref: ref}) do
     facts = Native.module_facts(ref)
     facts.own_memories > 0 or Enum.any?(facts.imports, &match?(%{type: {:memory, _}}, &1))
   end
 
   @doc "The names and sizes in bytes of the custom sections, in order."
-  @spec custom_sections(t) :: [%{name: String.t(), size: non_neg_integer}]
-  def custom_sections(%__MODULE__{ref: ref}), do: Native.module_facts(ref).custom_sections
+  @spec custom_sections(loaded) :: [%{name: String.t(), size: non_neg_integer}]
+  def custom_sections(%{ref: ref}), do: Native.module_facts(ref).custom_sections
 
   @doc "Bytes of machine code and metadata."
-  @spec code_size(t) :: non_neg_integer
-  def code_size(%__MODULE__{ref: ref}), do: Native.module_facts(ref).code_size
+  @spec code_size(loaded) :: non_neg_integer
+  def code_size(%{ref: ref}), do: Native.module_facts(ref).code_size
 
   defimpl Inspect do
     def inspect(module, _opts) do

@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Runtime do
   alias Cybernetic.WASM.Features
 
   @moduledoc """
-  Loads modules, and reports what the node uses.
+  Loads modules and components, and reports what the node uses.
 
       iex> {:ok, module} = Cybernetic.WASM.Runtime.load_module("priv/wasm/compute.wasm")
       iex> Cybernetic.WASM.Executor.call(module, "process", [42])
@@ -166,7 +166,7 @@ defmodule Cybernetic.WASM.Runtime do
           | {:report, (String.t() -> term)}
 
   @doc """
-  Loads a module from a source, a path or `{:bytes, binary}` for example, in the binary or the text format.
+  Loads a module or a component from a source, a path or `{:bytes, binary}` for example, in the binary or the text format.
   `Cybernetic.WASM.Loader.Source` lists the sources.
 
   Errors: `Cybernetic.WASM.LoadError`; `Cybernetic.WASM.LimitError` where compiling takes too much, where the node's code memory
@@ -174,11 +174,12 @@ defmodule Cybernetic.WASM.Runtime do
   `Cybernetic.WASM.ManifestError`, or `Cybernetic.WASM.DeniedError` where it asks for what is not offered; of a store
   `Cybernetic.WASM.StoreError`. An unknown option raises `ArgumentError`.
   """
-  @spec load_module(Loader.source(), [load_option]) :: {:ok, Module.t()} | {:error, Error.t()}
+  @spec load_module(Loader.source(), [load_option]) ::
+          {:ok, Module.loaded()} | {:error, Error.t()}
   def load_module(source, opts \\ []), do: Registration.load(source, opts)
 
   @doc "As `load_module/2`, but raises the error."
-  @spec load_module!(Loader.source(), [load_option]) :: Module.t()
+  @spec load_module!(Loader.source(), [load_option]) :: Module.loaded()
   def load_module!(source, opts \\ []) do
     case load_module(source, opts) do
       {:ok, module} -> module

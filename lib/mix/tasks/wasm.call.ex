@@ -129,7 +129,7 @@ defmodule Mix.Tasks.Wasm.Call do
          :ok <- CommandLine.start(),
          {:ok, manifest} <- GrantOptions.manifest(options, []),
          {:ok, grants} <- grants(options, manifest, limits),
-         {:ok, module} <- CommandLine.load(file, metering),
+         {:ok, module} <- CommandLine.load_module(file, metering),
          :ok <- if(manifest, do: Manifest.check(manifest, module), else: :ok),
          {:ok, function, words} <- function(words, module) do
       imports = AssemblyScript.imports(module)

@@ -67,7 +67,7 @@ defmodule Mix.Tasks.Wasm.Inspect do
     with {:ok, options, words} <- parsed,
          {:ok, file} <- CommandLine.one_argument(words, "FILE", "mix #{@task} #{@usage}"),
          :ok <- CommandLine.start(),
-         {:ok, module} <- CommandLine.load(file) do
+         {:ok, module} <- CommandLine.load_module(file) do
       CommandLine.print(if options[:json], do: json(file, module), else: text(file, module))
     else
       {:error, error} -> CommandLine.stop(error, @task, json: CommandLine.asked?(argv, "--json"))

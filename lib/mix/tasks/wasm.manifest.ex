@@ -51,7 +51,7 @@ defmodule Mix.Tasks.Wasm.Manifest do
     with {:ok, options, words} <- parsed,
          {:ok, file} <- CommandLine.one_argument(words, "FILE", "mix #{@task} #{@usage}"),
          :ok <- CommandLine.start(),
-         {:ok, module} <- CommandLine.load(file),
+         {:ok, module} <- CommandLine.load_module(file),
          text = StarterManifest.text(module, Config.get().limits),
          # A module with more imports than a manifest has room for.
          {:ok, _manifest} <- Manifest.parse(text, file: "the manifest of #{file}"),

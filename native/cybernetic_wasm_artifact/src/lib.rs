@@ -8,8 +8,9 @@ mod filling;
 pub use filling::Filling;
 
 use std::io;
+use wasmtime::component::Component;
 
-/// A compiled module that engines of its configuration can load, as often as they like.
+/// A compiled module or component that engines of its configuration can load, as often as they like.
 #[derive(Debug)]
 pub struct Artifact(Form);
 
@@ -92,6 +93,41 @@ impl Artifact {
             }
         }
     }
+
+    /// The same of a component. Wasmtime knows one from the other, and refuses the wrong one.
+    #[expect(unsafe_code, reason = "deserialize trusts its input: the type's constructors say what that is")]
+    pub fn load_component(&self, engine: &wasmtime::Engine) -> wasmtime::Result<Component> {
+        // SAFETY: as above, of `Engine::precompile_component`. The path names the file that is open here, and no other.
+        unsafe {
+            match &self.0 {
+                #[cfg(target_os = "linux")]
+                Form::Sealed(file, size) => match open_path(file) {
+                    Some(path) => Component::deserialize_file(engine, path),
+                    None => Component::deserialize(engine, read(file, *size)?),
+                },
+                Form::Inline(bytes) => Component::deserialize(engine, bytes),
+            }
+        }
+    }
+}
+
+/// The path of an open file, for what only takes paths; `None` where the system has no `/proc`.
+#[cfg(target_os = "linux")]
+fn open_path(file: &std::fs::File) -> Option<std::path::PathBuf> {
+    use std::os::fd::AsRawFd;
+
+    let path = std::path::PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    path.exists().then_some(path)
+}
+
+/// All of a file. Those that share it read it at once, so nobody moves its cursor.
+#[cfg(target_os = "linux")]
+fn read(file: &std::fs::File, size: u64) -> io::Result<Vec<u8>> {
+    use std::os::unix::fs::FileExt;
+
+    let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
 }
 
 /// A memory file with these bytes, sealed as [`Artifact::sealed`] wants it.

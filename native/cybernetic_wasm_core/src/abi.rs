@@ -7,7 +7,7 @@
 
 use crate::code::{Code, Function};
 use crate::error::{CallError, shown};
-use crate::value::{Storing, Value, signature, type_name};
+use crate::value::{Storing, Value, type_name};
 use std::sync::Arc;
 use wasmtime::{AsContext, ValType};
 
@@ -159,6 +159,11 @@ pub struct Exchange {
 impl Exchange {
     /// A call of `function`, if that can be called with these and gives what the ABI says.
     pub fn new(function: Arc<Function>, abi: Arc<Abi>, arguments: Vec<Argument>) -> Result<Self, CallError> {
+        if function.wit().is_some() {
+            return Err(CallError::Component(
+                "its functions take strings and lists as they are: leave the option :abi out",
+            ));
+        }
         function.check_arity(arguments.iter().map(Argument::width).sum())?;
         let mut params = function.params().iter();
         for (index, argument) in arguments.iter().enumerate() {
@@ -169,7 +174,7 @@ impl Exchange {
             }
         }
         let room = abi.result.is_address() && arguments.iter().any(|argument| matches!(argument, Argument::Room(_)));
-        match room || abi.result.fits(function.ty.results()) {
+        match room || abi.result.fits(function.results().iter().cloned()) {
             true => Ok(Self { function, abi, arguments, lets_go: true }),
             false => Err(not_by_abi(&function, abi.result.expected())),
         }
@@ -219,7 +224,7 @@ impl Helper {
         let params = function.params();
         let takes = params.len() == self.operands.len()
             && params.iter().zip(&self.operands).all(|(ty, operand)| operand.fits(ty));
-        let gives_one = function.ty.results().len() == 1 && function.ty.results().all(|ty| is_integer(&ty));
+        let gives_one = function.results().len() == 1 && function.results().iter().all(is_integer);
         if takes && (!gives || gives_one) {
             return Ok(function);
         }
@@ -229,7 +234,7 @@ impl Helper {
 }
 
 fn not_by_abi(function: &Function, expected: &str) -> CallError {
-    CallError::NotByAbi { name: shown::name(&function.name), found: signature(&function.ty), expected: expected.into() }
+    CallError::NotByAbi { name: shown::name(&function.name), found: function.signature(), expected: expected.into() }
 }
 
 fn is_integer(ty: &ValType) -> bool {

@@ -1,7 +1,9 @@
-//! Code: one compilation of a module, and the facts that are known of it. What it imports is in `code/imports.rs`, what it
-//! exports in `code/functions.rs`; before it is compiled a source goes through `code/text.rs` and `code/outline.rs`.
+//! Code: one compilation of a module or a component, and the facts that are known of it. What it imports is in `code/imports.rs`,
+//! what it exports in `code/functions.rs`, what only a component has in `code/component.rs`; before it is compiled a source goes
+//! through `code/text.rs` and `code/outline.rs`.
 
 mod artifact;
+mod component;
 mod functions;
 pub(crate) mod image;
 mod imports;
@@ -10,16 +12,20 @@ mod outline;
 mod text;
 
 pub(crate) use artifact::{CodeKey, Compiled};
+pub(crate) use component::ComponentBody;
+pub(crate) use functions::Export;
 pub use functions::{Function, kind};
-pub use imports::Import;
+pub(crate) use imports::WORLD;
+pub use imports::{Import, Signature};
 pub use outline::{CustomSection, Outline};
 pub(crate) use text::to_binary;
 pub use wasmtime::{ExternType, FuncType, GlobalType, MemoryType, Mutability, TableType};
 
 use crate::engine::{Engine, EngineConfig, Features};
-use crate::error::{Error, LoadError, shown};
+use crate::error::{CallError, Error, LoadError, shown};
 use crate::lane::Pace;
 use crate::limits::Ceilings;
+use crate::wit::Item;
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -41,14 +47,30 @@ pub fn digest(bytes: &[u8]) -> [u8; 32] {
     *blake3::hash(bytes).as_bytes()
 }
 
-/// One compilation of a module, in an engine.
+/// One compilation of a module or a component, in an engine.
 pub struct Code {
-    pub(crate) wasmtime: wasmtime::Module,
+    body: Body,
     compiled: Arc<Compiled>,
     engine: Arc<Engine>,
     requested: EngineConfig,
     ceilings: Arc<Ceilings>,
     imports: Vec<Import>,
+    functions: RwLock<HashMap<String, Arc<Function>, FastHasher>>,
+    /// Of making live instances.
+    pub(crate) making: Pace,
+    /// Guests that live now and run it.
+    guests: AtomicU64,
+}
+
+/// What was compiled.
+enum Body {
+    Module(Box<ModuleBody>),
+    Component(Box<ComponentBody>),
+}
+
+/// A module, loaded into an engine.
+pub(crate) struct ModuleBody {
+    pub(crate) wasmtime: wasmtime::Module,
     /// Exported functions that are imports.
     exported_again: HashSet<String>,
     /// What a reactor wants called before anything else.
@@ -56,12 +78,24 @@ pub struct Code {
     /// What wants to be told how many arguments a call has.
     argument_counter: Option<ModuleExport>,
     is_command: bool,
-    functions: RwLock<HashMap<String, Arc<Function>, FastHasher>>,
     default_memory: Option<String>,
-    /// Of making live instances.
-    pub(crate) making: Pace,
-    /// Guests that live now and run it.
-    guests: AtomicU64,
+}
+
+impl ModuleBody {
+    fn new(compiled: &Compiled, wasmtime: wasmtime::Module, imports: usize) -> Self {
+        let again = compiled.outline.exported.iter().filter(|(_, index)| (*index as usize) < imports);
+        let hidden = |name: &str| compiled.key.instrumented && instrument::adds(name);
+        let is_memory = |export: &ExportType<'_>| matches!(export.ty(), ExternType::Memory(_));
+        let memory = wasmtime.exports().find(|export| is_memory(export) && !hidden(export.name()));
+        Self {
+            default_memory: memory.map(|export| export.name().to_owned()),
+            exported_again: again.map(|(name, _)| name.clone()).collect(),
+            initializer: entry(&wasmtime, "_initialize"),
+            argument_counter: argument_counter(&wasmtime),
+            is_command: entry(&wasmtime, ENTRY).is_some(),
+            wasmtime,
+        }
+    }
 }
 
 impl std::fmt::Debug for Code {
@@ -78,27 +112,29 @@ impl Code {
         requested: EngineConfig,
         ceilings: &Arc<Ceilings>,
     ) -> Result<Self, Error> {
-        let module = compiled.artifact.load(&engine.wasmtime).map_err(Error::internal)?;
-        let imports = Import::all(&module);
-        let again = compiled.outline.exported.iter().filter(|(_, index)| (*index as usize) < imports.len());
-        let hidden = |name: &str| compiled.key.instrumented && instrument::adds(name);
-        let is_memory = |export: &ExportType<'_>| matches!(export.ty(), ExternType::Memory(_));
-        let memory = module.exports().find(|export| is_memory(export) && !hidden(export.name()));
+        let (body, imports) = match compiled.outline.is_component() {
+            true => {
+                let component = compiled.artifact.load_component(&engine.wasmtime).map_err(Error::internal)?;
+                let body = ComponentBody::new(&engine.wasmtime, component)?;
+                let imports = body.imported();
+                (Body::Component(Box::new(body)), imports)
+            }
+            false => {
+                let module = compiled.artifact.load(&engine.wasmtime).map_err(Error::internal)?;
+                let imports = Import::all(&module);
+                (Body::Module(Box::new(ModuleBody::new(compiled, module, imports.len()))), imports)
+            }
+        };
         Ok(Self {
-            default_memory: memory.map(|export| export.name().to_owned()),
+            body,
             compiled: Arc::clone(compiled),
             engine: Arc::clone(engine),
             requested,
             ceilings: Arc::clone(ceilings),
-            exported_again: again.map(|(name, _)| name.clone()).collect(),
             imports,
-            initializer: entry(&module, "_initialize"),
-            argument_counter: argument_counter(&module),
-            is_command: entry(&module, ENTRY).is_some(),
             functions: RwLock::default(),
             making: Pace::default(),
             guests: AtomicU64::new(0),
-            wasmtime: module,
         })
     }
 
@@ -115,6 +151,31 @@ impl Code {
     /// Guests that live now and run it.
     pub(crate) fn guests(&self) -> u64 {
         self.guests.load(Relaxed)
+    }
+
+    /// The module that it is. What only modules have is asked for by this.
+    pub(crate) fn module(&self) -> Result<&ModuleBody, CallError> {
+        match &self.body {
+            Body::Module(module) => Ok(module),
+            Body::Component(_) => {
+                Err(CallError::Component("it has no memories, globals, tables or references to look at"))
+            }
+        }
+    }
+
+    /// The component, if it is one.
+    pub(crate) fn component(&self) -> Option<&ComponentBody> {
+        if let Body::Component(component) = &self.body { Some(component) } else { None }
+    }
+
+    /// Whether it is a component.
+    pub fn is_component(&self) -> bool {
+        self.component().is_some()
+    }
+
+    /// What a component imports and exports, in order.
+    pub fn world(&self) -> Option<(&[Item], &[Item])> {
+        self.component().map(|component| (&component.imports[..], &component.exports[..]))
     }
 
     /// What was compiled: engines of the same kind of code can load it as well.
@@ -162,15 +223,16 @@ impl Code {
         &self.imports
     }
 
-    /// All imports with their types.
+    /// All imports of a module with their types.
     pub fn import_types(&self) -> impl Iterator<Item = (String, String, ExternType)> + '_ {
-        self.wasmtime.imports().map(|import| (import.module().to_owned(), import.name().to_owned(), import.ty()))
+        let imports = self.module().into_iter().flat_map(|module| module.wasmtime.imports());
+        imports.map(|import| (import.module().to_owned(), import.name().to_owned(), import.ty()))
     }
 
-    /// All exports with their types.
+    /// All exports of a module with their types.
     pub fn export_types(&self) -> impl Iterator<Item = (String, ExternType)> + '_ {
-        let exports = self.wasmtime.exports().filter(|export| !self.hides(export.name()));
-        exports.map(|export| (export.name().to_owned(), export.ty()))
+        let exports = self.module().into_iter().flat_map(|module| module.wasmtime.exports());
+        exports.filter(|export| !self.hides(export.name())).map(|export| (export.name().to_owned(), export.ty()))
     }
 
     /// Its custom sections, in order.
@@ -189,7 +251,20 @@ impl Code {
     }
 
     pub(crate) fn default_memory(&self) -> Option<&str> {
-        self.default_memory.as_deref()
+        self.module().ok()?.default_memory.as_deref()
+    }
+
+    /// The machine code of it in memory.
+    pub(crate) fn image_range(&self) -> std::ops::Range<*const u8> {
+        match &self.body {
+            Body::Module(module) => module.wasmtime.image_range(),
+            Body::Component(component) => component.wasmtime.image_range(),
+        }
+    }
+
+    /// Instances of modules that an instance of it may be made of: a component's are one to whoever counts instances.
+    pub(crate) fn core_instances(&self) -> u64 {
+        self.compiled.outline.core_instances()
     }
 
     /// Bytes that an instance counts for beside its memories and tables.
@@ -201,7 +276,8 @@ impl Code {
     /// How many live guests an instance counts as: what the node runs short of is mappings, and each memory takes some, as does a
     /// heap that is collected.
     pub(crate) fn weight(&self) -> u32 {
-        self.compiled.outline.memories.max(1) + u32::from(self.compiled.outline.collects())
+        let memories = self.component().map_or(self.compiled.outline.memories, ComponentBody::memories);
+        memories.max(1) + u32::from(self.compiled.outline.collects())
     }
 
     /// Fuel between two yields.
@@ -216,13 +292,13 @@ impl Code {
 
     /// Whether it is a program, which exports `_start`.
     pub fn is_command(&self) -> bool {
-        self.is_command
+        self.module().is_ok_and(|module| module.is_command)
     }
 
     /// The function that a reactor exports to be called before any other: see
     /// [the application ABI](https://github.com/WebAssembly/WASI/blob/main/legacy/application-abi.md).
     pub(crate) fn initializer(&self) -> Option<&ModuleExport> {
-        self.initializer.as_ref()
+        self.module().ok()?.initializer.as_ref()
     }
 }
 

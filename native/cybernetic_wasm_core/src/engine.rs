@@ -8,7 +8,7 @@ mod ticker;
 pub(crate) use config::machine;
 pub use config::{Allocation, CodeConfig, EngineConfig, Metering, STACK_RANGE};
 pub use features::Features;
-pub(crate) use pool::{POOL_INSTANCE, POOL_MEMORY, PoolFull, Stack};
+pub(crate) use pool::{POOL_INSTANCE, POOL_INSTANCES, POOL_MEMORY, PoolFull, Stack};
 pub use pool::{POOL_PER_MODULE, POOL_SLOTS, POOL_TABLE_ELEMENTS, pool};
 pub(crate) use ticker::Ticker;
 

@@ -144,9 +144,6 @@ pub enum LoadError {
         /// What the bytes look like instead.
         found: String,
     },
-    /// A component where a core module is expected.
-    #[error("this is a component; only core modules are supported")]
-    Component,
     /// The module is malformed or does not validate.
     #[error("invalid at offset {offset}: {message}")]
     Invalid {
@@ -256,6 +253,37 @@ pub enum CallError {
         expected: String,
         /// What was given, shortened.
         given: String,
+    },
+    /// Several of a component's functions are called so.
+    #[error("several functions are exported as {name:?}")]
+    AmbiguousExport {
+        /// The name asked for.
+        name: String,
+        /// Their whole names.
+        known: Vec<String>,
+    },
+    /// A part of a value is not of its type.
+    #[error("{path}: expected {expected}, got {given}")]
+    Part {
+        /// Which argument or result it is in, counted from 0.
+        index: usize,
+        /// Where it stands in that.
+        path: String,
+        /// What its type takes.
+        expected: String,
+        /// What was given, shortened.
+        given: String,
+    },
+    /// A component, where only a module will do.
+    #[error("it is a component: {0}")]
+    Component(&'static str),
+    /// A component was called by a host function that it had called.
+    #[error("{called:?} was called while the component waits for {open:?}")]
+    Reentrant {
+        /// The function that was to be called.
+        called: String,
+        /// The host function that it waits for.
+        open: String,
     },
     /// Another call runs on this instance.
     #[error("the instance is busy with another call")]
@@ -461,6 +489,8 @@ pub enum Limit {
     Output,
     /// Host calls of one call.
     HostCalls,
+    /// Bytes of values that a component passes to the host at once.
+    Transfer,
     /// Host calls of one call that are open at once, one inside the other.
     Reentrance,
     /// Live guests on this node.
@@ -495,6 +525,7 @@ impl Limit {
             Limit::Stack => "stack",
             Limit::Output => "output",
             Limit::HostCalls => "host_calls",
+            Limit::Transfer => "transfer",
             Limit::Reentrance => "reentrance",
             Limit::LiveInstances => "live_instances",
             Limit::TotalMemory => "total_memory",
@@ -526,6 +557,7 @@ impl Limit {
             | Limit::Stack
             | Limit::Output
             | Limit::HostCalls
+            | Limit::Transfer
             | Limit::Reentrance
             | Limit::CompileMemory
             | Limit::CompileTime => Blame::Guest,

@@ -345,6 +345,11 @@ impl Execution {
         self.invocation.peak_memory() <= INLINE_MEMORY && self.invocation.output_bytes() <= INLINE_OUTPUT
     }
 
+    /// Bytes of values that may be passed at once: see [`crate::limits::Limits::max_transfer`].
+    pub fn max_transfer(&self) -> u64 {
+        self.invocation.limits.max_transfer
+    }
+
     /// Whether `call` is the innermost open host call, the only one that may ask for anything.
     pub fn is_open(&self, call: HostCall) -> bool {
         self.invocation.mail.is_open(call)

@@ -3,6 +3,7 @@
 mod access;
 mod bulk;
 mod callee;
+mod component;
 mod exception;
 mod exchange;
 mod failure;
@@ -10,9 +11,10 @@ mod failure;
 pub(crate) use access::{carry_out, memory, range};
 pub(crate) use bulk::or_bounds;
 pub(crate) use callee::{Callee, count_arguments, invoke, invoke_ref};
+pub(crate) use component::Component;
 pub(crate) use exception::uncaught;
 pub(crate) use exchange::Exchanged;
-pub(crate) use failure::classify;
+pub(crate) use failure::{classify, classify_component};
 
 use crate::code::{Code, Function};
 use crate::error::{CallError, Error, Trap};
@@ -27,17 +29,24 @@ use std::sync::Arc;
 /// A store with its first instance.
 pub(crate) struct Guest {
     pub(crate) store: GuestStore,
-    pub(crate) instance: wasmtime::Instance,
-    /// The function that was called last.
+    first: First,
+    /// The function of a module's instance that was called last.
     last: Option<(Arc<Function>, Callee)>,
     /// What its last exchange needed.
     ready: Option<Box<exchange::Ready>>,
 }
 
-/// A module whose imports are bound, or will be in the store.
+/// The instance that a guest begins with.
+pub(crate) enum First {
+    Module(wasmtime::Instance),
+    /// It is alone in its store: a failure of one closes all that are there.
+    Component(Box<Component>),
+}
+
+/// What a guest is an instance of: its imports are bound, or will be in the store.
 pub(crate) trait Instantiate {
     /// Makes the first instance of a store, and runs its start function.
-    fn instantiate(&self, store: &mut GuestStore) -> impl Future<Output = wasmtime::Result<wasmtime::Instance>> + Send;
+    fn instantiate(&self, store: &mut GuestStore) -> impl Future<Output = wasmtime::Result<First>> + Send;
 }
 
 /// What a guest is made of.
@@ -63,7 +72,7 @@ impl Guest {
         }
         store.data_mut().add_instance(code).await.map_err(Error::from)?;
         match start(&linked, &mut store, code).await {
-            Ok(instance) => Ok(Self { instance, store, last: None, ready: None }),
+            Ok(first) => Ok(Self { first, store, last: None, ready: None }),
             Err(error) => {
                 let error = or_bounds(error, &mut store);
                 store::end(&store, invocation);
@@ -88,9 +97,17 @@ impl Guest {
     /// The instance that `member` is.
     pub(crate) fn instance_of(&self, member: MemberId) -> Result<wasmtime::Instance, CallError> {
         if member == MemberId::FIRST {
-            return Ok(self.instance);
+            return self.first_instance();
         }
         self.store.data().started_instance(member).ok_or(CallError::NoSuchMember(member.0))
+    }
+
+    fn first_instance(&self) -> Result<wasmtime::Instance, CallError> {
+        match &self.first {
+            First::Module(instance) => Ok(*instance),
+            // It is one of a component, which says what it has not.
+            First::Component(_) => self.code().module().and(Err(CallError::NoSuchMember(MemberId::FIRST.0))),
+        }
     }
 
     /// Calls a function of one of its members.
@@ -100,6 +117,9 @@ impl Guest {
         function: &Arc<Function>,
         mut args: Vec<Value>,
     ) -> Result<Vec<Value>, Error> {
+        if let First::Component(component) = &mut self.first {
+            return Box::pin(component.call(&mut self.store, function, args)).await;
+        }
         let instance = self.instance_of(member)?;
         if let Some(counter) = &function.argument_counter {
             let counter = instance.get_module_export(&mut self.store, counter);
@@ -143,29 +163,28 @@ impl Guest {
     /// Finding a function takes time, so that of the first instance's last is kept.
     fn keep(&mut self, function: &Arc<Function>) -> Result<(), Error> {
         if !self.last.as_ref().is_some_and(|(last, _)| last.is(function)) {
-            self.last = Some((Arc::clone(function), self.find(self.instance, function)?));
+            let instance = self.first_instance()?;
+            self.last = Some((Arc::clone(function), self.find(instance, function)?));
         }
         Ok(())
     }
 
     fn find(&mut self, instance: wasmtime::Instance, function: &Function) -> Result<Callee, Error> {
-        let export = instance.get_module_export(&mut self.store, &function.export);
+        let export = function.core().and_then(|(export, _)| instance.get_module_export(&mut self.store, export));
         let func = export.and_then(wasmtime::Extern::into_func);
         let func = func.ok_or_else(|| Error::Internal("a function export is gone".into()))?;
         Ok(Callee::new(&mut self.store, func, function))
     }
 }
 
-async fn start(
-    linked: &(impl Instantiate + Sync),
-    store: &mut GuestStore,
-    code: &Code,
-) -> wasmtime::Result<wasmtime::Instance> {
-    let instance = linked.instantiate(&mut *store).await.map_err(|error| uncaught(&mut *store, error))?;
-    store.data_mut().instantiated(MemberId::FIRST, instance);
-    initialize(store, instance, code).await?;
-    store.data_mut().started(MemberId::FIRST);
-    Ok(instance)
+async fn start(linked: &(impl Instantiate + Sync), store: &mut GuestStore, code: &Code) -> wasmtime::Result<First> {
+    let first = linked.instantiate(&mut *store).await.map_err(|error| uncaught(&mut *store, error))?;
+    if let First::Module(instance) = first {
+        store.data_mut().instantiated(MemberId::FIRST, instance);
+        initialize(store, instance, code).await?;
+        store.data_mut().started(MemberId::FIRST);
+    }
+    Ok(first)
 }
 
 /// Calls what a reactor wants called first.

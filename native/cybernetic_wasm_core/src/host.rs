@@ -1,8 +1,13 @@
 //! Host functions, from the guest's side: a call suspends the guest, tells the driver, and then serves the driver's
-//! commands with the `Caller` that it holds, one a poll, until the driver returns values or raises.
+//! commands with the `Caller` that it holds, one a poll, until the driver returns values or raises. What of that is different for
+//! a component is in `host/component.rs`.
+
+mod component;
+
+pub(crate) use component::ask as ask_of_component;
 
 use crate::access::Access;
-use crate::code::{Code, Function};
+use crate::code::{Code, Function, Import};
 use crate::engine::Stack;
 use crate::error::{Error, LimitError, Trap, shown};
 use crate::guest::{Callee, carry_out, count_arguments, invoke, invoke_ref};
@@ -65,7 +70,7 @@ async fn call(
     let function = (trampoline.member, trampoline.import);
     invocation.mail.open(trampoline.code.clone(), function, args).map_err(Error::from)?;
     invocation.turn.give_back();
-    let values = serve(&mut caller, trampoline, &invocation).await?;
+    let values = serve(&mut Inside { caller: &mut caller, trampoline }, &invocation).await?;
     // Elixir's replies have been checked before, with friendlier words; this guards the guest.
     if values.len() != results.len() {
         invocation.taint();
@@ -81,68 +86,102 @@ async fn call(
     Ok(())
 }
 
+/// A guest that is suspended in a host call, as the commands find it.
+pub(crate) trait Suspended: Send {
+    /// What calling an import does that nothing was given for.
+    fn unknown(&self) -> Error;
+
+    /// Calls the guest again.
+    fn reenter(
+        &mut self,
+        call: Reentry<'_>,
+        args: Vec<Value>,
+    ) -> impl Future<Output = Result<Vec<Value>, Error>> + Send;
+
+    /// Looks at it, or changes something in it.
+    fn access(&mut self, access: Access) -> impl Future<Output = Result<Answer, Error>> + Send;
+
+    /// Fuel that is left.
+    fn fuel(&self) -> Option<u64>;
+}
+
 /// Serves commands until one ends the call: with values, or with a raise. A guest that has exited in a re-entrant call does not
 /// go on, whatever the host function makes of that. Most host functions only return: what they rarely ask for is boxed, since
 /// every host call allocates room for what is not.
-async fn serve(
-    caller: &mut Caller<'_, StoreData>,
-    trampoline: &Trampoline,
-    invocation: &Invocation,
-) -> Result<Vec<Value>, Error> {
+pub(crate) async fn serve(guest: &mut impl Suspended, invocation: &Invocation) -> Result<Vec<Value>, Error> {
     let mut exited = None;
     loop {
         let answer = match invocation.mail.next_command().await {
             Command::Return(values) => return exited.map_or(Ok(values), Err),
             Command::Raise => return Err(exited.unwrap_or(Error::Host)),
-            Command::Unknown => return Err(exited.unwrap_or_else(|| unknown(caller, trampoline))),
+            Command::Unknown => return Err(exited.unwrap_or_else(|| guest.unknown())),
             Command::Call { function, args } => {
-                let call = Reentry::Export(&function);
-                Box::pin(reenter(caller, trampoline, (call, args), &mut exited)).await.map(Answer::Values)
+                Box::pin(reenter(guest, invocation, (Reentry::Export(&function), args), &mut exited)).await
             }
             Command::CallRef { reference, args } => {
-                let call = Reentry::Reference(&reference);
-                Box::pin(reenter(caller, trampoline, (call, args), &mut exited)).await.map(Answer::Values)
+                Box::pin(reenter(guest, invocation, (Reentry::Reference(&reference), args), &mut exited)).await
             }
-            Command::Access(wanted) => Box::pin(access(caller, trampoline, wanted)).await,
-            Command::Fuel => Ok(Answer::Number(caller.get_fuel().ok())),
+            Command::Access(wanted) => Box::pin(guest.access(wanted)).await,
+            Command::Fuel => Ok(Answer::Number(guest.fuel())),
         };
         invocation.mail.answer(answer);
     }
 }
 
+/// Calls the guest again. That it has exited is noted.
+async fn reenter(
+    guest: &mut impl Suspended,
+    invocation: &Invocation,
+    (call, args): (Reentry<'_>, Vec<Value>),
+    exited: &mut Option<Error>,
+) -> Result<Answer, Error> {
+    invocation.turn.take().await;
+    let values = guest.reenter(call, args).await;
+    invocation.turn.give_back();
+    if let Err(exit @ Error::Exit(_)) = &values {
+        *exited = Some(exit.clone());
+    }
+    values.map(Answer::Values)
+}
+
 /// What calling an import does that nothing was given for.
-fn unknown(caller: &Caller<'_, StoreData>, trampoline: &Trampoline) -> Error {
-    let code = trampoline.importer(caller);
-    let import = &code.imports()[trampoline.import as usize];
+pub(crate) fn unknown_import(import: &Import) -> Error {
     let [module, name] = [&import.module, &import.name].map(|name| shown::name(name));
     let message = format!("it called the import {module:?} {name:?}, which nothing was given for");
     Trap { code: "unknown_import", message, import: Some(Box::new((module, name))), ..Trap::default() }.into()
 }
 
 /// What a host function calls of its guest.
-enum Reentry<'a> {
+pub(crate) enum Reentry<'a> {
     Export(&'a Arc<Function>),
     Reference(&'a FuncRef),
 }
 
-/// Calls the guest again. That it has exited is noted.
-async fn reenter(
-    caller: &mut Caller<'_, StoreData>,
-    trampoline: &Trampoline,
-    (call, args): (Reentry<'_>, Vec<Value>),
-    exited: &mut Option<Error>,
-) -> Result<Vec<Value>, Error> {
-    let invocation = Arc::clone(&caller.data().invocation);
-    invocation.turn.take().await;
-    let values = match call {
-        Reentry::Export(function) => call_export(caller, trampoline, (function, args)).await,
-        Reentry::Reference(reference) => call_reference(caller, trampoline, (reference, args)).await,
-    };
-    invocation.turn.give_back();
-    if let Err(exit @ Error::Exit(_)) = &values {
-        *exited = Some(exit.clone());
+/// A module that is suspended in the host call that came through `trampoline`.
+struct Inside<'c, 'a> {
+    caller: &'c mut Caller<'a, StoreData>,
+    trampoline: &'c Trampoline,
+}
+
+impl Suspended for Inside<'_, '_> {
+    fn unknown(&self) -> Error {
+        unknown_import(&self.trampoline.importer(self.caller).imports()[self.trampoline.import as usize])
     }
-    values
+
+    async fn reenter(&mut self, call: Reentry<'_>, args: Vec<Value>) -> Result<Vec<Value>, Error> {
+        match call {
+            Reentry::Export(function) => call_export(self.caller, self.trampoline, (function, args)).await,
+            Reentry::Reference(reference) => call_reference(self.caller, self.trampoline, (reference, args)).await,
+        }
+    }
+
+    async fn access(&mut self, wanted: Access) -> Result<Answer, Error> {
+        access(self.caller, self.trampoline, wanted).await
+    }
+
+    fn fuel(&self) -> Option<u64> {
+        self.caller.get_fuel().ok()
+    }
 }
 
 /// Room for the stack of a re-entrant call: one of the pool's, or one of those that are mapped for guests outside of it.
@@ -209,13 +248,18 @@ fn find_function(
     trampoline: &Trampoline,
     function: &Arc<Function>,
 ) -> Result<(Func, Arc<Function>), Error> {
-    if let Some(Extern::Func(func)) = module_export(caller, trampoline, &function.export) {
+    if let Some(func) = exported(caller, trampoline, function) {
         return Ok((func, Arc::clone(function)));
     }
     let function = trampoline.importer(caller).counterpart(function)?;
-    let export = module_export(caller, trampoline, &function.export).and_then(Extern::into_func);
+    let export = exported(caller, trampoline, &function);
     let func = export.ok_or_else(|| Error::Internal("a function export is gone".into()))?;
     Ok((func, function))
+}
+
+fn exported(caller: &mut Caller<'_, StoreData>, trampoline: &Trampoline, function: &Function) -> Option<Func> {
+    let (export, _) = function.core()?;
+    module_export(caller, trampoline, export).and_then(Extern::into_func)
 }
 
 /// An export of the instance whose host call this is. Until that has started only the caller knows it; later it may not: an

@@ -36,7 +36,7 @@ impl<'g> Instance<'g> {
 
     /// Whether a call of `function` may start on a normal scheduler.
     pub fn may_run_inline(&self, function: &Function) -> bool {
-        function.warm.is_short() && self.guest.is_small() && !function.passes_references()
+        function.warm.is_short() && self.guest.is_small() && !function.takes_much()
     }
 
     /// Tells what of the embedder's answers its host calls. The embedder owns it: were it the guest's, one that holds on to the

@@ -33,7 +33,8 @@
 //! - *worker*: a process that compiles. The *keeper* is the one that starts and ends them; a *runner* the thread that waits for
 //!   one.
 //! - *artifact*: compiled code, in a memory file that nobody can change, or in a file on disk that is under a seal.
-//! - *module*: what was loaded: code, what it is linked with, and its variants for other engines.
+//! - *module*: what was loaded: code, what it is linked with, and its variants for other engines. A *component* is one whose code
+//!   is made of several modules of WebAssembly, and whose functions take and give values of WIT's types.
 //! - *guest*: a store and what lives in it. It has a *system* where it was granted one.
 //! - *member*: one of the instances in a guest's store. The first is what the guest began with; others join it.
 //! - *fresh*, *live*: a guest made for one call; one that stays, and is used by one call at a time.
@@ -52,20 +53,21 @@
 //! From the bottom up. What is on one level uses only what is below it: `tests/it/levels.rs` holds that.
 //!
 //! 1. `error` `folder` `lane` `member` `reaper` `toml`
-//! 2. `engine` `limits` `network` `value`
-//! 3. `code`
-//! 4. `abi` `access` `compiler`
-//! 5. `artifacts` `mail`
-//! 6. `invocation`
-//! 7. `system`
-//! 8. `store`
-//! 9. `guest` `wasi`
-//! 10. `host`
-//! 11. `linker`
-//! 12. `module`
-//! 13. `cache` `live`
-//! 14. `instance` `runtime`
-//! 15. `execution`
+//! 2. `engine` `limits` `network` `wit`
+//! 3. `value`
+//! 4. `code`
+//! 5. `abi` `access` `compiler`
+//! 6. `artifacts` `mail`
+//! 7. `invocation`
+//! 8. `system`
+//! 9. `store`
+//! 10. `guest` `wasi`
+//! 11. `host`
+//! 12. `linker`
+//! 13. `module`
+//! 14. `cache` `live`
+//! 15. `instance` `runtime`
+//! 16. `execution`
 
 #![forbid(unsafe_code)]
 
@@ -98,6 +100,7 @@ pub mod system;
 pub mod toml;
 pub mod value;
 pub mod wasi;
+pub mod wit;
 
 pub use cache::CacheStats;
 pub use error::Error;

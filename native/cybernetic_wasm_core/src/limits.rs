@@ -29,6 +29,8 @@ pub struct Limits {
     pub max_output: u64,
     /// Calls of host functions.
     pub max_host_calls: u64,
+    /// Bytes of values that a component passes to the host at once, as the host holds them.
+    pub max_transfer: u64,
     /// How long a call may queue for a place among the live guests; zero refuses at once.
     pub wait: Duration,
 }

@@ -6,6 +6,7 @@
 //! [`Source`]: another member's export, a value, or a trampoline of its own. So is a module that imports one name twice with
 //! different types, which Wasmtime's linker, going by names, cannot tell apart.
 
+mod component;
 mod fit;
 mod joining;
 
@@ -15,7 +16,7 @@ pub(crate) use joining::{Joining, resolve};
 use crate::code::{Code, Import};
 use crate::engine::Engine;
 use crate::error::{Error, ImportProblem};
-use crate::guest::Instantiate;
+use crate::guest::{Component, First, Instantiate};
 use crate::host::{Trampoline, ask};
 use crate::member::MemberId;
 use crate::store::{GuestStore, StoreData};
@@ -37,6 +38,8 @@ pub(crate) enum Ready {
     Prepared(InstancePre<StoreData>),
     /// Its imports are bound in each store anew, to these.
     Sources(Arc<[Source]>),
+    /// A component, whose imports are bound for any store.
+    Component(wasmtime::component::InstancePre<StoreData>),
 }
 
 /// What a guest is given beside its limits: its share of the system, and what its imports are bound to where that is not all
@@ -55,21 +58,26 @@ pub(crate) struct Starting<'a> {
 }
 
 impl Instantiate for Starting<'_> {
-    async fn instantiate(&self, store: &mut GuestStore) -> wasmtime::Result<wasmtime::Instance> {
+    async fn instantiate(&self, store: &mut GuestStore) -> wasmtime::Result<First> {
         match self.ready {
-            Ready::Prepared(prepared) => prepared.instantiate_async(store).await,
+            Ready::Prepared(prepared) => prepared.instantiate_async(store).await.map(First::Module),
             Ready::Sources(sources) => {
                 let (code, linkers) = (Arc::clone(self.code), Arc::clone(self.linkers));
                 let joining = Joining { code, linkers, member: MemberId::FIRST, sources: Arc::clone(sources) };
-                Box::pin(bind(store, joining)).await
+                Box::pin(bind(store, joining)).await.map(First::Module)
+            }
+            Ready::Component(prepared) => {
+                let instance = Box::pin(prepared.instantiate_async(store)).await?;
+                Ok(First::Component(Box::new(Component::new(instance))))
             }
         }
     }
 }
 
 async fn bind(store: &mut GuestStore, joining: Joining) -> wasmtime::Result<wasmtime::Instance> {
+    let module = joining.code.module().map_err(Error::from)?;
     let imports = resolve(store, &joining).await?;
-    wasmtime::Instance::new_async(store, &joining.code.wasmtime, &imports).await
+    wasmtime::Instance::new_async(store, &module.wasmtime, &imports).await
 }
 
 /// An engine, and the linkers that all modules of it share.
@@ -95,31 +103,40 @@ impl Linkers {
     /// Binds every imported function of a module to a trampoline, once and for all. With WASI, its functions are bound to
     /// that, but for the imports whose indices are among those `answered` by the driver all the same.
     pub(crate) fn prepare(&self, code: &Code, answered: Option<&[u32]>) -> Result<Linked, Error> {
+        match code.component() {
+            Some(component) => component::prepare(&self.engine, code, component),
+            None => self.prepare_module(code, answered),
+        }
+    }
+
+    fn prepare_module(&self, code: &Code, answered: Option<&[u32]>) -> Result<Linked, Error> {
+        let module = code.module()?;
         let mut linker = match answered {
             Some(_) => self.wasi()?.clone(),
             None => Linker::new(&self.engine.wasmtime),
         };
         let is_wasi = |index: u32| answered.is_some_and(|answered| !answered.contains(&index));
-        let mut problems = unsatisfiable(code);
+        let mut problems = unsatisfiable(&module.wasmtime);
         let mut sources = Vec::with_capacity(code.imports().len());
         let mut seen: HashMap<(&str, &str), (&FuncType, bool)> = HashMap::new();
         let mut by_name = true;
         for (index, import) in (0..).zip(code.imports()) {
+            let Some(ty) = import.core() else { continue };
             let wasi = wasi::Preview::named(&import.module).is_some() && is_wasi(index);
             sources.push(if wasi { Source::Wasi } else { Source::Host });
-            let first = seen.insert((&import.module, &import.name), (&import.ty, wasi));
-            by_name &= first.is_none_or(|(ty, was_wasi)| was_wasi == wasi && FuncType::eq(ty, &import.ty));
+            let first = seen.insert((&import.module, &import.name), (ty, wasi));
+            by_name &= first.is_none_or(|(same, was_wasi)| was_wasi == wasi && FuncType::eq(same, ty));
             if wasi {
                 problems.extend(wasi_problem(&self.engine, import));
             } else if first.is_none() {
-                define(&mut linker, index, import)?;
+                define(&mut linker, index, (import, ty))?;
             }
         }
         if !problems.is_empty() {
             return Ok(Err(problems));
         }
         Ok(Ok(match by_name {
-            true => Ready::Prepared(linker.instantiate_pre(&code.wasmtime).map_err(Error::internal)?),
+            true => Ready::Prepared(linker.instantiate_pre(&module.wasmtime).map_err(Error::internal)?),
             false => Ready::Sources(sources.into()),
         }))
     }
@@ -129,13 +146,15 @@ fn wasi_problem(engine: &Engine, import: &Import) -> Option<ImportProblem> {
     let preview = wasi::Preview::named(&import.module).unwrap_or(wasi::Preview::One);
     match wasi::signature_of(&engine.wasmtime, preview, &import.name) {
         None => Some(problem(import, preview.no_such_function())),
-        Some(ty) if !function_fits(&import.ty, &ty) => Some(problem(import, "WASI's has another type")),
+        Some(ty) if !import.core().is_some_and(|wanted| function_fits(wanted, &ty)) => {
+            Some(problem(import, "WASI's has another type"))
+        }
         Some(_) => None,
     }
 }
 
-fn unsatisfiable(code: &Code) -> Vec<ImportProblem> {
-    let others = code.wasmtime.imports().filter(|import| !matches!(import.ty(), ExternType::Func(_)));
+fn unsatisfiable(module: &wasmtime::Module) -> Vec<ImportProblem> {
+    let others = module.imports().filter(|import| !matches!(import.ty(), ExternType::Func(_)));
     let problem = |import: wasmtime::ImportType<'_>| ImportProblem {
         module: import.module().to_owned(),
         name: import.name().to_owned(),
@@ -150,10 +169,10 @@ fn problem(import: &Import, reason: &'static str) -> ImportProblem {
     ImportProblem { module: import.module.clone(), name: import.name.clone(), wanted: import.signature(), reason }
 }
 
-fn define(linker: &mut Linker<StoreData>, index: u32, import: &Import) -> Result<(), Error> {
-    let trampoline = Trampoline::new((None, MemberId::FIRST), index, &import.ty);
+fn define(linker: &mut Linker<StoreData>, index: u32, (import, ty): (&Import, &FuncType)) -> Result<(), Error> {
+    let trampoline = Trampoline::new((None, MemberId::FIRST), index, ty);
     linker
-        .func_new_async(&import.module, &import.name, import.ty.clone(), move |caller, params, results| {
+        .func_new_async(&import.module, &import.name, ty.clone(), move |caller, params, results| {
             ask(&trampoline, caller, params, results)
         })
         .map(|_| ())

@@ -84,6 +84,8 @@ pub(crate) fn begin(store: &mut GuestStore, invocation: &Arc<Invocation>) -> Res
         Metering::Fuel => store.set_fuel(invocation.allot_fuel()).map_err(Error::internal)?,
         Metering::Epoch => store.set_epoch_deadline(1),
     }
+    // It bounds each pass of values by itself: nothing is used up.
+    store.set_hostcall_fuel(usize::try_from(invocation.limits.max_transfer).unwrap_or(usize::MAX));
     let data = store.data_mut();
     invocation.saw_memory(data.memory());
     invocation.yields_every(data.yield_fuel);
@@ -276,6 +278,8 @@ impl ResourceLimiterAsync for StoreData {
     }
 
     fn instances(&self) -> usize {
-        self.invocation.limits.max_instances as usize
+        // A component is one instance to whoever counts them, and made of several of modules.
+        let of_modules = self.code.core_instances().max(1);
+        usize::try_from(self.invocation.limits.max_instances.saturating_mul(of_modules)).unwrap_or(usize::MAX)
     }
 }

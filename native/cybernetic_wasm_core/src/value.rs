@@ -4,6 +4,7 @@
 //! comes from: nothing here borrows from a store.
 
 use crate::error::{CallError, Error, LimitError};
+use crate::wit::Typed;
 pub use wasmtime::{HeapType, RefType, ValType};
 
 use std::any::Any;
@@ -56,6 +57,14 @@ pub enum Value {
     Func(FuncRef),
     /// A non-null reference that has no form outside its store, by its type's name.
     Opaque(&'static str),
+    /// A value of a component's, of any of WIT's types.
+    Wit(Box<Typed>),
+}
+
+impl From<Typed> for Value {
+    fn from(typed: Typed) -> Self {
+        Value::Wit(Box::new(typed))
+    }
 }
 
 /// A function reference, which is good in the store it came from and no other.
@@ -131,6 +140,7 @@ impl fmt::Debug for Value {
             Value::Extern(_) => write!(f, "externref"),
             Value::Func(_) => write!(f, "funcref"),
             Value::Opaque(kind) => write!(f, "{kind}"),
+            Value::Wit(typed) => typed.fmt(f),
         }
     }
 }
@@ -146,6 +156,11 @@ impl Value {
             ValType::V128 => Value::V128(0),
             ValType::Ref(_) => Value::Null,
         }
+    }
+
+    /// The value of a component's, if it is one.
+    pub(crate) fn into_wit(self) -> Option<Box<Typed>> {
+        if let Value::Wit(typed) = self { Some(typed) } else { None }
     }
 
     /// Whether it is a reference that is not null.

@@ -70,6 +70,11 @@ rustler::atoms! {
     kept = "$kept",
     f32_bits,
     f64_bits,
+    some,
+    enumerate,
+    __struct__,
+    module,
+    component,
     // Types
     i32,
     i64,

@@ -13,6 +13,7 @@ pub(crate) mod kept;
 pub(crate) mod step;
 pub(crate) mod tally;
 pub(crate) mod value;
+pub(crate) mod wit;
 
 use crate::atoms;
 use cybernetic_wasm_core::code::{Code, Function};

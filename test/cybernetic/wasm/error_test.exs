@@ -59,7 +59,6 @@ defmodule Cybernetic.WASM.ErrorTest do
           {[reason: :too_large, size: 9, allowed: 8],
            "9 bytes, at most 8 are allowed (option :max_module_size); debug sections can be stripped"},
           {[reason: :not_wasm, detail: "text"], "not WebAssembly: text"},
-          {[reason: :component], "only modules can be loaded: compile for wasm32-wasip1"},
           {[reason: :invalid, offset: 3, detail: "x"], "invalid at offset 3: x"},
           {[reason: :invalid_text, line: 1, column: 2, detail: "x"], "line 1, column 2: x"},
           {[reason: :unsupported_feature, feature: "simd", offset: 3, detail: "x"],

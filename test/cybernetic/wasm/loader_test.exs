@@ -160,13 +160,6 @@ defmodule Cybernetic.WASM.LoaderTest do
       assert error.detail =~ "type mismatch"
       assert error.offset > 8
     end
-
-    test "of a component" do
-      assert refused({:bytes, <<0, "asm", 13, 0, 1, 0>>}).reason == :component
-      error = refused({:bytes, "(component)"})
-      assert error.reason == :component
-      assert Exception.message(error) =~ "component"
-    end
   end
 
   describe "text" do

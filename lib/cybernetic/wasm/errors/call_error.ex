@@ -8,7 +8,11 @@ defmodule Cybernetic.WASM.CallError do
     * `:wrong_export_kind` - `export` is a `given`, not an `expected`
     * `:no_command` - the module exports `_start`, but no function that takes and gives nothing: it is no program
     * `:arity` - `given` values where `signature` wants `expected`
-    * `:type` - value `index` (from 0) is `given`, `expected` says what the type takes
+    * `:ambiguous_export` - several functions of a component are called `export`; `known` are their whole names
+    * `:type` - value `index` (from 0) is `given`, `expected` says what the type takes; of a component's values `path` says where
+      it stands: `argument 2 ("opts").filter.lt`
+    * `:component` - it is a component, which has not what a module has; `detail` says what
+    * `:reentrant` - the component's function `export` was called while it waits for the host function `detail`
     * `:own_handle` - value `index` is, or holds, the handle of the instance that it is given to, or a context of one of its host
       calls, which may be in a closure: the guest would keep itself alive for ever
     * `:out_of_bounds` - `offset` and `length` leave a memory of `size` bytes
@@ -51,6 +55,7 @@ defmodule Cybernetic.WASM.CallError do
     :given,
     :signature,
     :index,
+    :path,
     :offset,
     :length,
     :size,
@@ -75,6 +80,7 @@ defmodule Cybernetic.WASM.CallError do
           given: String.t() | non_neg_integer | nil,
           signature: String.t() | nil,
           index: non_neg_integer | nil,
+          path: String.t() | nil,
           offset: non_neg_integer | nil,
           length: non_neg_integer | nil,
           size: non_neg_integer | nil,
@@ -104,6 +110,17 @@ defmodule Cybernetic.WASM.CallError do
     "no #{kind} is exported as #{Shown.quoted(error.export)}#{known(error.known, kind)}"
   end
 
+  def message(%__MODULE__{reason: :ambiguous_export} = error) do
+    "several are exported as #{Shown.quoted(error.export)}#{known(error.known, "function")}"
+  end
+
+  def message(%__MODULE__{reason: :component} = error), do: "it is a component: #{error.detail}"
+
+  def message(%__MODULE__{reason: :reentrant} = error) do
+    "#{Shown.quoted(error.export)} cannot be called while the component waits for #{Shown.quoted(error.detail)}: " <>
+      "a component is not called again by what it has called"
+  end
+
   def message(%__MODULE__{reason: :wrong_export_kind} = error) do
     "the export #{Shown.quoted(error.export)} is a #{error.given}, not a #{error.expected}"
   end
@@ -115,6 +132,9 @@ defmodule Cybernetic.WASM.CallError do
   def message(%__MODULE__{reason: :arity} = error) do
     "expected #{error.expected} value(s) for #{error.signature}, got #{error.given}"
   end
+
+  def message(%__MODULE__{reason: :type, path: path} = error) when is_binary(path),
+    do: "#{path}: expected #{error.expected}, got #{error.given}"
 
   def message(%__MODULE__{reason: :type} = error) do
     "the value at index #{error.index} must be #{error.expected}, got: #{error.given}#{as_text(error)}"

@@ -2,8 +2,8 @@ defmodule Cybernetic.WASM.LimitError do
   @moduledoc """
   A limit struck.
 
-    * `limit` - which: `:fuel`, `:timeout`, `:memory`, `:table_elements`, `:instances`, `:stack`, `:output`, `:host_calls`
-      of the call, or of an instance's life where that has a budget (`Cybernetic.WASM.Limits`); `:reentrance` of host calls
+    * `limit` - which: `:fuel`, `:timeout`, `:memory`, `:table_elements`, `:instances`, `:stack`, `:output`, `:host_calls`,
+      `:transfer` of the call, or of an instance's life where that has a budget (`Cybernetic.WASM.Limits`); `:reentrance` of host calls
       open inside each other, always 200; `:live_instances`, `:total_memory`, `:code_memory`, `:open_files`, `:compile_queue`
       of the node (`Cybernetic.WASM.Config`); `:compile_memory`, `:compile_time` of a load (`Cybernetic.WASM.Runtime`); or
       `:address_space`, `:mappings`: the operating system has given this process no more memory
@@ -56,6 +56,7 @@ defmodule Cybernetic.WASM.LimitError do
     stack: {:max_stack, "bytes of stack"},
     output: {:max_output, "bytes of output"},
     host_calls: {:max_host_calls, "host calls"},
+    transfer: {:max_transfer, "bytes of values at once"},
     reentrance: {nil, "host calls inside each other"},
     live_instances: {:max_live_instances, "live instances on this node"},
     total_memory: {:max_total_memory, "bytes of memory of all guests on this node"},

@@ -19,7 +19,6 @@ defmodule Cybernetic.WASM.LoadError do
     * `:untrusted` - the signatures are for another module or manifest, with the digest `expected` in the place of `found`; or
       `signed` trusted keys have signed where `threshold` have to; `detail` says more
     * `:not_wasm` - neither the binary nor the text format; `detail` says what was found
-    * `:component` - a component, such as a program for WASI preview 2; only modules are taken
     * `:invalid` - malformed or invalid at byte `offset`; `detail` has the validator's words
     * `:invalid_text` - the text format, at `line` and `column`
     * `:unsupported_feature` - needs `feature`, at byte `offset`. It was switched off if it is one of those that the option
@@ -146,9 +145,6 @@ defmodule Cybernetic.WASM.LoadError do
   end
 
   defp why(%{reason: :not_wasm} = error), do: "not WebAssembly: #{error.detail}"
-
-  defp why(%{reason: :component}),
-    do: "it is a component, and only modules can be loaded: compile for wasm32-wasip1"
 
   defp why(%{reason: :invalid} = error), do: "invalid at offset #{error.offset}: #{error.detail}"
 

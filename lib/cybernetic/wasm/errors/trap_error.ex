@@ -5,7 +5,8 @@ defmodule Cybernetic.WASM.TrapError do
     * `code` - `:unreachable`, `:memory_out_of_bounds`, `:table_out_of_bounds`, `:integer_divide_by_zero`,
       `:integer_overflow`, `:invalid_conversion_to_integer`, `:indirect_call_to_null`, `:indirect_call_type_mismatch`,
       `:null_reference`, `:array_out_of_bounds`, `:cast_failure`, `:allocation_too_large`, `:uncaught_exception`,
-      `:unaligned_atomic`, `:interrupt` or `:other`; `:wasi`: a function of WASI was called with a bad pointer;
+      `:unaligned_atomic`, `:interrupt` or `:other`; `:invalid_value`: a component passed what is no value of its type, such as
+      a string that is no UTF-8; `:cannot_enter_component`: a component was called that had failed; `:wasi`: a function of WASI was called with a bad pointer;
       `:unknown_import`: an import was called that nothing was given for, with `unknown_imports: :trap`; `:exit`: the guest
       ended itself
     * `exit_code` - of an `:exit`

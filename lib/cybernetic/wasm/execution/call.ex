@@ -3,7 +3,10 @@ defmodule Cybernetic.WASM.Execution.Call do
   # A call that has not begun: what is called, with which arguments, by which plan. It can be sent to the process that is to
   # drive it.
 
+  import Cybernetic.WASM.Module, only: [is_loaded: 1]
+
   alias Cybernetic.WASM.{
+    Component,
     Error,
     Execution,
     Instance,
@@ -26,14 +29,24 @@ defmodule Cybernetic.WASM.Execution.Call do
   @type t :: %__MODULE__{}
 
   @doc "A call on a module, which a name may stand for, in a fresh instance, or on a live one."
-  @spec new(Module.given() | Instance.t(), String.t() | :start, list, keyword) ::
+  @spec new(
+          Module.given() | Instance.t(),
+          String.t() | {String.t(), String.t()} | :start,
+          list,
+          keyword
+        ) ::
           {:ok, t} | {:error, Error.t()}
-  def new(%Module{} = module, :start, args, opts), do: command(module, module, args, opts)
+  def new(module, :start, args, opts) when is_loaded(module),
+    do: command(module, module, args, opts)
 
   def new(%Instance{module: module} = instance, :start, args, opts),
     do: command(instance, module, args, opts)
 
-  def new(%Module{} = module, name, args, opts) when is_binary(name) and length(args) >= 0 do
+  def new(target, {interface, name}, args, opts) when is_binary(interface) and is_binary(name),
+    do: new(target, interface <> "#" <> name, args, opts)
+
+  def new(module, name, args, opts)
+      when is_loaded(module) and is_binary(name) and length(args) >= 0 do
     Plan.refuse_as_arguments!(args, opts)
 
     if plan = opts != [] && Plan.of_limits(module, opts),
@@ -48,12 +61,13 @@ defmodule Cybernetic.WASM.Execution.Call do
          do: {:ok, %__MODULE__{target: instance, name: name, args: args, plan: plan}}
   end
 
-  def new(%kind{}, name, _args, _opts) when kind in [Module, Instance] and not is_binary(name) do
+  def new(%kind{}, name, _args, _opts)
+      when kind in [Module, Component, Instance] and not is_binary(name) do
     raise ArgumentError,
           "the function's name must be a string, or :start for a command, got: #{Shown.kind(name)}"
   end
 
-  def new(%kind{}, _name, args, _opts) when kind in [Module, Instance] do
+  def new(%kind{}, _name, args, _opts) when kind in [Module, Component, Instance] do
     raise ArgumentError, "arguments must be a proper list, got: #{Shown.kind(args)}"
   end
 
@@ -100,7 +114,7 @@ defmodule Cybernetic.WASM.Execution.Call do
 
   def here!(error), do: error
 
-  defp handle_here!(%Module{} = module), do: Module.here!(module)
+  defp handle_here!(module) when is_loaded(module), do: Module.here!(module)
   defp handle_here!(%Instance{} = instance), do: Live.state(instance)
   defp handle_here!(_member), do: :ok
 

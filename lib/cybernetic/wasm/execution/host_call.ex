@@ -7,6 +7,7 @@ defmodule Cybernetic.WASM.Execution.HostCall do
   # `emit/2` (`:ending`), or it trapped the guest (`:trap`). They are thrown here, and caught in `run/2`.
 
   alias Cybernetic.WASM.{CallError, Error, HostError, Limits, Native, Shown}
+  alias Cybernetic.WASM.Component.Enumerables
   alias Cybernetic.WASM.Execution.{Lane, Plan, Terms}
   alias Cybernetic.WASM.Host.Context
 
@@ -245,9 +246,34 @@ defmodule Cybernetic.WASM.Execution.HostCall do
     end
   end
 
-  defp return(%Context{execution: execution} = context, values) do
+  defp return(context, values) do
     plan = Context.plan(context)
 
+    if plan.component,
+      do: return_values(context, values, plan),
+      else: weighed(context, values, plan)
+  end
+
+  # A component's are looked into by their types.
+  defp return_values(context, values, plan) do
+    with :enumerate <- return_weighed(context, values, plan),
+         :enumerate <- return_weighed(context, Enumerables.listed(values), plan),
+         do: {:refused, {:call, no_enumerable("result")}}
+  end
+
+  @doc "The facts of an error: what was given for a list is no enumerable."
+  @spec no_enumerable(String.t()) :: map
+  def no_enumerable(path) do
+    %{
+      reason: :type,
+      index: 0,
+      path: path,
+      expected: "enumerables",
+      given: "a struct that is none"
+    }
+  end
+
+  defp weighed(%Context{execution: execution} = context, values, plan) do
     with {:ok, values} <- Terms.weigh(values, execution, plan.limits.max_memory),
          do: return_weighed(context, values, plan)
   end

@@ -3,6 +3,8 @@ defmodule Cybernetic.WASM.Execution.Opened do
   # A call that has begun: what Rust calls, and by which plan. A module that imports from others has been linked with them; what
   # these parts used is kept, and is no longer in the plan.
 
+  import Cybernetic.WASM.Module, only: [is_loaded: 1]
+
   alias Cybernetic.WASM.{Error, Execution, Imports, Instance, Module}
   alias Cybernetic.WASM.Execution.{Call, Parts, Plan, Tally}
   alias Cybernetic.WASM.Instance.{Link, Live}
@@ -31,7 +33,7 @@ defmodule Cybernetic.WASM.Execution.Opened do
   end
 
   defp count(%Instance{module: module}), do: Module.used(module)
-  defp count(%Module{} = module), do: Module.used(module)
+  defp count(module), do: Module.used(module)
 
   defp run_linked(call) do
     with {:ok, opened} <- open(call) do
@@ -45,8 +47,8 @@ defmodule Cybernetic.WASM.Execution.Opened do
   # What is there already: nothing is made for the call, and nothing to be ended after it.
   defp there(%Call{target: %Instance{} = instance}), do: Live.target(instance)
 
-  defp there(%Call{target: %Module{ref: ref}, plan: %{bindings: %{sources: nil}}}),
-    do: {:fresh, ref}
+  defp there(%Call{target: module, plan: %{bindings: %{sources: nil}}}) when is_loaded(module),
+    do: {:fresh, module.ref}
 
   defp there(_links), do: nil
 

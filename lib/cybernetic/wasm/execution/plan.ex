@@ -3,8 +3,11 @@ defmodule Cybernetic.WASM.Execution.Plan do
   # What a call's options come to. A module keeps the plan of its calls without options; a live instance keeps the one that it
   # was made with, which its calls narrow. Rust is given it in the form of `to_native/1`.
 
+  import Cybernetic.WASM.Module, only: [is_loaded: 1]
+
   alias Cybernetic.WASM.{
     ABI,
+    Component,
     Config,
     DeniedError,
     Imports,
@@ -39,6 +42,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
             streams: nil,
             # How a call passes bytes, if it does.
             abi: nil,
+            # Whether it is for a component, which is given values of WIT's types.
+            component: false,
             # The limits of the whole life of a guest that is made by this plan, beside `limits`.
             budget: nil,
             # How one run goes, which no option says. `command`: the module is run as one, and its result is its exit code.
@@ -231,6 +236,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
          data: Map.get(opts, :data),
          bindings: bindings,
          streams: streams,
+         component: is_struct(module, Component),
          abi: ABI.of(opts[:abi])
        }}
     end
@@ -252,8 +258,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
   The plan of the module's calls without options, which most are: it is made once, and the configuration does not change. `nil`
   for a module with imports, since each call brings them.
   """
-  @spec default(Module.t()) :: t | nil
-  def default(%Module{} = module) do
+  @spec default(Module.loaded()) :: t | nil
+  def default(module) when is_loaded(module) do
     if Module.functions(module) == [] and Module.unlinkable(module) == [] do
       {:ok, plan} = make(module, %{})
       keep(plan)
@@ -427,6 +433,6 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   defp limits(%__MODULE__{limits: limits, wait: wait}) do
     {:limits, {limits.fuel, limits.max_memory, limits.max_table_elements, limits.max_instances},
-     {limits.timeout, limits.max_output, limits.max_host_calls, wait}}
+     {limits.timeout, limits.max_output, limits.max_host_calls, wait}, limits.max_transfer}
   end
 end

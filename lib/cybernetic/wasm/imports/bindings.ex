@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.Imports.Bindings do
 
   import Cybernetic.WASM.Sandbox.Check, only: [is_wasi: 1]
 
-  alias Cybernetic.WASM.{DeniedError, Imports, LinkError, Module, Sandbox}
+  alias Cybernetic.WASM.{Component, DeniedError, Imports, Instance, LinkError, Module, Sandbox}
   alias Cybernetic.WASM.Imports.Words
   alias Cybernetic.WASM.Sandbox.Check
 
@@ -44,7 +44,7 @@ defmodule Cybernetic.WASM.Imports.Bindings do
   end
 
   defp bind(module, imports, given, sandbox, unknown) do
-    found = Enum.map(imports, &Imports.find(&1, given, unknown))
+    found = Enum.map(imports, &find(module, &1, Imports.versioned(given, imports), unknown))
 
     with :ok <- granted(imports, found, sandbox) do
       bindings = %__MODULE__{
@@ -55,10 +55,23 @@ defmodule Cybernetic.WASM.Imports.Bindings do
         unknown: unknown
       }
 
-      if Module.unlinkable(module) != [] or Enum.any?(found, &match?({:export, _, _}, &1)),
-        do: with_sources(bindings, module, found),
-        else: without_sources(bindings, module, found)
+      if not is_struct(module, Component) and
+           (Module.unlinkable(module) != [] or Enum.any?(found, &match?({:export, _, _}, &1))),
+         do: with_sources(bindings, module, found),
+         else: without_sources(bindings, module, found)
     end
+  end
+
+  # Components are linked to functions of the host alone.
+  defp find(%Component{}, import, given, unknown) do
+    with {:export, _from, _name} <- Imports.find(import, given, unknown),
+         do: {:nothing, Words.no_composition()}
+  end
+
+  defp find(_module, import, given, unknown) do
+    with {:export, %Instance{module: %Component{}}, _name} <-
+           Imports.find(import, given, unknown),
+         do: {:nothing, Words.no_module()}
   end
 
   # An export of another guest is no host function, and one of WASI's that the host gives itself is.
@@ -88,14 +101,16 @@ defmodule Cybernetic.WASM.Imports.Bindings do
         do: index
   end
 
-  # Nothing but functions of the host and of WASI.
+  # Nothing but functions of the host and of WASI. Of a component nothing else can be given.
   defp without_sources(bindings, module, found) do
     problems =
       for {{from, name, _, _, signature}, {:nothing, reason}} <-
             Enum.zip(Module.functions(module), found),
           do: %{module: from, name: name, wanted: signature, reason: reason}
 
-    case extra(module, bindings.given) ++ in_words(problems, bindings.given) do
+    unlinkable = if is_struct(module, Component), do: Module.unlinkable(module), else: []
+
+    case extra(module, bindings.given) ++ in_words(problems, bindings.given) ++ unlinkable do
       [] -> {:ok, bindings}
       problems -> {:error, LinkError.new(problems)}
     end
@@ -168,7 +183,7 @@ defmodule Cybernetic.WASM.Imports.Bindings do
   @spec rebind(t, Module.t(), term, Sandbox.t()) ::
           {:ok, t} | {:error, LinkError.t() | DeniedError.t()}
   def rebind(%__MODULE__{} = bindings, module, imports, sandbox) do
-    given = Imports.given([bindings.given, imports])
+    given = Imports.given(for given <- [bindings.given, imports], do: versioned(given, module))
 
     with {:ok, bound} <- bind(module, given, sandbox, bindings.unknown) do
       case exported_late(bound, bindings, module) ++ answered_late(bound, bindings, module) do
@@ -177,6 +192,10 @@ defmodule Cybernetic.WASM.Imports.Bindings do
       end
     end
   end
+
+  # What comes later replaces what was given, whichever of the two has named a version.
+  defp versioned(given, module),
+    do: given |> Imports.given() |> Imports.versioned(Module.functions(module))
 
   defp exported_late(%{sources: nil}, _linked, _module), do: []
 

@@ -15,7 +15,8 @@ defmodule Cybernetic.WASM.Imports.Words do
   @doc "Nothing is given for an import of this module: it may be a version of the system interface that is not served."
   @spec missing(String.t()) :: String.t()
   def missing("wasi:" <> _),
-    do: "this is WASI preview 2, for components: compile for wasm32-wasip1"
+    do:
+      "this is WASI 0.2, which is not served: compile for wasm32-wasip1, or give it as host functions"
 
   def missing("wasi"), do: "threads are not served"
   def missing(_module), do: @missing
@@ -95,6 +96,14 @@ defmodule Cybernetic.WASM.Imports.Words do
   def other_store do
     "it lives in another store; instances share one when each is made with `store:` or imports from the others"
   end
+
+  @doc "A component is given what another guest exports."
+  @spec no_composition() :: String.t()
+  def no_composition, do: "components are given functions of the host, and not what others export"
+
+  @doc "A module is given what a component exports."
+  @spec no_module() :: String.t()
+  def no_module, do: "a component exports nothing that a module imports"
 
   @doc "The module that exports it needs this one first."
   @spec circle() :: String.t()

@@ -3,6 +3,8 @@ defmodule Cybernetic.WASM.Instance.Link do
   # Makes instances: the first of a guest, and those that join it in one store. A module that imports from others has an
   # instance of each of them made first, all in the store of an instance that any of them imports from.
 
+  import Cybernetic.WASM.Module, only: [is_loaded: 1]
+
   alias Cybernetic.WASM.{Error, Execution, Imports, Instance, LinkError, Module, Native}
   alias Cybernetic.WASM.Execution.{Parts, Plan, Tally, Terms}
   alias Cybernetic.WASM.Imports.{Bindings, Words}
@@ -28,7 +30,7 @@ defmodule Cybernetic.WASM.Instance.Link do
   @doc "The first instance of a guest. It imports nothing from others: functions of the host and of WASI, and globals that are given."
   @spec first(Module.t(), Plan.t(), boolean) ::
           {:ok, Instance.t(), Tally.t() | nil} | {:error, Error.t()}
-  def first(%Module{} = module, %Plan{} = plan, snapshottable) do
+  def first(module, %Plan{} = plan, snapshottable) when is_loaded(module) do
     with {:ok, ref, tally} <- module |> step(plan, snapshottable) |> Execution.drive_part(plan) do
       instance = %Instance{
         ref: ref,
@@ -42,7 +44,7 @@ defmodule Cybernetic.WASM.Instance.Link do
     end
   end
 
-  defp step(%Module{ref: ref}, plan, snapshottable) do
+  defp step(%{ref: ref}, plan, snapshottable) do
     options = Plan.to_native(plan)
 
     budget = Plan.budget_to_native(plan)

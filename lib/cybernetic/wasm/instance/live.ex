@@ -3,8 +3,11 @@ defmodule Cybernetic.WASM.Instance.Live do
   # What is done with a live instance, by the process that does it. `Cybernetic.WASM.Instance` documents it, and takes the name
   # of a server as well.
 
+  import Cybernetic.WASM.Module, only: [is_loaded: 1]
+
   alias Cybernetic.WASM.{
     CallError,
+    Component,
     Error,
     Execution,
     Instance,
@@ -39,13 +42,14 @@ defmodule Cybernetic.WASM.Instance.Live do
   @doc "See `Cybernetic.WASM.Instance.new/2`."
   @spec new(Module.given(), keyword) :: {:ok, Instance.t()} | {:error, Error.t()}
   # Without options nothing has to be checked.
-  def new(%Module{} = module, []) do
+  def new(module, []) when is_loaded(module) do
     with {:ok, plan} <- Plan.checked(module, %{}), do: make(module, plan, %{}, %{})
   end
 
-  def new(%Module{} = module, opts) do
+  def new(module, opts) when is_loaded(module) do
     opts = Options.check!(opts, options(), "instance option", &Plan.misplaced_grant/1)
     {own, call} = Map.split(opts, Keyword.keys(@options ++ @hook))
+    refuse_of_component!(module, own)
     # Without any the module's own plan will do.
     call = if call == %{}, do: call, else: Map.put(call, :set_by, :instance)
 
@@ -61,6 +65,16 @@ defmodule Cybernetic.WASM.Instance.Live do
   def new(given, opts) do
     with {:ok, module} <- Names.fetch(given, opts), do: new(module, opts)
   end
+
+  # A component is alone in its store, which a failure closes.
+  defp refuse_of_component!(%Component{}, own) do
+    for {key, value} <- own,
+        {key, value} in [on_trap: :keep, snapshottable: true] or key == :store do
+      raise ArgumentError, "option #{inspect(key)} is for modules, and this is a component"
+    end
+  end
+
+  defp refuse_of_component!(_module, _own), do: :ok
 
   # Nobody gives it arguments, and nobody takes what it returns.
   defp hook(module, %{on_fork: name, snapshottable: true}) do
@@ -145,6 +159,10 @@ defmodule Cybernetic.WASM.Instance.Live do
     with {:ok, code, _tally} <- command(instance, args, opts, & &1), do: {:ok, code}
   end
 
+  def call(instance, {interface, name}, args, opts)
+      when is_binary(interface) and is_binary(name),
+      do: call(instance, interface <> "#" <> name, args, opts)
+
   def call(instance, function, args, opts)
       when is_binary(function) and length(args) >= 0 do
     Plan.refuse_as_arguments!(args, opts)
@@ -164,6 +182,10 @@ defmodule Cybernetic.WASM.Instance.Live do
     with {:ok, code, tally} <- command(instance, args, opts, &Plan.reporting/1),
          do: {:ok, Run.exited(code, tally)}
   end
+
+  def run(instance, {interface, name}, args, opts)
+      when is_binary(interface) and is_binary(name),
+      do: run(instance, interface <> "#" <> name, args, opts)
 
   def run(instance, function, args, opts) when is_binary(function) and length(args) >= 0 do
     Plan.refuse_as_arguments!(args, opts)

@@ -11,6 +11,8 @@ defmodule Cybernetic.WASM.Instance.Server do
 
   require Logger
 
+  import Cybernetic.WASM.Module, only: [is_loaded: 1]
+
   alias Cybernetic.WASM.{CallError, Module, Options, Shown}
   alias Cybernetic.WASM.Execution.Plan
   alias Cybernetic.WASM.Instance.Live
@@ -35,7 +37,7 @@ defmodule Cybernetic.WASM.Instance.Server do
 
   @doc false
   @spec module?(term) :: boolean
-  def module?(%Module{}), do: true
+  def module?(module) when is_loaded(module), do: true
   def module?({:bytes, bytes}), do: is_binary(bytes)
   def module?({:name, name}), do: is_binary(name)
   def module?(path), do: is_binary(path)
@@ -123,7 +125,7 @@ defmodule Cybernetic.WASM.Instance.Server do
   end
 
   @impl true
-  def init({%Module{} = module, _load, opts, state}) do
+  def init({module, _load, opts, state}) when is_loaded(module) do
     case Live.new(module, opts) do
       {:ok, instance} -> {:ok, %{state | instance: instance}}
       {:error, error} -> {:stop, error}

@@ -25,7 +25,7 @@ defmodule Cybernetic.WASM.Loader.Compiler do
   @budget [:max_compile_memory, :max_compile_time]
 
   @doc "Compiles by these options of the load, for what the manifest says of the stack."
-  @spec compile(Fetched.t(), map) :: {:ok, Module.t()} | {:error, Error.t()}
+  @spec compile(Fetched.t(), map) :: {:ok, Module.loaded()} | {:error, Error.t()}
   def compile(%Fetched{} = fetched, opts) do
     config = Startup.config()
     {sha256, fetched} = sha256(fetched)
@@ -45,7 +45,7 @@ defmodule Cybernetic.WASM.Loader.Compiler do
   defp sha256(fetched), do: Fetched.digest(fetched, :sha256)
 
   @doc "Bytes whose size is nobody's mistake: the module of a snapshot is as large as its state."
-  @spec compile(binary, String.t() | nil, tuple) :: {:ok, Module.t()} | {:error, Error.t()}
+  @spec compile(binary, String.t() | nil, tuple) :: {:ok, Module.loaded()} | {:error, Error.t()}
   def compile(bytes, name, engine),
     do: compile_within(bytes, name, engine, budget(%{}, Startup.config()))
 
@@ -93,7 +93,7 @@ defmodule Cybernetic.WASM.Loader.Compiler do
   end
 
   @doc "The module under this manifest: the plan of its calls without options is another."
-  @spec hold(Module.t(), Manifest.t() | nil) :: Module.t()
+  @spec hold(Module.loaded(), Manifest.t() | nil) :: Module.t()
   def hold(module, nil), do: module
 
   def hold(module, manifest) do

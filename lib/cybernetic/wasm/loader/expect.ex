@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Loader.Expect do
   @moduledoc false
   # What a host needs of a module: `[exports: [execute: "(i32 i32) -> i32", memory: :memory]]`.
 
-  alias Cybernetic.WASM.{LoadError, Module, Options, Shown}
+  alias Cybernetic.WASM.{Component, LoadError, Module, Options, Shown}
 
   @kinds [:function, :memory, :table, :global, :tag]
   @types ~w(i32 i64 f32 f64 v128 funcref externref)
@@ -83,11 +83,11 @@ defmodule Cybernetic.WASM.Loader.Expect do
   end
 
   @doc "Holds a module to it. The error names each export that is missing or something else."
-  @spec check(t, Module.t()) :: :ok | {:error, LoadError.t()}
+  @spec check(t, Module.loaded()) :: :ok | {:error, LoadError.t()}
   def check([], _module), do: :ok
 
   def check(expected, module) do
-    exports = Map.new(Module.exports(module), &{&1.name, &1.type})
+    exports = exports(module)
 
     problems =
       for {name, wanted} <- expected, problem = problem(name, wanted, exports[name]), do: problem
@@ -95,16 +95,24 @@ defmodule Cybernetic.WASM.Loader.Expect do
     if problems == [], do: :ok, else: {:error, %LoadError{reason: :unexpected, exports: problems}}
   end
 
+  # A component's are called by their paths; no text says what its functions are.
+  defp exports(%Component{} = component),
+    do: Map.new(Component.exports(component), &{Component.path(&1), &1.type})
+
+  defp exports(module), do: Map.new(Module.exports(module), &{&1.name, &1.type})
+
   defp problem(name, wanted, type) do
     unless fits?(wanted, type),
       do: %{name: Shown.cut(name), expected: words(wanted), found: type && words(type)}
   end
 
   defp fits?(_wanted, nil), do: false
-  defp fits?(kind, type) when is_atom(kind), do: elem(type, 0) == kind
+  defp fits?(:function, {:func, _params, _result}), do: true
+  defp fits?(kind, type) when is_atom(kind), do: is_tuple(type) and elem(type, 0) == kind
   defp fits?(wanted, type), do: wanted == type
 
   defp words(kind) when is_atom(kind), do: "a #{kind}"
+  defp words({:func, _params, _result}), do: "a component's function"
   defp words({:function, params, results}), do: "(#{list(params)})" <> gives(results)
   defp words(type), do: "a #{elem(type, 0)}"
 

@@ -62,12 +62,12 @@ defmodule Cybernetic.WASM.Runtime.Listing do
   end
 
   # As long as a name leads to it.
-  defp registered(%Module{uses: nil}), do: %{}
+  defp registered(%{uses: nil}), do: %{}
 
-  defp registered(%Module{name: name, version: version} = module) do
+  defp registered(%{name: name, version: version} = module) do
     with %Versions{} = versions <- Names.versions(name),
          serial when serial != nil <- Versions.serial(versions, version),
-         {entry, %Module{uses: uses}} when uses == module.uses <- Names.entry(serial) do
+         {entry, %{uses: uses}} when uses == module.uses <- Names.entry(serial) do
       row(entry, module, versions)
     else
       _gone -> %{}

@@ -11,6 +11,8 @@ defmodule Cybernetic.WASM.Runtime.Names do
   # The table is the application's, not the registry's: calls go on whatever becomes of that process. Rows are written before
   # what they lead to is needed, and a module goes after all that leads to it.
 
+  import Cybernetic.WASM.Module, only: [is_loaded: 1]
+
   alias Cybernetic.WASM.{CallError, Module, Reference, Shown}
   alias Cybernetic.WASM.Runtime.{Registry, Versions}
 
@@ -33,9 +35,9 @@ defmodule Cybernetic.WASM.Runtime.Names do
   # Looking up
 
   @doc "The module itself, or the one that is loaded under a name. `opts` are the call's: `:key` says whose share it is of a split."
-  @spec fetch(Module.given(), keyword) :: {:ok, Module.t()} | {:error, CallError.t()}
+  @spec fetch(Module.given(), keyword) :: {:ok, Module.loaded()} | {:error, CallError.t()}
   def fetch(given, opts \\ [])
-  def fetch(%Module{} = module, _opts), do: {:ok, module}
+  def fetch(module, _opts) when is_loaded(module), do: {:ok, module}
   def fetch({:name, text}, opts) when is_binary(text), do: fetch(text, opts)
 
   def fetch(text, opts) when is_binary(text) do
@@ -126,10 +128,10 @@ defmodule Cybernetic.WASM.Runtime.Names do
   def all, do: select([{{{:versions, :_}, :"$1"}, [], [:"$1"]}])
 
   @doc "What is known of a version, and its module; `nil` where it is gone."
-  @spec entry(Versions.serial()) :: {entry, Module.t()} | nil
+  @spec entry(Versions.serial()) :: {entry, Module.loaded()} | nil
   def entry(serial) do
     with [{_serial, entry}] <- lookup(serial),
-         %Module{} = module <- :persistent_term.get({__MODULE__, serial}, nil) do
+         module when is_loaded(module) <- :persistent_term.get({__MODULE__, serial}, nil) do
       {entry, module}
     else
       _gone -> nil
@@ -137,7 +139,7 @@ defmodule Cybernetic.WASM.Runtime.Names do
   end
 
   @doc "All that is loaded under names."
-  @spec entries() :: [{entry, Module.t()}]
+  @spec entries() :: [{entry, Module.loaded()}]
   def entries do
     for serial <- select([{{:"$1", :_}, [{:is_integer, :"$1"}], [:"$1"]}]),
         {_entry, _module} = found <- [entry(serial)],
@@ -200,7 +202,7 @@ defmodule Cybernetic.WASM.Runtime.Names do
   end
 
   @doc "Keeps a module, before anything leads to it."
-  @spec keep(Versions.serial(), Module.t()) :: :ok
+  @spec keep(Versions.serial(), Module.loaded()) :: :ok
   def keep(serial, module), do: :persistent_term.put({__MODULE__, serial}, module)
 
   @doc "Writes rows, all at once: the versions of a name with all that follows from them, and others."

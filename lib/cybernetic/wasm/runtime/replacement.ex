@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.Runtime.Replacement do
   # Whether a module may stand in the place of another: it exports what that one does, and asks for nothing that is not granted
   # already. What is granted is what the module before it imports, and what the sandbox grants that it was held to.
 
-  alias Cybernetic.WASM.{LoadError, Module, Sandbox, Shown}
+  alias Cybernetic.WASM.{Component, LoadError, Module, Sandbox, Shown}
   alias Cybernetic.WASM.Sandbox.{Capabilities, Check}
   alias Cybernetic.WASM.Sandbox.Capabilities.HostFunctions
 
@@ -13,9 +13,9 @@ defmodule Cybernetic.WASM.Runtime.Replacement do
   @most_named 20
 
   @doc "Checks `module`, which is to stand in the place of `old`."
-  @spec check(Module.t(), Module.t(), [:widen]) :: :ok | {:error, LoadError.t()}
+  @spec check(Module.loaded(), Module.loaded(), [:widen]) :: :ok | {:error, LoadError.t()}
   def check(old, module, allowed) do
-    with :ok <- refuse(:narrowed, lost(Module.exports(old), Module.exports(module))),
+    with :ok <- refuse(:narrowed, lost(exports(old), exports(module))),
          do: if(:widen in allowed, do: :ok, else: refuse(:widened, won(old, module)))
   end
 
@@ -23,6 +23,21 @@ defmodule Cybernetic.WASM.Runtime.Replacement do
 
   defp refuse(reason, problems),
     do: {:error, %LoadError{reason: reason, problems: Enum.take(problems, @most_named + 1)}}
+
+  # What a component has in an interface is called by its path, and has types of its own.
+  defp exports(%Component{} = component) do
+    for item <- Component.exports(component),
+        do: %{name: Component.path(item), type: {:wit, item.type}}
+  end
+
+  defp exports(module), do: Module.exports(module)
+
+  defp imports(%Component{} = component) do
+    for item <- Component.imports(component),
+        do: %{module: item.interface || "$root", name: item.name, type: {:wit, item.type}}
+  end
+
+  defp imports(module), do: Module.imports(module)
 
   # Exports that are missing, or of another type.
   defp lost(exports, others) do
@@ -56,8 +71,8 @@ defmodule Cybernetic.WASM.Runtime.Replacement do
 
   # Imports but for those of WASI.
   defp imports(old, module, sandbox) do
-    {_wasi, there} = split(Module.imports(old))
-    {_wasi, asked} = split(Module.imports(module))
+    {_wasi, there} = split(imports(old))
+    {_wasi, asked} = split(imports(module))
 
     for import <- asked -- there, not listed?(import, sandbox) do
       "the import #{named(import.module)} #{named(import.name)}: #{words(import.type)}"
@@ -76,8 +91,8 @@ defmodule Cybernetic.WASM.Runtime.Replacement do
 
   # A program that is built anew may call other functions of WASI for the same purposes.
   defp needs(old, module, sandbox) do
-    {there, _others} = split(Module.imports(old))
-    {asked, _others} = split(Module.imports(module))
+    {there, _others} = split(imports(old))
+    {asked, _others} = split(imports(module))
     purposes = Enum.flat_map(there, &purposes/1)
 
     for import <- asked,
@@ -122,6 +137,9 @@ defmodule Cybernetic.WASM.Runtime.Replacement do
   defp words({:function, params, results}),
     do: "(#{Enum.join(params, " ")}) -> #{results(results)}"
 
+  defp words({:wit, {:func, _params, _result}}), do: "a component's function"
+  defp words({:wit, type}) when is_tuple(type), do: "a component's #{elem(type, 0)}"
+  defp words({:wit, type}), do: "a component's #{type}"
   defp words({:tag, params}), do: "a tag of (#{Enum.join(params, " ")})"
   defp words({:global, %{type: type, mutable: true}}), do: "a mutable global of #{type}"
   defp words({:global, %{type: type}}), do: "a global of #{type}"

@@ -54,7 +54,12 @@ defmodule Cybernetic.WASM.Sandbox.Check do
   @doc "The imports of the module that the sandbox denies, in order."
   @spec denied(Module.t(), Sandbox.t()) :: [Sandbox.denied()]
   def denied(module, sandbox) do
-    imports = for %{type: {:function, _, _}} = import <- Module.imports(module), do: import
+    :ok = Module.here!(module)
+
+    imports =
+      for import <- Module.functions(module),
+          do: %{module: elem(import, 0), name: elem(import, 1)}
+
     denied_of(imports, sandbox)
   end
 

@@ -5,6 +5,7 @@ defmodule Mix.Tasks.Wasm.CommandLine do
 
   alias Cybernetic.WASM.{
     CallError,
+    Component,
     Config,
     Error,
     JSON,
@@ -15,6 +16,7 @@ defmodule Mix.Tasks.Wasm.CommandLine do
     Notices,
     Runtime,
     Sandbox,
+    Shown,
     Startup
   }
 
@@ -159,8 +161,19 @@ defmodule Mix.Tasks.Wasm.CommandLine do
     Enum.each([Startup, Notices], &Logger.delete_module_level/1)
   end
 
-  @doc "Loads a module from a path, or from standard input where that is `-`."
-  @spec load(Path.t(), keyword) :: {:ok, Module.t()} | {:error, Error.t()}
+  @doc "Loads a module for a task that does nothing with a component."
+  @spec load_module(Path.t(), keyword) :: {:ok, Module.t()} | {:error, Error.t() | UsageError.t()}
+  def load_module(file, opts \\ []) do
+    with {:ok, %Component{}} <- load(file, opts) do
+      usage_error(
+        "#{Shown.path(file)} is a component, and this task is for modules: Cybernetic.WASM.Component says what it exports, " <>
+          "and Cybernetic.WASM.Executor calls it"
+      )
+    end
+  end
+
+  @doc "Loads a module or a component from a path, or from standard input where that is `-`."
+  @spec load(Path.t(), keyword) :: {:ok, Module.loaded()} | {:error, Error.t()}
   def load(file, opts \\ [])
 
   def load("-", opts) do

@@ -1,12 +1,14 @@
-//! What a module exports: its functions, and the words for exports that are not there.
+//! What a module or a component exports: its functions, and the words for exports that are not there.
 
 use super::imports::Import;
-use super::{Code, ENTRY, instrument};
+use super::{Body, Code, ComponentBody, ENTRY, ModuleBody, instrument};
 use crate::error::{CallError, shown};
 use crate::lane::Pace;
-use crate::value::{check_arity, is_reference};
+use crate::value::{check_arity, is_reference, signature};
+use crate::wit::Func;
 use std::ops::Deref;
 use std::sync::Arc;
+use wasmtime::component::ComponentExportIndex;
 use wasmtime::{ExternType, FuncType, GlobalType, ModuleExport, ValType};
 
 /// An exported function, as one module or one guest holds it. What is known of it all of them share; the owners are counted
@@ -18,10 +20,10 @@ pub struct Exported {
     pub(crate) name: String,
     /// Of the module's source.
     digest: [u8; 32],
-    pub(crate) export: ModuleExport,
-    pub(crate) ty: FuncType,
+    pub(crate) export: Export,
     params: Vec<ValType>,
-    passes_references: bool,
+    results: Vec<ValType>,
+    takes_much: bool,
     /// It is one that the module imports: nobody calls it but the embedder.
     pub(crate) exported_again: bool,
     /// To be called before it with the number of arguments, the last of which may be left out.
@@ -30,6 +32,12 @@ pub struct Exported {
     pub(crate) fresh: Pace,
     /// Of calls on a live one.
     pub(crate) warm: Pace,
+}
+
+/// Where the function is found, and its type.
+pub(crate) enum Export {
+    Module(ModuleExport, FuncType),
+    Component(ComponentExportIndex, Arc<Func>),
 }
 
 impl Deref for Function {
@@ -42,7 +50,7 @@ impl Deref for Function {
 
 impl std::fmt::Debug for Function {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Function({:?}: {})", self.name, self.ty)
+        write!(f, "Function({:?}: {})", self.name, self.signature())
     }
 }
 
@@ -57,31 +65,55 @@ impl Function {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// The types of the parameters.
+    /// The types of the parameters, of a module's function.
     pub fn params(&self) -> &[ValType] {
         &self.params
     }
 
-    /// Whether it takes references, or the module's imports do: an argument may then be a term of any size.
-    pub fn passes_references(&self) -> bool {
-        self.passes_references
+    /// The type of a module's function.
+    pub(crate) fn core(&self) -> Option<(&ModuleExport, &FuncType)> {
+        if let Export::Module(export, ty) = &self.export { Some((export, ty)) } else { None }
+    }
+
+    /// The types of the results, of a module's function.
+    pub(crate) fn results(&self) -> &[ValType] {
+        &self.results
+    }
+
+    /// The type of a component's function.
+    pub fn wit(&self) -> Option<&Arc<Func>> {
+        if let Export::Component(_, func) = &self.export { Some(func) } else { None }
+    }
+
+    /// Its type, in the words of the text format or of WIT.
+    pub fn signature(&self) -> String {
+        match &self.export {
+            Export::Module(_, ty) => signature(ty),
+            Export::Component(_, func) => shown::text(&func.to_string()),
+        }
+    }
+
+    /// Whether what it takes or gives may be of any size, and takes time to be made; or what the module's imports take.
+    pub fn takes_much(&self) -> bool {
+        self.takes_much
     }
 
     /// Whether a call in a fresh instance may start on a normal scheduler.
     pub fn may_run_inline(&self) -> bool {
-        self.fresh.is_short() && !self.passes_references
+        self.fresh.is_short() && !self.takes_much
     }
 
     /// Whether it is a program's entry.
     pub(crate) fn is_entry(&self) -> bool {
-        self.name == ENTRY && self.params.is_empty() && self.ty.results().len() == 0
+        self.name == ENTRY && self.params.is_empty() && self.results.is_empty() && self.core().is_some()
     }
 
     /// Refuses a call with another number of arguments.
     pub fn check_arity(&self, given: usize) -> Result<(), CallError> {
-        match self.argument_counter.is_some() && given < self.params.len() {
-            true => Ok(()),
-            false => check_arity(&self.ty, self.params.len(), given),
+        match &self.export {
+            Export::Module(..) if self.argument_counter.is_some() && given < self.params.len() => Ok(()),
+            Export::Module(_, ty) => check_arity(ty, self.params.len(), given),
+            Export::Component(_, func) => func.check_arity(func.params.len(), given),
         }
     }
 }
@@ -92,29 +124,57 @@ impl Code {
         if let Some(function) = self.functions.read().get(name) {
             return Ok(Arc::clone(function));
         }
-        let function = Arc::new(self.find_function(name)?);
+        let function = self.find_function(name)?;
         self.functions.write().insert(name.to_owned(), Arc::clone(&function));
         Ok(function)
     }
 
-    fn find_function(&self, name: &str) -> Result<Function, CallError> {
-        let found = self.export(name).zip(self.wasmtime.get_export_index(name));
+    fn find_function(&self, name: &str) -> Result<Arc<Function>, CallError> {
+        match &self.body {
+            Body::Module(module) => self.of_module(module, name).map(Arc::new),
+            Body::Component(component) => self.of_component(component, name),
+        }
+    }
+
+    fn of_module(&self, module: &ModuleBody, name: &str) -> Result<Function, CallError> {
+        let found = self.export(name).zip(module.wasmtime.get_export_index(name));
         match found {
             Some((ExternType::Func(ty), export)) => Ok(Function(Arc::new(Exported {
                 name: name.to_owned(),
-                argument_counter: self.argument_counter.filter(|_| ty.params().len() > 0),
+                argument_counter: module.argument_counter.filter(|_| ty.params().len() > 0),
                 digest: *self.digest(),
-                exported_again: self.exported_again.contains(name),
-                export,
+                exported_again: module.exported_again.contains(name),
                 params: ty.params().collect(),
-                passes_references: ty.params().any(|ty| is_reference(&ty))
-                    || self.imports.iter().any(Import::takes_references),
-                ty,
+                results: ty.results().collect(),
+                takes_much: ty.params().any(|ty| is_reference(&ty)) || self.imports.iter().any(Import::takes_much),
+                export: Export::Module(export, ty),
                 fresh: Pace::default(),
                 warm: Pace::default(),
             }))),
             _ => Err(self.wrong_export(name, "function")),
         }
+    }
+
+    /// A function has one pace, whichever of its names it is called by.
+    fn of_component(&self, component: &ComponentBody, name: &str) -> Result<Arc<Function>, CallError> {
+        let (item, func, export) = component.find(name)?;
+        let path = item.path();
+        if path != name {
+            return self.function(&path);
+        }
+        let gives_much = func.result.as_ref().is_some_and(|ty| !ty.is_bytes() && ty.has_lists());
+        Ok(Arc::new(Function(Arc::new(Exported {
+            name: path,
+            argument_counter: None,
+            digest: *self.digest(),
+            exported_again: false,
+            params: Vec::new(),
+            results: Vec::new(),
+            takes_much: gives_much || self.imports.iter().any(Import::takes_much),
+            export: Export::Component(export, Arc::clone(func)),
+            fresh: Pace::default(),
+            warm: Pace::default(),
+        }))))
     }
 
     /// What `function`, of another compilation of the same source, is here.
@@ -135,7 +195,7 @@ impl Code {
 
     /// The type of an export, but of none that is there for snapshots only.
     fn export(&self, name: &str) -> Option<ExternType> {
-        if self.hides(name) { None } else { self.wasmtime.get_export(name) }
+        if self.hides(name) { None } else { self.module().ok()?.wasmtime.get_export(name) }
     }
 
     /// Whether an export of that name is there for snapshots only.

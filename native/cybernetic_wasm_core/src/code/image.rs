@@ -19,6 +19,10 @@ const MOST_SPREAD: u64 = 16 << 20;
 pub(crate) fn most_empty(wasm: &[u8]) -> u64 {
     let mut images: HashMap<u32, Image> = HashMap::new();
     for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
+        // All of a module's memories begin with images, or none. A component has several modules.
+        if matches!(payload, Payload::Version { .. }) && !images.drain().all(|(_, image)| image.is_in_proportion()) {
+            return LITTLE;
+        }
         let Payload::DataSection(section) = payload else { continue };
         for Data { kind, data, .. } in section.into_iter().map_while(Result::ok) {
             if let DataKind::Active { memory_index, offset_expr } = kind {
@@ -28,7 +32,6 @@ pub(crate) fn most_empty(wasm: &[u8]) -> u64 {
             }
         }
     }
-    // All of a module's memories begin with images, or none.
     if images.values().all(Image::is_in_proportion) { MOST_SPREAD } else { LITTLE }
 }
 

@@ -15,6 +15,9 @@ pub(super) fn adds(name: &str) -> bool {
 /// The module with all its state exported, or why its state cannot be captured: wizer knows no way to read tables,
 /// references and which segments have been dropped, so it refuses modules that could change them.
 pub(crate) fn instrument(wasm: &[u8]) -> Result<Vec<u8>, Error> {
+    if Parser::is_component(wasm) {
+        return Err(CallError::NoSnapshot("the state of a component is not captured".into()).into());
+    }
     let (_, wasm) = wizer().instrument(wasm).map_err(refused)?;
     Ok(wasm)
 }

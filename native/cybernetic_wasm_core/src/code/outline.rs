@@ -1,7 +1,9 @@
-//! What a look at a module's sections tells before it is compiled.
+//! What a look at a module's sections tells before it is compiled. What a component's modules come to is in `outline/parts.rs`.
+
+mod parts;
 
 use super::instrument;
-use crate::engine::{POOL_INSTANCE, POOL_MEMORY, POOL_PER_MODULE, POOL_TABLE_ELEMENTS, YIELD_FUEL};
+use crate::engine::{POOL_INSTANCE, POOL_INSTANCES, POOL_MEMORY, POOL_PER_MODULE, POOL_TABLE_ELEMENTS, YIELD_FUEL};
 use crate::error::{LoadError, shown};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -14,7 +16,7 @@ use wasmparser::{
 const MOST_IMPORTS: usize = 10_000;
 
 /// Export names that an error brings: twenty to be listed, and one more that says that there are more.
-const KNOWN_NAMES: usize = 21;
+pub(super) const KNOWN_NAMES: usize = 21;
 
 /// Custom sections that are told of: a module of 10 MB could have millions.
 const MOST_SECTIONS: usize = 1_000;
@@ -73,59 +75,92 @@ pub struct Outline {
     most_fields: u64,
     throws: bool,
     collects: bool,
+    /// Of a component, which has several modules.
+    component: Option<Component>,
+}
+
+/// What is known of a component beside its modules: their numbers are added up.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Component {
+    /// Instances that one of it may be made of.
+    instances: u64,
+    /// Bytes of the largest.
+    instance_bytes: u64,
+    /// One of its modules does not fit a pool's slot.
+    too_large: bool,
 }
 
 impl Outline {
     /// Reads the sections. Functions that nest deeply are refused where nothing else bounds compiling. Defects are left to the
     /// compiler, which has the better words for them.
     pub(crate) fn read(wasm: &[u8], refuse_deep: bool) -> Result<Self, LoadError> {
+        match Parser::is_component(wasm) {
+            true => parts::read(wasm, refuse_deep),
+            false => Self::read_module(wasm, refuse_deep),
+        }
+    }
+
+    fn read_module(wasm: &[u8], refuse_deep: bool) -> Result<Self, LoadError> {
         let mut outline = Outline::default();
         for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
-            match payload {
-                Payload::Version { encoding: wasmparser::Encoding::Component, .. } => return Err(LoadError::Component),
-                Payload::TypeSection(section) => outline.read_types(section),
-                Payload::ImportSection(section) => {
-                    outline.imports = section.count() as usize;
-                    let imports = section.into_imports().map_while(Result::ok);
-                    imports.for_each(|import| outline.read_import(&import.ty));
-                }
-                Payload::TagSection(_) => outline.throws = true,
-                Payload::MemorySection(section) => {
-                    outline.memories = section.count();
-                    let memories = section.into_iter().map_while(Result::ok);
-                    outline.most_bytes = memories.map(|memory| least_bytes(&memory)).max().unwrap_or(0);
-                }
-                Payload::TableSection(section) => {
-                    outline.tables = section.count();
-                    for table in section.into_iter().map_while(Result::ok) {
-                        outline.most_elements = outline.most_elements.max(table.ty.initial);
-                        outline.collects |= is_collected(&table.ty.element_type);
-                    }
-                }
-                Payload::FunctionSection(section) => outline.functions = section.count().into(),
-                Payload::GlobalSection(section) => {
-                    outline.globals = section.count().into();
-                    let globals = section.into_iter().map_while(Result::ok);
-                    globals.for_each(|global| outline.read_value(&global.ty.content_type));
-                }
-                Payload::ExportSection(section) => {
-                    section.into_iter().map_while(Result::ok).for_each(|export| outline.note(&export));
-                }
-                Payload::CodeSectionEntry(body) => {
-                    if refuse_deep {
-                        check_nesting(&body).map_err(|nested| nested.refused(wasm, &body))?;
-                    }
-                    check_catches(wasm, &body)?;
-                }
-                Payload::CustomSection(section) if outline.sections.len() < MOST_SECTIONS => outline
-                    .sections
-                    .push(CustomSection { name: section.name().to_owned(), size: section.data().len() as u64 }),
-                _ => {}
-            }
+            outline.read_payload(payload, wasm, refuse_deep)?;
         }
-        match outline.imports > MOST_IMPORTS {
-            true => Err(LoadError::Unsupported(format!("{} imports, at most {MOST_IMPORTS}", outline.imports))),
-            false => Ok(outline),
+        outline.check_imports()?;
+        Ok(outline)
+    }
+
+    fn check_imports(&self) -> Result<(), LoadError> {
+        match self.imports > MOST_IMPORTS {
+            true => Err(LoadError::Unsupported(format!("{} imports, at most {MOST_IMPORTS}", self.imports))),
+            false => Ok(()),
+        }
+    }
+
+    fn read_payload(&mut self, payload: Payload<'_>, wasm: &[u8], refuse_deep: bool) -> Result<(), LoadError> {
+        match payload {
+            Payload::TypeSection(section) => self.read_types(section),
+            Payload::ImportSection(section) => {
+                self.imports = section.count() as usize;
+                let imports = section.into_imports().map_while(Result::ok);
+                imports.for_each(|import| self.read_import(&import.ty));
+            }
+            Payload::TagSection(_) => self.throws = true,
+            Payload::MemorySection(section) => {
+                self.memories = section.count();
+                let memories = section.into_iter().map_while(Result::ok);
+                self.most_bytes = memories.map(|memory| least_bytes(&memory)).max().unwrap_or(0);
+            }
+            Payload::TableSection(section) => {
+                self.tables = section.count();
+                for table in section.into_iter().map_while(Result::ok) {
+                    self.most_elements = self.most_elements.max(table.ty.initial);
+                    self.collects |= is_collected(&table.ty.element_type);
+                }
+            }
+            Payload::FunctionSection(section) => self.functions = section.count().into(),
+            Payload::GlobalSection(section) => {
+                self.globals = section.count().into();
+                let globals = section.into_iter().map_while(Result::ok);
+                globals.for_each(|global| self.read_value(&global.ty.content_type));
+            }
+            Payload::ExportSection(section) => {
+                section.into_iter().map_while(Result::ok).for_each(|export| self.note(&export));
+            }
+            Payload::CodeSectionEntry(body) => {
+                if refuse_deep {
+                    check_nesting(&body).map_err(|nested| nested.refused(wasm, &body))?;
+                }
+                check_catches(wasm, &body)?;
+            }
+            Payload::CustomSection(section) => self.note_section(section.name(), section.data().len()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn note_section(&mut self, name: &str, size: usize) {
+        if self.sections.len() < MOST_SECTIONS {
+            self.sections.push(CustomSection { name: name.to_owned(), size: size as u64 });
         }
     }
 
@@ -200,11 +235,27 @@ impl Outline {
     /// Bytes that an instance takes beside its memories and tables, at the most: a global is sixteen, a function that is
     /// exported, imported or in a table thirty-two.
     pub(super) fn instance_bytes(&self) -> u64 {
-        16 * self.globals + 32 * (self.functions + self.imports as u64)
+        match &self.component {
+            Some(component) => component.instances.saturating_mul(component.instance_bytes),
+            None => 16 * self.globals + 32 * (self.functions + self.imports as u64),
+        }
     }
 
-    /// Whether a pool's slots can hold the module.
+    /// Whether it is of a component.
+    pub(crate) fn is_component(&self) -> bool {
+        self.component.is_some()
+    }
+
+    /// Instances of modules that one of it may be made of.
+    pub(super) fn core_instances(&self) -> u64 {
+        self.component.as_ref().map_or(1, |component| component.instances)
+    }
+
+    /// Whether a pool's slots can hold the module, or a component's.
     pub(crate) fn fits_pool(&self) -> bool {
+        if let Some(component) = &self.component {
+            return !component.too_large && component.instances <= POOL_INSTANCES.into();
+        }
         self.memories <= POOL_PER_MODULE
             && self.tables <= POOL_PER_MODULE
             && self.most_elements <= POOL_TABLE_ELEMENTS
@@ -305,7 +356,9 @@ fn which(wasm: &[u8], body: &FunctionBody<'_>) -> (u32, Option<String>) {
     let (mut index, mut found) = (0, None);
     for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
         match payload {
-            Payload::ImportSection(section) => {
+            // A component has several modules.
+            Payload::Version { .. } if found.is_none() => index = 0,
+            Payload::ImportSection(section) if found.is_none() => {
                 let imports = section.into_imports().map_while(Result::ok);
                 index += imports.filter(|import| matches!(import.ty, TypeRef::Func(_))).count() as u32;
             }

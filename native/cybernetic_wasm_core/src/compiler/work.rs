@@ -30,7 +30,11 @@ impl Workshop {
             wasm = instrument(&wasm)?.into();
         }
         let outline = Outline::read(&wasm, request.refuse_deep)?;
-        let code = self.engine(request.config, image::most_empty(&wasm))?.precompile_module(&wasm);
+        let engine = self.engine(request.config, image::most_empty(&wasm))?;
+        let code = match outline.is_component() {
+            true => engine.precompile_component(&wasm),
+            false => engine.precompile_module(&wasm),
+        };
         let code = code.map_err(|error| explain(&wasm, request.config.features, error))?;
         Ok(Product { outline, wasm, code })
     }

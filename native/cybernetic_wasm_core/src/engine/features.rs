@@ -30,6 +30,18 @@ const UNSUPPORTED: &[(&str, WasmFeatures)] = &[
     ("shared_everything_threads", WasmFeatures::SHARED_EVERYTHING_THREADS),
     ("memory_control", WasmFeatures::MEMORY_CONTROL),
     ("compact_imports", WasmFeatures::COMPACT_IMPORTS),
+    ("component_model_async", WasmFeatures::CM_ASYNC),
+    ("component_model_async_stackful", WasmFeatures::CM_ASYNC_STACKFUL),
+    ("component_model_more_async_builtins", WasmFeatures::CM_MORE_ASYNC_BUILTINS),
+    ("component_model_threading", WasmFeatures::CM_THREADING),
+    ("component_model_error_context", WasmFeatures::CM_ERROR_CONTEXT),
+    ("component_model_memory64", WasmFeatures::CM64),
+    ("component_model_fixed_length_lists", WasmFeatures::CM_FIXED_LENGTH_LISTS),
+    ("component_model_map", WasmFeatures::CM_MAP),
+    ("component_model_values", WasmFeatures::CM_VALUES),
+    ("component_model_nested_names", WasmFeatures::CM_NESTED_NAMES),
+    ("component_model_gc", WasmFeatures::CM_GC),
+    ("component_model_implements", WasmFeatures::CM_IMPLEMENTS),
 ];
 
 /// What a feature's own definition needs: switching the left one off takes the right ones away.
@@ -81,6 +93,7 @@ impl Features {
             features.set(*flag, self.has(bit));
         }
         features.set(WasmFeatures::GC_TYPES, true);
+        features.set(WasmFeatures::COMPONENT_MODEL, true);
         features
     }
 

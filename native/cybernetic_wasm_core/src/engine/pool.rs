@@ -22,15 +22,22 @@ pub const POOL_PER_MODULE: u32 = 4;
 /// Bytes of an instance, its globals and function references, that a pool's slot holds.
 pub(crate) const POOL_INSTANCE: u64 = 1 << 20;
 
+/// Instances of modules that a component in a pool may be made of: they are counted, and nothing is reserved for them.
+pub(crate) const POOL_INSTANCES: u32 = 16;
+
+/// Tables for each of a pool's slots: a component's instances have some of their own.
+const TABLES: u32 = 3;
+
 /// Bytes of a memory that a pool's slot holds.
 pub(crate) const POOL_MEMORY: u64 = 4 << 30;
 
 /// The pool's shape: slots for [`POOL_SLOTS`] guests; what a guest may really use is its limits' affair.
 pub fn pool() -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_core_instances(POOL_SLOTS)
+    pool.total_core_instances(POOL_INSTANCES * POOL_SLOTS)
+        .total_component_instances(POOL_SLOTS)
         .total_memories(POOL_SLOTS)
-        .total_tables(POOL_SLOTS)
+        .total_tables(TABLES * POOL_SLOTS)
         .total_stacks(POOL_SLOTS)
         .total_gc_heaps(POOL_SLOTS)
         .max_memories_per_module(POOL_PER_MODULE)

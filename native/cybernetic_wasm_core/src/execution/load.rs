@@ -19,6 +19,7 @@ const LOADING: Limits = Limits {
     time: Duration::from_secs(600),
     max_output: 0,
     max_host_calls: 0,
+    max_transfer: 0,
     wait: Duration::ZERO,
 };
 

@@ -1,8 +1,9 @@
 //! A place among the node's live guests, and the guest that takes it: which variant of a module it runs, and on which engine.
 
+use crate::code::Code;
 use crate::engine::{Allocation, EngineConfig, POOL_MEMORY, POOL_TABLE_ELEMENTS, PoolFull};
 use crate::error::Error;
-use crate::guest::{Guest, Ingredients, classify};
+use crate::guest::{Guest, Ingredients, classify, classify_component};
 use crate::invocation::Invocation;
 use crate::limits::{Ceilings, Limits, Place};
 use crate::linker::{Given, Starting};
@@ -58,7 +59,15 @@ impl Wanted {
             }
             guest => (guest, variant),
         };
-        Ok((guest.map_err(|error| classify(error, invocation, variant.code()))?, variant))
+        Ok((guest.map_err(|error| not_made(error, invocation, variant.code()))?, variant))
+    }
+}
+
+/// Why there is no guest of this code.
+pub(super) fn not_made(error: wasmtime::Error, invocation: &Invocation, code: &Code) -> Error {
+    match code.is_component() {
+        true => classify_component(error, invocation, code),
+        false => classify(error, invocation, code),
     }
 }
 

@@ -1,10 +1,9 @@
 //! Making a live guest anew.
 
 use super::on_live::now_or_later;
-use super::place::{make, place};
+use super::place::{make, not_made, place};
 use super::{Execution, Product};
 use crate::error::Error;
-use crate::guest::classify;
 use crate::invocation::{Invocation, later};
 use crate::limits::{Ceilings, Limits};
 use crate::live::{Lease, LiveGuest};
@@ -65,7 +64,7 @@ async fn renew(live: &LiveGuest, lease: &mut Lease, invocation: &Arc<Invocation>
     };
     invocation.turn.take().await;
     let guest = make((module, live.given()), invocation, free).await;
-    lease.renew(guest.map_err(|error| classify(error, invocation, module.code()))?);
+    lease.renew(guest.map_err(|error| not_made(error, invocation, module.code()))?);
     Ok(())
 }
 

@@ -51,7 +51,7 @@ fn bulk_instruction(error: &wasmtime::Error, store: impl AsContext<Data = StoreD
     let frame = error.downcast_ref::<WasmBacktrace>()?.frames().first()?;
     let data = store.as_context();
     let data = data.data();
-    let code = data.codes().find(|code| code.wasmtime.image_range() == frame.module().image_range())?;
+    let code = data.codes().find(|code| code.image_range() == frame.module().image_range())?;
     let wasm = code.wasm().get(frame.module_offset()?..)?;
     let operator = OperatorsReader::new(BinaryReader::new(wasm, 0)).read().ok()?;
     let (has, may_have) = (data.invocation.peak_memory(), data.invocation.limits.max_memory);

@@ -34,9 +34,8 @@ macro_rules! callees {
         impl Callee {
             /// `func`, which is of the type of `function`.
             pub(crate) fn new(store: impl AsContextMut, func: Func, function: &Function) -> Self {
-                let results: SmallVec<[ValType; 2]> = function.ty.results().collect();
                 let plain = function.params().iter().all(|ty| matches!(ty, ValType::I32));
-                let typed = match (function.params().len(), &results[..]) {
+                let typed = match (function.params().len(), function.results()) {
                     _ if !plain => None,
                     $((count, $kind) if count == callees!(@count $($param)*) => {
                         func.typed(&store).ok().map(Callee::$shape)
@@ -96,7 +95,7 @@ callees! {
 type Shape<'a> = (&'a [ValType], usize);
 
 fn shape(function: &Function) -> Shape<'_> {
-    (function.params(), function.ty.results().len())
+    (function.params(), function.results().len())
 }
 
 /// A call whose types are known only now.

@@ -40,6 +40,27 @@ pub(crate) fn classify(error: wasmtime::Error, invocation: &Invocation, code: &C
     }
 }
 
+/// The same of a component. What a guest passes can be no value of its type, which is its own fault, but to Wasmtime no trap.
+pub(crate) fn classify_component(error: wasmtime::Error, invocation: &Invocation, code: &Code) -> Error {
+    const TOO_MUCH: &str = "too much data is being copied";
+    // What was to be passed has been looked at before.
+    const OF_OURS: &str = "type mismatch";
+    let known = error.is::<Error>() || error.is::<wasmtime::Trap>() || error.is::<PoolConcurrencyLimitError>();
+    let text = error.root_cause().to_string();
+    if known || text.starts_with(OF_OURS) {
+        return classify(error, invocation, code);
+    }
+    if text.starts_with(TOO_MUCH) {
+        let allowed = invocation.limits.max_transfer;
+        return LimitError::new(Limit::Transfer, allowed, allowed.saturating_add(1)).into();
+    }
+    match (invocation.refused(), Error::internal(error)) {
+        (Some(refused), _) => refused.into(),
+        (None, Error::Internal(text)) => Trap { code: "invalid_value", message: text, ..Trap::default() }.into(),
+        (None, of_system) => of_system,
+    }
+}
+
 /// A trap of ours happened where the guest called.
 fn with_frames(own: Error, error: &wasmtime::Error) -> Error {
     match own {
@@ -94,6 +115,7 @@ fn code_of(trap: wasmtime::Trap) -> &'static str {
         OutOfFuel => "out_of_fuel",
         Interrupt => "interrupt",
         UncaughtException => "uncaught_exception",
+        CannotEnterComponent => "cannot_enter_component",
         _ => "other",
     }
 }

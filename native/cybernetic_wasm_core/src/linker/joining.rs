@@ -54,7 +54,7 @@ pub(crate) struct Joining {
 pub(crate) async fn resolve(store: &mut GuestStore, joining: &Joining) -> Result<Vec<Extern>, Error> {
     let mut functions = 0..;
     let (mut found, mut problems) = (Vec::new(), Vec::new());
-    let imports: Vec<_> = joining.code.wasmtime.imports().collect();
+    let imports: Vec<_> = joining.code.module()?.wasmtime.imports().collect();
     for (index, import) in imports.iter().enumerate() {
         let wanted = import.ty();
         let function = wanted.func().and_then(|_| functions.next());
@@ -98,7 +98,7 @@ fn of_wasi(store: &mut GuestStore, joining: &Joining, function: Option<usize>) -
 
 fn hosted(store: &mut GuestStore, joining: &Joining, function: Option<usize>) -> Result<Extern, Reason> {
     let index = function.ok_or("only functions can be given by the host")?;
-    let ty = joining.code.imports()[index].ty.clone();
+    let ty = joining.code.imports()[index].core().ok_or("only functions can be given by the host")?.clone();
     let joins = joining.member != MemberId::FIRST;
     let importer = (joins.then(|| Arc::clone(&joining.code)), joining.member);
     let trampoline = Trampoline::new(importer, index as u32, &ty);

@@ -249,7 +249,9 @@ impl Lease {
         let error = result.as_ref().err();
         let harmless = error.is_none_or(|error| is_harmless(error) || invocation.take_unbegun());
         let sound = harmless && !invocation.tainted();
-        let survived = self.owner.survives_traps.load(Relaxed) && error.is_none_or(is_trap);
+        // A component's store is closed by one.
+        let may_survive = self.owner.survives_traps.load(Relaxed) && !self.owner.module.code().is_component();
+        let survived = may_survive && error.is_none_or(is_trap);
         self.ended = error.map(Error::line);
         self.give_back(sound || survived);
     }

@@ -112,6 +112,7 @@ impl LiveGuest {
             // They were asked for alike, so what is different is where their guests live.
             return Err(CallError::NotForPool.into());
         }
+        let module = joining.code.module()?;
         let imports = linker::resolve(&mut guest.store, &joining).await?;
         guest.store.data_mut().add_member(&joining.code, place).await?;
         store::make_room(&mut guest.store, &joining.code)?;
@@ -119,7 +120,7 @@ impl LiveGuest {
             joined.tried = true;
         }
         guest.store.data_mut().called = None;
-        let result = wasmtime::Instance::new_async(&mut guest.store, &joining.code.wasmtime, &imports).await;
+        let result = wasmtime::Instance::new_async(&mut guest.store, &module.wasmtime, &imports).await;
         match result {
             Ok(instance) => {
                 guest.store.data_mut().instantiated(joining.member, instance);

@@ -12,6 +12,7 @@ use crate::code::instrument::{begin_with, refused, wizer};
 use crate::error::Error;
 use crate::guest::Guest;
 use crate::limits::{Ceilings, Reserved};
+use crate::member::MemberId;
 use crate::module::Original;
 use memories::Memories;
 use std::collections::HashMap;
@@ -79,7 +80,8 @@ impl Making {
     }
 
     fn capture(&self, guest: &mut Guest, held: &mut Reserved) -> Result<State, Error> {
-        let Guest { store, instance, .. } = guest;
+        let instance = guest.instance_of(MemberId::FIRST)?;
+        let store = &mut guest.store;
         let names = |what: &'static str| (0..).map(move |index| format!("__wizer_{what}_{index}"));
         let mut memories = Memories::default();
         for name in names("memory") {

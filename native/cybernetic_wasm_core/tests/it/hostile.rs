@@ -711,13 +711,6 @@ fn what_is_not_webassembly_is_refused_as_that() {
 }
 
 #[test]
-fn a_component_is_refused_as_a_component() {
-    for source in ["(component)".as_bytes(), b"\0asm\x0d\0\x01\0", b"\0asm\x0d\0\x01\0garbage"] {
-        assert_eq!(plain_refusal(source), LoadError::Component);
-    }
-}
-
-#[test]
 fn another_version_of_the_format_is_invalid() {
     for header in [&b"\0asm"[..], b"\0asm\x01", b"\0asm\x02\0\0\0", b"\0asm\x01\0\0\x01"] {
         assert!(matches!(plain_refusal(header), LoadError::Invalid { .. }), "{header:?}");

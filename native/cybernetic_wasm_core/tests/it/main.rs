@@ -6,6 +6,7 @@ mod arguments;
 mod artifacts;
 mod budgets;
 mod cache;
+mod components;
 mod conformance;
 mod errors;
 mod exchanges;

@@ -60,6 +60,7 @@ pub(crate) fn limits() -> Limits {
         time: PATIENCE,
         max_output: 1_000_000,
         max_host_calls: 1_000_000,
+        max_transfer: 16 << 20,
         wait: Duration::ZERO,
     }
 }

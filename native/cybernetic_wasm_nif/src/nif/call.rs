@@ -8,8 +8,8 @@ use crate::terms::abi::Passed;
 use crate::terms::call::CallOptions;
 use crate::terms::handle::Handle;
 use crate::terms::value::{self, Terms};
-use crate::terms::{error, exported_function, function_of};
-use cybernetic_wasm_core::Error;
+use crate::terms::wit::{Room, Undecoded};
+use crate::terms::{error, exported_function, function_of, wit};
 use cybernetic_wasm_core::code::Function;
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::{Execution, Setup};
@@ -89,23 +89,33 @@ trait Given {
     /// Where the call may start, whatever the caller wants.
     fn scheduling(&self, wanted: Atom) -> Atom;
 
-    fn in_fresh(self, function: Arc<Function>, module: &Arc<Module>, setup: Setup) -> Result<Execution, Error>;
+    fn in_fresh(
+        self,
+        function: Arc<Function>,
+        module: &Arc<Module>,
+        with: (Setup, Lane),
+    ) -> Result<Execution, Undecoded>;
 
-    fn on_live(self, function: Arc<Function>, instance: Instance<'_>, limits: Limits) -> Result<Execution, Error>;
+    fn on_live(
+        self,
+        function: Arc<Function>,
+        instance: Instance<'_>,
+        with: (Limits, Lane),
+    ) -> Result<Execution, Undecoded>;
 }
 
 impl<G: Given> Wanted<G> {
     fn in_fresh<'a>(self, at: (Env<'a>, Lane), module: &Arc<Module>, name: &[u8]) -> Term<'a> {
         let function = exported_function(module.code(), name);
         self.begin(at, function, Function::may_run_inline, |given, function, options| {
-            given.in_fresh(function, module, options.setup(runtime(), module))
+            given.in_fresh(function, module, (options.setup(runtime(), module), at.1))
         })
     }
 
     fn on_live<'a>(self, at: (Env<'a>, Lane), instance: Instance<'_>, name: &[u8]) -> Term<'a> {
         let proven = |function: &Function| instance.may_run_inline(function);
         self.begin(at, function_of(instance, name), proven, |given, function, options| {
-            given.on_live(function, instance, options.limits.clone())
+            given.on_live(function, instance, (options.limits.clone(), at.1))
         })
     }
 
@@ -114,7 +124,7 @@ impl<G: Given> Wanted<G> {
         (env, lane): (Env<'a>, Lane),
         function: Result<Arc<Function>, CallError>,
         proven: impl FnOnce(&Function) -> bool,
-        begin: impl FnOnce(G, Arc<Function>, &CallOptions) -> Result<Execution, Error>,
+        begin: impl FnOnce(G, Arc<Function>, &CallOptions) -> Result<Execution, Undecoded>,
     ) -> Term<'a> {
         let Self { given, options, scheduling } = self;
         let function = match function.and_then(|function| given.check(&function).map(|()| function)) {
@@ -124,7 +134,24 @@ impl<G: Given> Wanted<G> {
         if belongs_on_dirty(lane, given.scheduling(scheduling), || proven(&function)) {
             return atoms::dirty().encode(env);
         }
-        started(env, begin(given, function, &options), &options, lane)
+        match begin(given, function, &options) {
+            Ok(execution) => started(env, Ok(execution), &options, lane),
+            Err(Undecoded::Error(failure)) => error::refused(env, failure),
+            Err(Undecoded::Later(when)) => {
+                if when == atoms::dirty() {
+                    runtime().ceilings().expect();
+                }
+                when.encode(env)
+            }
+        }
+    }
+}
+
+/// Arguments by the types of a module's function, or of a component's.
+fn arguments(terms: Terms<'_>, function: &Function, room: Room) -> Result<Vec<value::Value>, Undecoded> {
+    match function.wit() {
+        Some(func) => wit::decode_arguments(func, terms, room),
+        None => Ok(value::decode_all(terms, function.params().iter())?),
     }
 }
 
@@ -138,14 +165,24 @@ impl Given for Terms<'_> {
         wanted
     }
 
-    fn in_fresh(self, function: Arc<Function>, module: &Arc<Module>, setup: Setup) -> Result<Execution, Error> {
-        let args = value::decode_all(self, function.params().iter())?;
+    fn in_fresh(
+        self,
+        function: Arc<Function>,
+        module: &Arc<Module>,
+        (setup, lane): (Setup, Lane),
+    ) -> Result<Execution, Undecoded> {
+        let args = arguments(self, &function, Room::new(setup.limits.max_transfer, lane))?;
         Ok(Execution::call(module, &function, args, setup))
     }
 
-    fn on_live(self, function: Arc<Function>, instance: Instance<'_>, limits: Limits) -> Result<Execution, Error> {
-        let args = value::decode_all(self, function.params().iter())?;
-        Execution::call_on(instance, &function, args, limits)
+    fn on_live(
+        self,
+        function: Arc<Function>,
+        instance: Instance<'_>,
+        (limits, lane): (Limits, Lane),
+    ) -> Result<Execution, Undecoded> {
+        let args = arguments(self, &function, Room::new(limits.max_transfer, lane))?;
+        Ok(Execution::call_on(instance, &function, args, limits)?)
     }
 }
 
@@ -160,11 +197,21 @@ impl Given for Passed<'_> {
         if Lane::Inline.may_copy(self.bytes()) { wanted } else { atoms::dirty() }
     }
 
-    fn in_fresh(self, function: Arc<Function>, module: &Arc<Module>, setup: Setup) -> Result<Execution, Error> {
+    fn in_fresh(
+        self,
+        function: Arc<Function>,
+        module: &Arc<Module>,
+        (setup, _): (Setup, Lane),
+    ) -> Result<Execution, Undecoded> {
         Ok(Execution::exchange(module, self.exchange(function)?, setup))
     }
 
-    fn on_live(self, function: Arc<Function>, instance: Instance<'_>, limits: Limits) -> Result<Execution, Error> {
-        Execution::exchange_on(instance, self.exchange(function)?, limits)
+    fn on_live(
+        self,
+        function: Arc<Function>,
+        instance: Instance<'_>,
+        (limits, _): (Limits, Lane),
+    ) -> Result<Execution, Undecoded> {
+        Ok(Execution::exchange_on(instance, self.exchange(function)?, limits)?)
     }
 }

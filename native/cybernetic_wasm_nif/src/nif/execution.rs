@@ -9,6 +9,7 @@ use crate::terms::host_call::HostCallTuple;
 use crate::terms::kept::KeptTerm;
 use crate::terms::step::{self, decode_command, decode_return};
 use crate::terms::value::Terms;
+use crate::terms::wit::{Room, Undecoded};
 use crate::terms::{binary, error, tally};
 use crate::{atoms, courier};
 use cybernetic_wasm_core::code::Code;
@@ -111,7 +112,7 @@ fn serve<'a>(
     env: Env<'a>,
     known: Known<'a>,
     (call, lane): (HostCall, Lane),
-    make: impl FnOnce(&Code) -> NifResult<Result<Command, Error>>,
+    make: impl FnOnce(&Code, Room) -> NifResult<Result<Command, Undecoded>>,
 ) -> NifResult<Term<'a>> {
     let Some(mut execution) = known.execution.0.try_lock() else { return Ok(error::refused(env, CallError::Busy)) };
     let Some(importer) = execution.importer(call) else {
@@ -122,10 +123,16 @@ fn serve<'a>(
         execution.want_dirty();
         return Ok(atoms::dirty().encode(env));
     }
-    let given = make(&importer)?.and_then(|command| execution.command(call, command));
+    let made = make(&importer, Room::new(execution.max_transfer(), lane))?;
+    drop(importer);
+    let given = made.and_then(|command| Ok(execution.command(call, command)?));
     Ok(match given {
         Ok(()) => step::held(env, known, execution, lane),
-        Err(failure) => error::refused(env, failure),
+        Err(Undecoded::Error(failure)) => error::refused(env, failure),
+        Err(Undecoded::Later(when)) => {
+            execution.want_dirty();
+            when.encode(env)
+        }
     })
 }
 
@@ -137,7 +144,9 @@ lanes! {
         call: HostCallTuple,
         term: Term<'a>,
     ) -> NifResult<Term<'a>> {
-        serve(env, execution, (call.into(), lane), |importer| decode_command(importer, term))
+        serve(env, execution, (call.into(), lane), |importer, _room| {
+            Ok(decode_command(importer, term)?.map_err(Undecoded::Error))
+        })
     }
 }
 
@@ -150,7 +159,7 @@ lanes! {
         values: Terms<'a>,
     ) -> NifResult<Term<'a>> {
         let call = call.into();
-        serve(env, execution, (call, lane), |importer| Ok(decode_return(importer, call, values)))
+        serve(env, execution, (call, lane), |importer, room| Ok(decode_return(importer, call, (values, room))))
     }
 }
 

@@ -39,8 +39,8 @@ const FEW_IMPORTS: usize = 64;
 
 lanes! {
     /// What every handle keeps: the digest, the imported functions in the order of their indices as `{module, name, arity,
-    /// results, signature}`, the imports that no host function can satisfy, whether it is a command, and whether a pool's slots
-    /// can hold it. `:dirty` where there are many imports.
+    /// results, signature}`, the imports that no host function can satisfy, whether it is a command, whether a pool's slots
+    /// can hold it, and `:module` or `:component`. `:dirty` where there are many imports.
     fn module_handle, module_handle_dirty<'a>(env, lane; module: Handle<'a, ModuleResource>) -> Term<'a> {
         let imports = module.0.code().imports().len() + module.0.unlinkable().len();
         match lane == Lane::Inline && imports > FEW_IMPORTS {
@@ -54,10 +54,11 @@ fn handle<'a>(env: Env<'a>, module: &Module) -> Term<'a> {
     let code = module.code();
     let imports = code.imports().iter();
     let functions: Vec<_> = imports
-        .map(|import| (&import.module, &import.name, import.arity(), import.results().len(), import.signature()))
+        .map(|import| (&import.module, &import.name, import.arity(), import.gives(), import.signature()))
         .collect();
     let unlinkable = error::encode_problems(env, module.unlinkable());
-    (binary(env, code.digest()), functions, unlinkable, code.is_command(), code.fits_pool()).encode(env)
+    let kind = if code.is_component() { atoms::component() } else { atoms::module() };
+    (binary(env, code.digest()), functions, unlinkable, code.is_command(), code.fits_pool(), kind).encode(env)
 }
 
 lanes! {

@@ -23,7 +23,7 @@ struct LimitsTuple(Limits);
 impl<'a> Decoder<'a> for LimitsTuple {
     fn decode(term: Term<'a>) -> NifResult<Self> {
         type Numbers = (u64, u64, u64, u64);
-        let (tag, sizes, others): (Atom, Numbers, Numbers) = term.decode()?;
+        let (tag, sizes, others, max_transfer): (Atom, Numbers, Numbers, u64) = term.decode()?;
         if tag != atoms::limits() {
             return Err(rustler::Error::BadArg);
         }
@@ -37,6 +37,7 @@ impl<'a> Decoder<'a> for LimitsTuple {
             time: Duration::from_millis(timeout),
             max_output,
             max_host_calls,
+            max_transfer,
             wait: Duration::from_millis(wait),
         }))
     }

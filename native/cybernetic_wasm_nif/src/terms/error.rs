@@ -37,7 +37,6 @@ fn load<'a>(env: Env<'a>, error: &LoadError) -> Term<'a> {
     let detail = |text: &str| ("detail", text.encode(env));
     match error {
         LoadError::NotWasm { found } => map(env, &[reason("not_wasm"), detail(found)]),
-        LoadError::Component => map(env, &[reason("component")]),
         LoadError::Invalid { offset, message } => {
             map(env, &[reason("invalid"), ("offset", offset.encode(env)), detail(message)])
         }
@@ -92,6 +91,20 @@ fn call<'a>(env: Env<'a>, error: &CallError) -> Term<'a> {
         CallError::Type { index, expected, given } => {
             let types = [("expected", expected.encode(env)), ("given", given.encode(env))];
             map(env, &[reason("type"), ("index", index.encode(env)), types[0], types[1]])
+        }
+        CallError::Part { index, path, expected, given } => {
+            let place = [("index", index.encode(env)), ("path", path.encode(env))];
+            map(
+                env,
+                &[reason("type"), place[0], place[1], ("expected", expected.encode(env)), ("given", given.encode(env))],
+            )
+        }
+        CallError::AmbiguousExport { name, known } => {
+            map(env, &[reason("ambiguous_export"), ("export", name.encode(env)), ("known", known.encode(env))])
+        }
+        CallError::Component(detail) => map(env, &[reason("component"), ("detail", detail.encode(env))]),
+        CallError::Reentrant { called, open } => {
+            map(env, &[reason("reentrant"), ("export", called.encode(env)), ("detail", open.encode(env))])
         }
         CallError::Busy => map(env, &[reason("busy")]),
         CallError::Poisoned { by } => map(env, &[reason("poisoned"), ("detail", by.as_deref().encode(env))]),

@@ -1,17 +1,17 @@
-//! What a module imports and exports, as maps.
+//! What a module or a component imports and exports, as maps.
 
 use super::map;
+use super::wit::encode_world;
 use crate::atoms;
 use cybernetic_wasm_core::code::{Code, ExternType, FuncType, GlobalType, MemoryType, Mutability, TableType};
 use cybernetic_wasm_core::value::{ValType, reference_name, type_name};
 use rustler::{Encoder, Env, Term};
 
 pub(crate) fn encode<'a>(env: Env<'a>, code: &Code) -> Term<'a> {
-    let imports = code.import_types().map(|(from, name, ty)| {
-        map(env, &[("module", from.encode(env)), ("name", name.encode(env)), ("type", extern_type(env, &ty))])
-    });
-    let exports =
-        code.export_types().map(|(name, ty)| map(env, &[("name", name.encode(env)), ("type", extern_type(env, &ty))]));
+    let world = match code.world() {
+        Some((imports, exports)) => [encode_world(env, imports), encode_world(env, exports)],
+        None => of_module(env, code),
+    };
     let sections = code
         .custom_sections()
         .iter()
@@ -19,13 +19,22 @@ pub(crate) fn encode<'a>(env: Env<'a>, code: &Code) -> Term<'a> {
     map(
         env,
         &[
-            ("imports", imports.collect::<Vec<_>>().encode(env)),
-            ("exports", exports.collect::<Vec<_>>().encode(env)),
+            ("imports", world[0]),
+            ("exports", world[1]),
             ("custom_sections", sections.collect::<Vec<_>>().encode(env)),
             ("own_memories", code.own_memories().encode(env)),
             ("code_size", code.code_size().encode(env)),
         ],
     )
+}
+
+fn of_module<'a>(env: Env<'a>, code: &Code) -> [Term<'a>; 2] {
+    let imports = code.import_types().map(|(from, name, ty)| {
+        map(env, &[("module", from.encode(env)), ("name", name.encode(env)), ("type", extern_type(env, &ty))])
+    });
+    let exports =
+        code.export_types().map(|(name, ty)| map(env, &[("name", name.encode(env)), ("type", extern_type(env, &ty))]));
+    [imports.collect::<Vec<_>>().encode(env), exports.collect::<Vec<_>>().encode(env)]
 }
 
 fn extern_type<'a>(env: Env<'a>, ty: &ExternType) -> Term<'a> {

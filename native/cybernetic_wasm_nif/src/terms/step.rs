@@ -2,7 +2,8 @@
 
 use super::host_call::HostCallTuple;
 use super::value::Terms;
-use super::{access, binary, error, tally, value};
+use super::wit::{Room, Undecoded};
+use super::{access, binary, error, tally, value, wit};
 use crate::atoms;
 use crate::resources::{ExecutionResource, GuestResource, Known, ModuleResource};
 use cybernetic_wasm_core::Error;
@@ -154,10 +155,18 @@ pub(crate) fn decode_command(importer: &Code, term: Term<'_>) -> NifResult<Resul
 
 /// The return from a host call of one of `importer`'s functions. Its number of results is checked here, for a friendly error,
 /// and again by the core, which trusts nobody.
-pub(crate) fn decode_return(importer: &Code, call: HostCall, terms: Terms<'_>) -> Result<Command, Error> {
+pub(crate) fn decode_return(
+    importer: &Code,
+    call: HostCall,
+    (terms, room): (Terms<'_>, Room),
+) -> Result<Command, Undecoded> {
     let import = importer.imports().get(call.import as usize).ok_or(CallError::StaleContext)?;
     import.check_results(terms.len())?;
-    Ok(Command::Return(value::decode_all(terms, import.results().iter())?))
+    let values = match import.wit() {
+        Some(func) => wit::decode_result(func, terms, room)?,
+        None => value::decode_all(terms, import.results().iter())?,
+    };
+    Ok(Command::Return(values))
 }
 
 fn call_ref(reference: Term<'_>, args: Terms<'_>) -> Result<Command, Error> {
@@ -169,6 +178,10 @@ fn call_ref(reference: Term<'_>, args: Terms<'_>) -> Result<Command, Error> {
 fn reentry(importer: &Code, name: &[u8], args: Terms<'_>) -> Result<Command, Error> {
     let function = super::exported_function(importer, name)?;
     function.check_arity(args.len())?;
+    // A component is not called again: what is called and in which host call the core says.
+    if function.wit().is_some() {
+        return Ok(Command::Call { function, args: Vec::new() });
+    }
     let args = value::decode_all(args, function.params().iter())?;
     Ok(Command::Call { function, args })
 }

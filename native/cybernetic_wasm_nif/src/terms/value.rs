@@ -4,8 +4,8 @@
 //! and `{:f32_bits, n}` and `{:f64_bits, n}` keep any bit pattern. A `v128` is 16 bytes, little-endian. `nil` is null. A term
 //! that may be large comes as `{:"$kept", size, term}`: `Execution.Terms` has looked into it.
 
-use super::atom;
 use super::kept::KeptTerm;
+use super::{atom, wit};
 use crate::atoms;
 use crate::resources::FuncRefResource;
 use cybernetic_wasm_core::Error;
@@ -27,6 +27,15 @@ pub(crate) struct Terms<'a> {
 impl Terms<'_> {
     pub(crate) fn len(&self) -> usize {
         self.length
+    }
+}
+
+impl<'a> IntoIterator for Terms<'a> {
+    type Item = Term<'a>;
+    type IntoIter = ListIterator<'a>;
+
+    fn into_iter(self) -> ListIterator<'a> {
+        self.list
     }
 }
 
@@ -106,12 +115,12 @@ fn weighed(term: Term<'_>) -> (Term<'_>, u64) {
     }
 }
 
-fn integer(term: Term<'_>, least: i128, most: i128) -> Option<i128> {
+pub(super) fn integer(term: Term<'_>, least: i128, most: i128) -> Option<i128> {
     let value = term.decode::<i64>().map(i128::from).or_else(|_| term.decode::<u64>().map(i128::from)).ok()?;
     (least..=most).contains(&value).then_some(value)
 }
 
-fn f64_bits(term: Term<'_>) -> Option<u64> {
+pub(super) fn f64_bits(term: Term<'_>) -> Option<u64> {
     if let Some(bits) = tagged_bits(term, atoms::f64_bits()) {
         return Some(bits);
     }
@@ -119,7 +128,7 @@ fn f64_bits(term: Term<'_>) -> Option<u64> {
 }
 
 /// A float is rounded to the nearest `f32`; one beyond its range is refused rather than made infinite.
-fn f32_bits(term: Term<'_>) -> Option<u32> {
+pub(super) fn f32_bits(term: Term<'_>) -> Option<u32> {
     if let Some(bits) = tagged_bits(term, atoms::f32_bits()) {
         return u32::try_from(bits).ok();
     }
@@ -182,7 +191,7 @@ fn expected(ty: &ValType) -> String {
 /// What was given, in words. Numbers and atoms are shown; what is in a term of another kind is nobody's business, and may be a
 /// secret. A term takes as long to print as it is large, an integer of a million digits minutes, and nothing
 /// can interrupt it: only what is small is printed.
-fn given(term: Term<'_>) -> String {
+pub(super) fn given(term: Term<'_>) -> String {
     match term.get_type() {
         TermType::Float => term.decode::<f64>().map_or_else(|_| "a float".into(), |float| format!("{float:?}")),
         TermType::Integer => match integer(term, i64::MIN.into(), u64::MAX.into()) {
@@ -243,12 +252,13 @@ fn encode<'a>(env: Env<'a>, value: &Value) -> Term<'a> {
         },
         Value::Func(func) => ResourceArc::new(FuncRefResource(func.clone())).encode(env),
         Value::Opaque(kind) => atom(env, kind),
+        Value::Wit(typed) => wit::encode(env, typed),
     }
 }
 
 /// The canonical NaN, of either sign, is `:nan` (§4.3.3 of the specification leaves the sign of a computed one open); any
 /// other keeps its bits.
-fn encode_f64<'a>(env: Env<'a>, bits: u64) -> Term<'a> {
+pub(super) fn encode_f64<'a>(env: Env<'a>, bits: u64) -> Term<'a> {
     const CANONICAL: u64 = 0x7ff8_0000_0000_0000;
     match f64::from_bits(bits) {
         value if value.is_finite() => value.encode(env),
@@ -259,7 +269,7 @@ fn encode_f64<'a>(env: Env<'a>, bits: u64) -> Term<'a> {
     }
 }
 
-fn encode_f32<'a>(env: Env<'a>, bits: u32) -> Term<'a> {
+pub(super) fn encode_f32<'a>(env: Env<'a>, bits: u32) -> Term<'a> {
     const CANONICAL: u32 = 0x7fc0_0000;
     match f32::from_bits(bits) {
         value if value.is_nan() && bits & (u32::MAX >> 1) != CANONICAL => (atoms::f32_bits(), bits).encode(env),

@@ -323,7 +323,7 @@ defmodule Cybernetic.WASM.Imports.WasiTest do
 
     test "of another interface is an ordinary import" do
       for {other, words} <- [
-            {"wasi:cli/run@0.2.0", "WASI preview 2"},
+            {"wasi:cli/run@0.2.0", "WASI 0.2"},
             {"wasi_snapshot_preview2", "missing"},
             {"WASI_SNAPSHOT_PREVIEW1", "missing"}
           ] do

@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Claims do
   @moduledoc false
   # The claims of a manifest about its module: the digest, the entry, and that there is no memory.
 
-  alias Cybernetic.WASM.{Digest, ManifestError, Module}
+  alias Cybernetic.WASM.{Component, Digest, ManifestError, Module}
   alias Cybernetic.WASM.Sandbox.Manifest
   alias Cybernetic.WASM.Sandbox.Manifest.Place
 
@@ -36,10 +36,16 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Claims do
   defp entry(%{entry: nil}, _module), do: :ok
 
   defp entry(%{entry: entry} = manifest, module) do
-    if Enum.any?(Module.exports(module), &match?(%{name: ^entry, type: {:function, _, _}}, &1)),
+    if function?(module, entry),
       do: :ok,
       else: untrue(manifest, :entry, "a function that the module exports", shown(entry))
   end
+
+  defp function?(%Component{} = component, entry),
+    do: match?({:ok, {:func, _, _}}, Component.type(component, entry))
+
+  defp function?(module, entry),
+    do: Enum.any?(Module.exports(module), &match?(%{name: ^entry, type: {:function, _, _}}, &1))
 
   defp shown(entry), do: inspect(entry, printable_limit: 80)
 

@@ -26,6 +26,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Reader do
       {"time_ms", :timeout},
       {"output", :max_output},
       {"host_calls", :max_host_calls},
+      {"transfer", :max_transfer},
       {"table_elements", :max_table_elements},
       {"instances", :max_instances}
     ]

@@ -106,6 +106,7 @@ fn limits() -> Limits {
         time: Duration::from_secs(60),
         max_output: 0,
         max_host_calls: 10_000,
+        max_transfer: 16 << 20,
         wait: Duration::ZERO,
     }
 }
