@@ -1,7 +1,7 @@
 defmodule Cybernetic.WASM.Loader.TrustTest do
   use ExUnit.Case, async: true
 
-  alias Cybernetic.WASM.{Digest, Loader, LoadError, Runtime}
+  alias Cybernetic.WASM.{Component, Digest, Loader, LoadError, Runtime}
   alias Cybernetic.WASM.Loader.{Keys, Signature}
   alias Cybernetic.WASM.Sandbox.Manifest
 
@@ -120,6 +120,31 @@ defmodule Cybernetic.WASM.Loader.TrustTest do
              "it signs the module without this manifest, none in the place of blake3:"
 
     assert {:ok, _} = Loader.verify(wasm, trust: trust ++ [manifest: :any], manifest: true)
+  end
+
+  test "a component is held to pins, signatures and its manifest as a module is", %{
+    ada: ada,
+    tmp_dir: dir
+  } do
+    bytes = File.read!("priv/wasm/greeter.wasm")
+    wasm = Path.join(dir, "greeter.wasm")
+    File.write!(wasm, bytes)
+    sha256 = bytes |> Digest.of(:sha256) |> Digest.to_text()
+    toml = "[module]\ndigest = \"#{sha256}\"\n"
+    File.write!(Path.join(dir, "module.toml"), toml)
+    opts = [manifest: true, digest: sha256, trust: [keys: [text(ada)]]]
+    assert %{reason: :unsigned} = refused(wasm, opts)
+
+    File.write!(wasm <> ".sig", Signature.encode(signature(bytes, toml, [ada])))
+    assert {:ok, %Component{} = component} = Runtime.load_module(wasm, opts)
+    assert Component.digest(component, :sha256) == sha256
+    assert Manifest.check(component.manifest, component) == :ok
+
+    File.write!(wasm, bytes <> <<0>>)
+    assert %{reason: :digest_mismatch, pin: :option} = refused(wasm, opts)
+
+    assert %{reason: :digest_mismatch, pin: :manifest} =
+             refused(wasm, Keyword.delete(opts, :digest))
   end
 
   test "what was fetched without a signature is not trusted", %{wasm: wasm, ada: ada, bob: bob} do
