@@ -222,6 +222,7 @@ defmodule Cybernetic.WASM.Security.CompilingTest do
 
   test "nothing is left running when the VM is killed" do
     script = """
+    Application.put_env(:cybernetic_wasm, :artifacts, false)
     {:ok, _} = Application.ensure_all_started(:cybernetic_wasm)
     {:ok, _} = Cybernetic.WASM.Runtime.load_module({:bytes, "(module)"})
     IO.puts(inspect(Cybernetic.WASM.Processes.compiling("keep") ++ Cybernetic.WASM.Processes.compiling("work")))

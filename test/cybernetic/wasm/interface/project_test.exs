@@ -37,6 +37,7 @@ defmodule Cybernetic.WASM.Interface.ProjectTest do
 
     on_exit(fn -> File.rm_rf!(root) end)
     write(root, "mix.exs", @project)
+    write(root, "config/config.exs", "import Config\nconfig :cybernetic_wasm, artifacts: false\n")
     write(root, "lib/thumb.ex", @thumb)
     write(root, @file_of_wasm, wat(1))
     %{root: root}
