@@ -96,6 +96,8 @@ defmodule Cybernetic.WASM.Runtime do
   it then is. Only `Cybernetic.WASM.Executor.async/4` and its like need the application itself.
   """
 
+  import Cybernetic.WASM.Module, only: [is_loaded: 1]
+
   alias Cybernetic.WASM.{CallError, Error, Instance, Loader, Module, Native, Options}
   alias Cybernetic.WASM.{Reference, Shown, Startup, TrapError}
   alias Cybernetic.WASM.Loader.Compiler
@@ -580,8 +582,8 @@ defmodule Cybernetic.WASM.Runtime do
   Sees to it that the module's compiled code is on disk: `mix wasm.compile` calls this. Where nobody does, it is written some
   time after it was compiled.
   """
-  @spec keep(Module.t()) :: :ok | {:error, String.t()}
-  def keep(%Module{} = module), do: Native.module_keep(module.ref)
+  @spec keep(Module.loaded()) :: :ok | {:error, String.t()}
+  def keep(module) when is_loaded(module), do: Native.module_keep(module.ref)
 
   @doc "Empties the compiled-module cache. Modules in use live on with their users."
   @spec clear_cache() :: :ok

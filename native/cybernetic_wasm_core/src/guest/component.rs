@@ -86,7 +86,7 @@ async fn dynamic(
     let params: Vec<Val> = args.into_iter().filter_map(Value::into_wit).map(|typed| typed.into_val()).collect();
     let mut results = vec![Val::Bool(false); func.results()];
     callee.call_async(&mut store, &params, &mut results).await?;
-    let results = results.iter().zip(&func.result).map(|(value, ty)| Typed::taken(value, ty).into());
+    let results = results.into_iter().zip(&func.result).map(|(value, ty)| Typed::taken(value, ty).into());
     Ok(results.collect())
 }
 

@@ -37,7 +37,7 @@ async fn call(
     let gone = || Error::Internal("an import is gone".into());
     let imported = code.imports().get(import as usize).ok_or_else(gone)?;
     let func = imported.wit().ok_or_else(gone)?;
-    let args = params.iter().zip(&func.params).map(|(value, (_, ty))| Typed::taken(value, ty).into()).collect();
+    let args = params.iter().zip(&func.params).map(|(value, (_, ty))| Typed::taken(value.clone(), ty).into()).collect();
     invocation.count_host_call().map_err(Error::from)?;
     invocation.mail.open(None, (MemberId::FIRST, import), args).map_err(Error::from)?;
     invocation.turn.give_back();

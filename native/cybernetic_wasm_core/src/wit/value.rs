@@ -37,10 +37,10 @@ impl fmt::Debug for Typed {
 
 impl Typed {
     /// A value that Wasmtime has given.
-    pub(crate) fn taken(value: &Val, ty: &Type) -> Self {
+    pub(crate) fn taken(value: Val, ty: &Type) -> Self {
         let passed = match value {
             Val::List(elements) if ty.is_bytes() => Passed::Bytes(elements.iter().filter_map(byte).collect()),
-            other => Passed::Val(other.clone()),
+            other => Passed::Val(other),
         };
         Self { ty: ty.clone(), passed }
     }
