@@ -37,7 +37,6 @@ defmodule Cybernetic.WASM.Interface.ProjectTest do
 
     on_exit(fn -> File.rm_rf!(root) end)
     write(root, "mix.exs", @project)
-    write(root, "config/config.exs", "import Config\nconfig :cybernetic_wasm, artifacts: false\n")
     write(root, "lib/thumb.ex", @thumb)
     write(root, @file_of_wasm, wat(1))
     %{root: root}
@@ -66,12 +65,16 @@ defmodule Cybernetic.WASM.Interface.ProjectTest do
       env: [
         {"ERL_LIBS", Path.expand("..", Application.app_dir(:cybernetic_wasm))},
         {"MIX_ENV", "prod"},
+        cache(root),
         {"MIX_EXS", nil},
         {"MIX_BUILD_PATH", nil},
         {"ERL_CRASH_DUMP_BYTES", "0"}
       ]
     )
   end
+
+  # Compiled code is kept there.
+  defp cache(root), do: {"XDG_CACHE_HOME", Path.join(root, "cache")}
 
   defp count(root) do
     {output, 0} = mix(root, ["run", "-e", "IO.inspect(MyApp.Thumb.pixel_count())"])
@@ -133,7 +136,10 @@ defmodule Cybernetic.WASM.Interface.ProjectTest do
     call = ~S|IO.inspect({MyApp.Thumb.pixel_count(), Application.app_dir(:my_app)})|
 
     {output, 0} =
-      System.cmd(Path.join(moved, "bin/my_app"), ["eval", call], stderr_to_stdout: true)
+      System.cmd(Path.join(moved, "bin/my_app"), ["eval", call],
+        stderr_to_stdout: true,
+        env: [cache(root)]
+      )
 
     assert output =~ "{:ok, 1}"
     assert output =~ moved
@@ -143,7 +149,10 @@ defmodule Cybernetic.WASM.Interface.ProjectTest do
     File.write!(file, wat(2))
 
     {output, 0} =
-      System.cmd(Path.join(moved, "bin/my_app"), ["eval", call], stderr_to_stdout: true)
+      System.cmd(Path.join(moved, "bin/my_app"), ["eval", call],
+        stderr_to_stdout: true,
+        env: [cache(root)]
+      )
 
     assert output =~ "reason: :digest_mismatch"
   end
