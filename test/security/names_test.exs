@@ -53,6 +53,20 @@ defmodule Cybernetic.WASM.Security.NamesTest do
              Runtime.reload(name, numbered(3), manifest: false)
   end
 
+  test "a module that has been started up stays in the sandbox that it was loaded with" do
+    name = name()
+    wat = ~S|(module (func (export "init")) (func (export "spin") (loop (br 0))))|
+    held = [name: name, sandbox: Sandbox.new(fuel: 1_000)]
+    module = Runtime.load_module!({:bytes, wat}, held)
+
+    for given <- [module, name] do
+      {:ok, ready} = Runtime.preinit(given, "init")
+
+      assert {:error, %LimitError{limit: :fuel, allowed: 1_000}} =
+               Executor.call(ready, "spin", [], fuel: 1_000_000)
+    end
+  end
+
   defmodule Tag do
     @behaviour Cybernetic.WASM.Loader.Source
     @impl true

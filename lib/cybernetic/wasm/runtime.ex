@@ -228,12 +228,16 @@ defmodule Cybernetic.WASM.Runtime do
         with {:ok, _results} <- prepare(instance, function, args),
              {:ok, wasm} <- Instance.snapshot(instance),
              {:ok, ready} <- Compiler.compile(wasm, module.name, module.engine),
-             do: {:ok, Compiler.hold(ready, module.manifest)}
+             do: {:ok, held_as(ready, module)}
 
       Instance.close(instance)
       result
     end
   end
+
+  # What its calls are held to is the module's: by its manifest, and by the sandbox that it was loaded with.
+  defp held_as(ready, module),
+    do: ready |> Compiler.hold(module.manifest) |> Compiler.within(Module.sandbox(module))
 
   defp prepare(instance, :start, args) do
     with {:ok, code} when code != 0 <- Instance.call(instance, :start, args),
