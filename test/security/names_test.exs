@@ -5,7 +5,8 @@ defmodule Cybernetic.WASM.Security.NamesTest do
 
   import Cybernetic.WASM.Named
 
-  alias Cybernetic.WASM.{CallError, Executor, FreshNode, LimitError, LoadError, Runtime, Sandbox}
+  alias Cybernetic.WASM.{CallError, Executor, FreshNode, LimitError, Loader, LoadError, Runtime}
+  alias Cybernetic.WASM.{Sandbox, Store}
 
   defmodule Upload do
     @behaviour Cybernetic.WASM.Loader.Source
@@ -35,6 +36,35 @@ defmodule Cybernetic.WASM.Security.NamesTest do
     {:ok, manifest} = Sandbox.Manifest.parse(~s|[module]\nname = "#{name}"|)
     assert {:ok, _module} = Runtime.load_module(numbered(2), manifest: manifest)
     assert number(name) == {:ok, 1}
+  end
+
+  @tag :tmp_dir
+  test "nor does one of a module that a store has without a name", %{tmp_dir: folder} do
+    File.chmod!(folder, 0o700)
+    name = name()
+    load_numbered!(name, 1)
+    text = ~s|[module]\nname = "#{name}"\nversion = "0.1.0"|
+    {:ok, manifest} = Sandbox.Manifest.parse(text)
+    {:bytes, bytes} = numbered(2)
+    {:ok, entry} = Store.put(bytes, store: folder)
+    opts = [manifest: manifest, store: folder]
+
+    {:ok, fetched} = Loader.fetch({:store, entry.digest}, opts)
+    assert fetched.name == name
+
+    for source <- [{:store, entry.digest}, fetched] do
+      assert {:ok, _module} = Runtime.load_module(source, opts)
+      assert {number(name), length(Runtime.changes(name))} == {{:ok, 1}, 1}
+    end
+
+    # Nor is the manifest's word for the version the store's.
+    module = Runtime.load_module!({:store, entry.digest}, [name: name] ++ opts)
+    assert module.version == "0.1.1"
+
+    # What is no name of a node is none here, whoever said it.
+    {:ok, fetched} = Loader.fetch({:store, entry.digest}, store: folder, name: "No name")
+    assert {:ok, _module} = Runtime.load_module(fetched)
+    refute Enum.any?(Runtime.modules(), &(&1.name == "No name"))
   end
 
   test "a reload does not get rid of the sandbox or the manifest of a name" do

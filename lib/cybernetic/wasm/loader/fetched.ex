@@ -14,6 +14,7 @@ defmodule Cybernetic.WASM.Loader.Fetched do
   alias Cybernetic.WASM.Digest
   alias Cybernetic.WASM.Sandbox.Manifest
 
+  # `own_name` and `own_version` are without the manifest's word.
   @enforce_keys [:bytes, :origin]
   defstruct [
     :bytes,
@@ -22,6 +23,8 @@ defmodule Cybernetic.WASM.Loader.Fetched do
     :name,
     :version,
     :called,
+    :own_name,
+    :own_version,
     :manifest,
     :signature,
     keep: false,

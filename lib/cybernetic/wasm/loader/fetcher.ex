@@ -34,6 +34,8 @@ defmodule Cybernetic.WASM.Loader.Fetcher do
       name: request.name || facts[:name] || (manifest && manifest.name),
       version: request.version || facts[:version] || (manifest && manifest.version),
       names: Request.named(facts[:name], facts[:version]),
+      own_name: request.name || facts[:name],
+      own_version: request.version || facts[:version],
       called: request.name || facts[:name] || Sources.name(request.source),
       manifest: manifest,
       signature: signature,

@@ -58,10 +58,12 @@ defmodule Cybernetic.WASM.Runtime.Registration do
     end
   end
 
-  # Only a store brings a name along: what other sources say may come from anywhere, and must not take the place of what the
-  # node's owner has put there.
+  # Only a store brings a name along: what other sources say, and what a manifest says, may come from anywhere, and must not take
+  # the place of what the node's owner has put there.
   defp name(%{name: name}, _fetched), do: name
-  defp name(_naming, fetched), do: if(from_store?(fetched), do: fetched.name)
+
+  defp name(_naming, %Fetched{own_name: name} = fetched),
+    do: if(from_store?(fetched) and Reference.name?(name), do: name)
 
   defp from_store?({:store, _reference}), do: true
   defp from_store?(%Fetched{origin: {Sources.Store, _reference}}), do: true
@@ -101,7 +103,8 @@ defmodule Cybernetic.WASM.Runtime.Registration do
   defp wanted(nil, fetched) do
     case Reference.version(fetched.version) do
       {:ok, _version} when fetched.version != nil ->
-        {if(from_store?(fetched), do: :exactly, else: :rather), fetched.version}
+        {if(from_store?(fetched) and fetched.own_version, do: :exactly, else: :rather),
+         fetched.version}
 
       _none ->
         :next
