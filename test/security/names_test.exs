@@ -5,8 +5,8 @@ defmodule Cybernetic.WASM.Security.NamesTest do
 
   import Cybernetic.WASM.Named
 
-  alias Cybernetic.WASM.{CallError, Executor, FreshNode, LimitError, Loader, LoadError, Runtime}
-  alias Cybernetic.WASM.{Sandbox, Store}
+  alias Cybernetic.WASM.{CallError, Digest, Executor, FreshNode, LimitError, Loader, LoadError}
+  alias Cybernetic.WASM.{Runtime, Sandbox, Store}
 
   defmodule Upload do
     @behaviour Cybernetic.WASM.Loader.Source
@@ -147,6 +147,37 @@ defmodule Cybernetic.WASM.Security.NamesTest do
              FreshNode.eval([pins: %{"acme/pinned" => digest}], code)
 
     assert reasons == List.duplicate({:digest_mismatch, :config}, 3)
+  end
+
+  test "the operator's pin of a version holds where the version is what comes next" do
+    code = ~S"""
+    source = fn number -> {:bytes, "(module (func (export \"f\") (result i32) i32.const #{number}))"} end
+    {:ok, manifest} = Cybernetic.WASM.Sandbox.Manifest.parse("[module]\nversion = \"0.1.0\"")
+    for name <- ["acme/a", "acme/b"] do
+      {:ok, _} = Runtime.load_module(source.(1), name: name, manifest: manifest)
+      wrong =
+        for load <- [
+              fn -> Runtime.load_module(source.(3), name: name) end,
+              # Its version is taken, and gives way.
+              fn -> Runtime.load_module(source.(3), name: name, manifest: manifest) end,
+              fn -> Runtime.load_module(source.(3), name: name, current: false) end,
+              fn -> Runtime.reload(name, source.(3), manifest: manifest) end,
+              fn -> Runtime.reload(name, source.(3), allow: :widen, manifest: false) end
+            ] do
+          {:error, error} = load.()
+          {error.reason, error.pin, error.source}
+        end
+      {:ok, pinned} = Runtime.reload(name, source.(2))
+      {:ok, next} = Runtime.reload(name, source.(3))
+      {Enum.uniq(wrong), pinned.version, next.version}
+    end
+    """
+
+    bytes = ~s|(module (func (export "f") (result i32) i32.const 2))|
+    [sha256, blake3] = for kind <- [:sha256, :blake3], do: Digest.text_of(bytes, kind)
+    pins = %{"acme/a@0.1.1" => sha256, "acme/b@0.1.1" => blake3}
+    refused = {[{:digest_mismatch, :config, :bytes}], "0.1.1", "0.1.2"}
+    assert FreshNode.eval([pins: pins], code) == [refused, refused]
   end
 
   test "names that nobody has loaded are refused alike, however many modules there are" do

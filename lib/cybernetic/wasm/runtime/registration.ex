@@ -2,8 +2,8 @@ defmodule Cybernetic.WASM.Runtime.Registration do
   @moduledoc false
   # Loads, and puts what was loaded under its name.
 
-  alias Cybernetic.WASM.{Error, Loader, Module, Options, Reference, Sandbox, Sealed}
-  alias Cybernetic.WASM.Loader.{Compiler, Fetched, Source, Sources}
+  alias Cybernetic.WASM.{Config, Error, Loader, Module, Options, Reference, Sandbox, Sealed}
+  alias Cybernetic.WASM.Loader.{Compiler, Fetched, Pins, Source, Sources}
   alias Cybernetic.WASM.Runtime.{Naming, Registry}
 
   @held [sandbox: Sandbox.kind()]
@@ -94,9 +94,19 @@ defmodule Cybernetic.WASM.Runtime.Registration do
       instead_of: :any,
       keep: :all,
       drain: nil,
+      refused: refused(name, fetched),
       facts: %{source: fetched.source, load: Sealed.seal(Keyword.drop(load, @of_one_source))},
       said: Naming.said(naming)
     }
+  end
+
+  # The registry alone knows which version it becomes, and works out no digest. The operator's pins are for the name with that.
+  defp refused(name, fetched) do
+    for {pinned, digest} <- Config.get().pins,
+        [^name, version] <- [String.split(pinned, "@", parts: 2)],
+        {:error, error} <- [Pins.check(fetched, config: digest)],
+        into: %{},
+        do: {version, %{error | source: fetched.source}}
   end
 
   # A manifest that nobody has edited says the same of other bytes. A store does not.

@@ -18,7 +18,8 @@ defmodule Cybernetic.WASM.Runtime.Registry do
   @typedoc """
   A module that is to be put under a name. `wanted` is its version: `{:exactly, version}`, `{:rather, version}`, which gives way
   to one that is there, or `:next`. `instead_of` is the serial that is to be current still, or `:any`. `keep` are the versions
-  that may stay of those that are replaced, and `drain` after how many milliseconds the replaced one goes.
+  that may stay of those that are replaced, and `drain` after how many milliseconds the replaced one goes. `refused` are the
+  versions that it cannot be, for the operator's pins.
   """
   @type request :: %{
           serial: Versions.serial(),
@@ -30,6 +31,7 @@ defmodule Cybernetic.WASM.Runtime.Registry do
           instead_of: Versions.serial() | :any,
           keep: non_neg_integer | :all,
           drain: non_neg_integer | nil,
+          refused: %{String.t() => LoadError.t()},
           facts: map,
           said: map
         }

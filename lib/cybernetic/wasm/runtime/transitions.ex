@@ -101,7 +101,9 @@ defmodule Cybernetic.WASM.Runtime.Transitions do
         put_again(versions, there, request)
 
       true ->
-        with {:ok, version} <- number(versions, request), do: add(versions, version, request)
+        with {:ok, version} <- number(versions, request),
+             :ok <- pinned(request, version),
+             do: add(versions, version, request)
     end
   end
 
@@ -143,6 +145,14 @@ defmodule Cybernetic.WASM.Runtime.Transitions do
   end
 
   defp number(versions, %{wanted: :next}), do: {:ok, Versions.next(versions)}
+
+  # The operator's pin may be under a number that nobody knew before.
+  defp pinned(%{refused: refused}, version) do
+    case refused do
+      %{^version => error} -> {:error, error}
+      _pinned_or_not -> :ok
+    end
+  end
 
   defp add(versions, version, %{name: name, serial: serial, module: module} = request) do
     module = Module.named(module, name, version, Uses.new())
