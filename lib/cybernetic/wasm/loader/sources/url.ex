@@ -50,17 +50,18 @@ defmodule Cybernetic.WASM.Loader.Sources.URL do
     %{url: url, headers: Map.get(own, :headers, []), max_size: opts.max_size, http: http}
   end
 
-  # Signature and manifest lie beside it, as beside a file.
+  # Signature and manifest lie beside it, as beside a file. Their paths are no references: one that begins with two slashes would
+  # name another host, which would be sent the headers.
   defp beside(url, asked, opts) do
-    [path | _query] = String.split(url.target, "?", parts: 2)
+    path = path_of(url)
 
     wanted = [
       {:signature, opts.signature, path <> ".sig"},
-      {:manifest, opts.manifest, "module.toml"}
+      {:manifest, opts.manifest, String.replace(path, ~r"[^/]*\z", "module.toml", global: false)}
     ]
 
-    Enum.reduce_while(wanted, {:ok, %{}}, fn {fact, wanted?, place}, {:ok, facts} ->
-      case wanted? && text(url, place, asked) do
+    Enum.reduce_while(wanted, {:ok, %{}}, fn {fact, wanted?, path}, {:ok, facts} ->
+      case wanted? && text(url, path, asked) do
         absent when absent in [false, :absent] -> {:cont, {:ok, facts}}
         {:ok, text} -> {:cont, {:ok, Map.put(facts, fact, text)}}
         error -> {:halt, error}
@@ -69,14 +70,16 @@ defmodule Cybernetic.WASM.Loader.Sources.URL do
   end
 
   # A server that has none says so with one status or another. One that fails is a failure: what is signed would go for unsigned.
-  defp text(url, place, asked) do
-    {:ok, url} = URL.join(url, place)
+  defp text(url, path, asked) do
+    url = URL.text(%{url | target: path})
 
-    case Download.get(%{asked | url: URL.text(url), max_size: @longest_text}) do
+    case Download.get(%{asked | url: url, max_size: @longest_text}) do
       {:error, %LoadError{status: status}} when status in 400..499 -> :absent
       other -> other
     end
   end
+
+  defp path_of(url), do: url.target |> String.split("?", parts: 2) |> hd()
 
   @impl true
   def describe(given) do
@@ -93,8 +96,7 @@ defmodule Cybernetic.WASM.Loader.Sources.URL do
     {text, _own} = given!(given)
 
     with {:ok, url} <- URL.parse(text),
-         [path | _query] = String.split(url.target, "?", parts: 2),
-         name when name != "" <- Path.basename(path) do
+         name when name != "" <- url |> path_of() |> Path.basename() do
       name
     else
       _ -> nil

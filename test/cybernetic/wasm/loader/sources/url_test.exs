@@ -171,6 +171,31 @@ defmodule Cybernetic.WASM.Loader.Sources.URLTest do
              URL.fetch(endless.url <> "x.wasm", %{opts | http: endless.opts})
   end
 
+  test "has them at its own origin, whatever its path looks like" do
+    other = serve(fn peer, _ -> answer(peer, "theirs") end)
+
+    server =
+      serve(fn peer, head ->
+        answer(peer, if(path(head) =~ ~r"wasm\z", do: @module, else: "ours"))
+      end)
+
+    rules = for %{port: port} <- [server, other], do: "127.0.0.1:#{port}"
+    own = [headers: [{"authorization", @secret}], http: [network: rules, allow_http: true]]
+    there = "//127.0.0.1:#{other.port}/"
+    url = String.trim_trailing(server.url, "/") <> there <> "x.wasm"
+
+    assert {:ok, @module, %{signature: "ours", manifest: "ours"}} =
+             source({:url, url, own}, %{signature: true, manifest: true})
+
+    for name <- ["x.wasm", "x.wasm.sig", "module.toml"] do
+      assert_receive {:request, head}
+      assert header(head, "host") == ["127.0.0.1:#{server.port}"]
+      assert path(head) == there <> name
+    end
+
+    refute_received {:request, _}
+  end
+
   test "names the module by its path" do
     assert URL.name("https://example.com/a/thumb.wasm?x=1") == "thumb.wasm"
     assert URL.name({"https://example.com/", []}) == nil
