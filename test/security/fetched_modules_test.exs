@@ -9,6 +9,14 @@ defmodule Cybernetic.WASM.Security.FetchedModulesTest do
   alias Cybernetic.WASM.{Digest, Executor, Loader, LoadError, Runtime, Store}
   alias Cybernetic.WASM.Loader.{Keys, Signature}
 
+  defmodule BrokenStore do
+    # As a store may be that somebody else has written. What it does is its config.
+    def find(act, _digest), do: act.()
+    def blob(act, _digest, _most), do: act.()
+    def alone(act, _timeout, _function), do: act.()
+    def put_blob(act, _digests, _bytes), do: act.()
+  end
+
   @module File.read!("priv/wasm/compute.wasm")
   @other "(module)"
   @toml "[module]\nname = \"compute\"\n"
@@ -177,6 +185,19 @@ defmodule Cybernetic.WASM.Security.FetchedModulesTest do
 
     assert {:error, %LoadError{reason: :offline}} =
              load(server, "x.wasm", [offline: true] ++ opts)
+  end
+
+  test "a store that raises, throws or exits is no reason not to load, either" do
+    server = files(%{"/x.wasm" => @module})
+
+    for act <- [fn -> raise "broken" end, fn -> throw(:broken) end, fn -> exit(:broken) end],
+        algorithm <- [:sha256, :blake3] do
+      opts = [digest: pin(@module, algorithm), store: {BrokenStore, act}]
+      assert {:ok, _} = load(server, "x.wasm", opts)
+
+      assert {:error, %LoadError{reason: :offline}} =
+               load(server, "x.wasm", [offline: true] ++ opts)
+    end
   end
 
   test "nothing is fetched where the load is offline" do

@@ -189,13 +189,21 @@ defmodule Cybernetic.WASM.Loader do
   end
 
   # What came over a network, and is what was asked for, is not fetched again. A store that does not take it is no reason to
-  # refuse the load.
+  # refuse the load, however it says so: it may be somebody else's code.
   defp keep(%{keep: false} = fetched, _request), do: fetched
 
   defp keep(fetched, request) do
-    store = if request.store, do: [store: request.store], else: []
-    _stored_or_not = Store.put(fetched.bytes, [timeout: @wait] ++ store)
+    put(fetched.bytes, if(request.store, do: [store: request.store], else: []))
     %{fetched | keep: false}
+  end
+
+  defp put(bytes, store) do
+    _stored_or_not = Store.put(bytes, [timeout: @wait] ++ store)
+    :ok
+  rescue
+    _error -> :ok
+  catch
+    _kind, _reason -> :ok
   end
 
   defp pins(request, fetched) do

@@ -93,12 +93,16 @@ defmodule Cybernetic.WASM.Loader.Fetcher do
   defp stored(%{signature: true}), do: :none
   defp stored(%{manifest: true}), do: :none
 
-  # Whatever is the matter with the store, the source has it.
+  # Whatever is the matter with the store, the source has it. It may be somebody else's code.
   defp stored(%{digest: digest} = asked) do
     case Sources.fetch({Sources.Store, digest}, asked) do
       {:ok, bytes, facts} -> {:ok, bytes, %{digests: facts.digests, stored: true}}
       {:error, _error} -> :none
     end
+  rescue
+    _error -> :none
+  catch
+    _kind, _reason -> :none
   end
 
   defp asked(request, pins) do
