@@ -10,8 +10,8 @@ defmodule Cybernetic.WASM.Store.Mnesia do
   or, for all of the node, `config :cybernetic_wasm, store: {Cybernetic.WASM.Store.Mnesia, []}`.
 
   A put, a deletion, `prune/1` and `gc/1` are a transaction each, over all nodes that have the store, and one at a time. When
-  they return, the log of this node is on its disk; other nodes write theirs a little later. `:timeout` does not hold for the
-  waiting. Bytes and records are checked as they are read, as in any store; what is damaged is taken out of it for good.
+  they return, the log of this node is on its disk; other nodes write theirs a little later. Of `:timeout` less than a second is
+  taken for a second: whoever asks for the lock waits for an answer in any case. Bytes and records are checked as they are read, as in any store; what is damaged is taken out of it for good.
 
   Tables of the kind `:disc_copies` are in memory as a whole, besides being on disk: so many modules take so much of it on each
   node. `:disc_only_copies` are not, and hold at most 2 GB a table. With `:ram_copies` nothing outlives the last node.
@@ -26,7 +26,7 @@ defmodule Cybernetic.WASM.Store.Mnesia do
 
   @behaviour Cybernetic.WASM.Store.Backend
 
-  alias Cybernetic.WASM.{Options, StoreError}
+  alias Cybernetic.WASM.{Deadline, Options, StoreError}
   alias Cybernetic.WASM.Store.Record
 
   # Of bytes: themselves by their digest, and what is known of them. Of a version: its record.
@@ -38,6 +38,9 @@ defmodule Cybernetic.WASM.Store.Mnesia do
 
   # Uses within so many seconds count as one: each is written to the log.
   @same_use 60
+
+  # Milliseconds that asking for the lock may take where nobody has it.
+  @least_wait 1_000
 
   @kinds [:disc_copies, :disc_only_copies, :ram_copies]
   @options [
@@ -89,15 +92,13 @@ defmodule Cybernetic.WASM.Store.Mnesia do
   defp table(config, kind), do: :"#{Keyword.get(config, :tables, :cybernetic_wasm_store)}_#{kind}"
 
   @impl true
-  def alone(config, _timeout, function) do
-    locked = fn ->
-      :mnesia.write_lock_table(table(config, :entries))
-      with {:error, error} <- function.(), do: :mnesia.abort({:refused, error})
-    end
-
-    case :mnesia.transaction(locked) do
+  def alone(config, timeout, function) do
+    case locked(table(config, :entries), max(timeout, @least_wait), function) do
       {:atomic, result} ->
         with :ok <- on_disk(:mnesia.sync_log()), do: result
+
+      :busy ->
+        StoreError.refuse(:busy)
 
       {:aborted, {:refused, error}} ->
         {:error, error}
@@ -107,6 +108,64 @@ defmodule Cybernetic.WASM.Store.Mnesia do
 
       {:aborted, reason} ->
         failed(reason)
+    end
+  end
+
+  # Mnesia waits for a lock as long as another has it, and can be told nothing else: so another process does, which can be ended.
+  # It ends with its caller, too.
+  defp locked(table, timeout, function) do
+    caller = self()
+    mark = make_ref()
+
+    held = fn ->
+      send(caller, {mark, :waits})
+      :mnesia.write_lock_table(table)
+      send(caller, {mark, :has_it})
+      with {:error, error} <- function.(), do: :mnesia.abort({:refused, error})
+    end
+
+    worker =
+      spawn_monitor(fn ->
+        Process.link(caller)
+        done = :mnesia.transaction(held)
+        Process.unlink(caller)
+        exit({:done, done})
+      end)
+
+    await(worker, mark, timeout, Deadline.in_ms(timeout))
+  end
+
+  # The time is for the waiting, and not for what is done then. Mnesia may begin a transaction anew, which waits anew.
+  defp await({pid, monitor} = worker, mark, timeout, deadline) do
+    receive do
+      {^mark, :has_it} ->
+        await(worker, mark, timeout, :infinity)
+
+      {^mark, :waits} ->
+        deadline = if deadline == :infinity, do: Deadline.in_ms(timeout), else: deadline
+        await(worker, mark, timeout, deadline)
+
+      {:DOWN, ^monitor, :process, ^pid, {:done, done}} ->
+        done
+
+      {:DOWN, ^monitor, :process, ^pid, reason} ->
+        {:aborted, reason}
+    after
+      Deadline.left(deadline) -> give_up(worker, mark)
+    end
+  end
+
+  defp give_up({pid, monitor}, mark) do
+    Process.unlink(pid)
+    Process.exit(pid, :kill)
+    receive(do: ({:DOWN, ^monitor, :process, ^pid, _reason} -> forget(mark)))
+  end
+
+  defp forget(mark) do
+    receive do
+      {^mark, _word} -> forget(mark)
+    after
+      0 -> :busy
     end
   end
 

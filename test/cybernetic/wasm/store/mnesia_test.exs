@@ -2,6 +2,8 @@ defmodule Cybernetic.WASM.Store.MnesiaTest do
   use ExUnit.Case, async: true
   use Cybernetic.WASM.StoreSuite
 
+  import Cybernetic.WASM.Eventually, only: [eventually: 1]
+
   alias Cybernetic.WASM.FreshNode
   alias Cybernetic.WASM.Store.Mnesia
 
@@ -61,6 +63,48 @@ defmodule Cybernetic.WASM.Store.MnesiaTest do
     end
 
     assert {:ok, %{blobs: 0}} = Store.verify(store: store)
+  end
+
+  test "who writes waits for others, and no longer than it may", %{store: store} do
+    {Mnesia, tables: tables} = store
+    {:ok, _} = Store.put("bytes", name: "x", store: store)
+    test = self()
+
+    holder =
+      Task.async(fn ->
+        :mnesia.transaction(fn ->
+          :mnesia.write_lock_table(:"#{tables}_entries")
+          send(test, :held)
+          receive(do: (:go -> :ok))
+        end)
+      end)
+
+    receive(do: (:held -> :ok))
+    assert {:error, error} = Store.put("more", name: "x", timeout: 0, store: store)
+    assert %{reason: :busy, blame: :node} = error
+    assert Cybernetic.WASM.Error.transient?(error)
+    # Who reads does not wait.
+    assert {:ok, "bytes", _} = Store.get("x", store: store)
+
+    # Who ends while it waits leaves nobody behind that writes later.
+    dead = Task.async(fn -> Store.put("dead", timeout: :infinity, store: store) end)
+    assert eventually(fn -> Enum.any?(links(dead.pid), &(&1 not in [test])) end)
+    Task.shutdown(dead, :brutal_kill)
+
+    waiting = Task.async(fn -> Store.put("more", name: "x", timeout: :infinity, store: store) end)
+
+    send(holder.pid, :go)
+    Task.await(holder, :infinity)
+    assert {:ok, _} = Task.await(waiting, :infinity)
+    assert {:ok, %{blobs: 2}} = Store.verify(store: store)
+    refute_received _
+  end
+
+  defp links(pid) do
+    case Process.info(pid, :links) do
+      {:links, links} -> links
+      nil -> []
+    end
   end
 
   @tag :tmp_dir
