@@ -35,6 +35,28 @@ defmodule Cybernetic.WASM.Security.StoreDamageTest do
   defp named(%{name: nil}), do: []
   defp named(entry), do: ["#{entry.name}@#{entry.version}"]
 
+  test "a check takes nothing away that it could not read", context do
+    %{store: store, references: references} = context
+    [{_bytes, entry} | _] = context.puts
+    {:ok, [lost | _]} = Store.versions("x", store: store)
+
+    for path <- [
+          StoreFolders.blob(store, entry.digest),
+          StoreFolders.record(store, "x", lost.version)
+        ] do
+      # A link is not followed: no damage, but an error such as that of a VM with too many open files.
+      away = path <> ".away"
+      File.rename!(path, away)
+      File.ln_s!(away, path)
+      assert {:error, %StoreError{reason: :failed}} = Store.verify(store: store)
+      File.rm!(path)
+      File.rename!(away, path)
+    end
+
+    assert length(given(store, references)) == map_size(references)
+    assert {:ok, %{damaged: [], missing: []}} = Store.verify(store: store)
+  end
+
   test "no changed bit, cut, or foreign byte is ever given", context do
     %{store: store, around: around, references: references} = context
     sound = Path.join(around, "sound")

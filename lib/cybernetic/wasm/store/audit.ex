@@ -50,28 +50,46 @@ defmodule Cybernetic.WASM.Store.Audit do
     end
   end
 
-  defp record({module, config}, name, version, alone) do
-    damaged? = fn -> match?({:error, _}, module.entry(config, name, version)) end
+  defp record({module, config} = store, name, version, alone) do
+    look = fn -> module.entry(config, name, version) end
 
-    if damaged?.(),
-      do: aside({module, config}, {:entry, name, version}, damaged?, alone, "#{name}@#{version}"),
-      else: {:ok, []}
-  end
-
-  defp blob({module, config} = store, %{digest: digest, size: size}, alone) do
-    damaged? = fn -> match?({:error, _}, Lookup.bytes(store, digest, max(size, 1))) end
-
-    case Lookup.bytes(store, digest, max(size, 1)) do
-      {:ok, bytes} -> restore(store, digest, bytes, alone)
-      :none -> {:ok, []}
-      {:error, _error} -> aside({module, config}, {:blob, digest}, damaged?, alone, digest)
+    case judged(look.()) do
+      :damaged -> aside(store, {:entry, name, version}, look, alone, "#{name}@#{version}")
+      {:error, error} -> {:error, error}
+      _entry_or_none -> {:ok, []}
     end
   end
 
+  defp blob(store, %{digest: digest, size: size}, alone) do
+    look = fn -> Lookup.bytes(store, digest, max(size, 1)) end
+
+    case judged(look.()) do
+      {:ok, bytes} -> restore(store, digest, bytes, alone)
+      :none -> {:ok, []}
+      :damaged -> aside(store, {:blob, digest}, look, alone, digest)
+      {:error, error} -> {:error, error}
+    end
+  end
+
+  # What could not be read may be as sound as ever, and is not taken away for that.
+  defp judged({:error, %StoreError{reason: reason}}) when reason in [:damaged, :too_large],
+    do: :damaged
+
+  defp judged(found), do: found
+
   # Others may have put it right meanwhile, or have dropped it.
-  defp aside({module, config}, what, damaged?, alone, words) do
-    case alone.(fn -> if damaged?.(), do: module.set_aside(config, what), else: :sound end) do
+  defp aside({module, config}, what, look, alone, words) do
+    set_aside = fn ->
+      case judged(look.()) do
+        :damaged -> module.set_aside(config, what)
+        {:error, error} -> {:unread, error}
+        _sound_or_gone -> :sound
+      end
+    end
+
+    case alone.(set_aside) do
       :sound -> {:ok, []}
+      {:unread, error} -> {:error, error}
       # Where it cannot be set aside, it is told of, and still not given to anybody.
       _set_aside_or_not -> {:ok, [{:damaged, words}]}
     end
