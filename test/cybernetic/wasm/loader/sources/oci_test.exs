@@ -240,6 +240,15 @@ defmodule Cybernetic.WASM.Loader.Sources.OCITest do
       assert {:error, %LoadError{reason: :too_large, size: 9_999_999_999}} = fetch(lying, "a:1")
     end
 
+    test "does not have a manifest of any size read" do
+      padded = fn size -> String.pad_trailing(manifest(@module), size) end
+      served = fn text -> registry(%{"1" => text, digest(@module) => @module}) end
+      assert {:ok, @module, _} = fetch(served.(padded.(262_144)), "a:1")
+
+      assert {:error, %LoadError{reason: :too_large, allowed: 262_144}} =
+               fetch(served.(padded.(262_145)), "a:1")
+    end
+
     test "gives manifests that are none" do
       for text <- [
             "",

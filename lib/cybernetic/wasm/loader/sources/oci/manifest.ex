@@ -9,8 +9,8 @@ defmodule Cybernetic.WASM.Loader.Sources.OCI.Manifest do
   @config "application/vnd.wasm.config.v0+json"
   @layer "application/wasm"
 
-  # Registries take no larger one.
-  @longest 4_194_304
+  # One layer and its annotations are a few hundred bytes. What registries take, 4 MB, would be many times as much as terms.
+  @longest 262_144
 
   @typedoc "The layer that is the module."
   @type layer :: %{digest: String.t(), size: non_neg_integer}
