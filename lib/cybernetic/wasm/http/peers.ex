@@ -10,6 +10,9 @@ defmodule Cybernetic.WASM.HTTP.Peers do
   # Each of them may let a connection wait.
   @most_addresses 8
 
+  # Of IPv4, and of IPv6: whoever answers for a name says how many it has, and each is judged.
+  @most_judged 32
+
   @doc "The addresses of a URL's host that may be reached, of which there is at least one."
   @spec addresses(URL.t(), Network.granted(), Deadline.t()) ::
           {:ok, [:inet.ip_address(), ...]} | {:error, HTTPError.t()}
@@ -68,7 +71,7 @@ defmodule Cybernetic.WASM.HTTP.Peers do
       {:found,
        for family <- [:inet, :inet6],
            {:ok, addresses} <- [:inet.getaddrs(name, family)],
-           address <- Enum.uniq(addresses),
+           address <- addresses |> Enum.uniq() |> Enum.take(@most_judged),
            not mapped?(address) do
          address
        end}

@@ -5,7 +5,9 @@ defmodule Cybernetic.WASM.HTTP.PeersTest do
   import Cybernetic.WASM.Servers
 
   alias Cybernetic.WASM.HTTPError
-  alias Cybernetic.WASM.HTTP.Client
+  alias Cybernetic.WASM.HTTP.{Client, Peers, URL}
+  alias Cybernetic.WASM.Sandbox.Capabilities.Network
+  alias Cybernetic.WASM.Sandbox.Capability
 
   setup do
     lookup = :inet_db.res_option(:lookup)
@@ -57,6 +59,24 @@ defmodule Cybernetic.WASM.HTTP.PeersTest do
     named({127, 0, 0, 1}, ["both.test"])
     server = hello()
     assert {:ok, %{body: "hello"}} = get(server, "both.test", ["both.test", "127.0.0.0/8"])
+  end
+
+  test "no more addresses of a name are judged than could be meant" do
+    addresses = for last <- 1..200, do: {127, 0, 0, last}
+    for address <- addresses, do: named(address, ["many.test"])
+    on_exit(fn -> for address <- addresses, do: :inet_db.del_host(address) end)
+    {:ok, known} = :inet.getaddrs('many.test', :inet)
+    assert length(known) == 200
+    {:ok, url} = URL.parse("http://many.test:80/")
+    rule = fn address -> "#{:inet.ntoa(address)}:80" end
+
+    reached = fn rules ->
+      Peers.addresses(url, Capability.grant!(Network, ["many.test:80" | rules]), :infinity)
+    end
+
+    first = hd(known)
+    assert reached.([rule.(first)]) == {:ok, [first]}
+    assert {:error, %HTTPError{reason: :denied}} = reached.([rule.(List.last(known))])
   end
 
   test "a name that has changed its address is judged by the new one" do
