@@ -32,6 +32,27 @@ defmodule Cybernetic.WASM.Security.SecretsTest do
     assert inspect(Sandbox.new().env) == "#Cybernetic.WASM.Sandbox.Env<nothing; values redacted>"
   end
 
+  test "inspecting what a load was asked for shows no credentials" do
+    alias Cybernetic.WASM.Loader.Request
+
+    for source <- [
+          {:url, "https://example.com/x?key=#{@value}",
+           headers: [{"authorization", @value}], http: [tls: [cacertfile: @value]]},
+          {:oci, "example.com/x:1", username: @value, password: @value}
+        ] do
+      request = Request.new!(source, http: [tls: [cacertfile: @value]], name: "acme/x")
+      assert request |> inspect(limit: :infinity) |> silent!("a request") =~ "acme/x"
+    end
+
+    for source <- [
+          {:url, "https://example.com/x", http: @value},
+          {:oci, "example.com/x:1", http: @value}
+        ] do
+      error = catch_error(Runtime.load_module(source, allow_unpinned: true))
+      error |> Exception.message() |> silent!("the refusal of an option")
+    end
+  end
+
   test "explaining shows names and no values" do
     assert silent!(Sandbox.explain(sandbox()), "explain/1") =~ "API_TOKEN (a value)"
   end

@@ -36,6 +36,8 @@ defmodule Cybernetic.WASM.Loader.Request do
   # Of fetching.
   @timeout 60_000
 
+  # A source and the HTTP options may have credentials in them.
+  @derive {Inspect, only: [:name, :version, :digest, :max_size, :allow_unpinned, :offline]}
   @enforce_keys [:source, :config, :compiling]
   defstruct [
     :source,

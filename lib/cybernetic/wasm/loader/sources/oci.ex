@@ -16,7 +16,7 @@ defmodule Cybernetic.WASM.Loader.Sources.OCI do
     password: {:unshown, {"a text", &is_binary/1}},
     realm: {"the URL of the registry's token service", &is_binary/1},
     plain: :boolean,
-    http: {"a keyword list of HTTP options", &Keyword.keyword?/1}
+    http: {:unshown, {"a keyword list of HTTP options", &Keyword.keyword?/1}}
   ]
 
   @impl true

@@ -11,7 +11,7 @@ defmodule Cybernetic.WASM.Loader.Sources.URL do
 
   @options [
     headers: {:unshown, {"a list of names and values", &is_list/1}},
-    http: {"a keyword list of HTTP options", &Keyword.keyword?/1}
+    http: {:unshown, {"a keyword list of HTTP options", &Keyword.keyword?/1}}
   ]
 
   # What lies beside a module is a page of text.
