@@ -131,7 +131,7 @@ defmodule Cybernetic.WASM.Loader do
   @doc """
   Holds a module to its pins and to the trust that is asked for. Nothing is compiled.
 
-  What `fetch/2` gave keeps the manifest and the signature that it was fetched with.
+  What `fetch/2` gave keeps the manifest and the signature that it was fetched with, and is held to its pins as well.
   """
   @spec verify(source | Fetched.t(), [option]) :: {:ok, Fetched.t()} | {:error, Error.t()}
   def verify(source, opts \\ []), do: source |> Request.new!(opts) |> traced(&verified/1)
@@ -208,7 +208,7 @@ defmodule Cybernetic.WASM.Loader do
 
   defp pins(request, fetched) do
     names = [fetched.source | fetched.names] ++ Request.named(fetched.name, fetched.version)
-    Request.pins(request, names, fetched.manifest)
+    Enum.uniq(Request.pins(request, names, fetched.manifest) ++ fetched.pins)
   end
 
   defp fits(module, manifest, expect) do

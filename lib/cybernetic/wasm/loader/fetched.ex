@@ -7,14 +7,15 @@ defmodule Cybernetic.WASM.Loader.Fetched do
     * `name`, `version` - of the load, of the source or of the manifest, in this order; `nil` where none of them has one
     * `manifest` - the `Cybernetic.WASM.Sandbox.Manifest` that the load asked for, or `nil`
     * `signature` - the text of the detached signature, where the load asked for it and there is one
-    * `signers` - whose signatures `Cybernetic.WASM.Loader.verify/2` has found to hold, of the keys that are trusted: `"ed25519:…"`
+    * `signers` - whose signatures `Cybernetic.WASM.Loader.verify/2` has found to hold the last time, of the keys that are
+      trusted: `"ed25519:…"`
     * `digests` - those that were worked out, by `:sha256` and `:blake3`, as `"sha256:…"`
   """
 
   alias Cybernetic.WASM.Digest
   alias Cybernetic.WASM.Sandbox.Manifest
 
-  # `own_name` and `own_version` are without the manifest's word.
+  # `own_name` and `own_version` are without the manifest's word. `pins` are those that it was fetched by.
   @enforce_keys [:bytes, :origin]
   defstruct [
     :bytes,
@@ -29,6 +30,7 @@ defmodule Cybernetic.WASM.Loader.Fetched do
     :signature,
     keep: false,
     names: [],
+    pins: [],
     signers: [],
     digests: %{}
   ]

@@ -39,6 +39,7 @@ defmodule Cybernetic.WASM.Loader.Fetcher do
       called: request.name || facts[:name] || Sources.name(request.source),
       manifest: manifest,
       signature: signature,
+      pins: pins,
       keep: pins != [] and Sources.remote?(request.source) and not is_map_key(facts, :stored),
       digests: Map.get(facts, :digests, %{})
     }
@@ -51,7 +52,13 @@ defmodule Cybernetic.WASM.Loader.Fetcher do
   defp complete(fetched, request) do
     with {:ok, manifest} <- kept_manifest(request, fetched.manifest),
          {:ok, signature} <- kept_signature(request, fetched.signature),
-         do: {:ok, %{fetched | manifest: manifest, signature: signature}}
+         do: {:ok, anew(fetched, request, manifest: manifest, signature: signature)}
+  end
+
+  # A struct may have been given other bytes since. Its pins hold, and no digest or signer is taken from it.
+  defp anew(fetched, request, beside) do
+    pins = Enum.uniq(fetched.pins ++ Request.pins(request, [], nil))
+    struct!(fetched, [digests: %{}, signers: [], pins: pins] ++ beside)
   end
 
   defp kept_manifest(%{manifest: false}, kept), do: {:ok, kept}

@@ -210,6 +210,52 @@ defmodule Cybernetic.WASM.Loader.PinsTest do
     end
   end
 
+  describe "what was fetched before" do
+    test "is held to the pins that it was fetched by" do
+      good = digest(@wat, :sha256)
+      wrong = "blake3:" <> @zeros
+      source = {Changing, {@wat, %{}}}
+
+      {:ok, fetched} = Loader.fetch(source, digest: wrong)
+      assert fetched.digests == %{}
+
+      for opts <- [[], [digest: good], [allow_unpinned: true]] do
+        assert {:error, %LoadError{reason: :digest_mismatch, expected: ^wrong}} =
+                 Runtime.load_module(fetched, opts)
+      end
+
+      {:ok, fetched} = Loader.fetch(source, digest: good)
+      assert {:ok, _} = Runtime.load_module(fetched)
+      {:ok, manifest} = Cybernetic.WASM.Sandbox.Manifest.parse("[module]\ndigest = \"#{wrong}\"")
+      {:ok, fetched} = Loader.fetch(source, manifest: manifest)
+      assert {:error, %LoadError{pin: :manifest}} = Runtime.load_module(fetched)
+      assert {:error, %LoadError{pin: :manifest}} = Runtime.load_module(fetched, digest: good)
+    end
+
+    test "is digested anew, and may not have become something else" do
+      good = digest(@wat, :sha256)
+      {:ok, verified} = Loader.verify({:bytes, @wat}, digest: good)
+      other = %{verified | bytes: "(module)"}
+      found = digest("(module)", :sha256)
+
+      for opts <- [[], [digest: good]] do
+        assert {:error, %LoadError{reason: :digest_mismatch, found: ^found}} =
+                 Runtime.load_module(other, opts)
+      end
+
+      {:ok, fetched} = Loader.fetch({:bytes, @wat})
+      {:ok, verified} = Loader.verify(fetched, digest: good)
+      other = %{verified | bytes: "(module)"}
+      assert {:error, %LoadError{found: ^found}} = Loader.verify(other)
+
+      # What nobody has pinned may be: its digests are its own.
+      {:ok, fetched} = Loader.fetch({:bytes, @wat})
+      forged = %{fetched | bytes: "(module)", digests: %{sha256: good}}
+      {:ok, module} = Runtime.load_module(forged)
+      assert Cybernetic.WASM.Module.digest(module, :sha256) == found
+    end
+  end
+
   describe "configured trust" do
     test "holds for every load, and an option only adds to it" do
       {public, private} = Cybernetic.WASM.Loader.Keys.generate()

@@ -158,6 +158,15 @@ defmodule Cybernetic.WASM.Loader.TrustTest do
     assert {:error, %{reason: :unsigned}} = Loader.verify(fetched, trust: [keys: [text(ada)]])
   end
 
+  test "what has been trusted is not when it has become something else", %{wasm: wasm, ada: ada} do
+    sign(wasm, nil, [ada])
+    trust = [trust: [keys: [text(ada)]]]
+    {:ok, verified} = Loader.verify(wasm, trust)
+    other = %{verified | bytes: "(module)"}
+    assert %{reason: :untrusted} = refused(other, trust)
+    assert {:ok, %{signers: []}} = Loader.verify(other)
+  end
+
   describe "options" do
     test "that can never hold raise", %{wasm: wasm, ada: ada, bob: bob, tmp_dir: dir} do
       empty = Path.join(dir, "empty.pub")
