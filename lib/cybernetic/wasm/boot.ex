@@ -22,14 +22,28 @@ defmodule Cybernetic.WASM.Boot do
   @spec load([entry]) :: :ok | {:error, String.t()}
   def load(entries), do: entries |> Enum.zip(outcomes(entries)) |> Enum.reduce(:ok, &tell/2)
 
-  # None waits for another, and one that is killed takes no other with it.
+  # None waits for one of another name, and one that is killed takes none of those with it. Those of one name come in the order
+  # of the list: the last is current.
   defp outcomes(entries) do
+    groups = entries |> Enum.with_index() |> Enum.group_by(&group/1) |> Map.values()
+
     TaskSupervisor
-    |> Task.Supervisor.async_stream_nolink(entries, &load_one/1, timeout: :infinity)
-    |> Enum.map(fn
-      {:ok, outcome} -> outcome
-      {:exit, reason} -> {:failed, "its load ended with #{Shown.kind(reason)}"}
-    end)
+    |> Task.Supervisor.async_stream_nolink(groups, &load_in_order/1, timeout: :infinity)
+    |> Enum.zip(groups)
+    |> Enum.flat_map(&outcomes_of/1)
+    |> Enum.sort_by(fn {place, _outcome} -> place end)
+    |> Enum.map(fn {_place, outcome} -> outcome end)
+  end
+
+  defp group({entry, place}), do: entry[:name] || place
+
+  defp load_in_order(group), do: for({entry, place} <- group, do: {place, load_one(entry)})
+
+  defp outcomes_of({{:ok, outcomes}, _group}), do: outcomes
+
+  defp outcomes_of({{:exit, reason}, group}) do
+    for {_entry, place} <- group,
+        do: {place, {:failed, "its load ended with #{Shown.kind(reason)}"}}
   end
 
   @spec load_one(entry) :: outcome

@@ -65,9 +65,10 @@ defmodule Cybernetic.WASM.Config do
         ]
 
   Each entry has a `:source` and options of `Cybernetic.WASM.Runtime.load_module/2`; a `:sandbox` may be the options of one. They are
-  loaded side by side, and are there once the application has started. One that fails is logged. With `required: true` the
-  application does not start then, and its reason is one sentence; nor does it with a mistake in the list itself, such as an option
-  that there is not. Your own application starts later: a source that needs it, such as its database, is loaded by its own start.
+  loaded side by side, those of one name in the order of the list, so that the last of them is current. All are there once the
+  application has started. One that fails is logged. With `required: true` the application does not start then, and its reason is
+  one sentence; nor does it with a mistake in the list itself, such as an option that there is not. Your own application starts
+  later: a source that needs it, such as its database, is loaded by its own start.
   """
 
   alias Cybernetic.WASM.{Features, Limits, Options}

@@ -6,7 +6,8 @@ defmodule Mix.Tasks.Wasm.Verify do
 
       mix wasm.verify FILE [options]
 
-  What the configuration says of trust and pins holds, too: see `Cybernetic.WASM.Loader`.
+  What the configuration says of trust and pins holds, too: see `Cybernetic.WASM.Loader`. Where neither that nor an option says
+  what to check, the task refuses.
 
   ## Options
 
@@ -22,7 +23,7 @@ defmodule Mix.Tasks.Wasm.Verify do
 
     * 0 - it is what was asked for
     * 1 - it is not
-    * 2 - an unknown option, or a file that cannot be read
+    * 2 - nothing to check, an unknown option, or a file that cannot be read
 
   ## Examples
 
@@ -33,7 +34,7 @@ defmodule Mix.Tasks.Wasm.Verify do
 
   use Mix.Task
 
-  alias Cybernetic.WASM.{JSON, Loader, LoadError}
+  alias Cybernetic.WASM.{Config, JSON, Loader, LoadError}
   alias Cybernetic.WASM.Loader.Fetched
   alias Mix.Tasks.Wasm.CommandLine
 
@@ -63,12 +64,27 @@ defmodule Mix.Tasks.Wasm.Verify do
     with {:ok, options, words} <- parsed,
          {:ok, file} <- CommandLine.one_argument(words, "FILE", "mix #{@task} #{@usage}"),
          :ok <- CommandLine.start(),
+         :ok <- something_to_check(options),
          {:ok, fetched} <- verified(file, options) do
       CommandLine.print(if options[:json], do: json(file, fetched), else: text(file, fetched))
     else
       {:error, error} ->
         json? = CommandLine.asked?(argv, "--json")
         CommandLine.stop(error, @task, json: json?, status: status(error))
+    end
+  end
+
+  # Whoever forgets the key is not to be told that all is well.
+  defp something_to_check(options) do
+    config = Config.get()
+    asked = Enum.any?([:key, :threshold, :digest, :manifest], &is_map_key(options, &1))
+
+    if asked or config.trust not in [nil, []] or config.pins not in [nil, %{}] do
+      :ok
+    else
+      CommandLine.usage_error(
+        "nothing to check: give --key or --digest, or configure trust: or pins:"
+      )
     end
   end
 

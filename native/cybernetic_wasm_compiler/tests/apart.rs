@@ -162,7 +162,7 @@ fn its_refusals_are_those_of_this_process() {
         (b"(module (func", config),
         (&invalid, config),
         (&simd, no_simd),
-        (b"\0asm\x0d\0\x01\0", config),
+        (b"\0asm\x0d\0\x01\0\x0c", config),
     ] {
         let theirs = block_on(here.load(source, config)).unwrap_err();
         assert_eq!(apart.load_for(source, config).unwrap_err(), theirs);

@@ -20,6 +20,19 @@ defmodule Cybernetic.WASM.BootTest do
            """) == {[{"compute", "1.2.0"}, {"tools/wc", "0.1.0"}], {:ok, 84}}
   end
 
+  test "versions of one name come in the order of the list, and the last is current" do
+    entries =
+      for n <- 1..8 do
+        wat = ~s|(module (func (export "n") (result i32) i32.const #{n}))|
+        [source: {:bytes, wat}, name: "rate"]
+      end
+
+    assert FreshNode.eval(modules(entries), ~S"""
+           versions = for %{version: version} <- Runtime.modules(), do: version
+           {Enum.sort_by(versions, &Version.parse!/1, Version), Executor.call("rate", "n")}
+           """) == {for(n <- 0..7, do: "0.1.#{n}"), {:ok, 8}}
+  end
+
   test "their sandboxes hold" do
     entries = [[source: @compute, name: "compute", sandbox: [fuel: 1_000]]]
 

@@ -115,6 +115,7 @@ defmodule Mix.Tasks.Wasm.SignTest do
           {"wasm.sign", [wasm, "--key", key <> ".pub"], "others may read or write it"},
           {"wasm.sign", ["no/such/file", "--key", key], "no such file"},
           {"wasm.verify", [], "FILE is missing"},
+          {"wasm.verify", [wasm], "nothing to check: give --key or --digest"},
           {"wasm.verify", [wasm, "--key", "ed25519:"], "a trusted key must be"},
           {"wasm.verify", [wasm, "--key", dir], "not a file but a directory"},
           {"wasm.verify", [wasm, "--threshold", "2"], "needs keys:"},

@@ -1,8 +1,8 @@
 defmodule Cybernetic.WASM.Imports.Linked do
   @moduledoc false
   # Names in `imports:` that modules are loaded under, where a module to link with may stand: `"math" => "mathlib"`, and
-  # `"env" => %{"sin" => {"mathlib@1.2", "sin"}}`. Each is looked up once, so that all that a call imports under it is of one
-  # version.
+  # `"env" => %{"sin" => {"mathlib@1.2", "sin"}}`. Each is looked up once, however it is written, so that all that a call imports
+  # under it is of one version.
 
   import Cybernetic.WASM.Runtime.Names, only: [is_name: 1]
 
@@ -20,6 +20,9 @@ defmodule Cybernetic.WASM.Imports.Linked do
     end
   end
 
+  defp text({:name, text}), do: text
+  defp text(text), do: text
+
   defp found({:ok, module}), do: module
   defp found({:error, error}), do: {:not_loaded, error}
 
@@ -27,7 +30,7 @@ defmodule Cybernetic.WASM.Imports.Linked do
   defp of_modules([items | others]) when is_functions(items),
     do: items |> Map.values() |> of_items(of_modules(others))
 
-  defp of_modules([name | others]) when is_named(name), do: [name | of_modules(others)]
+  defp of_modules([name | others]) when is_named(name), do: [text(name) | of_modules(others)]
   defp of_modules([_guest | others]), do: of_modules(others)
   defp of_modules([]), do: []
 
@@ -35,7 +38,7 @@ defmodule Cybernetic.WASM.Imports.Linked do
   defp of_items([item | items], names), do: named(item) ++ of_items(items, names)
   defp of_items([], names), do: names
 
-  defp named({name, export}) when is_named(name) and is_binary(export), do: [name]
+  defp named({name, export}) when is_named(name) and is_binary(export), do: [text(name)]
 
   defp named([_ | _] = items),
     do: if(List.improper?(items), do: [], else: Enum.flat_map(items, &named/1))
@@ -45,7 +48,7 @@ defmodule Cybernetic.WASM.Imports.Linked do
   defp replace(given, modules),
     do: Map.new(given, fn {from, item} -> {from, put(item, modules)} end)
 
-  defp put(name, modules) when is_named(name), do: Map.fetch!(modules, name)
+  defp put(name, modules) when is_named(name), do: Map.fetch!(modules, text(name))
 
   defp put(items, modules) when is_functions(items),
     do: Map.new(items, fn {name, item} -> {name, put_export(item, modules)} end)
@@ -53,7 +56,7 @@ defmodule Cybernetic.WASM.Imports.Linked do
   defp put(guest, _modules), do: guest
 
   defp put_export({name, export}, modules) when is_named(name) and is_binary(export),
-    do: {Map.fetch!(modules, name), export}
+    do: {Map.fetch!(modules, text(name)), export}
 
   defp put_export([_ | _] = items, modules),
     do: if(List.improper?(items), do: items, else: Enum.map(items, &put_export(&1, modules)))

@@ -26,7 +26,8 @@ defmodule Cybernetic.WASM.Runtime.RegistryTest do
   end
 
   defp call_on(call, count, wrong) do
-    wrong = if call.() == :right, do: wrong, else: [:wrong | wrong]
+    got = call.()
+    wrong = if got == :right, do: wrong, else: [got | wrong]
 
     # All processors busy with calls would leave none to the reloads.
     receive do
@@ -78,7 +79,7 @@ defmodule Cybernetic.WASM.Runtime.RegistryTest do
     pair = fn ->
       case Executor.call(name, "pair", [], imports: imports) do
         {:ok, number} when number in 0..500 -> :right
-        _other -> :wrong
+        other -> other
       end
     end
 
