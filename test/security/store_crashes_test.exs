@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.Security.StoreCrashesTest do
   # `strace` ends the writer as it enters one of its system calls, with the signal that cannot be caught.
   use ExUnit.Case, async: true
 
-  alias Cybernetic.WASM.{Store, StoreFolders, StoreWriter}
+  alias Cybernetic.WASM.{Digest, Store, StoreFolders, StoreWriter}
 
   @moduletag :strace
   unless System.find_executable("strace"),
@@ -43,6 +43,30 @@ defmodule Cybernetic.WASM.Security.StoreCrashesTest do
     %{hits: hits} = Agent.get(board, & &1)
     assert for({step, count} <- hits, count < @times, do: {step, count}) == []
     assert hits |> Map.values() |> Enum.sum() >= @crashes
+  end
+
+  test "what is there already is synced before it is acknowledged again" do
+    {:ok, store: store, around: around, harm: _} = StoreFolders.store_folder()
+    {[["put", version, digest] | _], :ended} = write(store, around, "same", [])
+    {[["put", ^version, ^digest] | _], :ended} = write(store, around, "same", [])
+    "blake3:" <> blake3 = digest
+    "sha256:" <> sha256 = Digest.text_of("version same", :sha256)
+
+    synced =
+      for {_thread, "fsync", line} <- calls(around),
+          [_, path] <- [Regex.run(~r/#{Regex.escape(store)}([^">]*)/, line)],
+          do: path
+
+    for folder <- [
+          "/blobs/" <> binary_part(blake3, 0, 2),
+          "/blobs",
+          "/sha256/" <> binary_part(sha256, 0, 2),
+          "/sha256",
+          "/names/acme+x",
+          "/names",
+          ""
+        ],
+        do: assert(folder in synced)
   end
 
   # One after the other in the same store, which so meets what earlier crashes have left.

@@ -42,6 +42,7 @@ defmodule Cybernetic.WASM.Store.Disk do
     case blob(root, digest, max(byte_size(bytes), 1)) do
       {:ok, ^bytes} ->
         Files.date(root, blob_path(digest), now())
+        Files.keep(root, blob_path(digest))
 
       :none ->
         Files.write(root, blob_path(digest), bytes)
@@ -57,7 +58,7 @@ defmodule Cybernetic.WASM.Store.Disk do
 
   defp put_alias(root, sha256, digest) do
     if find(root, sha256) == {:ok, digest},
-      do: :ok,
+      do: Files.keep(root, alias_path(sha256)),
       else: Files.write(root, alias_path(sha256), digest <> "\n")
   end
 
@@ -192,8 +193,14 @@ defmodule Cybernetic.WASM.Store.Disk do
   defp damaged(name, version), do: StoreError.refuse(:damaged, name: name, version: version)
 
   @impl true
-  def put_entry(root, entry),
-    do: Files.write(root, record_path(entry.name, entry.version), Record.encode(entry))
+  def put_entry(root, entry) do
+    path = record_path(entry.name, entry.version)
+    text = IO.iodata_to_binary(Record.encode(entry))
+
+    if Files.read(root, path, Record.longest()) == {:ok, text},
+      do: Files.keep(root, path),
+      else: Files.write(root, path, text)
+  end
 
   @impl true
   def drop_entry(root, name, version) do

@@ -54,7 +54,8 @@ defmodule Cybernetic.WASM.Store.Intake do
     with {:ok, known, entry} <- settle(store, entry),
          :ok <- Cleaning.make_room(store, entry.digest, entry.size, budget),
          :ok <- module.put_blob(config, %{blake3: entry.digest, sha256: entry.sha256}, bytes),
-         :ok <- if(known == :new, do: module.put_entry(config, entry), else: :ok),
+         # One that is known, too: who put it there may have ended before the disk had it.
+         :ok <- if(known == :unnamed, do: :ok, else: module.put_entry(config, entry)),
          do: {:ok, entry}
   end
 

@@ -51,6 +51,10 @@ defmodule Cybernetic.WASM.Store.Disk.Files do
   defp sync_up(root, folder),
     do: with(:ok <- sync(folder), do: sync_up(root, Path.dirname(folder)))
 
+  @doc "Has the disk keep a file that is there already: who put it there may have ended before that was so."
+  @spec keep(Path.t(), Path.t()) :: :ok | {:error, StoreError.t()}
+  def keep(root, path), do: sync_up(root, root |> Path.join(path) |> Path.dirname())
+
   @doc "Removes a file."
   @spec remove(Path.t(), Path.t()) :: :ok | {:error, StoreError.t()}
   def remove(root, path) do
