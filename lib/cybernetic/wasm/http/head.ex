@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.HTTP.Head do
 
   alias Cybernetic.WASM.HTTP.Fields
 
-  @typedoc "How a body is framed, see `Cybernetic.WASM.HTTP.Body`."
+  @typedoc "How a body is framed; `:none` is no body."
   @type framing :: :none | {:length, non_neg_integer} | :chunked | :until_close
 
   # Of a length: more digits are no body that anybody sends.

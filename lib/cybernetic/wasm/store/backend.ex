@@ -58,14 +58,14 @@ defmodule Cybernetic.WASM.Store.Backend do
   @callback entry(config, name :: String.t(), version :: String.t()) ::
               {:ok, Entry.t()} | :none | {:error, StoreError.t()}
 
-  @doc "Puts a version there that is not."
+  @doc "Puts a version there. Where it is there already, with the same record, that is to be as safe as what is put there now."
   @callback put_entry(config, Entry.t()) :: :ok | {:error, StoreError.t()}
 
   @doc "Drops a version."
   @callback drop_entry(config, name :: String.t(), version :: String.t()) ::
               :ok | {:error, StoreError.t()}
 
-  @doc "Takes something damaged away, so that it is neither found nor lost."
+  @doc "Takes something damaged away, so that it is not found any more. Whether it is kept for somebody to look at is the store's affair."
   @callback set_aside(
               config,
               {:blob, digest} | {:entry, name :: String.t(), version :: String.t()}
