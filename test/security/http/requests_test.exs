@@ -107,6 +107,16 @@ defmodule Cybernetic.WASM.Security.HTTP.RequestsTest do
       assert {:error, %HTTPError{reason: :invalid}} = Client.finish(exchange, trailers)
     end
 
+    for name <-
+          ~w(Content-Length content-encoding Authorization proxy-authorization cookie Set-Cookie host
+                   x-forwarded-host range cache-control transfer-encoding trailer) do
+      {:ok, exchange} = Client.start(%{url: server.url, method: "POST", body: :open}, server.opts)
+      trailers = [{"checksum", "1"}, {name, @secret}]
+      assert {:error, %HTTPError{reason: :invalid} = error} = Client.finish(exchange, trailers)
+      assert Exception.message(error) =~ String.downcase(name)
+      refute Exception.message(error) =~ @secret
+    end
+
     {:ok, exchange} = Client.start(%{url: server.url, method: "POST", body: "four"}, server.opts)
     assert {:error, %HTTPError{reason: :invalid}} = Client.finish(exchange, [{"a", "b"}])
   end

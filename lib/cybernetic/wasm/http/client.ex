@@ -202,7 +202,8 @@ defmodule Cybernetic.WASM.HTTP.Client do
   defdelegate write(exchange, data), to: Exchange
 
   @doc """
-  Ends a body that is `:open`. Without a `content-length` it may have trailers, names and values like headers.
+  Ends a body that is `:open`. Without a `content-length` it may have trailers, names and values like headers. Names that
+  frame a message, route it or say who sent it, such as `content-length` and `authorization`, are headers alone, and refused.
   """
   @spec finish(exchange, [{String.t(), binary}]) :: {:ok, exchange} | {:error, HTTPError.t()}
   defdelegate finish(exchange, trailers \\ []), to: Exchange

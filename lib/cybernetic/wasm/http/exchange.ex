@@ -100,7 +100,7 @@ defmodule Cybernetic.WASM.HTTP.Exchange do
   def finish(%{out: :finished} = exchange, []), do: {:ok, exchange}
 
   def finish(%{out: :chunked} = exchange, trailers) do
-    case Fields.check(trailers, exchange.settings) do
+    case Fields.check_trailers(trailers, exchange.settings) do
       {:ok, trailers} ->
         put_out(%{exchange | out: :finished}, ["0\r\n", Fields.lines(trailers), "\r\n"])
 

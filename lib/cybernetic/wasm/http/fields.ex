@@ -12,6 +12,24 @@ defmodule Cybernetic.WASM.HTTP.Fields do
   # How a message is framed and where it goes is said by the client alone.
   @own ~w(host connection keep-alive proxy-connection te trailer transfer-encoding upgrade expect http2-settings)
 
+  # What has to be known before a body is read cannot come behind it (RFC 9110, 6.5.1). Who forwards a message may put trailers
+  # among its headers, where these would say how it is framed, where it goes, or who has sent it.
+  @ahead ~w(content-length content-type content-encoding content-range content-location) ++
+           ~w(authorization proxy-authorization www-authenticate proxy-authenticate cookie set-cookie) ++
+           ~w(forwarded x-forwarded-for x-forwarded-host x-forwarded-proto via max-forwards) ++
+           ~w(cache-control pragma range if-match if-none-match if-modified-since if-unmodified-since if-range)
+
+  @doc "Checks the fields behind a body. Those that belong before it are refused."
+  @spec check_trailers(term, map) :: {:ok, t} | {:error, String.t()}
+  def check_trailers(fields, bounds) do
+    with {:ok, fields} <- check(fields, bounds) do
+      case Enum.find(fields, fn {name, _value} -> name in @ahead end) do
+        nil -> {:ok, fields}
+        {name, _value} -> {:error, "#{name} is a header, and cannot be a trailer"}
+      end
+    end
+  end
+
   @doc "Checks the fields of a request, or says what is wrong with them: never what they hold."
   @spec check(term, map) :: {:ok, t} | {:error, String.t()}
   def check(fields, bounds) when is_list(fields) do
