@@ -6,11 +6,15 @@ defmodule Cybernetic.WASM.Loader.Download do
   alias Cybernetic.WASM.HTTP.{Client, Response}
   alias Cybernetic.WASM.{HTTPError, LoadError}
 
-  @typedoc "What is asked: a URL with headers, of which `max_size` bytes are taken, and the options of the client."
+  @typedoc """
+  What is asked: a URL with headers, of which `max_size` bytes are taken, and the options of the client. `pinned` says that bytes which
+  are cut are refused later on in any case.
+  """
   @type asked :: %{
           url: String.t(),
           headers: [{String.t(), String.t()}],
           max_size: pos_integer,
+          pinned: boolean,
           http: keyword
         }
 
@@ -32,11 +36,29 @@ defmodule Cybernetic.WASM.Loader.Download do
 
     with {:ok, response, exchange} <-
            Client.open(%{url: asked.url, headers: asked.headers}, opts),
+         :ok <- ends(response, exchange, asked),
          {:ok, body} <- body(response, exchange) do
       if body, do: {:ok, body, response}, else: {:other, response}
     else
+      {:error, %LoadError{} = error} -> {:error, error}
       {:error, error} -> {:error, failed(error)}
     end
+  end
+
+  # A body that ends with the connection is cut by whoever can end that, TLS or not: OTP tells an end by the server from no other.
+  defp ends(%Response{status: 200, url: "https:" <> _} = response, exchange, %{pinned: false}) do
+    if framed?(response), do: :ok, else: endless(response, exchange)
+  end
+
+  defp ends(_response, _exchange, _asked), do: :ok
+
+  defp framed?(response),
+    do: Enum.any?(~w(content-length transfer-encoding), &(Response.header(response, &1) != []))
+
+  defp endless(%Response{url: url}, exchange) do
+    :ok = Client.close(exchange)
+    detail = "#{url} does not say where its answer ends, and there is no pin for what it gives"
+    {:error, %LoadError{reason: :fetch_failed, detail: detail}}
   end
 
   defp body(%Response{status: 200}, exchange) do

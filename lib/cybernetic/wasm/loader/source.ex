@@ -29,6 +29,8 @@ defmodule Cybernetic.WASM.Loader.Source do
     * `:http` - over the load's
 
   The signature of `x.wasm` is `x.wasm.sig`, its manifest `module.toml`, in the same place.
+  A server that does not say where its answer ends (it sends neither length nor chunks) is only taken at its word for a module that
+  is pinned: whoever can end the connection cuts the answer, also where it is encrypted.
 
   Of `{:oci, reference, options}`, where the reference is `host[:port]/repository[:tag][@sha256:…]`:
 

@@ -61,7 +61,8 @@ defmodule Cybernetic.WASM.Loader.Sources.OCI do
       repository: reference.repository,
       credentials: if(own[:username], do: {own.username, Map.get(own, :password, "")}),
       trusted: origins([base, own[:realm]]),
-      asked: %{url: base, headers: [], max_size: opts.max_size, http: http}
+      # A layer has its digest, and JSON that is cut is none.
+      asked: %{url: base, headers: [], max_size: opts.max_size, pinned: true, http: http}
     }
   end
 

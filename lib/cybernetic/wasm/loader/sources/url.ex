@@ -47,7 +47,14 @@ defmodule Cybernetic.WASM.Loader.Sources.URL do
 
   defp asked(url, own, opts) do
     http = Download.options(opts.http, Map.get(own, :http, []), opts.deadline)
-    %{url: url, headers: Map.get(own, :headers, []), max_size: opts.max_size, http: http}
+
+    %{
+      url: url,
+      headers: Map.get(own, :headers, []),
+      max_size: opts.max_size,
+      pinned: opts.digest != nil,
+      http: http
+    }
   end
 
   # Signature and manifest lie beside it, as beside a file. Their paths are no references: one that begins with two slashes would
@@ -73,7 +80,7 @@ defmodule Cybernetic.WASM.Loader.Sources.URL do
   defp text(url, path, asked) do
     url = URL.text(%{url | target: path})
 
-    case Download.get(%{asked | url: url, max_size: @longest_text}) do
+    case Download.get(%{asked | url: url, max_size: @longest_text, pinned: false}) do
       {:error, %LoadError{status: status}} when status in 400..499 -> :absent
       other -> other
     end

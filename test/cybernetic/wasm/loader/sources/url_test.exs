@@ -72,6 +72,28 @@ defmodule Cybernetic.WASM.Loader.Sources.URLTest do
     assert Exception.message(error) =~ "at most"
   end
 
+  test "says where it ends, unless a pin does" do
+    endless = fn peer, body -> say(peer, ["HTTP/1.1 200 OK\r\n\r\n", body]) end
+    server = serve_tls(fn peer, _ -> endless.(peer, @module) end)
+    assert {:error, %LoadError{reason: :fetch_failed} = error} = fetch(server)
+    assert Exception.message(error) =~ "does not say where its answer ends"
+    assert {:ok, @module, _} = fetch(server, %{digest: "sha256:" <> String.duplicate("0", 64)})
+
+    # A pin of the module is none of what lies beside it.
+    beside =
+      serve_tls(fn peer, head ->
+        if path(head) == "/thumb.wasm", do: answer(peer, @module), else: endless.(peer, "name")
+      end)
+
+    pinned = %{digest: "sha256:" <> String.duplicate("0", 64)}
+    assert {:ok, @module, _} = fetch(beside, pinned)
+
+    for fact <- [:signature, :manifest] do
+      assert {:error, %LoadError{reason: :fetch_failed, status: nil}} =
+               fetch(beside, Map.put(pinned, fact, true))
+    end
+  end
+
   test "says what failed, and whose doing it is" do
     for {status, blame} <- [
           {"404 Not Found", :caller},
