@@ -7,6 +7,7 @@ defmodule Cybernetic.WASM.Security.NamesTest do
 
   alias Cybernetic.WASM.{CallError, Digest, Executor, FreshNode, LimitError, Loader, LoadError}
   alias Cybernetic.WASM.{Runtime, Sandbox, Store}
+  alias Cybernetic.WASM.Loader.{Keys, Signature}
 
   defmodule Upload do
     @behaviour Cybernetic.WASM.Loader.Source
@@ -81,6 +82,29 @@ defmodule Cybernetic.WASM.Security.NamesTest do
 
     assert {:error, %LoadError{reason: :widened}} =
              Runtime.reload(name, numbered(3), manifest: false)
+  end
+
+  test "what is asked of a name anew holds for its reloads, though its module is there already" do
+    {public, private} = Keys.generate()
+    {:bytes, bytes} = numbered(1)
+    signature = Signature.sign(Signature.new(Digest.text_of(bytes, :blake3), nil), private)
+    trust = [trust: [keys: [Keys.to_text(public)]]]
+    signed = [signature: {:bytes, Signature.encode(signature)}] ++ trust
+
+    for again <- [
+          fn name -> Runtime.load_module({:bytes, bytes}, [name: name] ++ signed) end,
+          fn name ->
+            Runtime.load_module({:bytes, bytes}, [name: name, current: false] ++ signed)
+          end,
+          fn name -> Runtime.reload(name, {:bytes, bytes}, signed) end
+        ] do
+      name = name()
+      load_numbered!(name, 1)
+      again.(name)
+      assert [%{action: :loaded}] = Runtime.changes(name)
+      assert {:error, %LoadError{reason: :unsigned}} = Runtime.reload(name, numbered(2))
+      assert number(name) == {:ok, 1}
+    end
   end
 
   test "a module that has been started up stays in the sandbox that it was loaded with" do

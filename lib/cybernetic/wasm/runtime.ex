@@ -81,7 +81,7 @@ defmodule Cybernetic.WASM.Runtime do
     * `:current` - `false`: calls go on with the version that is current, and this one is called by its number. Default: `true`.
     * `:by`, `:why` - texts for `changes/1`: who does it, and what for. Default of `:by`: the calling process.
 
-  Loading what is current already changes nothing. What a name has loaded stays until `unload/1`; only of the versions that a
+  Loading what is current already changes nothing but the options that later reloads go by. What a name has loaded stays until `unload/1`; only of the versions that a
   reload made, those go that were replaced long ago.
 
   Names are the application's, `:cybernetic_wasm`: where it has not been started, all of this raises `ArgumentError`. They are
@@ -291,7 +291,7 @@ defmodule Cybernetic.WASM.Runtime do
       iex> Executor.call("doc/one", "f")
       {:ok, 1}
 
-  Options: those of a load, of which those that the current version was loaded with hold where they are not given again, with its
+  Options: those of a load, of which those that the current version was loaded with last hold where they are not given again, with its
   manifest and its sandbox, but for `:digest`, `:signature`, `:allow_unpinned` and `:http`, which are of one source; `:version`, `:current`, `:by` and `:why` of a load under a name, see above; and
 
     * `:allow` - `:widen`: it may ask for more than is granted

@@ -47,6 +47,10 @@ defmodule Cybernetic.WASM.Runtime.Registry do
           {:ok | :unchanged, Module.t()} | {:moved, Versions.serial()} | {:error, LoadError.t()}
   def put(request), do: ask({:put, request})
 
+  @doc "Has what is known of the load of a version be this, which reloads go by. One that has gone is none."
+  @spec renew(Versions.serial(), map) :: :ok
+  def renew(serial, facts), do: ask({:renew, serial, facts})
+
   @doc "Makes a version current."
   @spec promote(String.t(), String.t(), map) :: {:ok, Module.t()} | {:error, CallError.t()}
   def promote(name, version, said), do: ask({:promote, name, version, said})

@@ -96,9 +96,15 @@ defmodule Cybernetic.WASM.Runtime.Reload do
         done -> done
       end
     else
-      true -> :unchanged
+      true -> unchanged(proposal)
       {:error, error} -> {:error, %{error | name: request.name}}
     end
+  end
+
+  # The module is there already, but what it was loaded with now holds for the next.
+  defp unchanged(%{request: request, old: {serial, _module}}) do
+    :ok = Registry.renew(serial, request.facts)
+    :unchanged
   end
 
   # Somebody else was quicker: now that one's module is to be replaced.

@@ -10,6 +10,12 @@ defmodule Cybernetic.WASM.Runtime.Transitions do
   @spec make(tuple) :: term
   def make({:put, request}), do: put_module(request)
 
+  def make({:renew, serial, facts}) do
+    with {entry, _module} <- Names.entry(serial),
+         do: Names.write([{serial, Map.merge(entry, facts)}]),
+         else: (nil -> :ok)
+  end
+
   def make({:promote, name, version, said}) do
     with {:ok, versions, serial} <- find(name, version) do
       if versions.current == serial and versions.split == nil,
@@ -124,7 +130,7 @@ defmodule Cybernetic.WASM.Runtime.Transitions do
 
   defp put_again(versions, serial, request) do
     {entry, module} = Names.entry(serial)
-    Names.write([{serial, %{entry | loads: entry.loads + 1}}])
+    Names.write([{serial, Map.merge(%{entry | loads: entry.loads + 1}, request.facts)}])
 
     if request.current and Versions.route(versions) != serial,
       do:
