@@ -199,6 +199,9 @@ defmodule Cybernetic.WASM.Runtime.Names do
   @doc "Lets go of all modules: of an earlier run, or at the end."
   @spec clear() :: :ok
   def clear do
+    # Whoever finds a row looks for its module until it is there, or the row is gone.
+    if :ets.whereis(@table) != :undefined, do: :ets.delete_all_objects(@table)
+
     for {{__MODULE__, _serial} = key, _module} <- :persistent_term.get(),
         do: :persistent_term.erase(key)
 

@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Runtime.RegistryTest do
 
   import Cybernetic.WASM.{Eventually, Guests, Named}
 
-  alias Cybernetic.WASM.{Executor, Instance, Runtime}
+  alias Cybernetic.WASM.{Executor, FreshNode, Instance, Runtime}
   alias Cybernetic.WASM.Runtime.{Names, Registry}
 
   # Its `pair` gives its number, as does what its host function `check` asks of it meanwhile.
@@ -250,5 +250,18 @@ defmodule Cybernetic.WASM.Runtime.RegistryTest do
 
     assert length(Runtime.changes(:all)) == 1_000
     assert [%{to: "2.0.0"}, %{to: "1.0.0"} | _] = Runtime.changes(name)
+  end
+
+  test "where all names are let go of, nothing leads to a module that is gone" do
+    code = ~S"""
+    alias Cybernetic.WASM.Runtime.Names
+    {:ok, _} = Runtime.load_module({:bytes, "(module (func (export \"f\")))"}, name: "acme/f", version: "1.0.0")
+    :ok = Names.clear()
+    # With a row left a call would look for its module without end.
+    [] = :ets.tab2list(Names)
+    for name <- ["acme/f", "acme/f@1.0.0"], do: elem(Executor.call(name, "f"), 1).reason
+    """
+
+    assert FreshNode.eval([], code) == [:no_such_name, :no_such_name]
   end
 end
