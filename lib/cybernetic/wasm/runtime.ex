@@ -155,7 +155,7 @@ defmodule Cybernetic.WASM.Runtime do
   @type reload_option ::
           load_option
           | {:allow, :widen | [:widen]}
-          | {:smoke, (Module.t() -> term)}
+          | {:smoke, (Module.loaded() -> term)}
           | {:smoke_timeout, pos_integer}
           | {:keep, non_neg_integer}
           | {:drain, non_neg_integer}
@@ -259,7 +259,7 @@ defmodule Cybernetic.WASM.Runtime do
       iex> {error.reason, error.known}
       {:no_such_version, ["2.1.0"]}
   """
-  @spec module(Module.given()) :: {:ok, Module.t()} | {:error, CallError.t()}
+  @spec module(Module.given()) :: {:ok, Module.loaded()} | {:error, CallError.t()}
   def module(given), do: Names.fetch(given)
 
   @doc """
@@ -309,7 +309,7 @@ defmodule Cybernetic.WASM.Runtime do
   `:version_taken`; `Cybernetic.WASM.CallError` with the reason `:no_such_name`.
   """
   @spec reload(String.t(), Loader.source(), [reload_option]) ::
-          {:ok, Module.t()} | :unchanged | {:error, Error.t()}
+          {:ok, Module.loaded()} | :unchanged | {:error, Error.t()}
   def reload(name, source, opts \\ []), do: Reload.run(name, source, opts)
 
   @doc """
@@ -327,7 +327,7 @@ defmodule Cybernetic.WASM.Runtime do
       {:ok, 2}
   """
   @spec promote(String.t(), String.t(), [who_option]) ::
-          {:ok, Module.t()} | {:error, CallError.t()}
+          {:ok, Module.loaded()} | {:error, CallError.t()}
   def promote(name, version, opts \\ []),
     do: name |> Naming.name!() |> Registry.promote(version!(version), said(opts))
 
@@ -336,7 +336,7 @@ defmodule Cybernetic.WASM.Runtime do
 
   A `Cybernetic.WASM.CallError` with the reason `:nothing_before` says that there is none, or that it has gone.
   """
-  @spec rollback(String.t(), [who_option]) :: {:ok, Module.t()} | {:error, CallError.t()}
+  @spec rollback(String.t(), [who_option]) :: {:ok, Module.loaded()} | {:error, CallError.t()}
   def rollback(name, opts \\ []) do
     case Names.versions(Naming.name!(name)) do
       %Versions{current: current} -> Registry.rollback(name, current, said(opts))
@@ -567,7 +567,7 @@ defmodule Cybernetic.WASM.Runtime do
   that are not to leave it.
   """
   @spec warm([Loader.source() | {Loader.source(), [load_option]}]) :: [
-          {:ok, Module.t()} | {:error, Error.t()}
+          {:ok, Module.loaded()} | {:error, Error.t()}
         ]
   def warm(sources) when is_list(sources) do
     # The compiler shares itself out between processes.

@@ -33,7 +33,7 @@ defmodule Cybernetic.WASM.Interface.Calls do
   end
 
   @doc "Loads a module, which gets no name of the node's: a name may be given another module."
-  @spec fetch(Loader.source(), keyword) :: {:ok, Module.t()} | {:error, Error.t()}
+  @spec fetch(Loader.source(), keyword) :: {:ok, Module.loaded()} | {:error, Error.t()}
   def fetch(source, opts) do
     with {:ok, module, _fetched} <- Registration.prepare(source, opts, %{}), do: {:ok, module}
   end

@@ -93,7 +93,7 @@ defmodule Cybernetic.WASM.Loader.Compiler do
   end
 
   @doc "The module under this manifest: the plan of its calls without options is another."
-  @spec hold(Module.loaded(), Manifest.t() | nil) :: Module.t()
+  @spec hold(Module.loaded(), Manifest.t() | nil) :: Module.loaded()
   def hold(module, nil), do: module
 
   def hold(module, manifest) do
@@ -101,7 +101,7 @@ defmodule Cybernetic.WASM.Loader.Compiler do
   end
 
   @doc "The module within this sandbox as well, which its calls only narrow."
-  @spec within(Module.t(), Sandbox.given() | nil) :: Module.t()
+  @spec within(Module.loaded(), Sandbox.given() | nil) :: Module.loaded()
   def within(module, nil), do: module
 
   def within(module, sandbox),

@@ -16,7 +16,7 @@ defmodule Cybernetic.WASM.Runtime.Registration do
   @of_both [:name, :version]
 
   @doc "See `Cybernetic.WASM.Runtime.load_module/2`."
-  @spec load(Source.t() | Fetched.t(), keyword) :: {:ok, Module.t()} | {:error, Error.t()}
+  @spec load(Source.t() | Fetched.t(), keyword) :: {:ok, Module.loaded()} | {:error, Error.t()}
   def load(source, opts) do
     {naming, load} = split(opts, Naming.options())
     unless naming[:name] || from_store?(source), do: refuse_without_name!(naming)
@@ -31,7 +31,7 @@ defmodule Cybernetic.WASM.Runtime.Registration do
 
   @doc "Loads by these options, of which the sandbox is no loader's, for a module of that name."
   @spec prepare(Source.t() | Fetched.t(), keyword, map) ::
-          {:ok, Module.t(), Fetched.t()} | {:error, Error.t()}
+          {:ok, Module.loaded(), Fetched.t()} | {:error, Error.t()}
   def prepare(source, load, naming) do
     {held, load} = split(load, @held)
     # What is no list of options, the loader says.
@@ -79,7 +79,7 @@ defmodule Cybernetic.WASM.Runtime.Registration do
   @doc "The request to put under a name what the loader gave by these options."
   @spec request(
           String.t(),
-          {Module.t(), Fetched.t(), keyword},
+          {Module.loaded(), Fetched.t(), keyword},
           map,
           :loaded | :reloaded
         ) :: Registry.request()

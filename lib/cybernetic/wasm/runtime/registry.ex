@@ -24,7 +24,7 @@ defmodule Cybernetic.WASM.Runtime.Registry do
   @type request :: %{
           serial: Versions.serial(),
           name: String.t(),
-          module: Module.t(),
+          module: Module.loaded(),
           wanted: {:exactly | :rather, String.t()} | :next,
           current: boolean,
           action: :loaded | :reloaded,
@@ -44,7 +44,9 @@ defmodule Cybernetic.WASM.Runtime.Registry do
   another version has become current.
   """
   @spec put(request) ::
-          {:ok | :unchanged, Module.t()} | {:moved, Versions.serial()} | {:error, LoadError.t()}
+          {:ok | :unchanged, Module.loaded()}
+          | {:moved, Versions.serial()}
+          | {:error, LoadError.t()}
   def put(request), do: ask({:put, request})
 
   @doc "Has what is known of the load of a version be this, which reloads go by. One that has gone is none."
@@ -52,12 +54,12 @@ defmodule Cybernetic.WASM.Runtime.Registry do
   def renew(serial, facts), do: ask({:renew, serial, facts})
 
   @doc "Makes a version current."
-  @spec promote(String.t(), String.t(), map) :: {:ok, Module.t()} | {:error, CallError.t()}
+  @spec promote(String.t(), String.t(), map) :: {:ok, Module.loaded()} | {:error, CallError.t()}
   def promote(name, version, said), do: ask({:promote, name, version, said})
 
   @doc "Makes the version current that was before. Where another than `from` is current, somebody else has done so by now."
   @spec rollback(String.t(), Versions.serial(), map) ::
-          {:ok, Module.t()} | {:error, CallError.t()}
+          {:ok, Module.loaded()} | {:error, CallError.t()}
   def rollback(name, from, said), do: ask({:rollback, name, from, said})
 
   @doc "Shares the calls of a bare name out."

@@ -39,7 +39,7 @@ defmodule Cybernetic.WASM.Runtime.Reload do
 
   @doc "See `Cybernetic.WASM.Runtime.reload/3`."
   @spec run(String.t(), Loader.source(), keyword) ::
-          {:ok, Module.t()} | :unchanged | {:error, Error.t()}
+          {:ok, Module.loaded()} | :unchanged | {:error, Error.t()}
   def run(name, source, opts) do
     {own, load} = own(opts)
 

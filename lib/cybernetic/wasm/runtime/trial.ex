@@ -8,7 +8,8 @@ defmodule Cybernetic.WASM.Runtime.Trial do
   @longest_detail 500
 
   @doc "What `function` says of the module, within so many milliseconds."
-  @spec run((Module.t() -> term), Module.t(), pos_integer) :: :ok | {:error, LoadError.t()}
+  @spec run((Module.loaded() -> term), Module.loaded(), pos_integer) ::
+          :ok | {:error, LoadError.t()}
   def run(function, module, milliseconds) do
     {parent, callers, answer} = {self(), Process.get(:"$callers", []), make_ref()}
 

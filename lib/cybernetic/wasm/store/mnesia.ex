@@ -129,7 +129,7 @@ defmodule Cybernetic.WASM.Store.Mnesia do
         Process.link(caller)
         done = :mnesia.transaction(held)
         Process.unlink(caller)
-        exit({:done, done})
+        send(caller, {mark, {:done, done}})
       end)
 
     await(worker, mark, timeout, Deadline.in_ms(timeout))
@@ -145,7 +145,8 @@ defmodule Cybernetic.WASM.Store.Mnesia do
         deadline = if deadline == :infinity, do: Deadline.in_ms(timeout), else: deadline
         await(worker, mark, timeout, deadline)
 
-      {:DOWN, ^monitor, :process, ^pid, {:done, done}} ->
+      {^mark, {:done, done}} ->
+        Process.demonitor(monitor, [:flush])
         done
 
       {:DOWN, ^monitor, :process, ^pid, reason} ->
@@ -158,14 +159,16 @@ defmodule Cybernetic.WASM.Store.Mnesia do
   defp give_up({pid, monitor}, mark) do
     Process.unlink(pid)
     Process.exit(pid, :kill)
-    receive(do: ({:DOWN, ^monitor, :process, ^pid, _reason} -> forget(mark)))
+    receive(do: ({:DOWN, ^monitor, :process, ^pid, _reason} -> last_word(mark, :busy)))
   end
 
-  defp forget(mark) do
+  # It may have been done at the last moment.
+  defp last_word(mark, so_far) do
     receive do
-      {^mark, _word} -> forget(mark)
+      {^mark, {:done, done}} -> last_word(mark, done)
+      {^mark, _word} -> last_word(mark, so_far)
     after
-      0 -> :busy
+      0 -> so_far
     end
   end
 
