@@ -6,6 +6,8 @@ defmodule Cybernetic.WASM.Security.StoreCrashesTest do
   alias Cybernetic.WASM.{Digest, Store, StoreFolders, StoreWriter}
 
   @moduletag :strace
+  # Thousands of syncs and processes: how long that takes is the machine's affair.
+  @moduletag timeout: :infinity
   unless System.find_executable("strace"),
     do: @moduletag(skip: "strace is missing: `bin/setup test` installs it")
 

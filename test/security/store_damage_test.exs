@@ -6,6 +6,9 @@ defmodule Cybernetic.WASM.Security.StoreDamageTest do
 
   alias Cybernetic.WASM.{Digest, Store, StoreError, StoreFolders}
 
+  # Thousands of syncs and processes: how long that takes is the machine's affair.
+  @moduletag timeout: :infinity
+
   @rounds 400
 
   setup :store_folder
