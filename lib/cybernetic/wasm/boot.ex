@@ -52,10 +52,10 @@ defmodule Cybernetic.WASM.Boot do
 
     case own |> source!() |> Runtime.load_module(sandboxed(opts)) do
       {:ok, _module} -> :loaded
-      {:error, error} -> {:failed, first_line(error)}
+      {:error, error} -> {:failed, Shown.first_line(error)}
     end
   rescue
-    error in ArgumentError -> {:mistaken, first_line(error)}
+    error in ArgumentError -> {:mistaken, Shown.first_line(error)}
   end
 
   defp source!(own) do
@@ -72,8 +72,6 @@ defmodule Cybernetic.WASM.Boot do
       _given -> opts
     end
   end
-
-  defp first_line(error), do: error |> Exception.message() |> String.split("\n", parts: 2) |> hd()
 
   # The first that stops the start is the one that is told.
   defp tell({_entry, :loaded}, so_far), do: so_far

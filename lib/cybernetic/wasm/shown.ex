@@ -127,4 +127,8 @@ defmodule Cybernetic.WASM.Shown do
       do: path,
       else: inspect(path, binaries: :as_strings, printable_limit: 80)
   end
+
+  @doc "The first line of what an error says."
+  @spec first_line(Exception.t()) :: String.t()
+  def first_line(error), do: error |> Exception.message() |> String.split("\n", parts: 2) |> hd()
 end

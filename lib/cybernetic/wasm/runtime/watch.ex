@@ -151,11 +151,11 @@ defmodule Cybernetic.WASM.Runtime.Watch do
         "#{shown}: #{module.version} is loaded, #{String.slice(module.digest, 0, 15)}"
 
       {:error, error} ->
-        "#{shown}: #{state(name)}: #{first_line(error)}"
+        "#{shown}: #{state(name)}: #{Shown.first_line(error)}"
     end
   rescue
     # Of a file whose name none can be, or of an option.
-    error in ArgumentError -> "#{Shown.name(name)}: not loaded: #{first_line(error)}"
+    error in ArgumentError -> "#{Shown.name(name)}: not loaded: #{Shown.first_line(error)}"
   end
 
   defp load_or_reload(opts, name, path) do
@@ -170,6 +170,4 @@ defmodule Cybernetic.WASM.Runtime.Watch do
       {:error, _none} -> "not loaded"
     end
   end
-
-  defp first_line(error), do: error |> Exception.message() |> String.split("\n", parts: 2) |> hd()
 end

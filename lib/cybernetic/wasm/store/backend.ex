@@ -73,4 +73,13 @@ defmodule Cybernetic.WASM.Store.Backend do
 
   @doc "Removes what a crash may have left behind."
   @callback sweep(config) :: :ok | {:error, StoreError.t()}
+
+  @doc false
+  # Does it with one after another, until it fails with one.
+  @spec each(Enumerable.t(), (term -> :ok | error)) :: :ok | error when error: term
+  def each(items, function) do
+    Enum.reduce_while(items, :ok, fn item, :ok ->
+      with :ok <- function.(item), do: {:cont, :ok}, else: (error -> {:halt, error})
+    end)
+  end
 end

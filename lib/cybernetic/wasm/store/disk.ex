@@ -15,8 +15,8 @@ defmodule Cybernetic.WASM.Store.Disk do
   @behaviour Cybernetic.WASM.Store.Backend
 
   alias Cybernetic.WASM.{Digest, Reference, StoreError}
+  alias Cybernetic.WASM.Store.{Backend, Record}
   alias Cybernetic.WASM.Store.Disk.{Files, Folder}
-  alias Cybernetic.WASM.Store.Record
 
   @hex 64
   # "blake3:", the digits and an end of line.
@@ -139,7 +139,7 @@ defmodule Cybernetic.WASM.Store.Disk do
   def sweep(root) do
     with {:ok, aliases} <- deep(root, "sha256") do
       lost = for hex <- aliases, sha256 = "sha256:" <> hex, lost?(root, sha256), do: sha256
-      each(lost, &Files.remove(root, alias_path(&1)))
+      Backend.each(lost, &Files.remove(root, alias_path(&1)))
     end
   end
 
@@ -148,12 +148,6 @@ defmodule Cybernetic.WASM.Store.Disk do
       {:ok, digest} -> Files.stat(root, blob_path(digest)) == nil
       other -> other == :none
     end
-  end
-
-  defp each(items, function) do
-    Enum.reduce_while(items, :ok, fn item, :ok ->
-      with :ok <- function.(item), do: {:cont, :ok}, else: (error -> {:halt, error})
-    end)
   end
 
   # Names

@@ -27,7 +27,7 @@ defmodule Cybernetic.WASM.Store.Mnesia do
   @behaviour Cybernetic.WASM.Store.Backend
 
   alias Cybernetic.WASM.{Deadline, Options, StoreError}
-  alias Cybernetic.WASM.Store.Record
+  alias Cybernetic.WASM.Store.{Backend, Record}
 
   # Of bytes: themselves by their digest, and what is known of them. Of a version: its record.
   @tables [
@@ -63,7 +63,7 @@ defmodule Cybernetic.WASM.Store.Mnesia do
     copies = [{Map.get(opts, :copies, :disc_copies), Map.get(opts, :nodes, [node()])}]
     config = Map.to_list(opts)
 
-    with :ok <- each(@tables, &create(&1, config, copies)),
+    with :ok <- Backend.each(@tables, &create(&1, config, copies)),
          do: config |> tables() |> :mnesia.wait_for_tables(:infinity) |> done()
   end
 
@@ -78,12 +78,6 @@ defmodule Cybernetic.WASM.Store.Mnesia do
       {:aborted, {:already_exists, _table}} -> :ok
       {:aborted, reason} -> failed(reason)
     end
-  end
-
-  defp each(items, function) do
-    Enum.reduce_while(items, :ok, fn item, :ok ->
-      with :ok <- function.(item), do: {:cont, :ok}, else: (error -> {:halt, error})
-    end)
   end
 
   defp tables(config), do: for({kind, _attributes} <- @tables, do: table(config, kind))
