@@ -84,11 +84,9 @@ defmodule Cybernetic.WASM.Security.StoreDamageTest do
       assert length(given(store, references)) == map_size(references)
       File.rm_rf!(store)
       File.cp_r!(sound, store)
-      for folder <- [store | Path.wildcard("#{store}/**")], do: keep_closed(folder)
+      for folder <- StoreFolders.folders(store), do: File.chmod!(folder, 0o700)
     end
   end
-
-  defp keep_closed(path), do: if(File.dir?(path), do: File.chmod!(path, 0o700))
 
   # The references that give something, which is the right thing.
   defp given(store, references) do

@@ -49,6 +49,9 @@ defmodule Cybernetic.WASM.StoreFolders do
     File.write!(path, <<before::bitstring, 1 - one::1, rest::bitstring>>)
   end
 
+  @doc "The folders of a store, and itself."
+  def folders(store), do: Enum.filter([store | Path.wildcard("#{store}/**")], &File.dir?/1)
+
   @doc "All files of a store."
   def files(store), do: for(path <- Path.wildcard("#{store}/**"), File.regular?(path), do: path)
 end
