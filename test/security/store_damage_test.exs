@@ -101,7 +101,7 @@ defmodule Cybernetic.WASM.Security.StoreDamageTest do
   defp get(reference, store) do
     case Store.get(reference, store: store) do
       {:error, %StoreError{reason: reason}}
-      when reason in [:damaged, :no_such_digest, :no_such_version, :no_such_name] ->
+      when reason in [:damaged, :missing, :no_such_digest, :no_such_version, :no_such_name] ->
         :error
 
       {:ok, bytes, entry} ->

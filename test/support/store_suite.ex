@@ -294,11 +294,16 @@ defmodule Cybernetic.WASM.StoreSuite do
         test "takes one version, and no requirement", %{store: store} do
           StoreSuite.put_versions(store, "x", ~w(1.0.0))
 
-          for reference <- ["x", "x@1.0", "x@~> 1.0"],
-              do:
-                assert(
-                  StoreSuite.reason(Store.delete(reference, store: store)) == :invalid_version
-                )
+          for {reference, words} <- [
+                {"x", "which version of x is to go? There are 1.0.0: say x@1.0.0, for example"},
+                {"x@1.0", "1.0 is not one version of x; there are 1.0.0"},
+                {"x@~> 1.0", ~s|"~> 1.0" is not one version of x; there are 1.0.0|}
+              ] do
+            assert {:error, %{reason: :inexact} = error} = Store.delete(reference, store: store)
+            assert Exception.message(error) == "store: " <> words
+          end
+
+          assert StoreSuite.reason(Store.delete("y", store: store)) == :no_such_name
         end
 
         test "drops the last version of a name, and the name", %{store: store} do
@@ -435,8 +440,11 @@ defmodule Cybernetic.WASM.StoreSuite do
           assert %{versions: 2} = report
           assert {:ok, %{damaged: [], missing: ["x@1.0.0"]}} = Store.verify(store: store)
 
-          assert {:error, %{reason: :damaged, name: "x", version: "1.0.0", blame: :host}} =
+          assert {:error, %{reason: :missing, name: "x", version: "1.0.0", blame: :host} = error} =
                    Store.get("x", store: store)
+
+          assert Exception.message(error) =~
+                   "the bytes of x@1.0.0 are gone: put the same ones there"
 
           assert StoreSuite.reason(Store.get(entry.digest, store: store)) == :no_such_digest
           assert {:ok, "sound", _} = Store.get("y", store: store)

@@ -38,7 +38,8 @@ defmodule Cybernetic.WASM.Options do
   @spec check!(keyword, keys, String.t(), (atom -> String.t() | nil)) :: map
   def check!(opts, known, whose, misplaced \\ fn _key -> nil end) do
     unless Keyword.keyword?(opts) do
-      raise ArgumentError, "#{whose}s must be a keyword list, got: #{shown(:unshown, opts)}"
+      raise ArgumentError,
+            "#{plural(whose)} must be a keyword list, got: #{shown(:unshown, opts)}"
     end
 
     Map.new(opts, fn {key, value} ->
@@ -56,6 +57,24 @@ defmodule Cybernetic.WASM.Options do
           raise ArgumentError, unknown(key, known, whose, misplaced.(key))
       end
     end)
+  end
+
+  defp plural(whose) do
+    [one | of] = String.split(whose, " of ", parts: 2)
+    Enum.join([one <> "s" | of], " of ")
+  end
+
+  @doc "Raises for a key that none of several checks would know. Each of them lists its own keys alone."
+  @spec known!(keyword, keys, String.t()) :: keyword
+  def known!(opts, known, whose) do
+    unless Keyword.keyword?(opts), do: check!(opts, [], whose)
+    known = Enum.uniq_by(known, &elem(&1, 0))
+
+    for {key, _value} <- opts, not Keyword.has_key?(known, key) do
+      raise ArgumentError, unknown(key, known, whose, nil)
+    end
+
+    opts
   end
 
   @doc "The name that an option goes by inside."
@@ -93,6 +112,10 @@ defmodule Cybernetic.WASM.Options do
             "#{inspect(other)} and #{inspect(key)} are two names of one option: give one of them"
     end
   end
+
+  @doc "Raises for what a function takes no such thing as: `wanted` says what it takes. What was given is named, and not shown."
+  @spec refuse!(String.t(), term) :: no_return
+  def refuse!(wanted, given), do: raise(ArgumentError, "#{wanted}, got: #{Shown.kind(given)}")
 
   @doc "Keys as a message lists them."
   @spec list([term]) :: String.t()

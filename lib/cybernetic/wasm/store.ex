@@ -33,7 +33,8 @@ defmodule Cybernetic.WASM.Store do
   them; no part begins or ends with a dot. It has at most 200 bytes. Versions are those of `Version`, without build metadata.
 
   What is given is always what was put there: all bytes are hashed as they are read. Where they are others, or where the record
-  of the version that is asked for is not what was written, the error is `:damaged`, and no older version is given instead.
+  of the version that is asked for is not what was written, the error is `:damaged`, and no older version is given instead; where
+  they are gone, because they were set aside, it is `:missing`.
 
   ## The folder
 
@@ -112,13 +113,22 @@ defmodule Cybernetic.WASM.Store do
           | {:by, String.t()}
           | {:budget, non_neg_integer | :infinity}
         ]) :: {:ok, Entry.t()} | {:error, StoreError.t()}
-  def put(bytes, opts \\ []) when is_binary(bytes) do
+  def put(bytes, opts \\ [])
+
+  def put(bytes, opts) when is_binary(bytes) do
     opts = Options.check!(opts, @putting ++ @writing, "store option")
     store = Place.of(opts[:store])
     budget = Map.get_lazy(opts, :budget, fn -> Config.get().store_size end)
 
     with {:ok, entry} <- Intake.entry(bytes, opts),
          do: alone(store, opts, fn -> Intake.put(store, bytes, entry, budget) end)
+  end
+
+  def put(other, _opts) do
+    Options.refuse!(
+      "put/2 takes the bytes of a module themselves, as File.read!/1 gives them, or the bytes of what Loader.fetch/2 gives",
+      other
+    )
   end
 
   @doc """
@@ -130,10 +140,14 @@ defmodule Cybernetic.WASM.Store do
   """
   @spec get(String.t(), [option | {:max_size, pos_integer}]) ::
           {:ok, binary, Entry.t()} | {:error, StoreError.t()}
-  def get(reference, opts \\ []) when is_binary(reference) do
+  def get(reference, opts \\ []) do
     opts = Options.check!(opts, [max_size: :positive] ++ @reading, "store option")
+    reference = text!(reference, ~S|a reference such as "acme/thumb@1.2"|)
     Lookup.get(Place.of(opts[:store]), reference, Map.get(opts, :max_size, @everything))
   end
+
+  defp text!(text, _wanted) when is_binary(text), do: text
+  defp text!(other, wanted), do: Options.refuse!("#{wanted} is needed, which is a text", other)
 
   @doc "The current version of each name."
   @spec list([option]) :: {:ok, [Entry.t()]} | {:error, StoreError.t()}
@@ -141,8 +155,8 @@ defmodule Cybernetic.WASM.Store do
 
   @doc "All versions of a name, the highest first."
   @spec versions(String.t(), [option]) :: {:ok, [Entry.t()]} | {:error, StoreError.t()}
-  def versions(name, opts \\ []) when is_binary(name),
-    do: opts |> place() |> Lookup.versions(name)
+  def versions(name, opts \\ []),
+    do: opts |> place() |> Lookup.versions(text!(name, ~S|a name such as "acme/thumb"|))
 
   defp place(opts) do
     opts = Options.check!(opts, @reading, "store option")
@@ -154,8 +168,10 @@ defmodule Cybernetic.WASM.Store do
   `:in_use`. The bytes of a version that is dropped stay until `gc/1`.
   """
   @spec delete(String.t(), [write_option]) :: :ok | {:error, StoreError.t()}
-  def delete(reference, opts \\ []) when is_binary(reference),
-    do: write(opts, [], fn store, _opts -> Cleaning.delete(store, reference) end)
+  def delete(reference, opts \\ []) do
+    reference = text!(reference, ~S|a version such as "acme/thumb@1.2.3", or a digest,|)
+    write(opts, [], fn store, _opts -> Cleaning.delete(store, reference) end)
+  end
 
   @doc """
   Drops old versions of all names, or of the one given as `:name`: those that are neither among the `:keep` highest nor the
@@ -164,8 +180,8 @@ defmodule Cybernetic.WASM.Store do
   @spec prune([write_option | {:keep, pos_integer} | {:name, String.t()}]) ::
           {:ok, [String.t()]} | {:error, StoreError.t()}
   def prune(opts) do
-    unless is_list(opts) and is_integer(opts[:keep]),
-      do: raise(ArgumentError, "say how many versions stay, as option :keep")
+    unless Keyword.keyword?(opts) and Keyword.has_key?(opts, :keep),
+      do: raise(ArgumentError, "say how many versions stay, as option :keep: prune(keep: 5)")
 
     write(opts, [keep: :positive, name: @text], fn store, opts ->
       Cleaning.prune(store, opts[:name], opts.keep)

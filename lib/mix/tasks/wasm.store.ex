@@ -94,7 +94,7 @@ defmodule Mix.Tasks.Wasm.Store do
          {:ok, word} <- word(command, words),
          :ok <- fits(command, options),
          :ok <- CommandLine.start(),
-         {:ok, opts} <- store(options),
+         {:ok, opts} <- store(options, command),
          {:ok, result} <- command(command, word, options, opts) do
       show(command, result, json?)
       if command == "verify", do: judge(result)
@@ -152,13 +152,21 @@ defmodule Mix.Tasks.Wasm.Store do
 
   defp needed(_command, _options), do: :ok
 
-  defp store(%{store: store}) do
-    if Place.store?(store),
-      do: {:ok, [store: store]},
-      else: CommandLine.usage_error("--store needs a folder")
+  defp store(%{store: store}, command) do
+    cond do
+      not Place.store?(store) ->
+        CommandLine.usage_error("--store needs a folder")
+
+      # An empty answer, or a folder that is made for it, would hide that it is misspelt.
+      command != "put" and not File.dir?(store) ->
+        CommandLine.usage_error("--store: there is no folder #{store}; put makes it")
+
+      true ->
+        {:ok, [store: store]}
+    end
   end
 
-  defp store(_options), do: {:ok, []}
+  defp store(_options, _command), do: {:ok, []}
 
   # What is done
 
@@ -226,8 +234,16 @@ defmodule Mix.Tasks.Wasm.Store do
     ["sound: #{report.blobs} blobs, #{report.bytes} bytes, #{report.versions} versions"] ++
       for(what <- report.damaged, do: "damaged, set aside: #{what}") ++
       for(what <- report.missing, do: "missing the bytes of: #{what}") ++
+      mended(report) ++
       if(report.restored > 0, do: ["found by SHA-256 again: #{report.restored} blobs"], else: [])
   end
+
+  defp mended(%{damaged: [], missing: []}), do: []
+
+  defp mended(_report),
+    do: [
+      "what is put there again, by the same name and version, is sound again; or delete those versions"
+    ]
 
   defp line(entry) do
     note = if entry.note, do: " #{entry.note}"

@@ -26,6 +26,23 @@ defmodule Cybernetic.WASM.OptionsTest do
   defp check(opts), do: Options.check!(opts, @known, "test option")
   defp refusal(opts), do: Exception.message(assert_raise(ArgumentError, fn -> check(opts) end))
 
+  test "an option that none of several checks knows is told with the keys of all" do
+    known = [a: :boolean, b: :count, a: :path]
+    assert Options.known!([b: :any, a: 1], known, "test option") == [b: :any, a: 1]
+
+    for {opts, words} <- [
+          {[colour: 1], "unknown test option :colour; known are: :a, :b"},
+          {:none, "test options must be a keyword list, got: :none"},
+          {[{"a", 1}], "test options must be a keyword list, got: a list"}
+        ] do
+      error = assert_raise ArgumentError, fn -> Options.known!(opts, known, "test option") end
+      assert error.message == words
+    end
+
+    error = assert_raise ArgumentError, fn -> Options.known!(1, known, "option of a test") end
+    assert error.message == "options of a test must be a keyword list, got: 1"
+  end
+
   test "what each kind takes comes back as a map" do
     opts = [
       any: self(),

@@ -57,6 +57,27 @@ defmodule Cybernetic.WASM.StoreTest do
     end
   end
 
+  describe "a door that is given something else" do
+    test "says what it takes" do
+      for {take, words} <- [
+            {fn -> Store.put({:bytes, @wat}) end, "put/2 takes the bytes of a module themselves"},
+            {fn -> Store.put(nil) end, "put/2 takes the bytes of a module themselves"},
+            {fn -> Store.get({:store, "x"}) end,
+             ~s|a reference such as "acme/thumb@1.2" is needed|},
+            {fn -> Store.versions(:x) end, ~s|a name such as "acme/thumb" is needed|},
+            {fn -> Store.delete({"x", "1.0.0"}) end, ~s|a version such as "acme/thumb@1.2.3"|},
+            {fn -> Store.prune([]) end, "prune(keep: 5)"},
+            {fn -> Store.prune(5) end, "prune(keep: 5)"},
+            {fn -> Store.prune(keep: :all) end, "option :keep must be"},
+            {fn -> Store.list(1) end, "store options must be a keyword list"}
+          ] do
+        error = assert_raise ArgumentError, take
+        assert error.message =~ words
+        refute error.message =~ "(module"
+      end
+    end
+  end
+
   defmodule Far do
     @moduledoc false
     @behaviour Cybernetic.WASM.Loader.Source

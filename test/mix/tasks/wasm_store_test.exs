@@ -83,9 +83,36 @@ defmodule Mix.Tasks.Wasm.StoreTest do
     assert {1, output, ""} = store(context, ["verify"])
     assert output =~ "damaged, set aside: #{facts["digest"]}\n"
     assert output =~ "missing the bytes of: x@0.1.0\n"
+    assert output =~ "what is put there again, by the same name and version, is sound again"
+    assert {1, "", errors} = store(context, ["get", "x"])
+    assert errors =~ "the bytes of x@0.1.0 are gone: put the same ones there again"
+    assert {0, _, ""} = store(context, ["put", context.wasm, "--name", "x"])
+    assert {0, "one", ""} = store(context, ["get", "x"])
+  end
+
+  test "needs a store that is there, but to put something into it", context do
+    away = Path.join(context.around, "away")
+
+    for words <- [
+          ["list"],
+          ["get", "x"],
+          ["versions", "x"],
+          ["delete", "x@1.0.0"],
+          ["gc"],
+          ["verify"]
+        ] do
+      assert {2, "", errors} = run("wasm.store", words ++ ["--store", away])
+      assert errors =~ "--store: there is no folder #{away}; put makes it"
+      refute File.exists?(away)
+    end
+
+    assert {0, _, ""} = run("wasm.store", ["put", context.wasm, "--store", away])
+    assert {0, "", ""} = run("wasm.store", ["list", "--store", away])
   end
 
   test "ends with 2 where the user is mistaken, and says how", context do
+    {0, _, ""} = store(context, ["put", context.wasm])
+
     for {words, part} <- [
           {[], "a command is missing; there are: delete, gc"},
           {["prnue"], "unknown command prnue"},
@@ -101,7 +128,7 @@ defmodule Mix.Tasks.Wasm.StoreTest do
           {["put", context.wasm, "--name", "../x"], "is no name"},
           {["put", context.wasm, "--name", "x", "--version", "1"], "is no version"},
           {["get", "x"], "there is no x"},
-          {["delete", "x"], "is no version"},
+          {["delete", "x"], "there is no x"},
           {["list", "--colour"], "unknown option --colour"}
         ] do
       {2, output, errors} = store(context, words)

@@ -7,6 +7,8 @@ defmodule Cybernetic.WASM.StoreError do
     * `:no_such_name`, `:no_such_version`, `:no_such_digest` - the store does not have it; `versions` has at most ten that it has
       of that name, the highest first
     * `:invalid_reference` - neither a name, with a version or a requirement behind `@`, nor a digest
+    * `:inexact` - what is to be dropped is one version, and none is named, or a requirement: `version`; `versions` has at most
+      ten that there are, the highest first
     * `:invalid_name`, `:invalid_version` - what is put under such a name could not be found again
     * `:taken` - that version of the name has other bytes, those of `digest`
     * `:in_use` - what is to be dropped is a version's; `versions` has at most ten of them, as `"name@version"`
@@ -14,11 +16,12 @@ defmodule Cybernetic.WASM.StoreError do
     * `:full` - `size` bytes would be in the store, more than the `allowed`, though nothing is left that may leave it
     * `:damaged` - what the store has is not what was put into it; it is not given. `Cybernetic.WASM.Store.verify/1` sets it
       aside.
+    * `:missing` - the version is there, and its bytes are not, as after they were set aside; the same bytes can be put there again
     * `:not_ours` - the folder at `path` cannot be relied on; `detail` says why
     * `:busy` - others wrote to the store for as long as the call would wait
     * `:failed` - the system refused; `path` and `detail` say what
 
-  `blame` is `:node` for `:full` and `:busy`, and where there is no space; `:host` for `:damaged` and for what else failed;
+  `blame` is `:node` for `:full` and `:busy`, and where there is no space; `:host` for `:damaged`, `:missing` and for what else failed;
   otherwise `:caller`.
   """
 
@@ -74,7 +77,7 @@ defmodule Cybernetic.WASM.StoreError do
   defp whose(:failed, detail),
     do: if(String.contains?(String.downcase(detail), @no_space), do: :node, else: :host)
 
-  defp whose(:damaged, _detail), do: :host
+  defp whose(reason, _detail) when reason in [:damaged, :missing], do: :host
   defp whose(reason, _detail) when reason in @nodes, do: :node
   defp whose(_reason, _detail), do: :caller
 
@@ -87,6 +90,15 @@ defmodule Cybernetic.WASM.StoreError do
   def message(%__MODULE__{} = error), do: "store: " <> why(error)
 
   defp why(%{reason: :no_such_name} = error), do: "there is no #{Shown.name(error.name)}"
+
+  defp why(%{reason: :inexact, version: nil} = error) do
+    "which version of #{Shown.name(error.name)} is to go? There are #{Enum.join(error.versions, ", ")}: say " <>
+      "#{error.name}@#{List.first(error.versions)}, for example"
+  end
+
+  defp why(%{reason: :inexact} = error) do
+    "#{Shown.name(error.version)} is not one version of #{Shown.name(error.name)}; there are #{Enum.join(error.versions, ", ")}"
+  end
 
   defp why(%{reason: :no_such_version} = error) do
     "no version of #{Shown.name(error.name)} fits #{Shown.name(error.version)}; " <>
@@ -122,8 +134,14 @@ defmodule Cybernetic.WASM.StoreError do
       "prune/1 and gc/1 make room"
   end
 
-  defp why(%{reason: :damaged} = error),
-    do: "#{what(error)} is damaged, and is not given; verify/1 sets it aside"
+  defp why(%{reason: :damaged} = error) do
+    "#{what(error)} is damaged, and is not given: set it aside with Store.verify/1 (mix wasm.store verify), then put the same " <>
+      "bytes there again"
+  end
+
+  defp why(%{reason: :missing} = error) do
+    "the bytes of #{what(error)} are gone: put the same ones there again, or delete the version and put others there"
+  end
 
   defp why(%{reason: :not_ours} = error),
     do: "cannot rely on the folder #{Shown.path(error.path)}: #{error.detail}"
@@ -134,6 +152,7 @@ defmodule Cybernetic.WASM.StoreError do
   defp why(%{reason: :failed} = error), do: "#{Shown.path(error.path)}: #{error.detail}"
 
   defp what(%{name: nil, digest: digest}), do: digest
+  defp what(%{name: name, version: nil}), do: name
   defp what(error), do: "#{error.name}@#{error.version}"
 
   defp bytes(count), do: "#{Shown.number(count)} bytes"

@@ -15,40 +15,28 @@ defmodule Cybernetic.WASM.Store.Cleaning do
   def delete(store, reference) do
     case Reference.parse(reference) do
       {:ok, {:digest, digest}} -> delete_blob(store, digest)
-      {:ok, {:name, name, _selector}} -> delete_version(store, name, exact(reference))
+      {:ok, {:name, name, _selector}} -> delete_version(store, name, version(reference))
       :error -> StoreError.refuse(:invalid_reference, name: reference)
     end
   end
 
-  defp exact(reference) do
-    text = reference |> String.split("@", parts: 2) |> Enum.at(1, "")
+  defp version(reference), do: reference |> String.split("@", parts: 2) |> Enum.at(1)
 
-    case Reference.version(text) do
-      {:ok, _version} -> {:ok, text}
-      :error -> StoreError.refuse(:invalid_version, version: text)
-    end
-  end
-
-  defp delete_version({module, config}, name, {:ok, version}) do
+  defp delete_version({module, config}, name, version) do
     with {:ok, versions} <- module.versions(config, name) do
+      facts = [name: name, version: version, versions: Reference.sort(versions)]
+
       cond do
-        versions == [] ->
-          StoreError.refuse(:no_such_name, name: name)
-
-        version not in versions ->
-          StoreError.refuse(:no_such_version,
-            name: name,
-            version: version,
-            versions: Reference.sort(versions)
-          )
-
-        true ->
-          module.drop_entry(config, name, version)
+        versions == [] -> StoreError.refuse(:no_such_name, name: name)
+        version in versions -> module.drop_entry(config, name, version)
+        exact?(version) -> StoreError.refuse(:no_such_version, facts)
+        # What a requirement finds today is not what somebody meant to drop.
+        true -> StoreError.refuse(:inexact, facts)
       end
     end
   end
 
-  defp delete_version(_store, _name, error), do: error
+  defp exact?(version), do: version != nil and Reference.version(version) != :error
 
   defp delete_blob({module, config} = store, asked) do
     with {:ok, digest} <- Lookup.blake3(store, asked),

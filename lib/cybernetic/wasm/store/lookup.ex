@@ -27,7 +27,7 @@ defmodule Cybernetic.WASM.Store.Lookup do
       {:ok, bytes, entry}
     else
       :none when tries > 1 -> named(store, wanted, most, tries - 1)
-      :none -> StoreError.refuse(:damaged, name: name, version: version_of(store, wanted))
+      :none -> StoreError.refuse(:missing, name: name, version: version_of(store, wanted))
       error -> error
     end
   end
