@@ -7,6 +7,9 @@ defmodule Cybernetic.WASM.Boot do
 
   alias Cybernetic.WASM.{Options, Runtime, Sandbox, Shown, TaskSupervisor}
 
+  # Of pins that nothing went by.
+  @most_named 20
+
   # What an entry has beside the options of its load.
   @own [source: :any, required: :boolean]
 
@@ -20,7 +23,25 @@ defmodule Cybernetic.WASM.Boot do
 
   @doc "Loads them, or says in a sentence why the application cannot start."
   @spec load([entry]) :: :ok | {:error, String.t()}
-  def load(entries), do: entries |> Enum.zip(outcomes(entries)) |> Enum.reduce(:ok, &tell/2)
+  def load([]), do: :ok
+
+  def load(entries) do
+    with :ok <- entries |> Enum.zip(outcomes(entries)) |> Enum.reduce(:ok, &tell/2),
+         do: tell_unused(Runtime.unused_pins())
+  end
+
+  # A pin whose name somebody misspelt holds nothing. It may as well be for what is loaded later.
+  defp tell_unused([]), do: :ok
+
+  defp tell_unused(pins) do
+    {named, others} = Enum.split(pins, @most_named)
+    more = if others == [], do: "", else: " and #{length(others)} more"
+
+    Logger.notice(
+      "Cybernetic.WASM: no module of modules: goes by these pins: #{Enum.map_join(named, ", ", &Shown.name/1)}#{more}. " <>
+        "If they are for what is loaded later, all is well; Runtime.unused_pins/0 lists those that no load has gone by"
+    )
+  end
 
   # None waits for one of another name, and one that is killed takes none of those with it. Those of one name come in the order
   # of the list: the last is current.

@@ -22,7 +22,7 @@ defmodule Cybernetic.WASM.Config do
 
   Defaults of a call's limits (see `Cybernetic.WASM.Limits` for what each bounds): `:fuel`, `:max_memory`,
   `:max_table_elements`, `:max_instances`, `:max_stack`, `:timeout` (or `:max_execution_time`), `:max_output`,
-  `:max_host_calls`.
+  `:max_host_calls`, `:max_transfer`.
 
   | key | unit | default | |
   |---|---|---|---|
@@ -42,7 +42,7 @@ defmodule Cybernetic.WASM.Config do
   | `:parallel_execution` | | `true` | `false`: one guest at a time on this node |
   | `:max_live_instances` | guests | (the kernel's `vm.max_map_count` - 15,000) / 5, from 16 to 10,000 | live at once on this node |
   | `:max_total_memory` | bytes | 8,589,934,592 | of all guests of this node, with the output that nobody has taken yet |
-  | `:pins` | | `%{}` | digests that modules must have, by their names: see `Cybernetic.WASM.Loader` |
+  | `:pins` | | `%{}` | digests that modules must have, by their names and sources: see `Cybernetic.WASM.Loader` |
   | `:trust` | | `nil` | whose signatures modules must have: see `Cybernetic.WASM.Loader` |
   | `:offline` | | `false` | `true`: no module is fetched by way of a network |
   | `:compiler` | | `:apart` | in processes of their own; or `:in_process`: see `Cybernetic.WASM.Runtime.compiler/0` |
@@ -65,8 +65,9 @@ defmodule Cybernetic.WASM.Config do
         ]
 
   Each entry has a `:source` and options of `Cybernetic.WASM.Runtime.load_module/2`; a `:sandbox` may be the options of one. They are
-  loaded side by side, those of one name in the order of the list, so that the last of them is current. All are there once the
-  application has started. One that fails is logged. With `required: true` the application does not start then, and its reason is
+  loaded side by side, those of one name in the order of the list, so that the last of them is current, but for an older version
+  behind a newer one: that needs `current: true`. All are there once the application has started. Pins that none of them has gone
+  by are logged then. One that fails is logged. With `required: true` the application does not start then, and its reason is
   one sentence; nor does it with a mistake in the list itself, such as an option that there is not. Your own application starts
   later: a source that needs it, such as its database, is loaded by its own start.
   """
@@ -86,7 +87,7 @@ defmodule Cybernetic.WASM.Config do
     scheduling: {{:one_of, [:adaptive, :dirty, :inline]}, :adaptive},
     allocation: {{:one_of, [:pooling, :on_demand]}, :pooling},
     max_module_size: {:positive, 10_000_000},
-    pins: {{~S|a map such as %{"acme/thumb" => "sha256:…"}|, &is_map/1}, %{}},
+    pins: {{~S|a map such as %{"acme/thumb" => "sha256:…"}|, &is_map/1}, %Pins{}},
     trust: {{~S|a keyword list such as [keys: ["ed25519:…"]]|, &Keyword.keyword?/1}, nil},
     offline: {:boolean, false},
     compiler: {{:one_of, [:apart, :in_process]}, :apart},
@@ -109,7 +110,12 @@ defmodule Cybernetic.WASM.Config do
     max_code_memory: {:positive, 1_073_741_824},
     max_open_files: {:positive, nil},
     # What a source is fetched with may be in it.
-    modules: {{:unshown, {"a list of keyword lists", &__MODULE__.modules?/1}}, []},
+    modules: {
+      {:unshown,
+       {~S|a list of keyword lists, one for each module, such as [[source: "priv/resize.wasm", name: "resize"]]|,
+        &__MODULE__.modules?/1}},
+      []
+    },
     store_dir: {:path, nil},
     store_size: {:positive, 2_147_483_648},
     store: {{"{module, config} of a Cybernetic.WASM.Store.Backend", &__MODULE__.store?/1}, nil}
@@ -127,7 +133,9 @@ defmodule Cybernetic.WASM.Config do
 
   @doc false
   @spec modules?(term) :: boolean
-  def modules?(entries), do: is_list(entries) and Enum.all?(entries, &Keyword.keyword?/1)
+  def modules?(entries) do
+    is_list(entries) and not List.improper?(entries) and Enum.all?(entries, &Keyword.keyword?/1)
+  end
 
   @doc false
   @spec time?(term) :: boolean

@@ -37,10 +37,17 @@ defmodule Cybernetic.WASM.Loader do
   order:
 
     1. the operator's, `config :cybernetic_wasm, pins: %{"acme/thumb" => "sha256:…"}`: under the name of the module, the name with
-       its version, as in `"acme/thumb@1.2.0"`, or what the source calls itself, such as its path or its URL. The name is what
+       its version, as in `"acme/thumb@1.2.0"`, or where the source is: its path, its URL, its OCI reference. The name is what
        the load, the store or the manifest says.
     2. that of the load, `digest: "sha256:…"`
     3. the author's, `digest` in the manifest
+
+  Where a source is may be spelt in many ways, and a pin holds for all of them: for `"./plugins/../plugins/x.wasm"` as for
+  `"plugins/x.wasm"` (both from the folder in which the VM was started; links are not followed), for `HTTPS://EXAMPLE.com:443/x.wasm`
+  as for `https://example.com/x.wasm`, for `{:priv, :my_app, "wasm/x.wasm"}` by `"my_app/priv/wasm/x.wasm"` and by its path. A
+  pin for a URL without a query holds for it with every query, and one with a query for that alone; a pin for a tag holds also where a
+  digest stands behind it. What no load has gone by pins nothing: `Cybernetic.WASM.Runtime.unused_pins/0` lists those pins, and
+  when the modules of the configuration have been loaded they are logged.
 
   A pin that does not hold is a `Cybernetic.WASM.LoadError` with the reason `:digest_mismatch`, which says whose pin it was, and both
   digests. A source that others may change, such as a URL, is refused without a pin; `allow_unpinned: true` takes it. A manifest
@@ -95,13 +102,14 @@ defmodule Cybernetic.WASM.Loader do
 
   import Cybernetic.WASM.Module, only: [is_loaded: 1]
 
-  alias Cybernetic.WASM.{Error, LoadError, Module, Options, Store}
+  alias Cybernetic.WASM.{Error, LoadError, Module, Options, Shown, Store}
 
   alias Cybernetic.WASM.Loader.{
     Compiler,
     Expect,
     Fetched,
     Fetcher,
+    Misread,
     Pins,
     Request,
     Source,
@@ -183,9 +191,22 @@ defmodule Cybernetic.WASM.Loader do
 
   defp verified(request) do
     with {:ok, fetched} <- Fetcher.fetch(request),
-         {:ok, fetched} <- Pins.check(fetched, pins(request, fetched)),
-         {:ok, fetched} <- Trust.check(fetched, request.trusts),
-         do: {:ok, keep(fetched, request)}
+         pins = pins(request, fetched),
+         {:ok, fetched} <- Pins.check(fetched, pins),
+         {:ok, fetched} <- trusted(fetched, request),
+         do: {:ok, keep(%{fetched | pins: pins}, request)}
+  end
+
+  defp trusted(fetched, request) do
+    with {:error, %LoadError{reason: :unsigned} = error} <- Trust.check(fetched, request.trusts),
+         do: {:error, %{error | detail: looked_for(fetched.origin)}}
+  end
+
+  defp looked_for(source) do
+    case Sources.signature_at(source) do
+      nil -> "its source brings none along"
+      place -> "there is no #{Shown.path(place)}"
+    end
   end
 
   # What came over a network, and is what was asked for, is not fetched again. A store that does not take it is no reason to
@@ -207,7 +228,7 @@ defmodule Cybernetic.WASM.Loader do
   end
 
   defp pins(request, fetched) do
-    names = [fetched.source | fetched.names] ++ Request.named(fetched.name, fetched.version)
+    names = fetched.names ++ Request.named(fetched.name, fetched.version)
     Enum.uniq(Request.pins(request, names, fetched.manifest) ++ fetched.pins)
   end
 
@@ -219,9 +240,13 @@ defmodule Cybernetic.WASM.Loader do
   # What was asked for is known here, wherever it is refused.
   defp traced(request, function) do
     with {:error, %LoadError{} = error} <- function.(request),
-         do: {:error, %{error | source: described(request.source)}}
+         do: {:error, from(error, request.source)}
   end
 
-  defp described(%Fetched{source: source}), do: source
-  defp described(source), do: Sources.describe(source)
+  defp from(error, %Fetched{source: source}), do: %{error | source: source}
+
+  defp from(error, {Sources.File, path}),
+    do: Misread.hint(%{error | source: Sources.File.describe(path)})
+
+  defp from(error, source), do: %{error | source: Sources.describe(source)}
 end

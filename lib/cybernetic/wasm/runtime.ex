@@ -62,7 +62,8 @@ defmodule Cybernetic.WASM.Runtime do
       iex> Runtime.unload("doc/scale")
       :ok
 
-  `"resize"` is the *current* version: the one that was loaded, reloaded, promoted or rolled back to last. `"resize@1.2.0"` is
+  `"resize"` is the *current* version: the one that was loaded, reloaded, promoted or rolled back to last, but for older ones
+  that were only loaded. `"resize@1.2.0"` is
   that version, `"resize@1.2"` the highest 1.2.z, and `"resize@~> 1.2"` the highest that fits the requirement, as `Version`
   has it. A call looks at what this node has loaded, never into a store. It looks once: all of a call, and a live instance for
   all its life, is of one version. No process is asked, and a look-up takes a fraction of a microsecond; with a
@@ -78,7 +79,10 @@ defmodule Cybernetic.WASM.Runtime do
     * `:version` - the version, such as `"1.2.0"`. Default: the store's, else the manifest's, else the next patch version, from
       `"0.1.0"`. A version that is there stays what it is: other bytes under its number are a `Cybernetic.WASM.LoadError` with
       the reason `:version_taken`, and where the manifest says that number, they get the next.
-    * `:current` - `false`: calls go on with the version that is current, and this one is called by its number. Default: `true`.
+    * `:current` - `false`: calls go on with the version that is current, and this one is called by its number. `true`: calls of
+      the bare name get this one, also if it is older. Default: `true`, but **an older version is loaded beside a newer one
+      that is current, and does not take its place**: `{:store, "resize@1.1.0"}` takes nobody back by itself. `rollback/2` and
+      `promote/3` do.
     * `:by`, `:why` - texts for `changes/1`: who does it, and what for. Default of `:by`: the calling process.
 
   Loading what is current already changes nothing but the options that later reloads go by. What a name has loaded stays until `unload/1`; only of the versions that a
@@ -98,9 +102,9 @@ defmodule Cybernetic.WASM.Runtime do
 
   import Cybernetic.WASM.Module, only: [is_loaded: 1]
 
-  alias Cybernetic.WASM.{CallError, Error, Instance, Loader, Module, Native, Options}
+  alias Cybernetic.WASM.{CallError, Config, Error, Instance, Loader, Module, Native, Options}
   alias Cybernetic.WASM.{Reference, Shown, Startup, TrapError}
-  alias Cybernetic.WASM.Loader.Compiler
+  alias Cybernetic.WASM.Loader.{Compiler, Pins}
 
   alias Cybernetic.WASM.Runtime.{
     Change,
@@ -305,7 +309,10 @@ defmodule Cybernetic.WASM.Runtime do
   A version that has gone is not found any more, and its code is given back when the last call or instance that uses it has
   ended. Two reloads of one name at once come one after the other: the second is checked against the first one's module.
 
-  Errors: those of a load; `Cybernetic.WASM.LoadError` with the reasons `:narrowed`, `:widened`, `:smoke_failed` and
+  A version that is older than the current one, as a manifest or a store may have it, is refused where `current:` does not say what
+  is to become of it.
+
+  Errors: those of a load; `Cybernetic.WASM.LoadError` with the reasons `:narrowed`, `:widened`, `:smoke_failed`, `:older_version` and
   `:version_taken`; `Cybernetic.WASM.CallError` with the reason `:no_such_name`.
   """
   @spec reload(String.t(), Loader.source(), [reload_option]) ::
@@ -379,11 +386,14 @@ defmodule Cybernetic.WASM.Runtime do
   """
   @spec unload(String.t(), [who_option]) :: :ok | {:error, CallError.t()}
   def unload(name, opts \\ []) do
-    case String.split(name, "@", parts: 2) do
+    case name |> text!() |> String.split("@", parts: 2) do
       [name] -> Registry.unload(Naming.name!(name), :all, said(opts))
       [name, version] -> Registry.unload(Naming.name!(name), version!(version), said(opts))
     end
   end
+
+  defp text!(name) when is_binary(name), do: name
+  defp text!(other), do: Naming.name!(other)
 
   @doc """
   The latest changes of a name, the last one first, as `t:Cybernetic.WASM.Runtime.Change.t/0`; with `:all` those of all names, of
@@ -421,7 +431,8 @@ defmodule Cybernetic.WASM.Runtime do
 
   What is there has been loaded when this returns. From then on the files are looked at again and again. One that looks otherwise
   than before, and has stopped changing, is reloaded, with the checks of `reload/3`; the same bytes are no change. What cannot be
-  loaded, or may not take the old one's place, leaves that as it is. There is one line for each load, and one for each that fails:
+  loaded, or may not take the old one's place, leaves that as it is. Of a module that is there as `.wasm` and as `.wat` the
+  `.wasm` is loaded. There is one line for each load, and one for each that fails:
 
       compute: 0.1.0 is loaded, blake3:5c1d7ac6
       compute: 0.1.0 stays: cannot load priv/wasm/compute.wasm: invalid at offset 212: unexpected end
@@ -433,16 +444,22 @@ defmodule Cybernetic.WASM.Runtime do
     * `:interval` - milliseconds between two looks. Default: 1,000.
     * `:load` - options of the loads, and of the reloads as well
     * `:reload` - options of the reloads beside them, such as `[allow: :widen]`
-    * `:report` - a function that is given each line, in the process that looks. Default: the lines are logged.
+    * `:report` - a function that is given each line, in the process that looks. Default: the lines are logged, those of what
+      could not be loaded as warnings.
 
   It is a `Cybernetic.WASM.LoadError` where there is no such folder. One that goes later is looked for again.
   """
   @spec watch(Path.t(), [watch_option]) :: {:ok, pid} | {:error, Error.t()}
-  defdelegate watch(folder, opts \\ []), to: Watch, as: :start
+  def watch(folder, opts \\ [])
+  def watch(folder, opts) when is_binary(folder), do: Watch.start(folder, opts)
+  def watch(other, _opts), do: Options.refuse!("watch/2 takes the path of a folder", other)
 
   @doc "Ends what `watch/2` began. What it has loaded stays."
   @spec unwatch(pid) :: :ok
-  defdelegate unwatch(watch), to: Watch, as: :stop
+  def unwatch(watch) when is_pid(watch), do: Watch.stop(watch)
+
+  def unwatch(other),
+    do: Options.refuse!("unwatch/1 takes the process that watch/2 gave, as {:ok, watch}", other)
 
   @doc """
   All that is loaded under names, by name and the highest version first: maps of `:name`, `:version`, `:current` (whether it is),
@@ -573,14 +590,31 @@ defmodule Cybernetic.WASM.Runtime do
     # The compiler shares itself out between processes.
     sources
     |> Task.async_stream(&warm_one/1, max_concurrency: @together, timeout: :infinity)
-    |> Enum.map(fn {:ok, loaded} -> loaded end)
+    |> Enum.map(fn {:ok, loaded} -> warmed(loaded) end)
+  end
+
+  def warm(other) do
+    Options.refuse!(
+      ~s|warm/1 takes a list of sources, such as ["priv/wasm/resize.wasm", {:store, "acme/thumb"}]|,
+      other
+    )
+  end
+
+  # What is no source, or no option, is the caller's to hear of, and no end of a process.
+  defp warm_one(given) do
+    warm_source(given)
+  rescue
+    error in ArgumentError -> {:mistaken, error}
   end
 
   # A source of the user's own begins with its module.
-  defp warm_one({source, opts}) when is_list(opts) and not is_atom(source),
+  defp warm_source({source, opts}) when is_list(opts) and not is_atom(source),
     do: load_module(source, opts)
 
-  defp warm_one(source), do: load_module(source)
+  defp warm_source(source), do: load_module(source)
+
+  defp warmed({:mistaken, error}), do: raise(error)
+  defp warmed(loaded), do: loaded
 
   @doc """
   Sees to it that the module's compiled code is on disk: `mix wasm.compile` calls this. Where nobody does, it is written some
@@ -588,6 +622,17 @@ defmodule Cybernetic.WASM.Runtime do
   """
   @spec keep(Module.loaded()) :: :ok | {:error, String.t()}
   def keep(module) when is_loaded(module), do: Native.module_keep(module.ref)
+  def keep(other), do: Module.needed!(other)
+
+  @doc """
+  What those of the operator's pins stand under that no load has gone by since the application started. A pin whose name or path
+  nobody uses pins nothing: see "Pins" of `Cybernetic.WASM.Loader`.
+
+      iex> Cybernetic.WASM.Runtime.unused_pins()
+      []
+  """
+  @spec unused_pins() :: [String.t()]
+  def unused_pins, do: Pins.unused(Config.get().pins)
 
   @doc "Empties the compiled-module cache. Modules in use live on with their users."
   @spec clear_cache() :: :ok

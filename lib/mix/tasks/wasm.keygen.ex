@@ -56,7 +56,20 @@ defmodule Mix.Tasks.Wasm.Keygen do
   end
 
   defp write(path, keys) do
-    with {:error, path, why} <- Keys.write_new(path, keys),
-         do: CommandLine.usage_error("#{path}: #{why}")
+    with {:error, at, why} <- Keys.write_new(path, keys),
+         do: CommandLine.usage_error(refused(at, path, why))
+  end
+
+  defp refused(at, path, why) do
+    cond do
+      File.exists?(at) ->
+        "#{at}: #{why}, and no key is written over: choose another PATH, or move it away"
+
+      File.dir?(Path.dirname(path)) ->
+        "#{path}: #{why}"
+
+      true ->
+        "#{path}: there is no folder #{Path.dirname(path)}"
+    end
   end
 end

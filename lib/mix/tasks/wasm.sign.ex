@@ -56,6 +56,7 @@ defmodule Mix.Tasks.Wasm.Sign do
          signature = Signature.sign(signature, private),
          :ok <- write(file <> ".sig", Signature.encode(signature)) do
       report(file <> ".sig", Keys.public(private), signature, options)
+      unless options[:manifest], do: tell_of_manifest(file)
     else
       {:error, error} -> CommandLine.stop(error, @task, json: CommandLine.asked?(argv, "--json"))
     end
@@ -81,9 +82,26 @@ defmodule Mix.Tasks.Wasm.Sign do
       same? = {signature.module, signature.manifest} == {unsigned.module, unsigned.manifest}
       {:ok, if(same?, do: signature, else: unsigned)}
     else
-      {:error, :enoent} -> {:ok, unsigned}
-      {:error, why} when is_binary(why) -> cannot(path, why)
-      {:error, refusal} -> cannot(path, RegularFile.words(refusal))
+      {:error, :enoent} ->
+        {:ok, unsigned}
+
+      {:error, why} when is_binary(why) ->
+        cannot(path, "#{why}; nothing is written over it: move it away first")
+
+      {:error, refusal} ->
+        cannot(path, RegularFile.words(refusal))
+    end
+  end
+
+  # Whoever loads with it would be refused, and would not know why.
+  defp tell_of_manifest(file) do
+    beside = Path.join(Path.dirname(file), "module.toml")
+
+    if File.regular?(beside) do
+      CommandLine.warn(
+        "mix #{@task}: #{beside} is not signed; a load with it is refused, unless its host says trust: [manifest: :any]. " <>
+          "To sign it as well: --manifest #{beside}"
+      )
     end
   end
 

@@ -7,7 +7,7 @@ defmodule Mix.Tasks.Wasm.Verify do
       mix wasm.verify FILE [options]
 
   What the configuration says of trust and pins holds, too: see `Cybernetic.WASM.Loader`. Where neither that nor an option says
-  what to check, the task refuses.
+  anything of this module, the task refuses. What was checked is printed: who has signed it, and which digests it was held to.
 
   ## Options
 
@@ -35,7 +35,7 @@ defmodule Mix.Tasks.Wasm.Verify do
   use Mix.Task
 
   alias Cybernetic.WASM.{Config, JSON, Loader, LoadError}
-  alias Cybernetic.WASM.Loader.Fetched
+  alias Cybernetic.WASM.Loader.{Fetched, Pins}
   alias Mix.Tasks.Wasm.CommandLine
 
   @task "wasm.verify"
@@ -49,6 +49,8 @@ defmodule Mix.Tasks.Wasm.Verify do
     digest: :string,
     json: :boolean
   ]
+
+  @whose %{config: "by the configuration", option: "by --digest", manifest: "by the manifest"}
 
   @not_what_was_asked_for [:unsigned, :bad_signature, :untrusted, :digest_mismatch, :unpinned]
 
@@ -65,7 +67,9 @@ defmodule Mix.Tasks.Wasm.Verify do
          {:ok, file} <- CommandLine.one_argument(words, "FILE", "mix #{@task} #{@usage}"),
          :ok <- CommandLine.start(),
          :ok <- something_to_check(options),
-         {:ok, fetched} <- verified(file, options) do
+         :ok <- signature_there(options[:signature]),
+         {:ok, fetched} <- verified(file, options),
+         :ok <- something_checked(fetched, file) do
       CommandLine.print(if options[:json], do: json(file, fetched), else: text(file, fetched))
     else
       {:error, error} ->
@@ -79,7 +83,7 @@ defmodule Mix.Tasks.Wasm.Verify do
     config = Config.get()
     asked = Enum.any?([:key, :threshold, :digest, :manifest], &is_map_key(options, &1))
 
-    if asked or config.trust not in [nil, []] or config.pins not in [nil, %{}] do
+    if asked or config.trust != nil or not Pins.none?(config.pins) do
       :ok
     else
       CommandLine.usage_error(
@@ -87,6 +91,25 @@ defmodule Mix.Tasks.Wasm.Verify do
       )
     end
   end
+
+  # As a signature that does not hold is no mistake of whoever asks, one that is not where he says it is has its own words.
+  defp signature_there(nil), do: :ok
+
+  defp signature_there(path) do
+    if File.exists?(path),
+      do: :ok,
+      else: CommandLine.usage_error("--signature #{path}: no such file")
+  end
+
+  # The pins that are configured may all be for others, a manifest may name no digest, and trust: may let unsigned modules pass.
+  defp something_checked(%{signers: [], pins: []}, file) do
+    CommandLine.usage_error(
+      "nothing was checked: no pin of the configuration is for #{file}, no manifest names its digest, and no signature is " <>
+        "asked for. Give --key or --digest"
+    )
+  end
+
+  defp something_checked(_fetched, _file), do: :ok
 
   defp status(%LoadError{reason: reason}) when reason in @not_what_was_asked_for, do: 1
   defp status(_error), do: nil
@@ -114,12 +137,15 @@ defmodule Mix.Tasks.Wasm.Verify do
 
   defp text(file, fetched) do
     {digest, _fetched} = Fetched.digest(fetched, :blake3)
-    Enum.join(["#{file}: #{digest}" | Enum.map(fetched.signers, &"signed by #{&1}")], "\n")
+    signed = Enum.map(fetched.signers, &"signed by #{&1}")
+    pinned = for {whose, digest} <- fetched.pins, do: "pinned #{@whose[whose]}: #{digest}"
+    Enum.join(["#{file}: #{digest}"] ++ signed ++ pinned, "\n")
   end
 
   defp json(file, fetched) do
     {digest, fetched} = Fetched.digest(fetched, :blake3)
     {sha256, fetched} = Fetched.digest(fetched, :sha256)
-    JSON.encode(file: file, digest: digest, sha256: sha256, signers: fetched.signers)
+    pins = for {whose, digest} <- fetched.pins, do: [by: whose, digest: digest]
+    JSON.encode(file: file, digest: digest, sha256: sha256, signers: fetched.signers, pins: pins)
   end
 end

@@ -33,6 +33,34 @@ defmodule Cybernetic.WASM.BootTest do
            """) == {for(n <- 0..7, do: "0.1.#{n}"), {:ok, 8}}
   end
 
+  test "an older version behind a newer one is not current, unless it is to be" do
+    entries =
+      for {n, more} <- [{2, []}, {1, []}, {0, [current: true]}] do
+        wat = ~s|(module (func (export "n") (result i32) i32.const #{n}))|
+        [source: {:bytes, wat}, name: "rate", version: "#{n}.0.0"] ++ more
+      end
+
+    call = ~S|Executor.call("rate", "n")|
+    assert FreshNode.eval(modules(Enum.take(entries, 2)), call) == {:ok, 2}
+    assert FreshNode.eval(modules(entries), call) == {:ok, 0}
+  end
+
+  test "pins that none of them goes by are told" do
+    pin = "sha256:" <> Base.encode16(:crypto.hash(:sha256, File.read!(@compute)), case: :lower)
+    secret = "https://example.com/x.wasm?token=hunter2"
+    pins = %{"./priv/../#{@compute}" => pin, "acme/typo" => pin, secret => pin}
+    config = [pins: pins, modules: [[source: @compute, name: "compute"]]]
+    {output, 0} = FreshNode.run(config, "IO.inspect(Runtime.unused_pins())")
+
+    assert output =~
+             ~s|goes by these pins: acme/typo, "https://example.com/x.wasm?…". If they are|
+
+    assert output =~ ~s|["acme/typo", "https://example.com/x.wasm?…"]|
+    refute output =~ "hunter2"
+    {output, 0} = FreshNode.run([pins: pins], "IO.inspect(Runtime.unused_pins())")
+    refute output =~ "goes by these pins"
+  end
+
   test "their sandboxes hold" do
     entries = [[source: @compute, name: "compute", sandbox: [fuel: 1_000]]]
 
@@ -86,7 +114,9 @@ defmodule Cybernetic.WASM.BootTest do
           {[source: :nowhere, name: "compute"], "a module is loaded from"},
           {[source: @compute, name: "compute", required: :yes],
            ":required must be true or false"},
-          {:compute, "a list of keyword lists"}
+          {:compute, "a list of keyword lists, one for each module, such as [[source:"},
+          # One entry in the place of a list of them.
+          {{:source, @compute}, "a list of keyword lists, one for each module, such as [[source:"}
         ] do
       {output, status} = FreshNode.run(modules([entry]), "IO.puts(:started)")
       assert status != 0

@@ -10,12 +10,13 @@ defmodule Cybernetic.WASM.LoadError do
     * `:denied` - the network rules do not allow where it is, or where that sends on to; with `detail` and `cause`, too
     * `:outside` - the path leads out of the folder that it has to stay in, which `detail` names
     * `:too_large` - `size` bytes, as far as they are known, `allowed` are the ceiling
-    * `:unpinned` - others may change what the source names, and there is no pin for it
+    * `:unpinned` - others may change what the source names, and there is no pin for it; `detail` is what a pin stands under
+      that no load has used, where that is much alike
     * `:offline` - the source comes by way of a network, and nothing is to be fetched
     * `:digest_mismatch` - the digest is not the `expected` one of the `pin` but `found`; `pin` is `:config`, `:option`,
       `:manifest`, of which `detail` has the place, or `:reference`, that of an OCI artifact
-    * `:unsigned` - there is no signature, and one is needed
-    * `:bad_signature` - the file of signatures is none; `detail` says why
+    * `:unsigned` - there is no signature, and one is needed; `detail` says where it was looked for
+    * `:bad_signature` - the file of signatures cannot be read, or is none; `detail` says why
     * `:untrusted` - the signatures are for another module or manifest, with the digest `expected` in the place of `found`; or
       `signed` trusted keys have signed where `threshold` have to; `detail` says more
     * `:not_wasm` - neither the binary nor the text format; `detail` says what was found
@@ -31,6 +32,7 @@ defmodule Cybernetic.WASM.LoadError do
       `nil`
     * `:unsupported` - valid, but beyond what the compiler takes; `detail` says what
     * `:version_taken` - the `version` of `name` is there, and is of other bytes, or was loaded otherwise
+    * `:older_version` - a reload whose `version` of `name` is lower than the current one, `found`
     * `:narrowed` - a reload that would take exports away, or give them other types: `problems` names them
     * `:widened` - a reload that asks for more than is granted: `problems` names each import and grant
     * `:smoke_failed` - the smoke test of a reload; `detail` says how
@@ -96,12 +98,14 @@ defmodule Cybernetic.WASM.LoadError do
   @impl true
   def message(%__MODULE__{} = error), do: "cannot load #{source(error.source)}: #{why(error)}"
 
+  defp source(""), do: "an empty path"
   defp source(path) when is_binary(path), do: Shown.path(path)
   defp source(_bytes), do: "the module"
 
   # The first mistake of many: `load_module(File.read!(path))`.
   defp why(%{reason: :not_found, source: <<0, "asm", _::binary>>}), do: @bytes_as_path
   defp why(%{reason: :not_found, source: "(module" <> _}), do: @bytes_as_path
+  defp why(%{reason: :not_found, source: "(component" <> _}), do: @bytes_as_path
   defp why(%{reason: :not_found, detail: nil}), do: "no such file"
   defp why(%{reason: :not_found} = error), do: error.detail
   defp why(%{reason: reason} = error) when reason in [:fetch_failed, :denied], do: error.detail
@@ -114,9 +118,11 @@ defmodule Cybernetic.WASM.LoadError do
       "debug sections can be stripped"
   end
 
-  defp why(%{reason: :unpinned}) do
-    "others may change what it names, and there is no pin for it: give its digest as option :digest, or as an operator's pin in " <>
-      "the configuration; allow_unpinned: true takes whatever comes"
+  defp why(%{reason: :unpinned} = error) do
+    other = if error.detail, do: " (there is one for #{Shown.path(error.detail)})", else: ""
+
+    "others may change what it names, and there is no pin for it#{other}: give its digest as option :digest, or as an " <>
+      "operator's pin in the configuration; allow_unpinned: true takes whatever comes"
   end
 
   defp why(%{reason: :offline}),
@@ -125,10 +131,15 @@ defmodule Cybernetic.WASM.LoadError do
   defp why(%{reason: :digest_mismatch} = error),
     do: "#{whose(error)} is #{error.expected}, and the bytes have #{error.found}"
 
-  defp why(%{reason: :unsigned}), do: "it has no signature, and one is needed (option :trust)"
+  defp why(%{reason: :unsigned} = error) do
+    looked = if error.detail, do: ": #{error.detail}", else: ""
+
+    "it has no signature, and one is needed (option :trust)#{looked}; mix wasm.sign makes one, and option :signature says " <>
+      "where it lies"
+  end
 
   defp why(%{reason: :bad_signature} = error),
-    do: "the file of signatures is none: #{error.detail}"
+    do: "its signature cannot be used: #{error.detail}"
 
   defp why(%{reason: :untrusted, threshold: nil} = error) do
     "the signature is not for it: #{error.detail}, #{error.expected || "none"} in the place of #{error.found || "none"}"
@@ -162,6 +173,11 @@ defmodule Cybernetic.WASM.LoadError do
 
   defp why(%{reason: :version_taken} = error) do
     "version #{error.version} of #{Shown.quoted(error.name)} is there, and is another module: give another version"
+  end
+
+  defp why(%{reason: :older_version} = error) do
+    "version #{error.version} of #{Shown.quoted(error.name)} is older than #{error.found}, which is current: current: true " <>
+      "puts it there all the same, current: false beside it, and rollback/2 or promote/3 go back to what is loaded already"
   end
 
   defp why(%{reason: :narrowed} = error),

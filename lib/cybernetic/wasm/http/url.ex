@@ -108,6 +108,33 @@ defmodule Cybernetic.WASM.HTTP.URL do
   @spec text(t) :: String.t()
   def text(url), do: "#{url.scheme}://#{authority(url)}#{url.target}"
 
+  @doc "The URL in one spelling, for comparing: dots and escapes in its path that make no other one are gone (RFC 3986, 6.2.2)."
+  @spec key(t) :: String.t()
+  def key(url) do
+    [path | query] = String.split(url.target, "?", parts: 2)
+    path = path |> escapes() |> String.split("/") |> dots([]) |> Enum.join("/")
+    text(%{url | target: Enum.join([path | query], "?")})
+  end
+
+  defp escapes(path) do
+    Regex.replace(~r/%([0-9A-Fa-f]{2})/, path, fn escape, hex ->
+      {code, ""} = Integer.parse(hex, 16)
+      if URI.char_unreserved?(code), do: <<code>>, else: String.upcase(escape)
+    end)
+  end
+
+  defp dots([], done), do: Enum.reverse(done)
+  defp dots([dot], done) when dot in [".", ".."], do: dots([dot, ""], done)
+  defp dots(["." | parts], done), do: dots(parts, done)
+  # What is before the first slash stays.
+  defp dots([".." | parts], [root]), do: dots(parts, [root])
+  defp dots([".." | parts], [_above | done]), do: dots(parts, done)
+  defp dots([part | parts], done), do: dots(parts, [part | done])
+
+  @doc "The URL without its query."
+  @spec without_query(t) :: t
+  def without_query(url), do: %{url | target: url.target |> String.split("?", parts: 2) |> hd()}
+
   @doc "The URL for messages: without its query, in which signatures and keys are common."
   @spec shown(t) :: String.t()
   def shown(url) do

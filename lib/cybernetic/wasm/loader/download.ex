@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.Loader.Download do
   # A GET for a load: what comes is bounded by what the load takes, and what goes wrong is a `LoadError` that has the
   # client's error as its cause.
 
-  alias Cybernetic.WASM.HTTP.{Client, Response}
+  alias Cybernetic.WASM.HTTP.{Client, Response, URL}
   alias Cybernetic.WASM.{HTTPError, LoadError}
 
   @typedoc """
@@ -41,7 +41,7 @@ defmodule Cybernetic.WASM.Loader.Download do
       if body, do: {:ok, body, response}, else: {:other, response}
     else
       {:error, %LoadError{} = error} -> {:error, error}
-      {:error, error} -> {:error, failed(error)}
+      {:error, error} -> {:error, failed(error, asked)}
     end
   end
 
@@ -85,12 +85,12 @@ defmodule Cybernetic.WASM.Loader.Download do
     %LoadError{reason: :fetch_failed, status: status, detail: detail, blame: blame}
   end
 
-  defp failed(%HTTPError{reason: :too_large} = error),
+  defp failed(%HTTPError{reason: :too_large} = error, _asked),
     do: %LoadError{reason: :too_large, size: error.size, allowed: error.allowed, cause: error}
 
-  defp failed(%HTTPError{reason: reason} = error) do
+  defp failed(%HTTPError{reason: reason} = error, asked) do
     kind = if reason == :denied, do: :denied, else: :fetch_failed
-    detail = Exception.message(error)
+    detail = Exception.message(error) <> option(error, asked)
 
     %LoadError{
       reason: kind,
@@ -100,4 +100,42 @@ defmodule Cybernetic.WASM.Loader.Download do
       blame: error.blame
     }
   end
+
+  # Which option of the load lets it go there. Where a server sends on to, nobody is told to open.
+  defp option(%HTTPError{reason: reason, url: url}, asked) when reason in [:insecure, :denied] do
+    with {:ok, url} <- URL.parse(hd(String.split(url || "", "?", parts: 2))),
+         {:ok, first} <- URL.parse(asked.url),
+         true <- URL.origin(url) == URL.origin(first) do
+      "; for a server of your own, the option http: [#{rules(reason, url)}]"
+    else
+      _elsewhere -> ""
+    end
+  end
+
+  defp option(%HTTPError{reason: :tls, detail: "unknown_ca" <> _}, _asked),
+    do:
+      "; for a server with a certificate of your own, the option http: [tls: [cacertfile: path]]"
+
+  defp option(_error, _asked), do: ""
+
+  defp rules(:insecure, %{scheme: "http"} = url),
+    do: Enum.join(["allow_http: true" | List.wrap(if within?(url), do: network(url))], ", ")
+
+  defp rules(:denied, %{scheme: "http"} = url), do: "allow_http: true, " <> network(url)
+  defp rules(_reason, url), do: network(url)
+
+  # A name without a dot is of a network of one's own. Of others the address will show it.
+  defp within?(%{address: nil, host: host}), do: not String.contains?(host, ".")
+  defp within?(_address), do: true
+
+  defp network(%{address: nil, host: "localhost"} = url),
+    do: ~s|network: ["localhost:#{url.port}", "127.0.0.1:#{url.port}"]|
+
+  defp network(%{address: nil} = url),
+    do: ~s|network: ["#{url.host}:#{url.port}", "its address:#{url.port}"]|
+
+  defp network(%{address: address} = url) when tuple_size(address) == 8,
+    do: ~s|network: ["[#{url.host}]:#{url.port}"]|
+
+  defp network(url), do: ~s|network: ["#{url.host}:#{url.port}"]|
 end

@@ -9,13 +9,15 @@ defmodule Cybernetic.WASM.Loader.Fetched do
     * `signature` - the text of the detached signature, where the load asked for it and there is one
     * `signers` - whose signatures `Cybernetic.WASM.Loader.verify/2` has found to hold the last time, of the keys that are
       trusted: `"ed25519:…"`
+    * `pins` - the digests that `Cybernetic.WASM.Loader.verify/2` has held it to, with whose word each is: `:config`, the operator's;
+      `:option`, of the load; `:manifest`, the author's
     * `digests` - those that were worked out, by `:sha256` and `:blake3`, as `"sha256:…"`
   """
 
   alias Cybernetic.WASM.Digest
   alias Cybernetic.WASM.Sandbox.Manifest
 
-  # `own_name` and `own_version` are without the manifest's word. `pins` are those that it was fetched by.
+  # `own_name` and `own_version` are without the manifest's word. `pins` are those that it was fetched by, until it is verified.
   @enforce_keys [:bytes, :origin]
   defstruct [
     :bytes,
@@ -44,6 +46,7 @@ defmodule Cybernetic.WASM.Loader.Fetched do
           manifest: Manifest.t() | nil,
           signature: binary | nil,
           signers: [String.t()],
+          pins: [{:config | :option | :manifest, String.t()}],
           digests: %{Digest.algorithm() => String.t()}
         }
 

@@ -3,8 +3,8 @@ defmodule Cybernetic.WASM.Loader.Fetcher do
   # Reads what a load needs: the manifest and the signature that lie beside a module, and the module itself. What cannot be taken
   # anyway is not read.
 
-  alias Cybernetic.WASM.{Error, LoadError, ManifestError, RegularFile}
-  alias Cybernetic.WASM.Loader.{Fetched, Request, Signature, Source, Sources}
+  alias Cybernetic.WASM.{Error, LoadError, ManifestError, RegularFile, Shown}
+  alias Cybernetic.WASM.Loader.{Fetched, Pins, Request, Signature, Source, Sources}
   alias Cybernetic.WASM.Sandbox.Manifest
 
   # What a manifest is called beside its module.
@@ -15,9 +15,9 @@ defmodule Cybernetic.WASM.Loader.Fetcher do
   def fetch(%Request{source: %Fetched{} = fetched} = request),
     do: complete(fetched, %{request | source: fetched.origin})
 
-  def fetch(%Request{source: source} = request) do
+  def fetch(%Request{} = request) do
     with {:ok, manifest} <- own_manifest(request),
-         pins = Request.pins(request, [Sources.describe(source)], manifest),
+         pins = Request.pins(request, [], manifest),
          :ok <- pinned(request, pins),
          {:ok, bytes, facts} <- bytes(request, pins),
          {:ok, manifest} <- manifest(request, manifest, facts),
@@ -79,8 +79,13 @@ defmodule Cybernetic.WASM.Loader.Fetcher do
   # What others may change is only taken where somebody has said what it has to be.
   defp pinned(%{allow_unpinned: true}, _pins), do: :ok
 
-  defp pinned(request, []) do
-    if Sources.mutable?(request.source), do: {:error, %LoadError{reason: :unpinned}}, else: :ok
+  defp pinned(%{source: source} = request, []) do
+    if Sources.mutable?(source) do
+      nearest = Pins.nearest(request.config.pins, Sources.describe(source))
+      {:error, %LoadError{reason: :unpinned, detail: nearest}}
+    else
+      :ok
+    end
   end
 
   defp pinned(_request, _pins), do: :ok
@@ -177,20 +182,24 @@ defmodule Cybernetic.WASM.Loader.Fetcher do
   defp signature(request, facts) do
     case Sources.path(request.source) do
       nil -> {:ok, facts[:signature]}
-      path -> with {:error, %{detail: nil}} <- read(path <> ".sig"), do: {:ok, nil}
+      path -> beside_module(path <> ".sig")
     end
   end
 
-  defp read(path) do
+  # There need not be one.
+  defp beside_module(path) do
     case RegularFile.read(path, Signature.most_bytes()) do
-      {:ok, text} ->
-        {:ok, text}
-
-      {:error, :enoent} ->
-        {:error, %LoadError{reason: :unsigned}}
-
-      {:error, refusal} ->
-        {:error, %LoadError{reason: :bad_signature, detail: RegularFile.words(refusal)}}
+      {:error, :enoent} -> {:ok, nil}
+      read -> usable(read, path)
     end
+  end
+
+  defp read(path), do: path |> RegularFile.read(Signature.most_bytes()) |> usable(path)
+
+  defp usable({:ok, text}, _path), do: {:ok, text}
+
+  defp usable({:error, refusal}, path) do
+    detail = "#{Shown.path(path)}: #{RegularFile.words(refusal)}"
+    {:error, %LoadError{reason: :bad_signature, detail: detail}}
   end
 end

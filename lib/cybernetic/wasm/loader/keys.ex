@@ -102,7 +102,8 @@ defmodule Cybernetic.WASM.Loader.Keys do
   @doc "The private key in a file, which nobody but its owner may read."
   @spec read_private(Path.t()) :: {:ok, private} | {:error, String.t()}
   def read_private(path) do
-    with {:ok, @private <> text} <- RegularFile.read(path, @most_bytes, &only_owners/1),
+    with :ok <- not_public(path),
+         {:ok, @private <> text} <- RegularFile.read(path, @most_bytes, &only_owners/1),
          {:ok, private} <- text |> String.trim_trailing("\n") |> key() do
       {:ok, private}
     else
@@ -110,11 +111,25 @@ defmodule Cybernetic.WASM.Loader.Keys do
         {:error,
          "others may read or write it: chmod 600 is needed, and a new key if others are about"}
 
+      {:error, :public} ->
+        {:error, "it is a public key, which cannot sign: give the private one, without .pub"}
+
+      {:error, :enoent} ->
+        {:error, "#{RegularFile.words(:enoent)}; mix wasm.keygen makes a key"}
+
       {:error, refusal} ->
         {:error, RegularFile.words(refusal)}
 
       _no_key ->
         {:error, "it has no private key of mix wasm.keygen"}
+    end
+  end
+
+  # Before its rights are looked at: everybody may read one.
+  defp not_public(path) do
+    case read(path) do
+      {:ok, _public} -> {:error, :public}
+      {:error, _words} -> :ok
     end
   end
 

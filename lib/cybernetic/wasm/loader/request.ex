@@ -103,13 +103,20 @@ defmodule Cybernetic.WASM.Loader.Request do
     List.wrap(config.trust) ++ own
   end
 
-  @doc "The digests that a module must have which goes by these names, beside those of the load."
-  @spec pins(t, [String.t() | :bytes | nil], Manifest.t() | nil) :: [Pins.pin()]
-  def pins(%__MODULE__{} = request, names, manifest) do
+  @doc "The digests that a module must have which goes by these names, beside those of the load. The operator's come first."
+  @spec pins(t, [String.t() | nil], Manifest.t() | nil) :: [Pins.pin()]
+  def pins(%__MODULE__{config: config} = request, names, manifest) do
     names = names ++ named(request.name, request.version)
     names = if manifest, do: names ++ named(manifest.name, manifest.version), else: names
-    Pins.of(names, request.config.pins, request.digest, manifest && manifest.digest)
+    sources = if Pins.none?(config.pins), do: [], else: called(request.source)
+    own = [option: request.digest, manifest: manifest && manifest.digest]
+
+    Pins.of(config.pins, names, sources) ++
+      for({whose, digest} <- own, digest, do: {whose, digest})
   end
+
+  defp called(%Fetched{origin: origin}), do: Sources.called(origin)
+  defp called(source), do: Sources.called(source)
 
   @doc "The names of a module that has this name and version."
   @spec named(String.t() | nil, String.t() | nil) :: [String.t()]

@@ -23,6 +23,14 @@ defmodule Cybernetic.WASM.Loader.Source do
         http: [network: ["wasm.internal.example:443", "10.0.0.0/8:443"]]
       )
 
+  One on your own machine, while you try things out, has neither a certificate nor a public address. Both have to be said:
+
+      # $ python3 -m http.server 8000 --directory priv/wasm
+      Runtime.load_module({:url, "http://localhost:8000/compute.wasm"},
+        allow_unpinned: true,
+        http: [allow_http: true, network: ["localhost:8000", "127.0.0.1:8000"]]
+      )
+
   Both take options of their own. Of `{:url, url, options}`:
 
     * `:headers` - names and values, which go to the origin of the URL, and nowhere that it sends on to
@@ -136,10 +144,16 @@ defmodule Cybernetic.WASM.Loader.Source do
   """
   @callback remote?(argument :: term) :: boolean
 
+  @doc """
+  What an operator's pin for it may stand under, beside its path and what errors and logs call it. URLs, artifacts and paths are
+  compared however they are spelt. Default: none.
+  """
+  @callback pinned_as(argument :: term) :: [String.t()]
+
   @doc "Its path, where it is a file: manifest and signature lie beside it. Default: `nil`."
   @callback path(argument :: term) :: Path.t() | nil
 
-  @optional_callbacks name: 1, mutable?: 1, remote?: 1, path: 1
+  @optional_callbacks name: 1, mutable?: 1, remote?: 1, pinned_as: 1, path: 1
 
   @doc "The error of a source that has more bytes than are wanted."
   @spec too_large(non_neg_integer, opts) :: LoadError.t()

@@ -58,8 +58,26 @@ defmodule Cybernetic.WASM.Loader.Sources do
   @spec none!(term) :: no_return
   defp none!(given) do
     raise ArgumentError,
-          "a module is loaded from #{@forms_in_words}, got: #{kind(given)}"
+          "a module is loaded from #{@forms_in_words}, got: #{kind(given)}#{instead(given)}"
   end
+
+  defp instead({:name, _name}),
+    do: "; a name stands for what is loaded already: Cybernetic.WASM.Runtime.module/1 gives that"
+
+  defp instead({kind, _argument}) when kind in [:path, :file], do: "; a path is given as it is"
+  defp instead({:http, _url}), do: "; a URL is given as {:url, url}"
+  defp instead({:https, _url}), do: "; a URL is given as {:url, url}"
+  defp instead(%URI{}), do: "; a URL is given as {:url, url}, with a text"
+  defp instead([_ | _]), do: "; a path is a text, in double quotes"
+
+  defp instead({module, _argument}) when is_atom(module) do
+    case Atom.to_string(module) do
+      "Elixir." <> _ -> "; #{inspect(module)} is no such module, or is not compiled"
+      _kind -> ""
+    end
+  end
+
+  defp instead(_other), do: ""
 
   defp kind(given) when is_tuple(given) and tuple_size(given) > 0 and is_atom(elem(given, 0)),
     do: "{#{inspect(elem(given, 0))}, …}, a tuple of #{tuple_size(given)}"
@@ -134,6 +152,18 @@ defmodule Cybernetic.WASM.Loader.Sources do
   @doc "Whether it comes by way of a network."
   @spec remote?(t) :: boolean
   def remote?(source), do: optional(source, :remote?, false)
+
+  @doc "All that an operator's pin for it may stand under."
+  @spec called(t) :: [String.t() | :bytes]
+  def called(source) do
+    more = optional(source, :pinned_as, [])
+    [describe(source)] ++ Enum.filter(more, &is_binary/1) ++ List.wrap(path(source))
+  end
+
+  @doc "Where its signature is looked for, without secrets; `nil` where that is nowhere."
+  @spec signature_at(t) :: String.t() | nil
+  def signature_at({Sources.URL, given}), do: Sources.URL.signature_at(given)
+  def signature_at(source), do: with(path when path != nil <- path(source), do: path <> ".sig")
 
   @doc "Its path, where it is a file."
   @spec path(t) :: Path.t() | nil

@@ -102,9 +102,8 @@ defmodule Cybernetic.WASM.Runtime.Registration do
 
   # The registry alone knows which version it becomes, and works out no digest. The operator's pins are for the name with that.
   defp refused(name, fetched) do
-    for {pinned, digest} <- Config.get().pins,
-        [^name, version] <- [String.split(pinned, "@", parts: 2)],
-        {:error, error} <- [Pins.check(fetched, config: digest)],
+    for {version, pin} <- Pins.versions(Config.get().pins, name),
+        {:error, error} <- [Pins.check(fetched, [pin])],
         into: %{},
         do: {version, %{error | source: fetched.source}}
   end

@@ -3,7 +3,8 @@ defmodule Cybernetic.WASM.Runtime.Transitions do
   # What `Runtime.Registry` is asked to change, carried out in that process: from the versions of a name to what they are then,
   # with the record of it. Each is written at once.
 
-  alias Cybernetic.WASM.{CallError, LoadError, Module, Reference}
+  alias Cybernetic.WASM.{CallError, Config, LoadError, Module, Reference}
+  alias Cybernetic.WASM.Loader.Pins
   alias Cybernetic.WASM.Runtime.{Change, History, Names, Uses, Versions}
 
   @doc "Makes a change, and gives the answer."
@@ -153,7 +154,9 @@ defmodule Cybernetic.WASM.Runtime.Transitions do
   defp number(versions, %{wanted: :next}), do: {:ok, Versions.next(versions)}
 
   # The operator's pin may be under a number that nobody knew before.
-  defp pinned(%{refused: refused}, version) do
+  defp pinned(%{refused: refused, name: name}, version) do
+    Pins.seen(Config.get().pins, "#{name}@#{version}")
+
     case refused do
       %{^version => error} -> {:error, error}
       _pinned_or_not -> :ok

@@ -85,6 +85,31 @@ defmodule Cybernetic.WASM.HTTP.URLTest do
     for other <- others, do: assert(origin.(other) != origin.("https://example.com"))
   end
 
+  test "has one spelling to be compared by" do
+    key = &URL.key(parse!(&1))
+
+    for {one, other} <- [
+          {"HTTPS://EXAMPLE.com.:443/a/./b/../x", "https://example.com/a/x"},
+          {"https://example.com", "https://example.com/"},
+          {"https://example.com/../../x", "https://example.com/x"},
+          {"https://example.com/a/.", "https://example.com/a/"},
+          {"https://example.com/a/b/..", "https://example.com/a/"},
+          {"https://example.com/%7euser/%2e%2E/%78", "https://example.com/x"},
+          {"https://example.com/%c3%a9", "https://example.com/%C3%A9"},
+          {"https://example.com/x?a=/../%78", "https://example.com/x?a=/../%78"}
+        ],
+        do: assert({one, key.(one)} == {one, other})
+
+    for {one, other} <- [
+          {"https://example.com/a%2Fx", "https://example.com/a/x"},
+          {"https://example.com//x", "https://example.com/x"},
+          {"https://example.com/x/", "https://example.com/x"},
+          {"https://example.com/x?", "https://example.com/x?a"},
+          {"https://example.com/x?a", "https://example.com/x?A"}
+        ],
+        do: assert(key.(one) != key.(other))
+  end
+
   test "is joined with what a server says" do
     base = parse!("https://example.com:8443/a/b?c")
 

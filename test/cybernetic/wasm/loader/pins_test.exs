@@ -129,6 +129,114 @@ defmodule Cybernetic.WASM.Loader.PinsTest do
       end
     end
 
+    @spellings [
+      # A pin, and sources that it is for, however they are spelt.
+      {"priv/wasm/compute.wasm",
+       ["./priv/wasm/compute.wasm", "priv//wasm/../wasm/compute.wasm", :absolute]},
+      {"./priv/wasm/../wasm/compute.wasm", ["priv/wasm/compute.wasm", :absolute]},
+      {:absolute, ["priv/wasm/compute.wasm", "./priv/./wasm/compute.wasm"]},
+      {"cybernetic_wasm/priv/wasm/compute.wasm",
+       [
+         {:priv, :cybernetic_wasm, "wasm/compute.wasm"},
+         {:priv, :cybernetic_wasm, "./wasm//compute.wasm"}
+       ]},
+      {:in_priv, [{:priv, :cybernetic_wasm, "wasm/compute.wasm"}]},
+      {"https://example.com/x.wasm",
+       [
+         {:url, "https://example.com/x.wasm"},
+         {:url, "https://EXAMPLE.com:443/x.wasm"},
+         {:url, "https://example.com/x.wasm?v=2"},
+         {:url, "https://example.com/a/../%78.wasm", headers: []},
+         {:url, "https://example.com./x.wasm"}
+       ]},
+      {"HTTPS://Example.com:443/a/./b/../x.wasm", [{:url, "https://example.com/a/x.wasm"}]},
+      {"https://example.com/x.wasm?v=2",
+       [{:url, "https://example.com/x.wasm?v=2"}, {:url, "https://Example.com/./x.wasm?v=2"}]},
+      {"Example.com:5000/acme/x:1",
+       [
+         {:oci, "example.com:5000/acme/x:1"},
+         {:oci, "EXAMPLE.com:5000/acme/x:1", plain: true},
+         {:oci, "example.com:5000/acme/x:1@sha256:" <> @zeros}
+       ]}
+    ]
+
+    defp spelt(:absolute), do: Path.expand("priv/wasm/compute.wasm")
+
+    defp spelt(:in_priv),
+      do: Path.join(to_string(:code.priv_dir(:cybernetic_wasm)), "wasm/compute.wasm")
+
+    defp spelt(source), do: source
+
+    test "holds however it and the source are spelt" do
+      # What is fetched in the place of a URL or an artifact: the store has it.
+      bytes = File.read!("priv/wasm/compute.wasm")
+      store = Path.join(System.tmp_dir!(), "pins-#{System.unique_integer([:positive])}")
+      on_exit(fn -> File.rm_rf!(store) end)
+      {:ok, _entry} = Cybernetic.WASM.Store.put(bytes, store: store)
+      good = digest(bytes, :sha256)
+
+      for {pin, sources} <- @spellings, source <- sources do
+        configured(pins: %{spelt(pin) => good})
+        assert {:ok, fetched} = Loader.verify(spelt(source), store: store, offline: true)
+        assert {source, fetched.pins} == {source, [config: good]}
+        assert Runtime.unused_pins() == []
+
+        configured(pins: %{spelt(pin) => @pin})
+
+        assert {^source, {:error, %{reason: reason}}} =
+                 {source, Loader.verify(spelt(source), store: store, offline: true)}
+
+        assert reason in [:digest_mismatch, :offline]
+      end
+    end
+
+    test "is for no other source" do
+      for {pin, source} <- [
+            {"https://example.com/x.wasm?v=2", {:url, "https://example.com/x.wasm?v=3"}},
+            {"https://example.com/x.wasm?v=2", {:url, "https://example.com/x.wasm"}},
+            {"https://example.com/x.wasm", {:url, "https://example.com/X.wasm"}},
+            {"https://example.com/x.wasm", {:url, "https://example.com:8443/x.wasm"}},
+            {"https://example.com/a/x.wasm", {:url, "https://example.com/a%2Fx.wasm"}},
+            {"http://example.com/x.wasm", {:url, "https://example.com/x.wasm"}},
+            {"example.com/acme/x:1", {:oci, "example.com/acme/x:2"}}
+          ] do
+        configured(pins: %{pin => @pin})
+        assert {:error, %{reason: :unpinned}} = Loader.verify(source)
+        assert [_unused] = Runtime.unused_pins()
+      end
+
+      configured(pins: %{"~/x.wasm" => @pin, "compute.wasm" => @pin, "priv/wasm/wc.wasm" => @pin})
+      assert {:ok, %{pins: []}} = Loader.verify("priv/wasm/compute.wasm")
+      assert Runtime.unused_pins() == ["compute.wasm", "priv/wasm/wc.wasm", "~/x.wasm"]
+    end
+
+    test "that no load goes by is told, and which one may have been meant" do
+      pins = %{
+        "https://example.com/anwser.wasm?key=hunter2" => @pin,
+        "acme/thumb@1.2.0" => @pin,
+        "acme/thumb" => digest(@wat, :sha256)
+      }
+
+      configured(pins: pins)
+      assert {:ok, _} = Loader.verify({:bytes, @wat}, name: "acme/thumb")
+
+      assert Runtime.unused_pins() == [
+               "acme/thumb@1.2.0",
+               "https://example.com/anwser.wasm?…"
+             ]
+
+      assert {:error, %LoadError{reason: :unpinned} = error} =
+               Loader.verify({:url, "https://example.com/answer.wasm"})
+
+      assert error.detail == "https://example.com/anwser.wasm?…"
+
+      assert Exception.message(error) =~
+               "no pin for it (there is one for https://example.com/anwser"
+
+      configured(pins: %{})
+      assert Runtime.unused_pins() == []
+    end
+
     test "comes before the others, and all hold" do
       good = digest(@wat, :sha256)
       other = "blake3:" <> @zeros
@@ -207,6 +315,23 @@ defmodule Cybernetic.WASM.Loader.PinsTest do
                Loader.fetch(source, digest: digest, offline: false)
 
       assert {:ok, _} = Loader.fetch("priv/wasm/compute.wasm")
+    end
+  end
+
+  describe "what is no URL and no reference" do
+    test "is refused for that, and not for want of a pin" do
+      for {source, words} <- [
+            {{:url, "example.com/x.wasm"},
+             ~s|expected is {:url, "https://example.com/resize.wasm"}|},
+            {{:url, "https://me:secret@example.com/x.wasm"}, "credentials belong into a header"},
+            {{:oci, "acme/x"}, "a tag or a digest is missing"},
+            {{:oci, "oci://example.com/acme/x:1"}, "without oci:// or https:// before it"},
+            {{:oci, "example.com/acme/X:1"}, "in small letters"}
+          ] do
+        assert {:error, %LoadError{reason: :fetch_failed} = error} = Runtime.load_module(source)
+        assert Exception.message(error) =~ words
+        refute Exception.message(error) =~ "secret"
+      end
     end
   end
 

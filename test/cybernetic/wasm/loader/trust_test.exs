@@ -51,7 +51,8 @@ defmodule Cybernetic.WASM.Loader.TrustTest do
     assert %{reason: :unsigned} = error = refused(wasm, trust)
 
     assert Exception.message(error) ==
-             "cannot load #{wasm}: it has no signature, and one is needed (option :trust)"
+             "cannot load #{wasm}: it has no signature, and one is needed (option :trust): there is no #{wasm}.sig; " <>
+               "mix wasm.sign makes one, and option :signature says where it lies"
 
     sign(wasm, nil, [bob])
     assert %{reason: :untrusted, signed: 0, threshold: 1} = error = refused(wasm, trust)
@@ -93,11 +94,19 @@ defmodule Cybernetic.WASM.Loader.TrustTest do
     path = Path.join(dir, "elsewhere")
     File.write!(path, text)
     assert {:ok, _} = Loader.verify(wasm, trust ++ [signature: path])
-    assert %{reason: :unsigned} = refused({:bytes, @wat}, trust)
-    assert %{reason: :unsigned} = refused(wasm, trust ++ [signature: path <> ".gone"])
 
-    assert %{reason: :bad_signature, detail: "not a file but a directory"} =
-             refused(wasm, trust ++ [signature: dir])
+    assert %{reason: :unsigned, detail: "its source brings none along"} =
+             refused({:bytes, @wat}, trust)
+
+    for {path, words} <- [
+          {path <> ".gone", "no such file or directory"},
+          {dir, "not a file but a directory"},
+          {wasm, "no JSON"}
+        ] do
+      assert %{reason: :bad_signature} = error = refused(wasm, trust ++ [signature: path])
+      assert Exception.message(error) =~ "its signature cannot be used: "
+      assert error.detail =~ words
+    end
   end
 
   test "a manifest has to be signed with its module", %{wasm: wasm, ada: ada} do

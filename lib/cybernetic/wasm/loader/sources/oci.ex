@@ -7,7 +7,7 @@ defmodule Cybernetic.WASM.Loader.Sources.OCI do
   @behaviour Cybernetic.WASM.Loader.Source
 
   alias Cybernetic.WASM.HTTP.URL
-  alias Cybernetic.WASM.{Digest, LoadError, Options}
+  alias Cybernetic.WASM.{Digest, HTTPError, LoadError, Options}
   alias Cybernetic.WASM.Loader.{Download, Source}
   alias Cybernetic.WASM.Loader.Sources.OCI.{Manifest, Reference, Token}
 
@@ -25,7 +25,7 @@ defmodule Cybernetic.WASM.Loader.Sources.OCI do
 
     with {:ok, reference} <- reference(text),
          session = session(reference, own, opts),
-         {:ok, manifest, session} <- manifest(session, reference),
+         {:ok, manifest, session} <- session |> manifest(reference) |> next_step(session),
          {:ok, layer} <- Manifest.layer(manifest),
          :ok <- fits(layer, opts),
          {:ok, bytes} <- layer(session, layer),
@@ -48,6 +48,21 @@ defmodule Cybernetic.WASM.Loader.Sources.OCI do
     with {:error, why} <- Reference.parse(text),
          do: {:error, %LoadError{reason: :fetch_failed, detail: "no OCI reference: #{why}"}}
   end
+
+  # What could let it through.
+  defp next_step({:error, %LoadError{status: status} = error}, %{credentials: nil})
+       when status in [401, 403],
+       do: more(error, "credentials go along as {:oci, reference, username: …, password: …}")
+
+  defp next_step({:error, %LoadError{cause: %HTTPError{reason: :tls}} = error}, _session),
+    do: more(error, "a registry without TLS is {:oci, reference, plain: true}")
+
+  defp next_step({:error, %LoadError{cause: %HTTPError{reason: :unresolved}} = error}, _session),
+    do: more(error, "a reference begins with the host of its registry")
+
+  defp next_step(result, _session), do: result
+
+  defp more(error, hint), do: {:error, %{error | detail: "#{error.detail}; #{hint}"}}
 
   # What all requests of one fetch have in common.
   defp session(reference, own, opts) do
@@ -145,10 +160,25 @@ defmodule Cybernetic.WASM.Loader.Sources.OCI do
          else: (_ -> nil)
   end
 
+  # Of one that names a digest as well, the tag is what an operator may have written.
+  @impl true
+  def pinned_as(given) do
+    {text, _own} = given!(given)
+
+    case Reference.parse(text) do
+      {:ok, %Reference{tag: tag} = reference} when tag != nil ->
+        [Reference.text(%{reference | digest: nil})]
+
+      _none ->
+        []
+    end
+  end
+
+  # What is no reference is refused for that, by who fetches it.
   @impl true
   def mutable?(given) do
     {text, _own} = given!(given)
-    not match?({:ok, %Reference{digest: digest}} when digest != nil, Reference.parse(text))
+    match?({:ok, %Reference{digest: nil}}, Reference.parse(text))
   end
 
   @impl true

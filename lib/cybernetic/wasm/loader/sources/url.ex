@@ -23,10 +23,18 @@ defmodule Cybernetic.WASM.Loader.Sources.URL do
 
     with {:ok, url} <- parse(text),
          asked = asked(text, own, opts),
-         {:ok, bytes} <- Download.get(asked),
+         {:ok, bytes} <- asked |> Download.get() |> credentials_named(),
          {:ok, facts} <- beside(url, asked, opts),
          do: {:ok, bytes, facts}
   end
+
+  defp credentials_named({:error, %LoadError{status: status} = error})
+       when status in [401, 403] do
+    how = "; credentials go along as {:url, url, headers: [{name, value}]}"
+    {:error, %{error | detail: error.detail <> how}}
+  end
+
+  defp credentials_named(result), do: result
 
   defp given!({url, own}) when is_binary(url),
     do: {url, Options.check!(own, @options, "option of a {:url, url, options}")}
@@ -41,8 +49,10 @@ defmodule Cybernetic.WASM.Loader.Sources.URL do
       )
 
   defp parse(text) do
-    with {:error, why} <- URL.parse(text),
-         do: {:error, %LoadError{reason: :fetch_failed, detail: why}}
+    with {:error, why} <- URL.parse(text) do
+      detail = ~s(#{why}; expected is {:url, "https://example.com/resize.wasm"})
+      {:error, %LoadError{reason: :fetch_failed, detail: detail}}
+    end
   end
 
   defp asked(url, own, opts) do
@@ -86,7 +96,17 @@ defmodule Cybernetic.WASM.Loader.Sources.URL do
     end
   end
 
-  defp path_of(url), do: url.target |> String.split("?", parts: 2) |> hd()
+  @doc "Where the signature lies, without secrets."
+  @spec signature_at(String.t() | {String.t(), keyword}) :: String.t() | nil
+  def signature_at(given) do
+    {text, _own} = given!(given)
+
+    with {:ok, url} <- URL.parse(text),
+         do: URL.shown(%{url | target: path_of(url) <> ".sig"}),
+         else: (_none -> nil)
+  end
+
+  defp path_of(url), do: URL.without_query(url).target
 
   @impl true
   def describe(given) do
@@ -110,8 +130,23 @@ defmodule Cybernetic.WASM.Loader.Sources.URL do
     end
   end
 
+  # With its query, and for all queries.
   @impl true
-  def mutable?(_given), do: true
+  def pinned_as(given) do
+    {text, _own} = given!(given)
+
+    case URL.parse(text) do
+      {:ok, url} -> Enum.map([url, URL.without_query(url)], &URL.text/1)
+      {:error, _why} -> []
+    end
+  end
+
+  # What is no URL is refused for that, by who fetches it.
+  @impl true
+  def mutable?(given) do
+    {text, _own} = given!(given)
+    match?({:ok, _url}, URL.parse(text))
+  end
 
   @impl true
   def remote?(_given), do: true

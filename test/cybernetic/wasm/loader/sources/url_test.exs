@@ -58,6 +58,38 @@ defmodule Cybernetic.WASM.Loader.Sources.URLTest do
              source({:url, server.url, http: [allow_http: false]}, %{http: server.opts})
   end
 
+  test "says which options let a load go to a server of one's own" do
+    for {url, http, words} <- [
+          {"http://example.com/x?token=hunter2", [], "the option http: [allow_http: true]"},
+          {"http://localhost:8000/x", [],
+           ~s|http: [allow_http: true, network: ["localhost:8000", "127.0.0.1:8000"]]|},
+          {"http://localhost:8000/x", [allow_http: true],
+           ~s|http: [allow_http: true, network: ["localhost:8000", "127.0.0.1:8000"]]|},
+          {"http://10.0.0.7/x", [], ~s|http: [allow_http: true, network: ["10.0.0.7:80"]]|},
+          {"https://10.0.0.7/x", [], ~s|http: [network: ["10.0.0.7:443"]]|},
+          {"https://[::1]:8443/x", [], ~s|http: [network: ["[::1]:8443"]]|},
+          {"https://wasm:8443/x", [network: ["10.0.0.0/8:443"]],
+           ~s|http: [network: ["wasm:8443", "its address:8443"]]|}
+        ] do
+      assert {:error, %LoadError{reason: reason} = error} = source({:url, url}, %{http: http})
+      assert reason in [:fetch_failed, :denied]
+      assert Exception.message(error) =~ "; for a server of your own, "
+      assert Exception.message(error) =~ words
+      refute Exception.message(error) =~ "hunter2"
+    end
+  end
+
+  test "does not advise to open what a server sends on to" do
+    server =
+      serve(fn peer, _ ->
+        answer(peer, "", "302 Found", [{"location", "http://169.254.169.254/latest"}])
+      end)
+
+    assert {:error, %LoadError{reason: :denied} = error} = fetch(server)
+    assert Exception.message(error) =~ "169.254.169.254"
+    refute Exception.message(error) =~ "the option http:"
+  end
+
   test "has no more bytes than a module may have" do
     server = module()
     size = byte_size(@module)
@@ -109,6 +141,7 @@ defmodule Cybernetic.WASM.Loader.Sources.URLTest do
                fetch(server)
 
       assert Exception.message(error) =~ "answered with status #{code}"
+      assert Exception.message(error) =~ "{:url, url, headers:" == (code == 403)
     end
 
     cut =

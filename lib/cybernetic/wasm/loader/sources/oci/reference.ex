@@ -38,12 +38,17 @@ defmodule Cybernetic.WASM.Loader.Sources.OCI.Reference do
         {:ok, new(host, repository, tag, digest)}
 
       nil ->
-        {:error,
-         "not host/repository:tag or host/repository@sha256:…, with the digest's 64 digits"}
+        {:error, unlike(text)}
     end
   end
 
   def parse(_text), do: {:error, "it has more than #{@longest} bytes"}
+
+  defp unlike(text) do
+    scheme = if text =~ "://", do: ", without oci:// or https:// before it", else: ""
+
+    "expected is host/repository:tag or host/repository@sha256:… with 64 digits, in small letters#{scheme}"
+  end
 
   defp new(host, repository, tag, digest),
     do: %__MODULE__{
