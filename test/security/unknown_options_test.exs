@@ -26,6 +26,35 @@ defmodule Cybernetic.WASM.Security.UnknownOptionsTest do
     end
   end
 
+  test "a load and a reload name all the options that they take" do
+    for {take, keys} <- [
+          {&Runtime.load_module({:bytes, "(module)"}, &1),
+           [:name, :version, :current, :by, :why, :sandbox, :manifest, :digest, :http]},
+          {&Runtime.reload("x", {:bytes, "(module)"}, &1),
+           [
+             :version,
+             :current,
+             :by,
+             :why,
+             :sandbox,
+             :allow,
+             :smoke,
+             :smoke_timeout,
+             :keep,
+             :drain
+           ] ++
+             [:manifest, :digest, :metering]}
+        ] do
+      error = assert_raise ArgumentError, fn -> take.(colour: 1) end
+      for key <- keys, do: assert(error.message =~ inspect(key))
+    end
+
+    for {misspelt, meant} <- [sandbx: :sandbox, curent: :current, verson: :version] do
+      error = assert_raise ArgumentError, fn -> Runtime.load_module("x", [{misspelt, 1}]) end
+      assert error.message =~ "did you mean #{inspect(meant)}?"
+    end
+  end
+
   test "only true is true" do
     for value <- [1, "true", :yes, nil, [], "false"] do
       assert_raise ArgumentError, ~r/true or false/, fn ->

@@ -6,7 +6,7 @@ defmodule Cybernetic.WASM.Runtime.Change do
     * `action` - `:loaded`, `:reloaded`, `:promoted`, `:rolled_back`, `:split`, `:unloaded`, or `:dropped` of a version that was
       replaced, by a later reload or after its `drain:`
     * `from`, `to` - the current version before and after; of `:unloaded` and `:dropped`, `from` is the version that went and
-      `to` is `nil`. A version that was loaded with `current: false` is `to` of its change, too.
+      `to` is `nil`. A version that was loaded beside the current one is `to` of its change, too.
     * `shares` - of a split, the weights by version
     * `digest` - of the module that `to` is
     * `by`, `why` - texts, as they were given; `by` is the calling process otherwise

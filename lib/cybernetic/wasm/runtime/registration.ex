@@ -3,10 +3,11 @@ defmodule Cybernetic.WASM.Runtime.Registration do
   # Loads, and puts what was loaded under its name.
 
   alias Cybernetic.WASM.{Config, Error, Loader, Module, Options, Reference, Sandbox, Sealed}
-  alias Cybernetic.WASM.Loader.{Compiler, Fetched, Pins, Source, Sources}
+  alias Cybernetic.WASM.Loader.{Compiler, Fetched, Pins, Request, Source, Sources}
   alias Cybernetic.WASM.Runtime.{Naming, Registry}
 
   @held [sandbox: Sandbox.kind()]
+  @known Naming.options() ++ @held ++ Request.options()
 
   # What is of one source and its bytes, and not of those that come after under the name: others must not be taken without a
   # pin, nor be sent what this one was.
@@ -15,10 +16,14 @@ defmodule Cybernetic.WASM.Runtime.Registration do
   # Also said to the loader: pins hold under them.
   @of_both [:name, :version]
 
+  @doc "The options of a load under a name, with what each takes."
+  @spec options() :: Options.keys()
+  def options, do: @known
+
   @doc "See `Cybernetic.WASM.Runtime.load_module/2`."
   @spec load(Source.t() | Fetched.t(), keyword) :: {:ok, Module.loaded()} | {:error, Error.t()}
   def load(source, opts) do
-    {naming, load} = split(opts, Naming.options())
+    {naming, load} = opts |> Options.known!(@known, "load option") |> split(Naming.options())
     unless naming[:name] || from_store?(source), do: refuse_without_name!(naming)
 
     with {:ok, module, fetched} <- prepare(source, load, naming) do
@@ -34,17 +39,13 @@ defmodule Cybernetic.WASM.Runtime.Registration do
           {:ok, Module.loaded(), Fetched.t()} | {:error, Error.t()}
   def prepare(source, load, naming) do
     {held, load} = split(load, @held)
-    # What is no list of options, the loader says.
-    load = if Keyword.keyword?(load), do: said(naming) ++ load, else: load
 
-    with {:ok, module, fetched} <- Loader.prepare(source, load),
+    with {:ok, module, fetched} <- Loader.prepare(source, said(naming) ++ load),
          do: {:ok, Compiler.within(module, held[:sandbox]), fetched}
   end
 
   defp split(opts, known) do
-    {own, load} =
-      if Keyword.keyword?(opts), do: Keyword.split(opts, Keyword.keys(known)), else: {[], opts}
-
+    {own, load} = Keyword.split(opts, Keyword.keys(known))
     {Options.check!(own, known, "load option"), load}
   end
 
@@ -89,13 +90,17 @@ defmodule Cybernetic.WASM.Runtime.Registration do
       name: name,
       module: module,
       wanted: wanted(naming[:version], fetched),
-      current: Map.get(naming, :current, true),
+      current: Map.get(naming, :current, :unless_older),
       action: action,
       instead_of: :any,
       keep: :all,
       drain: nil,
       refused: refused(name, fetched),
-      facts: %{source: fetched.source, load: Sealed.seal(Keyword.drop(load, @of_one_source))},
+      facts: %{
+        source: fetched.source,
+        load: Sealed.seal(Keyword.drop(load, @of_one_source)),
+        wanted: wanted(naming[:version], fetched)
+      },
       said: Naming.said(naming)
     }
   end

@@ -17,7 +17,8 @@ defmodule Cybernetic.WASM.Runtime.Registry do
 
   @typedoc """
   A module that is to be put under a name. `wanted` is its version: `{:exactly, version}`, `{:rather, version}`, which gives way
-  to one that is there, or `:next`. `instead_of` is the serial that is to be current still, or `:any`. `keep` are the versions
+  to one that is there, or `:next`. `current` is whether calls of the bare name get it: `:unless_older` than the current one, a
+  load puts it beside that, and a reload is refused. `instead_of` is the serial that is to be current still, or `:any`. `keep` are the versions
   that may stay of those that are replaced, and `drain` after how many milliseconds the replaced one goes. `refused` are the
   versions that it cannot be, for the operator's pins.
   """
@@ -26,7 +27,7 @@ defmodule Cybernetic.WASM.Runtime.Registry do
           name: String.t(),
           module: Module.loaded(),
           wanted: {:exactly | :rather, String.t()} | :next,
-          current: boolean,
+          current: boolean | :unless_older,
           action: :loaded | :reloaded,
           instead_of: Versions.serial() | :any,
           keep: non_neg_integer | :all,

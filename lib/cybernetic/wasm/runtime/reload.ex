@@ -28,6 +28,7 @@ defmodule Cybernetic.WASM.Runtime.Reload do
   @keep 2
 
   @options @own ++ Keyword.delete(Naming.options(), :name)
+  @known @own ++ Keyword.delete(Registration.options(), :name)
 
   @doc false
   @spec allowed?(term) :: boolean
@@ -36,6 +37,10 @@ defmodule Cybernetic.WASM.Runtime.Reload do
   @doc false
   @spec smoke?(term) :: boolean
   def smoke?(smoke), do: is_function(smoke, 1)
+
+  @doc "The options of a reload, with what each takes."
+  @spec options() :: Options.keys()
+  def options, do: @known
 
   @doc "See `Cybernetic.WASM.Runtime.reload/3`."
   @spec run(String.t(), Loader.source(), keyword) ::
@@ -62,11 +67,13 @@ defmodule Cybernetic.WASM.Runtime.Reload do
   end
 
   defp own(opts) do
-    {own, load} =
-      if Keyword.keyword?(opts), do: Keyword.split(opts, Keyword.keys(@options)), else: {[], opts}
-
-    if Keyword.keyword?(load) and Keyword.has_key?(load, :name),
+    if Keyword.keyword?(opts) and Keyword.has_key?(opts, :name),
       do: raise(ArgumentError, "option :name is of a load; a reload is given the name first")
+
+    {own, load} =
+      opts
+      |> Options.known!(@known, "option of a reload")
+      |> Keyword.split(Keyword.keys(@options))
 
     {Options.check!(own, @options, "option of a reload"), load}
   end

@@ -110,33 +110,65 @@ defmodule Cybernetic.WASM.Runtime.Transitions do
       true ->
         with {:ok, version} <- number(versions, request),
              :ok <- pinned(request, version),
-             do: add(versions, version, request)
+             {:ok, current?} <- current(versions, version, request),
+             do: add(versions, version, %{request | current: current?})
     end
   end
 
   # The same module is there already, as the version that is wanted.
   defp same(versions, module, %{wanted: wanted}) do
-    serial =
-      case wanted do
-        :next -> versions.current
-        {_how, version} -> Versions.serial(versions, version)
-      end
-
-    with true <- serial != nil,
-         {_entry, there} <- Names.entry(serial),
-         true <- Module.same?(there, module),
-         do: serial,
-         else: (_other -> nil)
+    versions
+    |> candidates(wanted)
+    |> Enum.find(fn serial ->
+      with {_entry, there} <- Names.entry(serial),
+           do: Module.same?(there, module),
+           else: (nil -> false)
+    end)
   end
+
+  defp candidates(versions, :next), do: List.wrap(versions.current)
+
+  defp candidates(versions, {:rather, version} = wanted) do
+    current = if unedited?(versions, wanted), do: [versions.current], else: []
+    List.wrap(Versions.serial(versions, version)) ++ current
+  end
+
+  defp candidates(versions, {:exactly, version}),
+    do: List.wrap(Versions.serial(versions, version))
 
   defp put_again(versions, serial, request) do
     {entry, module} = Names.entry(serial)
-    Names.write([{serial, Map.merge(%{entry | loads: entry.loads + 1}, request.facts)}])
 
-    if request.current and Versions.route(versions) != serial,
-      do:
-        make_current(versions, Versions.promote(versions, serial), {request.action, request.said}),
-      else: {:unchanged, module}
+    with {:ok, current?} <- current(versions, entry.version, request) do
+      Names.write([{serial, Map.merge(%{entry | loads: entry.loads + 1}, request.facts)}])
+
+      if current? and Versions.route(versions) != serial do
+        now = Versions.promote(versions, serial)
+        make_current(versions, now, {request.action, request.said})
+      else
+        {:unchanged, module}
+      end
+    end
+  end
+
+  # An older version takes the place of a newer one only where somebody says so.
+  defp current(_versions, _version, %{current: said}) when is_boolean(said), do: {:ok, said}
+
+  defp current(versions, version, %{current: :unless_older} = request) do
+    cond do
+      not Versions.older?(versions, version) -> {:ok, true}
+      request.action == :loaded -> {:ok, false}
+      true -> {:error, older(versions, version)}
+    end
+  end
+
+  defp older(versions, version) do
+    %LoadError{
+      reason: :older_version,
+      name: versions.name,
+      version: version,
+      found: Versions.version(versions, versions.current)
+    }
   end
 
   defp number(versions, %{wanted: {:exactly, version}} = request) do
@@ -145,13 +177,20 @@ defmodule Cybernetic.WASM.Runtime.Transitions do
       else: {:ok, version}
   end
 
-  defp number(versions, %{wanted: {:rather, version}}) do
-    if Versions.serial(versions, version),
+  defp number(versions, %{wanted: {:rather, version} = wanted}) do
+    if Versions.serial(versions, version) || unedited?(versions, wanted),
       do: {:ok, Versions.next(versions)},
       else: {:ok, version}
   end
 
   defp number(versions, %{wanted: :next}), do: {:ok, Versions.next(versions)}
+
+  # Whether the manifest of the current version said the same number: that may have gone meanwhile, and is not used again.
+  defp unedited?(%Versions{current: nil}, _wanted), do: false
+
+  defp unedited?(versions, wanted) do
+    with {entry, _module} <- Names.entry(versions.current), do: entry[:wanted] == wanted
+  end
 
   # The operator's pin may be under a number that nobody knew before.
   defp pinned(%{refused: refused, name: name}, version) do

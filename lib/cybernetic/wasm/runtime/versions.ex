@@ -93,6 +93,13 @@ defmodule Cybernetic.WASM.Runtime.Versions do
   @spec next(t) :: String.t()
   def next(%__MODULE__{highest: highest}), do: highest |> List.wrap() |> Reference.next()
 
+  @doc "Whether this version is lower than the current one."
+  @spec older?(t, String.t()) :: boolean
+  def older?(%__MODULE__{current: nil}, _version), do: false
+
+  def older?(versions, version),
+    do: Version.compare(version, version(versions, versions.current)) == :lt
+
   @doc "With one more version. The first of a name is its current one."
   @spec add(t, String.t(), serial) :: t
   def add(versions, version, serial) do

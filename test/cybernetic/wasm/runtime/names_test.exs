@@ -53,13 +53,44 @@ defmodule Cybernetic.WASM.Runtime.NamesTest do
       assert number(name) == {:ok, 1}
     end
 
-    test "of a version that is there makes it current again" do
+    test "of an older version puts it beside the current one, unless it is to be current" do
+      name = name()
+      load_numbered!(name, 2, version: "2.0.0")
+      assert load_numbered!(name, 1, version: "1.0.0").version == "1.0.0"
+      assert {number(name), number(name <> "@1.0.0")} == {{:ok, 2}, {:ok, 1}}
+      assert [%{action: :loaded, from: "2.0.0", to: "1.0.0"}, _first] = Runtime.changes(name)
+
+      # One that is there is not made current by being loaded again, either.
+      load_numbered!(name, 1, version: "1.0.0")
+      assert number(name) == {:ok, 2}
+      load_numbered!(name, 1, version: "1.0.0", current: true)
+      assert number(name) == {:ok, 1}
+      load_numbered!(name, 2, version: "2.0.0")
+      assert number(name) == {:ok, 2}
+      load_numbered!(name, 0, version: "0.9.0", current: true)
+      assert number(name) == {:ok, 0}
+      # Older is what is older than the current one, and not than the highest.
+      load_numbered!(name, 15, version: "1.5.0")
+      assert number(name) == {:ok, 15}
+    end
+
+    test "of an older version leaves a split as it is" do
       name = name()
       load_numbered!(name, 1, version: "1.0.0")
       load_numbered!(name, 2, version: "2.0.0")
-      assert number(name) == {:ok, 2}
+      :ok = Runtime.split(name, %{"1.0.0" => 1_000_000, "2.0.0" => 1})
       load_numbered!(name, 1, version: "1.0.0")
-      assert number(name) == {:ok, 1}
+      load_numbered!(name, 0, version: "0.1.0")
+      assert [%{share: share}, %{share: other}, %{share: 0.0}] = listed(name)
+      assert {share, other} == {0.0, 100.0}
+    end
+
+    test "of the same module and manifest again is no other version" do
+      name = name()
+      {:ok, manifest} = Sandbox.Manifest.parse("[module]\nversion = \"3.1.0\"")
+      for number <- [1, 2], do: load_numbered!(name, number, manifest: manifest)
+      assert load_numbered!(name, 2, manifest: manifest).version == "3.1.1"
+      assert [%{version: "3.1.1", loads: 2}, %{version: "3.1.0"}] = listed(name)
     end
 
     test "with other options is another version" do
@@ -189,6 +220,19 @@ defmodule Cybernetic.WASM.Runtime.NamesTest do
       assert number(name <> "@1") == {:ok, 127}
     end
 
+    test "that is older takes nobody back by itself", %{name: name, store: store} do
+      Runtime.load_module!({:store, name}, store: store)
+      module = Runtime.load_module!({:store, name <> "@1.2.0"}, store: store)
+      assert module.version == "1.2.0"
+      assert {number(name), number(name <> "@1.2.0")} == {{:ok, 200}, {:ok, 120}}
+
+      assert {:error, %LoadError{reason: :older_version, version: "1.2.7", found: "2.0.0"}} =
+               Runtime.reload(name, {:store, name <> "@1.2"}, store: store)
+
+      assert {:ok, %{version: "1.2.0"}} = Runtime.promote(name, "1.2.0")
+      assert number(name) == {:ok, 120}
+    end
+
     test "goes under another name, or under none, where that is asked for", %{
       name: name,
       store: store
@@ -225,7 +269,7 @@ defmodule Cybernetic.WASM.Runtime.NamesTest do
           ],
           do: load_numbered!(name, number, version: version)
 
-      load_numbered!(name, 110, version: "1.1.0")
+      load_numbered!(name, 110, version: "1.1.0", current: true)
       %{name: name}
     end
 
@@ -264,6 +308,15 @@ defmodule Cybernetic.WASM.Runtime.NamesTest do
                ~s|no module is loaded under the name "#{name}x": load it first|
 
       assert Exception.message(error) =~ "; loaded are: #{name}"
+    end
+
+    test "that is a path or a URL says what is done with one" do
+      for path <- ["priv/wasm/compute.wasm", "x.wat", "https://example.com/x"] do
+        assert {:error, %CallError{reason: :no_such_name} = error} = number(path)
+
+        assert Exception.message(error) =~
+                 "what lies there is loaded first, and called then: {:ok, module} = Cybernetic.WASM.Runtime.load_module(…)"
+      end
     end
 
     test "of any shape is no more than not there" do

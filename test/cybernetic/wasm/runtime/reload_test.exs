@@ -54,6 +54,48 @@ defmodule Cybernetic.WASM.Runtime.ReloadTest do
       assert number(name) == {:ok, 2}
     end
 
+    test "with an older version is refused, unless somebody says what is to become of it",
+         context do
+      %{name: name} = context
+      older = manifest("[module]\nversion = \"0.9.0\"")
+
+      for opts <- [[manifest: older], [version: "0.9.0"], [version: "0.9.0", allow: :widen]] do
+        assert {:error, %LoadError{reason: :older_version} = error} =
+                 Runtime.reload(name, numbered(2), opts)
+
+        assert {error.name, error.version, error.found} == {name, "0.9.0", "1.0.0"}
+
+        assert Exception.message(error) =~
+                 ~s|version 0.9.0 of "#{name}" is older than 1.0.0, which is current: current: true|
+      end
+
+      assert {number(name), listed(name)} == {{:ok, 1}, ["1.0.0"]}
+
+      assert {:ok, %{version: "0.9.0"}} =
+               Runtime.reload(name, numbered(2), manifest: older, current: false)
+
+      assert {number(name), number(name <> "@0.9.0")} == {{:ok, 1}, {:ok, 2}}
+
+      # One that is there is no less old.
+      assert {:error, %LoadError{reason: :older_version}} =
+               Runtime.reload(name, numbered(2), manifest: older)
+
+      assert {:ok, %{version: "0.9.0"}} =
+               Runtime.reload(name, numbered(2), manifest: older, current: true)
+
+      assert number(name) == {:ok, 2}
+    end
+
+    test "goes on counting where nobody edits the manifest, whichever versions have gone",
+         context do
+      %{name: name} = context
+      opts = [manifest: manifest("[module]\nversion = \"2.0.0\"")]
+      versions = for n <- 2..7, do: elem(Runtime.reload(name, numbered(n), opts), 1).version
+      assert versions == ~w(2.0.0 2.0.1 2.0.2 2.0.3 2.0.4 2.0.5)
+      assert listed(name) == ~w(2.0.5 2.0.4 2.0.3 1.0.0)
+      assert Runtime.reload(name, numbered(7), opts) == :unchanged
+    end
+
     test "of what cannot be loaded keeps the module that is there", %{name: name} do
       assert {:error, %LoadError{reason: :not_wasm}} = Runtime.reload(name, {:bytes, "no"})
       assert {:error, %LoadError{reason: :not_found}} = Runtime.reload(name, "no/such.wasm")

@@ -26,6 +26,19 @@ defmodule Cybernetic.WASM.Runtime.VersionsTest do
     assert find(versions, "~> 3.0") == nil
   end
 
+  test "older is what is lower than the current one" do
+    refute Versions.older?(%Versions{name: "x"}, "0.0.1")
+    versions = versions([{"2.0.0", 1}, {"1.10.0", 2}])
+
+    for {version, older?} <- [
+          {"1.9.0", true},
+          {"1.10.0", false},
+          {"1.10.0-rc.1", true},
+          {"2.0.0", false}
+        ],
+        do: assert({version, Versions.older?(versions, version)} == {version, older?})
+  end
+
   test "the next version is above all that there ever were" do
     assert Versions.next(%Versions{name: "x"}) == "0.1.0"
     versions = versions([{"1.0.0", 1}, {"1.4.2", 2}, {"1.1.0", 3}])
