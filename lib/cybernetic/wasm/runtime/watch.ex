@@ -20,8 +20,9 @@ defmodule Cybernetic.WASM.Runtime.Watch do
   ]
 
   @enforce_keys [:dir, :owner, :opts]
-  # `files` are by the names of their modules; `nil` before the first look.
-  defstruct [:dir, :owner, :opts, :files]
+  # `files` are by the names of their modules; `nil` before the first look. `shadowed` are the names of those that are there in
+  # both formats.
+  defstruct [:dir, :owner, :opts, :files, shadowed: []]
 
   @doc false
   @spec report?(term) :: boolean
@@ -31,12 +32,15 @@ defmodule Cybernetic.WASM.Runtime.Watch do
   @spec start(Path.t(), keyword) :: {:ok, pid} | {:error, LoadError.t()}
   def start(dir, opts) do
     opts = Options.check!(opts, @options, "option of watch/2")
-    defaults = %{interval: 1_000, load: [], reload: [], report: &log/1}
+    opts = Map.merge(%{interval: 1_000, load: [], reload: [], report: nil}, opts)
+    check!(opts.load, Registration.options(), "option of watch/2's load:")
+    check!(opts.reload, Reload.options(), "option of watch/2's reload:")
 
-    with :ok <- folder(dir), do: dir |> begin(Map.merge(defaults, opts)) |> await()
+    with :ok <- folder(dir), do: dir |> begin(opts) |> await()
   end
 
-  defp log(line), do: Logger.info("Cybernetic.WASM: " <> line)
+  # What is wrong with them, each of the files would be told of. The name is the file's.
+  defp check!(opts, known, whose), do: Options.check!(opts, Keyword.delete(known, :name), whose)
 
   defp folder(dir) do
     case File.stat(dir) do
@@ -52,6 +56,8 @@ defmodule Cybernetic.WASM.Runtime.Watch do
 
   defp begin(dir, opts) do
     caller = self()
+    # Where the application does not run this says so.
+    _names = Names.all()
 
     {:ok, pid} =
       Task.Supervisor.start_child(TaskSupervisor, fn ->
@@ -94,17 +100,29 @@ defmodule Cybernetic.WASM.Runtime.Watch do
   # Looking
 
   defp look(%Watch{files: files} = watch) do
-    found = found(watch.dir)
+    all = all(watch.dir)
+    # Of a module in both formats the binary one counts.
+    found = Map.new(all)
+    shadowed = Enum.uniq(for({name, _file} <- all, do: name) -- Map.keys(found))
 
     for {name, _file} <- files || %{}, not is_map_key(found, name) do
-      report(watch, "#{Shown.name(name)}: its file is gone, what was loaded stays")
+      report(watch, :warning, "#{Shown.name(name)}: its file is gone, what was loaded stays")
     end
 
-    %{watch | files: Map.new(found, fn {name, now} -> {name, look_at(watch, name, now)} end)}
+    for name <- shadowed -- watch.shadowed do
+      report(
+        watch,
+        :warning,
+        "#{Shown.name(name)}: its .wat is not looked at, since there is a .wasm"
+      )
+    end
+
+    files = Map.new(found, fn {name, now} -> {name, look_at(watch, name, now)} end)
+    %{watch | files: files, shadowed: shadowed}
   end
 
-  # Of a module in both formats the binary one counts.
-  defp found(dir) do
+  # Binary ones come last.
+  defp all(dir) do
     files = with {:ok, files} <- File.ls(dir), do: files, else: ({:error, _reason} -> [])
 
     for extension <- @extensions,
@@ -112,7 +130,6 @@ defmodule Cybernetic.WASM.Runtime.Watch do
         Path.extname(file) == extension,
         path = Path.join(dir, file),
         look = Watch.File.look(path),
-        into: %{},
         do: {Path.rootname(file), {path, look}}
   end
 
@@ -129,14 +146,17 @@ defmodule Cybernetic.WASM.Runtime.Watch do
 
   # What is broken is said once.
   defp tell(_watch, file, nil), do: %{file | line: nil}
-  defp tell(_watch, %Watch.File{line: line} = file, line), do: file
+  defp tell(_watch, %Watch.File{line: line} = file, {_level, line}), do: file
 
-  defp tell(watch, file, line) do
-    report(watch, line)
+  defp tell(watch, file, {level, line}) do
+    report(watch, level, line)
     %{file | line: line}
   end
 
-  defp report(watch, line), do: watch.opts.report.(line)
+  defp report(%Watch{opts: %{report: nil}}, level, line),
+    do: Logger.log(level, "Cybernetic.WASM: " <> line)
+
+  defp report(watch, _level, line), do: watch.opts.report.(line)
 
   # Loading
 
@@ -148,14 +168,15 @@ defmodule Cybernetic.WASM.Runtime.Watch do
         nil
 
       {:ok, module} ->
-        "#{shown}: #{module.version} is loaded, #{String.slice(module.digest, 0, 15)}"
+        {:info, "#{shown}: #{module.version} is loaded, #{String.slice(module.digest, 0, 15)}"}
 
       {:error, error} ->
-        "#{shown}: #{state(name)}: #{Shown.first_line(error)}"
+        {:warning, "#{shown}: #{state(name)}: #{Shown.first_line(error)}"}
     end
   rescue
-    # Of a file whose name none can be, or of an option.
-    error in ArgumentError -> "#{Shown.name(name)}: not loaded: #{Shown.first_line(error)}"
+    # Of a file whose name none can be.
+    error in ArgumentError ->
+      {:warning, "#{Shown.name(name)}: not loaded: #{Shown.first_line(error)}"}
   end
 
   defp load_or_reload(opts, name, path) do

@@ -59,9 +59,14 @@ defmodule Cybernetic.WASM.Runtime.WatchTest do
     build(dir, name, wat(7), ".wat")
     assert line() =~ "#{name}: 0.1.0 is loaded"
     # The binary format goes first.
-    build(dir, name, wat(8))
+    binary = build(dir, name, wat(8))
+    assert line() == "#{name}: its .wat is not looked at, since there is a .wasm"
     assert line() =~ "#{name}: 0.1.1 is loaded"
     assert Executor.call(name, "f") == {:ok, 8}
+    # Without it the text is looked at again.
+    File.rm!(binary)
+    assert line() =~ "#{name}: 0.1.2 is loaded"
+    assert Executor.call(name, "f") == {:ok, 7}
   end
 
   test "keeps the old version of what is broken, and says so once", %{tmp_dir: dir, name: name} do
@@ -175,10 +180,38 @@ defmodule Cybernetic.WASM.Runtime.WatchTest do
     assert_raise ArgumentError, ~r/option :interval must be/, fn ->
       Runtime.watch(dir, interval: 0)
     end
+
+    for {opts, words} <- [
+          {[load: [fule: 1]], "unknown option of watch/2's load: :fule"},
+          {[load: [manifest: 1]], "option :manifest must be true, false, a path"},
+          {[load: [name: "x"]], "unknown option of watch/2's load: :name"},
+          {[load: [allow: :widen]], "unknown option of watch/2's load: :allow"},
+          {[reload: [allow: :all]], "option :allow must be :widen"},
+          {[reload: [smoke: :ok]], "option :smoke must be a function"},
+          {[reload: [wide: true]], "unknown option of watch/2's reload: :wide"}
+        ] do
+      error = assert_raise ArgumentError, fn -> Runtime.watch(dir, opts) end
+      assert error.message =~ words
+    end
+
+    for {other, words} <- [
+          {nil, "watch/2 takes the path of a folder, got: nil"},
+          {'x', "got: a list"}
+        ],
+        do:
+          assert_raise(ArgumentError, ~r/#{Regex.escape(words)}/, fn -> Runtime.watch(other) end)
+
+    assert_raise ArgumentError, ~r/unwatch\/1 takes the process that watch\/2 gave/, fn ->
+      Runtime.unwatch({:ok, self()})
+    end
   end
 
-  test "logs its lines by default", %{tmp_dir: dir, name: name} do
+  test "logs its lines by default, and what is not loaded as a warning", %{
+    tmp_dir: dir,
+    name: name
+  } do
     build(dir, name, wat(1))
+    build(dir, name <> "-broken", "(modul")
 
     log =
       capture_log(fn ->
@@ -186,7 +219,8 @@ defmodule Cybernetic.WASM.Runtime.WatchTest do
         Runtime.unwatch(watch)
       end)
 
-    assert log =~ "Cybernetic.WASM: #{name}: 0.1.0 is loaded"
+    assert log =~ ~r/\[info\].* Cybernetic.WASM: #{name}: 0.1.0 is loaded/
+    assert log =~ ~r/\[warn(ing)?\].* Cybernetic.WASM: #{name}-broken: not loaded: /
   end
 
   describe "a file" do
