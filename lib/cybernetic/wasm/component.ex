@@ -50,7 +50,7 @@ defmodule Cybernetic.WASM.Component do
   of modules.
   """
 
-  alias Cybernetic.WASM.{CallError, Digest, Native, Shown}
+  alias Cybernetic.WASM.{CallError, Digest, Native, Options, Shown}
 
   @enforce_keys [:ref, :digest, :size, :engine, :private]
   # As those of a module, which see.
@@ -152,6 +152,21 @@ defmodule Cybernetic.WASM.Component do
       nil -> {:error, unknown(:no_such_export, name, exports)}
       several -> {:error, unknown(:ambiguous_export, name, several)}
     end
+  end
+
+  def type(%__MODULE__{}, other) do
+    Options.refuse!(
+      ~s|the name of an export is a text, "greet" or "acme:shop/orders#place", or {interface, name}|,
+      other
+    )
+  end
+
+  def type(other, _name) do
+    Options.refuse!(
+      "type/2 takes a component that is loaded, as Cybernetic.WASM.Runtime.load_module/2 gives one (of a module, " <>
+        "Cybernetic.WASM.Module.exports/1 has the types; of a name, Cybernetic.WASM.Runtime.module/1 gives what is loaded)",
+      other
+    )
   end
 
   defp named(exports, name, called) do

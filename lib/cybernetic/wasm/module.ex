@@ -18,7 +18,7 @@ defmodule Cybernetic.WASM.Module do
       [%{name: "answer", type: {:function, [], ["i32"]}}]
   """
 
-  alias Cybernetic.WASM.{CallError, Component, Digest, Native, Sealed, Shown}
+  alias Cybernetic.WASM.{CallError, Component, Digest, Native, Options, Sealed, Shown}
   alias Cybernetic.WASM.Runtime.Uses
 
   @entry "_start"
@@ -175,22 +175,32 @@ defmodule Cybernetic.WASM.Module do
       true
   """
   @spec digest(loaded, Digest.algorithm()) :: String.t()
-  def digest(%{digest: digest}, :blake3), do: digest
+  def digest(module, :blake3) when is_loaded(module), do: module.digest
 
-  def digest(%{sha256: nil, ref: ref}, :sha256),
+  def digest(%{sha256: nil, ref: ref} = module, :sha256) when is_loaded(module),
     do: ref |> Native.module_source() |> Digest.of(:sha256) |> Digest.to_text()
 
-  def digest(%{sha256: digest}, :sha256), do: digest
+  def digest(module, :sha256) when is_loaded(module), do: module.sha256
+
+  def digest(module, algorithm) do
+    unless algorithm in [:blake3, :sha256],
+      do: Options.refuse!("a digest is of :blake3 or :sha256", algorithm)
+
+    needed!(module)
+  end
 
   @doc "What the module imports, in order."
   @spec imports(t) :: [%{module: String.t(), name: String.t(), type: extern_type}]
   @spec imports(Component.t()) :: [Component.item()]
-  def imports(%{ref: ref}), do: Native.module_facts(ref).imports
+  def imports(module), do: facts(module).imports
 
   @doc "What the module exports, in order."
   @spec exports(t) :: [%{name: String.t(), type: extern_type}]
   @spec exports(Component.t()) :: [Component.item()]
-  def exports(%{ref: ref}), do: Native.module_facts(ref).exports
+  def exports(module), do: facts(module).exports
+
+  defp facts(module) when is_loaded(module), do: Native.module_facts(module.ref)
+  defp facts(other), do: needed!(other)
 
   @doc "The exported memories by name."
   @spec memories(t) :: %{String.t() => map}
@@ -235,11 +245,11 @@ defmodule Cybernetic.WASM.Module do
 
   @doc "The names and sizes in bytes of the custom sections, in order."
   @spec custom_sections(loaded) :: [%{name: String.t(), size: non_neg_integer}]
-  def custom_sections(%{ref: ref}), do: Native.module_facts(ref).custom_sections
+  def custom_sections(module), do: facts(module).custom_sections
 
   @doc "Bytes of machine code and metadata."
   @spec code_size(loaded) :: non_neg_integer
-  def code_size(%{ref: ref}), do: Native.module_facts(ref).code_size
+  def code_size(module), do: facts(module).code_size
 
   defimpl Inspect do
     def inspect(module, _opts) do

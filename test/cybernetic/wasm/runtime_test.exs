@@ -1,7 +1,7 @@
 defmodule Cybernetic.WASM.RuntimeTest do
   use ExUnit.Case, async: true
 
-  alias Cybernetic.WASM.{Executor, LoadError, Module, Runtime}
+  alias Cybernetic.WASM.{Component, Executor, LoadError, Module, Runtime}
 
   doctest Cybernetic.WASM.Runtime
 
@@ -12,6 +12,36 @@ defmodule Cybernetic.WASM.RuntimeTest do
     assert module.name == "compute.wasm"
     assert module.size == File.stat!("priv/wasm/compute.wasm").size
     assert Executor.call(module, "process", [21]) == {:ok, 42}
+  end
+
+  test "what a door does not take it says, with what it takes" do
+    {:ok, greeter} = Runtime.load_module("priv/wasm/greeter.wasm")
+
+    for {take, words} <- [
+          {fn -> Runtime.warm("priv/wasm/compute.wasm") end,
+           ~s|warm/1 takes a list of sources, such as ["priv/wasm/resize.wasm"|},
+          {fn -> Runtime.warm([:compute]) end, "a module is loaded from a path"},
+          {fn -> Runtime.warm([{"x.wasm", meter: :fuel}]) end, "unknown load option :meter"},
+          {fn -> Runtime.unload(:compute) end,
+           "a name is needed, without a version, got: :compute"},
+          {fn -> Runtime.keep("compute") end, "load it first with"},
+          {fn -> Runtime.module(1) end, "load it first with"},
+          {fn -> Runtime.info(nil) end, "load it first with"},
+          {fn -> Module.exports("priv/wasm/compute.wasm") end, "load it first with"},
+          {fn -> Module.imports(nil) end, "load it first with"},
+          {fn -> Module.memories(%{ref: 1}) end, "load it first with"},
+          {fn -> Module.digest("x", :sha256) end, "load it first with"},
+          {fn -> Module.digest(greeter, :md5) end,
+           "a digest is of :blake3 or :sha256, got: :md5"},
+          {fn -> Component.type("greeter", "greet") end,
+           "type/2 takes a component that is loaded"},
+          {fn -> Component.type(Runtime.load_module!({:bytes, @answer}), "answer") end,
+           "of a module, Cybernetic.WASM.Module.exports/1 has the types"},
+          {fn -> Component.type(greeter, :greet) end, "the name of an export is a text"}
+        ] do
+      error = assert_raise ArgumentError, take
+      assert error.message =~ words
+    end
   end
 
   test "a path may name the text format" do

@@ -229,8 +229,7 @@ defmodule Cybernetic.WASM.CallError do
   end
 
   def message(%__MODULE__{reason: :no_such_name} = error) do
-    "no module is loaded under the name #{Shown.quoted(error.name)}: load it first, with " <>
-      "Cybernetic.WASM.Runtime.load_module/2 and its option :name#{loaded(error.known)}"
+    "no module is loaded under the name #{Shown.quoted(error.name)}: #{first(error.name)}#{loaded(error.known)}"
   end
 
   def message(%__MODULE__{reason: :no_such_version} = error) do
@@ -257,6 +256,14 @@ defmodule Cybernetic.WASM.CallError do
 
   defp known(names, _kind) do
     "; exported are: #{some(names)}"
+  end
+
+  # To what runs, a text is a name.
+  defp first(name) do
+    if String.ends_with?(name, [".wasm", ".wat"]) or String.contains?(name, "://"),
+      do:
+        "what lies there is loaded first, and called then: {:ok, module} = Cybernetic.WASM.Runtime.load_module(…)",
+      else: "load it first, with Cybernetic.WASM.Runtime.load_module/2 and its option :name"
   end
 
   defp loaded([]), do: ""
