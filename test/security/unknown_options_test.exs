@@ -49,6 +49,15 @@ defmodule Cybernetic.WASM.Security.UnknownOptionsTest do
       for key <- keys, do: assert(error.message =~ inspect(key))
     end
 
+    for {key, words} <- [
+          pins: "a load's own pin is :digest",
+          smoke: "reload/3",
+          fuel: "option :sandbox"
+        ] do
+      error = assert_raise ArgumentError, fn -> Runtime.load_module("x", [{key, 1}]) end
+      assert error.message =~ words
+    end
+
     for {misspelt, meant} <- [sandbx: :sandbox, curent: :current, verson: :version] do
       error = assert_raise ArgumentError, fn -> Runtime.load_module("x", [{misspelt, 1}]) end
       assert error.message =~ "did you mean #{inspect(meant)}?"

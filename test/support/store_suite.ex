@@ -303,7 +303,18 @@ defmodule Cybernetic.WASM.StoreSuite do
             assert Exception.message(error) == "store: " <> words
           end
 
-          assert StoreSuite.reason(Store.delete("y", store: store)) == :no_such_name
+          assert {:error, %{reason: :no_such_name, nearest: nil}} =
+                   Store.delete("y", store: store)
+
+          StoreSuite.put_versions(store, "acme/thumb", ~w(1.0.0))
+
+          for refused <- [
+                Store.get("acme/thum", store: store),
+                Store.versions("acme/thump", store: store)
+              ] do
+            assert {:error, %{reason: :no_such_name, nearest: "acme/thumb"} = error} = refused
+            assert Exception.message(error) =~ "(did you mean acme/thumb?)"
+          end
         end
 
         test "drops the last version of a name, and the name", %{store: store} do

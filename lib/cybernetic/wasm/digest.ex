@@ -31,7 +31,9 @@ defmodule Cybernetic.WASM.Digest do
 
   @doc "What such a text is, for a message."
   @spec expected() :: String.t()
-  def expected, do: ~S|"sha256:" or "blake3:" and 64 lowercase hexadecimal digits|
+  def expected do
+    ~S|"sha256:" or "blake3:" and 64 lowercase hexadecimal digits, as mix wasm.inspect prints them|
+  end
 
   @doc "The text of a digest."
   @spec to_text(t) :: String.t()

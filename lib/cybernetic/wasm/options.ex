@@ -65,13 +65,13 @@ defmodule Cybernetic.WASM.Options do
   end
 
   @doc "Raises for a key that none of several checks would know. Each of them lists its own keys alone."
-  @spec known!(keyword, keys, String.t()) :: keyword
-  def known!(opts, known, whose) do
+  @spec known!(keyword, keys, String.t(), (atom -> String.t() | nil)) :: keyword
+  def known!(opts, known, whose, misplaced \\ fn _key -> nil end) do
     unless Keyword.keyword?(opts), do: check!(opts, [], whose)
     known = Enum.uniq_by(known, &elem(&1, 0))
 
     for {key, _value} <- opts, not Keyword.has_key?(known, key) do
-      raise ArgumentError, unknown(key, known, whose, nil)
+      raise ArgumentError, unknown(key, known, whose, misplaced.(key))
     end
 
     opts

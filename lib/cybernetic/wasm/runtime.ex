@@ -406,8 +406,7 @@ defmodule Cybernetic.WASM.Runtime do
       {:loaded, "0.1.0", "ops", "first try"}
   """
   @spec changes(String.t() | :all) :: [Change.t()]
-  def changes(:all), do: History.of(:all)
-  def changes(name), do: name |> Naming.name!() |> History.of()
+  def changes(name), do: name |> name_or_all!() |> History.of()
 
   @doc """
   Has the calling process sent `{:wasm_module, change}` for each change of a name, or of `:all`, once it is in force. It ends with
@@ -421,7 +420,8 @@ defmodule Cybernetic.WASM.Runtime do
   def unsubscribe(name), do: name |> name_or_all!() |> Registry.subscribe(false)
 
   defp name_or_all!(:all), do: :all
-  defp name_or_all!(name), do: Naming.name!(name)
+  defp name_or_all!(name) when is_binary(name), do: Naming.name!(name)
+  defp name_or_all!(other), do: Options.refuse!("a name is needed, or :all", other)
 
   @doc """
   Follows a folder while you work on what builds its modules: loads each `.wasm` and `.wat` in it under the name of its file, and

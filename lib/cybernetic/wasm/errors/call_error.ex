@@ -40,7 +40,8 @@ defmodule Cybernetic.WASM.CallError do
       the instance that it is to join
     * `:not_by_abi` - the function `export` cannot be called by the ABI: it is of the type `given`, and must have `expected`
     * `:no_allocator` - an argument is bytes, and the ABI has no `:alloc`
-    * `:no_such_name` - no module is loaded under `name`; `known` has the names that are most like it
+    * `:no_such_name` - no module is loaded under `name`; `known` has the names that are most like it, and `detail` what is wrong
+      with it where it can be none
     * `:no_such_version` - `name` has no version that is `expected`; `known` has those that it has
     * `:current_version` - the version `given` of `name` is the current one, or has a share of its calls: promote another first
     * `:nothing_before` - no version of `name` was current before this one
@@ -229,7 +230,7 @@ defmodule Cybernetic.WASM.CallError do
   end
 
   def message(%__MODULE__{reason: :no_such_name} = error) do
-    "no module is loaded under the name #{Shown.quoted(error.name)}: #{first(error.name)}#{loaded(error.known)}"
+    "no module is loaded under the name #{Shown.quoted(error.name)}: #{error.detail || first(error.name)}#{loaded(error.known)}"
   end
 
   def message(%__MODULE__{reason: :no_such_version} = error) do
@@ -262,7 +263,7 @@ defmodule Cybernetic.WASM.CallError do
   defp first(name) do
     if String.ends_with?(name, [".wasm", ".wat"]) or String.contains?(name, "://"),
       do:
-        "what lies there is loaded first, and called then: {:ok, module} = Cybernetic.WASM.Runtime.load_module(…)",
+        "load it first, with Cybernetic.WASM.Runtime.load_module/2, and call the module that this gives",
       else: "load it first, with Cybernetic.WASM.Runtime.load_module/2 and its option :name"
   end
 

@@ -125,8 +125,10 @@ defmodule Cybernetic.WASM.LoadError do
       "operator's pin in the configuration; allow_unpinned: true takes whatever comes"
   end
 
-  defp why(%{reason: :offline}),
-    do: "it is not at hand, and nothing is to be fetched (offline: true)"
+  defp why(%{reason: :offline}) do
+    "it is not at hand, and nothing is to be fetched (offline: true): what has a pin, Cybernetic.WASM.Store.put/2 puts there " <>
+      "beforehand"
+  end
 
   defp why(%{reason: :digest_mismatch} = error),
     do: "#{whose(error)} is #{error.expected}, and the bytes have #{error.found}"

@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.StoreError do
   ## Reasons
 
     * `:no_such_name`, `:no_such_version`, `:no_such_digest` - the store does not have it; `versions` has at most ten that it has
-      of that name, the highest first
+      of that name, the highest first; `nearest` is a name that it has and that is much alike, `path` the store's folder
     * `:invalid_reference` - neither a name, with a version or a requirement behind `@`, nor a digest
     * `:inexact` - what is to be dropped is one version, and none is named, or a requirement: `version`; `versions` has at most
       ten that there are, the highest first
@@ -33,6 +33,7 @@ defmodule Cybernetic.WASM.StoreError do
     :version,
     :digest,
     :versions,
+    :nearest,
     :size,
     :allowed,
     :path,
@@ -47,6 +48,7 @@ defmodule Cybernetic.WASM.StoreError do
           version: String.t() | nil,
           digest: String.t() | nil,
           versions: [String.t()] | nil,
+          nearest: String.t() | nil,
           size: non_neg_integer | nil,
           allowed: non_neg_integer | nil,
           path: String.t() | nil,
@@ -89,7 +91,11 @@ defmodule Cybernetic.WASM.StoreError do
   @impl true
   def message(%__MODULE__{} = error), do: "store: " <> why(error)
 
-  defp why(%{reason: :no_such_name} = error), do: "there is no #{Shown.name(error.name)}"
+  defp why(%{reason: :no_such_name} = error) do
+    place = if error.path, do: " in #{Shown.path(error.path)}", else: ""
+    hint = if error.nearest, do: " (did you mean #{error.nearest}?)", else: ""
+    "there is no #{Shown.name(error.name)}#{place}#{hint}"
+  end
 
   defp why(%{reason: :inexact, version: nil} = error) do
     "which version of #{Shown.name(error.name)} is to go? There are #{Enum.join(error.versions, ", ")}: say " <>

@@ -11,7 +11,8 @@ defmodule Cybernetic.WASM.HTTP.Settings do
 
   @options [
     network:
-      {":public, rules, a sandbox, or the context of a host function", &__MODULE__.network?/1},
+      {~S|:public, a list of rules such as ["example.com:443"], a sandbox, or the context of a host function|,
+       &__MODULE__.network?/1},
     allow_http: :boolean,
     timeout: {:milliseconds, 0},
     deadline: {"monotonic milliseconds, or :infinity", &__MODULE__.deadline?/1},

@@ -23,11 +23,15 @@ defmodule Cybernetic.WASM.Loader.Expect do
       Options.check!(
         opts,
         [exports: {"a keyword list or a map of exports", &pairs?/1}],
-        "expectation"
+        "expectation",
+        &misplaced/1
       )
 
     for {name, type} <- Map.get(opts, :exports, []), do: {name!(name), wanted!(name, type)}
   end
+
+  defp misplaced(_name),
+    do: "what is exported stands in a list of its own, expect: [exports: [memory: :memory]]"
 
   defp pairs?(exports) when is_list(exports),
     do: not List.improper?(exports) and Enum.all?(exports, &match?({_name, _type}, &1))

@@ -3,6 +3,8 @@ defmodule Cybernetic.WASM.Loader.Sources do
   # All kinds of sources: which module implements a source, and what it is asked. Somebody else's module may do anything in the
   # middle of a load, and is held to what a source gives.
 
+  import Cybernetic.WASM.Module, only: [is_loaded: 1]
+
   alias Cybernetic.WASM.{Error, LoadError, Shown}
   alias Cybernetic.WASM.Loader.{Source, Sources}
 
@@ -67,12 +69,13 @@ defmodule Cybernetic.WASM.Loader.Sources do
   defp instead({kind, _argument}) when kind in [:path, :file], do: "; a path is given as it is"
   defp instead({:http, _url}), do: "; a URL is given as {:url, url}"
   defp instead({:https, _url}), do: "; a URL is given as {:url, url}"
+  defp instead(module) when is_loaded(module), do: "; that is loaded already"
   defp instead(%URI{}), do: "; a URL is given as {:url, url}, with a text"
   defp instead([_ | _]), do: "; a path is a text, in double quotes"
 
   defp instead({module, _argument}) when is_atom(module) do
     case Atom.to_string(module) do
-      "Elixir." <> _ -> "; #{inspect(module)} is no such module, or is not compiled"
+      "Elixir." <> _ -> "; #{inspect(module)} does not implement that, or is not compiled"
       _kind -> ""
     end
   end

@@ -68,7 +68,8 @@ defmodule Cybernetic.WASM.Loader.Trust do
         [key]
 
       :error ->
-        raise ArgumentError, "a trusted key must be #{Keys.expected()}, got: #{Shown.term(text)}"
+        raise ArgumentError,
+              "a trusted key must be #{Keys.expected()}, or a file of such as {:file, path}, got: #{Shown.term(text)}"
     end
   end
 

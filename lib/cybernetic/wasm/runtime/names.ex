@@ -91,8 +91,14 @@ defmodule Cybernetic.WASM.Runtime.Names do
           module(serial, text, opts)
       end
     else
+      :error -> {:error, %{no_such_name(text) | detail: misread(text)}}
       _no_name -> {:error, no_such_name(text)}
     end
+  end
+
+  defp misread(text) do
+    if String.contains?(text, "@"),
+      do: ~S|behind the @ stands a version, "1.2.0" or "1.2", or a requirement, "~> 1.2"|
   end
 
   @doc "The error where no version fits: the names of those that are there are in it."

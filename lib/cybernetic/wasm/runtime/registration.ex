@@ -2,11 +2,23 @@ defmodule Cybernetic.WASM.Runtime.Registration do
   @moduledoc false
   # Loads, and puts what was loaded under its name.
 
-  alias Cybernetic.WASM.{Config, Error, Loader, Module, Options, Reference, Sandbox, Sealed}
+  alias Cybernetic.WASM.{
+    Config,
+    Error,
+    Limits,
+    Loader,
+    Module,
+    Options,
+    Reference,
+    Sandbox,
+    Sealed
+  }
+
   alias Cybernetic.WASM.Loader.{Compiler, Fetched, Pins, Request, Source, Sources}
   alias Cybernetic.WASM.Runtime.{Naming, Registry}
 
   @held [sandbox: Sandbox.kind()]
+  @limits Limits.keys() -- [:timeout]
   @known Naming.options() ++ @held ++ Request.options()
 
   # What is of one source and its bytes, and not of those that come after under the name: others must not be taken without a
@@ -23,7 +35,9 @@ defmodule Cybernetic.WASM.Runtime.Registration do
   @doc "See `Cybernetic.WASM.Runtime.load_module/2`."
   @spec load(Source.t() | Fetched.t(), keyword) :: {:ok, Module.loaded()} | {:error, Error.t()}
   def load(source, opts) do
-    {naming, load} = opts |> Options.known!(@known, "load option") |> split(Naming.options())
+    {naming, load} =
+      opts |> Options.known!(@known, "load option", &misplaced/1) |> split(Naming.options())
+
     unless naming[:name] || from_store?(source), do: refuse_without_name!(naming)
 
     with {:ok, module, fetched} <- prepare(source, load, naming) do
@@ -33,6 +47,17 @@ defmodule Cybernetic.WASM.Runtime.Registration do
       end
     end
   end
+
+  # Of a door nearby.
+  defp misplaced(:pins), do: "it is a key of the configuration; a load's own pin is :digest"
+
+  defp misplaced(key) when key in [:allow, :smoke, :smoke_timeout, :keep, :drain],
+    do: "it is an option of Cybernetic.WASM.Runtime.reload/3"
+
+  defp misplaced(key) when key in @limits,
+    do: "a limit is an option of a call, or of the sandbox that a load takes as option :sandbox"
+
+  defp misplaced(_key), do: nil
 
   @doc "Loads by these options, of which the sandbox is no loader's, for a module of that name."
   @spec prepare(Source.t() | Fetched.t(), keyword, map) ::

@@ -45,8 +45,8 @@ defmodule Cybernetic.WASM.Runtime.Watch do
   defp folder(dir) do
     case File.stat(dir) do
       {:ok, %File.Stat{type: :directory}} -> :ok
-      {:ok, %File.Stat{type: type}} -> refuse(dir, :unreadable, "no folder, but #{type}")
-      {:error, :enoent} -> refuse(dir, :not_found, nil)
+      {:ok, %File.Stat{type: type}} -> refuse(dir, :unreadable, "not a folder, but #{type}")
+      {:error, :enoent} -> refuse(dir, :not_found, "no such folder")
       {:error, reason} -> refuse(dir, :unreadable, to_string(:file.format_error(reason)))
     end
   end

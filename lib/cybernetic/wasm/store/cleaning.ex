@@ -27,7 +27,7 @@ defmodule Cybernetic.WASM.Store.Cleaning do
       facts = [name: name, version: version, versions: Reference.sort(versions)]
 
       cond do
-        versions == [] -> StoreError.refuse(:no_such_name, name: name)
+        versions == [] -> Lookup.no_such_name({module, config}, name)
         version in versions -> module.drop_entry(config, name, version)
         exact?(version) -> StoreError.refuse(:no_such_version, facts)
         # What a requirement finds today is not what somebody meant to drop.

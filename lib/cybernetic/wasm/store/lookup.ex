@@ -2,8 +2,11 @@ defmodule Cybernetic.WASM.Store.Lookup do
   @moduledoc false
   # Reading a store. Others may write to it meanwhile: what was found in one step may be gone in the next.
 
-  alias Cybernetic.WASM.{Digest, Reference, StoreError}
+  alias Cybernetic.WASM.{Digest, Reference, Shown, StoreError}
   alias Cybernetic.WASM.Store.{Entry, Place}
+
+  # Names that are not there may come in any number.
+  @most_compared 200
 
   # So often it is looked again.
   @tries 3
@@ -39,11 +42,23 @@ defmodule Cybernetic.WASM.Store.Lookup do
   defp pick({module, config}, {name, selector, reference}) do
     with {:ok, versions} <- module.versions(config, name) do
       case {versions, Reference.pick(versions, selector)} do
-        {[], nil} -> StoreError.refuse(:no_such_name, name: name)
+        {[], nil} -> no_such_name({module, config}, name)
         {_some, nil} -> none_fits(name, reference, versions)
         {_some, version} -> {:ok, version}
       end
     end
+  end
+
+  @doc "The error of a name that is not there, with one that is, where the two are much alike."
+  @spec no_such_name(Place.t(), String.t()) :: {:error, StoreError.t()}
+  def no_such_name({module, config}, name) do
+    alike =
+      with {:ok, [_ | _] = names} <- module.names(config),
+           do: Shown.nearest(name, Enum.take(names, @most_compared)),
+           else: (_none -> nil)
+
+    path = if is_binary(config), do: config
+    StoreError.refuse(:no_such_name, name: name, path: path, nearest: alike)
   end
 
   defp none_fits(name, reference, versions) do
@@ -108,7 +123,7 @@ defmodule Cybernetic.WASM.Store.Lookup do
   def versions({module, config} = store, name) do
     if Reference.name?(name) do
       case module.versions(config, name) do
-        {:ok, []} -> StoreError.refuse(:no_such_name, name: name)
+        {:ok, []} -> no_such_name({module, config}, name)
         {:ok, versions} -> entries(store, name, Reference.sort(versions))
         error -> error
       end

@@ -305,6 +305,13 @@ defmodule Cybernetic.WASM.Store.Mnesia do
   defp done({:error, reason}), do: failed(reason)
   defp done({:timeout, tables}), do: failed({:timeout, tables})
 
+  defp failed({:no_exists, _what}) do
+    StoreError.refuse(:failed,
+      detail:
+        "its tables are not on this node: Cybernetic.WASM.Store.Mnesia.create/1 makes them, once Mnesia runs"
+    )
+  end
+
   defp failed(reason) do
     StoreError.refuse(:failed,
       detail: "Mnesia: #{inspect(reason, limit: 20, printable_limit: 200)}"

@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Store.Place do
   @moduledoc false
   # Which store is meant: what implements it, and what that takes.
 
-  alias Cybernetic.WASM.{Config, Shown}
+  alias Cybernetic.WASM.Config
   alias Cybernetic.WASM.Store.Disk
 
   @type t :: {module, term}
@@ -43,9 +43,4 @@ defmodule Cybernetic.WASM.Store.Place do
   def of({module, config}), do: {module, config}
 
   defp default, do: :user_cache |> :filename.basedir("cybernetic_wasm") |> Path.join("store")
-
-  @doc "A store in words."
-  @spec in_words(t) :: String.t()
-  def in_words({Disk, path}), do: Shown.path(path)
-  def in_words({module, _config}), do: inspect(module)
 end

@@ -62,7 +62,8 @@ defmodule Cybernetic.WASM.Loader.MisreadTest do
           {{:https, "//x"}, "a URL is given as {:url, url}"},
           {URI.parse("https://example.com"), "a URL is given as {:url, url}, with a text"},
           {'x.wasm', "a path is a text, in double quotes"},
-          {{No.Such, 1}, "No.Such is no such module, or is not compiled"},
+          {{No.Such, 1}, "No.Such does not implement that, or is not compiled"},
+          {Runtime.load_module!({:bytes, "(module)"}), "that is loaded already"},
           {nil, "got: nil"},
           {{:store, "a", "b"}, "{:store, …}, a tuple of 3"}
         ] do

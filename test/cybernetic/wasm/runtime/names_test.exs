@@ -315,7 +315,14 @@ defmodule Cybernetic.WASM.Runtime.NamesTest do
         assert {:error, %CallError{reason: :no_such_name} = error} = number(path)
 
         assert Exception.message(error) =~
-                 "what lies there is loaded first, and called then: {:ok, module} = Cybernetic.WASM.Runtime.load_module(…)"
+                 "load it first, with Cybernetic.WASM.Runtime.load_module/2, and call the module that this gives"
+      end
+    end
+
+    test "with something else behind the @ says what stands there", %{name: name} do
+      for odd <- ["@latest", "@", "@v1.2.0", "@1.2.x", "@>=1"] do
+        assert {:error, %CallError{reason: :no_such_name} = error} = number(name <> odd)
+        assert Exception.message(error) =~ "behind the @ stands a version"
       end
     end
 

@@ -48,7 +48,10 @@ defmodule Cybernetic.WASM.Store.MnesiaTest do
     store = {Mnesia, tables: :none_such}
     assert {:error, error} = Store.get("x", store: store)
     assert %{reason: :failed, blame: :host} = error
-    assert Exception.message(error) =~ "no_exists"
+
+    assert Exception.message(error) =~
+             "its tables are not on this node: Cybernetic.WASM.Store.Mnesia.create/1"
+
     assert StoreSuite.reason(Store.put("bytes", store: store)) == :failed
   end
 

@@ -45,8 +45,12 @@ defmodule Cybernetic.WASM.Loader.Sources.OCI do
       )
 
   defp reference(text) do
-    with {:error, why} <- Reference.parse(text),
-         do: {:error, %LoadError{reason: :fetch_failed, detail: "no OCI reference: #{why}"}}
+    with {:error, why} <- Reference.parse(text) do
+      detail =
+        ~s(no OCI reference: #{why}; expected is {:oci, "registry.example.com/acme/resize:1.2"})
+
+      {:error, %LoadError{reason: :fetch_failed, detail: detail}}
+    end
   end
 
   # What could let it through.

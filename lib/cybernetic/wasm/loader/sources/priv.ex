@@ -23,7 +23,8 @@ defmodule Cybernetic.WASM.Loader.Sources.Priv do
 
   defp check!({app, path}) do
     raise ArgumentError,
-          "{:priv, application, path} expected, got: {:priv, #{Shown.kind(app)}, #{Shown.kind(path)}}"
+          ~s({:priv, application, path} expected, an atom and a text as in {:priv, :my_app, "wasm/resize.wasm"}, ) <>
+            "got: {:priv, #{Shown.kind(app)}, #{Shown.kind(path)}}"
   end
 
   # Relative, and nowhere up, also where that would lead back in.
