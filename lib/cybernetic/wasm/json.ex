@@ -1,9 +1,14 @@
 defmodule Cybernetic.WASM.JSON do
   @moduledoc false
-  # Writes and reads JSON (RFC 8259): neither Elixir 1.14 nor OTP 25 can. Everything beyond ASCII is escaped, so that the output
-  # is the same whatever the terminal's encoding is. What is read is a stranger's: its size, its depth and the length of its
-  # numbers are bounded, keys become no atoms, and one that stands twice in an object is refused, since two readers could take
-  # it for different things.
+  # Writes and reads JSON (RFC 8259): neither Elixir 1.14 nor OTP 25 can.
+  #
+  # `encode/1` is for what the library says: it never fails, keeps the order of keyword lists, and escapes everything beyond
+  # ASCII, so that the output is the same whatever the terminal's encoding is. `write/2` is for data, which comes back as it was or
+  # is refused. What is read is a stranger's: its size, its depth and the length of its numbers are bounded, keys become no atoms,
+  # and one that stands twice in an object is refused, since two readers could take it for different things. Data goes through
+  # Rust, on a scheduler that its size asks for.
+
+  alias Cybernetic.WASM.Native
 
   @doc ~S"""
   Maps and keyword lists become objects, atoms strings; keyword lists keep their order.
@@ -58,181 +63,59 @@ defmodule Cybernetic.WASM.JSON do
     ["\\u", unit |> Integer.to_string(16) |> String.downcase() |> String.pad_leading(4, "0")]
   end
 
-  # Reading
-
   # Objects and arrays inside each other.
   @deepest 32
-  # More digits than a float has take a time that grows faster than they do.
-  @longest_number 400
 
   @doc ~S"""
-  What a text of at most `most` bytes stands for. Objects become maps with strings for keys.
+  What a text of at most `most` bytes stands for. Objects become maps with strings for keys. Integers of up to 128 bytes stay
+  integers.
 
       iex> Cybernetic.WASM.JSON.decode(~S({"result": [1, -0.5, null], "name": "a\nb"}), 1_000)
       {:ok, %{"result" => [1, -0.5, nil], "name" => "a\nb"}}
       iex> Cybernetic.WASM.JSON.decode(~S({"result": 1), 1_000)
       {:error, "no JSON at byte 12"}
   """
-  @spec decode(binary, pos_integer) :: {:ok, term} | {:error, String.t()}
-  def decode(text, most) when byte_size(text) > most,
+  @spec decode(binary, pos_integer, 0..100) :: {:ok, term} | {:error, String.t()}
+  def decode(text, most, deepest \\ @deepest)
+
+  def decode(text, most, _deepest) when byte_size(text) > most,
     do: {:error, "#{byte_size(text)} bytes, at most #{most} are read"}
 
-  def decode(text, _most) do
-    case text |> skip() |> value(0) do
-      {value, ""} -> {:ok, value}
-      {_value, rest} -> wrong(text, rest, "no JSON")
-    end
-  catch
-    {:wrong, rest, words} -> wrong(text, rest, words)
-  end
-
-  defp wrong(text, rest, words),
-    do: {:error, "#{words} at byte #{byte_size(text) - byte_size(rest)}"}
-
-  @spec no_json(binary) :: no_return
-  @spec no_json(binary, String.t()) :: no_return
-  defp no_json(rest, words \\ "no JSON"), do: throw({:wrong, rest, words})
-
-  # These give a value, and what comes behind it and the space there.
-  defp value(<<open, _::binary>> = rest, @deepest) when open in [?{, ?[],
-    do: no_json(rest, "more than #{@deepest} objects or arrays inside each other")
-
-  defp value("{" <> rest, depth), do: rest |> skip() |> members(%{}, depth + 1)
-  defp value("[" <> rest, depth), do: rest |> skip() |> items([], depth + 1)
-  defp value("\"" <> rest, _depth), do: text(rest)
-  defp value("true" <> rest, _depth), do: {true, skip(rest)}
-  defp value("false" <> rest, _depth), do: {false, skip(rest)}
-  defp value("null" <> rest, _depth), do: {nil, skip(rest)}
-
-  defp value(rest, _depth) do
-    case Regex.run(~r/\A-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/, rest) do
-      [digits] when byte_size(digits) <= @longest_number ->
-        {number(digits, rest), rest |> behind(byte_size(digits)) |> skip()}
-
-      [_digits] ->
-        no_json(rest, "a number of more than #{@longest_number} characters")
-
-      nil ->
-        no_json(rest)
+  def decode(text, _most, deepest) do
+    case with(
+           :dirty <- Native.json_read(text, deepest),
+           do: Native.json_read_dirty(text, deepest)
+         ) do
+      {:ok, term} -> {:ok, term}
+      {:invalid, words, byte} -> {:error, "#{words} at byte #{byte}"}
     end
   end
 
-  defp number(digits, rest) do
-    case Integer.parse(digits) do
-      {integer, ""} -> integer
-      # Elixir wants a fraction before an exponent.
-      _float -> digits |> String.replace(~r/\A(-?\d+)(?=[eE])/, "\\1.0") |> String.to_float()
-    end
-  rescue
-    # Beyond what a float holds.
-    ArgumentError -> no_json(rest)
-  end
+  @doc ~S"""
+  The JSON of a term, of at most `most` bytes. What JSON has not is refused, with a JSON Pointer to it.
 
-  defp behind(text, size), do: binary_part(text, size, byte_size(text) - size)
-
-  defp members("}" <> rest, map, _depth) when map == %{}, do: {map, skip(rest)}
-
-  defp members("\"" <> rest = start, map, depth) do
-    case text(rest) do
-      {key, ":" <> _rest} when is_map_key(map, key) ->
-        no_json(start, "a key that is there already")
-
-      {key, ":" <> rest} ->
-        rest |> skip() |> value(depth) |> member(key, map, depth)
-
-      _no_colon ->
-        no_json(start)
+      iex> Cybernetic.WASM.JSON.write(%{"total" => 3, items: [1.5, nil, :new]}, 1_000)
+      {:ok, ~S({"items":[1.5,null,"new"],"total":3})}
+      iex> Cybernetic.WASM.JSON.write(%{"items" => [1, {2, 3}]}, 1_000)
+      {:error, {"/items/1", "a tuple, which JSON has not: a list is an array"}}
+  """
+  @spec write(term, non_neg_integer, 0..100) ::
+          {:ok, String.t()} | {:error, {path :: String.t(), String.t()}}
+  def write(term, most, deepest \\ @deepest) do
+    case with(
+           :dirty <- Native.json_write(term, most, deepest),
+           do: Native.json_write_dirty(term, most, deepest)
+         ) do
+      {:ok, text} -> {:ok, text}
+      :too_large -> {:error, {"", "more than #{most} bytes"}}
+      {:invalid, words, path} -> {:error, {pointer(path), words}}
     end
   end
 
-  defp members(other, _map, _depth), do: no_json(other)
-
-  defp member({value, rest}, key, map, depth) do
-    map = Map.put(map, key, value)
-    more(rest, "}", &members(&1, map, depth), map)
+  # See RFC 6901. The steps come from inside.
+  defp pointer(steps) do
+    steps
+    |> Enum.reverse()
+    |> Enum.map_join(&("/" <> (&1 |> String.replace("~", "~0") |> String.replace("/", "~1"))))
   end
-
-  defp items("]" <> rest, [], _depth), do: {[], skip(rest)}
-
-  defp items(rest, items, depth) do
-    {item, rest} = value(rest, depth)
-    items = [item | items]
-    more(rest, "]", &items(&1, items, depth), items)
-  end
-
-  # Behind a member or an item.
-  defp more("," <> rest, close, next, _done) do
-    case skip(rest) do
-      <<^close::binary-size(1), _::binary>> = rest -> no_json(rest)
-      rest -> next.(rest)
-    end
-  end
-
-  defp more(<<close::binary-size(1), rest::binary>>, close, _next, done),
-    do: {if(is_list(done), do: Enum.reverse(done), else: done), skip(rest)}
-
-  defp more(other, _close, _next, _done), do: no_json(other)
-
-  @escapes %{
-    ?" => "\"",
-    ?\\ => "\\",
-    ?/ => "/",
-    ?b => "\b",
-    ?f => "\f",
-    ?n => "\n",
-    ?r => "\r",
-    ?t => "\t"
-  }
-
-  defp text(rest) do
-    {parts, behind} = parts(rest, [])
-    text = parts |> Enum.reverse() |> IO.iodata_to_binary()
-    if String.valid?(text), do: {text, skip(behind)}, else: no_json(rest, "no UTF-8")
-  end
-
-  # What needs no look at each character stays in one piece.
-  defp parts(rest, done) do
-    size = plain(rest, 0)
-    parts_behind(behind(rest, size), [binary_part(rest, 0, size) | done])
-  end
-
-  defp plain(<<byte, rest::binary>>, size) when byte >= 0x20 and byte not in [?", ?\\],
-    do: plain(rest, size + 1)
-
-  defp plain(_rest, size), do: size
-
-  defp parts_behind("\"" <> rest, done), do: {done, rest}
-
-  defp parts_behind(<<"\\u", digits::binary-size(4), rest::binary>> = start, done) do
-    case unit(digits, start) do
-      high when high in 0xD800..0xDBFF -> low(rest, high, done)
-      low when low in 0xDC00..0xDFFF -> parts(rest, ["\uFFFD" | done])
-      unit -> parts(rest, [<<unit::utf8>> | done])
-    end
-  end
-
-  defp parts_behind(<<?\\, escape, rest::binary>>, done) when is_map_key(@escapes, escape),
-    do: parts(rest, [@escapes[escape] | done])
-
-  defp parts_behind(other, _done), do: no_json(other)
-
-  # A pair of surrogates is one character, half a pair is none.
-  defp low(<<"\\u", digits::binary-size(4), rest::binary>> = both, high, done) do
-    case <<high::16, unit(digits, both)::16>> do
-      <<character::utf16>> -> parts(rest, [<<character::utf8>> | done])
-      _no_pair -> parts(both, ["\uFFFD" | done])
-    end
-  end
-
-  defp low(rest, _high, done), do: parts(rest, ["\uFFFD" | done])
-
-  defp unit(digits, start) do
-    case Base.decode16(digits, case: :mixed) do
-      {:ok, <<unit::16>>} -> unit
-      :error -> no_json(start)
-    end
-  end
-
-  defp skip(<<space, rest::binary>>) when space in ' \t\n\r', do: skip(rest)
-  defp skip(rest), do: rest
 end

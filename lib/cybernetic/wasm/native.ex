@@ -176,6 +176,12 @@ defmodule Cybernetic.WASM.Native do
   # Manifests
   def manifest_parse(_text), do: stub()
 
+  # JSON
+  def json_read(_text, _deepest), do: stub()
+  def json_read_dirty(_text, _deepest), do: stub()
+  def json_write(_term, _most, _deepest), do: stub()
+  def json_write_dirty(_term, _most, _deepest), do: stub()
+
   # WASI
   def wasi_functions, do: stub()
 

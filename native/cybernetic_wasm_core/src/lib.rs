@@ -52,7 +52,7 @@
 //!
 //! From the bottom up. What is on one level uses only what is below it: `tests/it/levels.rs` holds that.
 //!
-//! 1. `error` `folder` `lane` `member` `reaper` `toml`
+//! 1. `error` `folder` `json` `lane` `member` `reaper` `toml`
 //! 2. `engine` `limits` `network` `wit`
 //! 3. `value`
 //! 4. `code`
@@ -85,6 +85,7 @@ mod guest;
 mod host;
 pub mod instance;
 mod invocation;
+pub mod json;
 pub mod lane;
 pub mod limits;
 pub mod linker;

@@ -23,6 +23,7 @@ mod call;
 mod execution;
 mod folder;
 mod instance;
+mod json;
 mod manifest;
 mod module;
 mod network;

@@ -1,7 +1,7 @@
 defmodule Cybernetic.WASM.JSONTest do
   use ExUnit.Case, async: true
 
-  import Cybernetic.WASM.JSON, only: [encode: 1, decode: 2]
+  import Cybernetic.WASM.JSON, only: [encode: 1, decode: 2, decode: 3, write: 2, write: 3]
 
   doctest Cybernetic.WASM.JSON
 
@@ -55,9 +55,6 @@ defmodule Cybernetic.WASM.JSONTest do
 
     assert decode(~S(["\b\f\/\u00E9\uD834\uDD1E", 1E-2, 1.5e+1])) ==
              {:ok, ["\b\f/é𝄞", 0.01, 15.0]}
-
-    # Halves of pairs are no characters.
-    assert decode(~S("\ud834x\udd1e")) == {:ok, "\uFFFDx\uFFFD"}
   end
 
   test "what is no JSON is refused" do
@@ -81,6 +78,9 @@ defmodule Cybernetic.WASM.JSONTest do
           ~S("a),
           ~S("\x"),
           ~S("\u12g4"),
+          # Half a pair is no character.
+          ~S("\ud834x"),
+          ~S("\udd1e"),
           "\"\n\"",
           <<?", 0xFF, ?">>
         ],
@@ -88,9 +88,11 @@ defmodule Cybernetic.WASM.JSONTest do
   end
 
   test "the place of what is wrong is told" do
-    assert decode(~S({"a": [1, tru]})) == {:error, "no JSON at byte 10"}
+    assert decode(~S({"a": [1, tru]})) == {:error, "no JSON at byte 13"}
     assert decode("[1] 2") == {:error, "no JSON at byte 4"}
-    assert decode(<<?", ?a, 0xFF, ?">>) == {:error, "no UTF-8 at byte 1"}
+    assert decode("[1,\n\n2,\n oh]") == {:error, "no JSON at byte 9"}
+    assert decode("[1, [2") == {:error, "no JSON at byte 6"}
+    assert decode(<<?", ?a, 0xFF, ?">>) == {:error, "no UTF-8 at byte 2"}
   end
 
   test "a key that stands twice is refused, also where it is written in two ways" do
@@ -109,9 +111,93 @@ defmodule Cybernetic.WASM.JSONTest do
     assert {:error, "more than 32 objects" <> _} = decode(String.duplicate("[", 100_000))
     assert {:error, "more than 32" <> _} = decode(String.duplicate(~S({"":), 20_000))
 
-    assert {:ok, _} = decode(String.duplicate("9", 400))
-    assert {:error, "a number of more than 400" <> _} = decode(String.duplicate("9", 401))
+    assert {:ok, _} = decode("1." <> String.duplicate("0", 390))
+    assert {:error, "a number of more than 400" <> _} = decode("1." <> String.duplicate("0", 400))
     assert {:error, "a number of more" <> _} = decode("1." <> String.duplicate("0", 90_000))
+  end
+
+  test "the depth is what was asked for, and never more than a hundred" do
+    nested = fn depth -> String.duplicate("[", depth) <> String.duplicate("]", depth) end
+    assert {:ok, [[[]]]} = decode(nested.(3), 100, 3)
+    assert {:error, "more than 2 objects" <> _} = decode(nested.(3), 100, 2)
+    assert {:ok, _} = decode(nested.(100), 1_000, 100)
+    assert {:error, "more than 100 objects" <> _} = decode(nested.(101), 1_000, 1_000)
+    # Also on the small stack of a dirty scheduler.
+    assert {:ok, [_ | _]} =
+             decode("[#{nested.(99)}, \"#{String.duplicate("a", 50_000)}\"]", 100_000, 100)
+
+    assert {:error, {path, "more than 3 lists and maps" <> _}} = write([[%{"a" => []}]], 100, 3)
+    assert path == "/0/0/a"
+    assert {:error, {_path, "more than 100 lists" <> _}} = write(deep(10_000), 1_000, 1_000)
+  end
+
+  defp deep(depth), do: Enum.reduce(1..depth, 0, fn _level, inner -> [inner] end)
+
+  test "integers stay integers, of up to 128 bytes, and floats the floats that they are" do
+    for number <- [
+          0xFFFF_FFFF_FFFF_FFFF,
+          0x1_0000_0000_0000_0000,
+          -0x8000_0000_0000_0000,
+          -0x8000_0000_0000_0001,
+          Integer.pow(10, 300),
+          -Integer.pow(7, 350),
+          0.1,
+          5.0e-324,
+          1.7976931348623157e308,
+          2.2250738585072011e-308,
+          9_007_199_254_740_993.0
+        ] do
+      assert {:ok, text} = write([number, "1.5"], 1_000)
+      assert decode(text) == {:ok, [number, "1.5"]}
+    end
+
+    assert decode("-0") == {:ok, 0}
+    assert {:ok, [zero]} = decode("[-0.0]")
+    assert <<1::1, 0::63>> = <<zero::float>>
+
+    assert {:error, {"/0", "an integer of more than 1024 bits"}} =
+             write([Integer.pow(2, 1_024)], 1_000)
+
+    assert {:error, "no JSON" <> _} = decode(String.duplicate("9", 309))
+  end
+
+  test "data comes back, or is refused with where it is" do
+    for term <- [
+          %{"a" => [1, -2.5, true, false, nil, "b"], "" => %{"c" => []}},
+          "\"\\/\n\t\r\0\d é€𝄞",
+          for(n <- 1..5_000, do: %{"number" => n, "text" => "#{n}"})
+        ] do
+      assert {:ok, text} = write(term, 1_000_000)
+      assert decode(text, 1_000_000) == {:ok, term}
+    end
+
+    assert write(%{a: :word, b: [é: 1] |> Map.new()}, 100) == {:ok, ~S({"a":"word","b":{"é":1}})}
+
+    for {term, path, words} <- [
+          {%{"a" => [0, {1, 2}]}, "/a/1", "a tuple"},
+          {%{"a/b" => %{"~" => self()}}, "/a~1b/~0", "a pid"},
+          {[fn -> :ok end], "/0", "a function"},
+          {[make_ref()], "/0", "a reference"},
+          {%{x: :nan}, "/x", "a float that JSON lacks"},
+          {%{x: [:infinity, 1]}, "/x/0", "a float that JSON lacks"},
+          {[1 | 2], "", "an improper list"},
+          {%{1 => 2}, "", "a key that is neither"},
+          {%{:a => 1, "a" => 2}, "", "two keys"},
+          {%{<<0xFF>> => 2}, "", "a key that is no UTF-8"},
+          {[~D[2026-01-01]], "/0", "a struct"},
+          {[<<?a, 0xFF>>], "/0", "text that is no UTF-8, at byte 1"},
+          {[<<1::3>>], "/0", "bits"}
+        ] do
+      assert {:error, {^path, said}} = write(term, 1_000)
+      assert said =~ words
+    end
+  end
+
+  test "what is written is bounded" do
+    assert write("abc", 5) == {:ok, ~S("abc")}
+    assert write("abc", 4) == {:error, {"", "more than 4 bytes"}}
+    assert {:error, {"", "more than" <> _}} = write(List.duplicate(1, 100_000), 20_000)
+    assert {:error, {"", "more than" <> _}} = write(String.duplicate("\0", 30_000), 100_000)
   end
 
   test "whatever bytes come, there is an answer" do

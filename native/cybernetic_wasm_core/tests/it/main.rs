@@ -15,6 +15,7 @@ mod heap;
 mod holdings;
 mod hostile;
 mod instances;
+mod json;
 mod levels;
 mod limits;
 mod linking;
