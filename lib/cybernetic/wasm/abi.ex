@@ -35,6 +35,7 @@ defmodule Cybernetic.WASM.ABI do
   | a binary, or `{:bytes, iodata}` | two numbers: where the bytes are, and how many |
   | `{:pointer, iodata}` | one: where they are |
   | `{:cstring, iodata}` | one: where they are, with a zero byte after them |
+  | `{:buffer, iodata, room}` | two, as of a binary; but there is room for `room` bytes, if they are fewer |
   | `{:room, size}` | one: where there is room for the result, for functions that are told where to put it |
   | a number, or another value as in `Cybernetic.WASM.Value` | that |
   | `{:value, value}` | that, where it would be taken for one of the above: a `v128`, or a term behind a reference |
@@ -63,8 +64,10 @@ defmodule Cybernetic.WASM.ABI do
   | `:length_prefixed` | the address of a length, and of the bytes after it | a binary |
   | `:length_before` | the address of bytes, with their length before them | a binary |
   | `{:fixed, size}` | the address of so many bytes | a binary |
+  | `:managed` | the address of an object of AssemblyScript's: a string, an `ArrayBuffer`, a typed array or an array of bytes | a binary, of a string in UTF-8 |
+  | `:in_place` | a length: the function has written its result over its argument | a binary |
 
-  The last six are found at the address of `{:room, size}` where that is among the arguments; what the function gives is not
+  Those from `:pair_at` to `:managed` are found at the address of `{:room, size}` where that is among the arguments; what the function gives is not
   looked at then. Where the function gives the null pointer for one of them, the result is `nil`. A number in memory has as many
   bytes as an address of that memory: four, or eight.
 
@@ -75,7 +78,7 @@ defmodule Cybernetic.WASM.ABI do
   | Rust, `wasm-bindgen` | `alloc: {"__wbindgen_malloc", [:size, 1]}, free_result: {"__wbindgen_free", [:pointer, :size, 1]}, result: :pair` |
   | Go, TinyGo | `alloc: "malloc", free: "free", result: :packed` |
   | Zig | `alloc: "alloc", free: {"free", [:pointer, :size]}, result: :packed` |
-  | AssemblyScript | `alloc: {"__new", [:size, 2]}, result: :length_before`, with `{:pointer, utf16}` as the one argument (`--exportRuntime`) |
+  | AssemblyScript | `alloc: {"__new", [:size, 2]}, result: :managed`, with `{:pointer, utf16}` as the one argument (`--exportRuntime`) |
   | the canonical ABI | `alloc: {"cabi_realloc", [0, 0, 1, :size]}, free_result: {"cabi_post_NAME", [:result]}, result: :pair_at` |
 
   ## Limits
@@ -115,6 +118,8 @@ defmodule Cybernetic.WASM.ABI do
           | :cstring
           | :length_prefixed
           | :length_before
+          | :managed
+          | :in_place
           | {:fixed, non_neg_integer}
 
   @typedoc "An option of `new/1`."
@@ -146,7 +151,9 @@ defmodule Cybernetic.WASM.ABI do
     :pair_at,
     :cstring,
     :length_prefixed,
-    :length_before
+    :length_before,
+    :managed,
+    :in_place
   ]
   @sizes 0..0xFFFF_FFFF_FFFF
   @numbers -0x8000_0000_0000_0000..0x7FFF_FFFF_FFFF_FFFF
@@ -255,6 +262,14 @@ defmodule Cybernetic.WASM.ABI do
   defp argument({:bytes, bytes}, _whose), do: {:ok, IO.iodata_to_binary(bytes)}
   defp argument({:pointer, bytes}, _whose), do: {:ok, {:pointer, IO.iodata_to_binary(bytes)}}
   defp argument({:cstring, bytes}, _whose), do: {:ok, {:pointer, cstring!(bytes)}}
+
+  defp argument({:buffer, bytes, room}, _whose) when room in @sizes,
+    do: {:ok, {:buffer, IO.iodata_to_binary(bytes), room}}
+
+  defp argument({:buffer, _bytes, room}, _whose) do
+    raise ArgumentError, "room is a number of bytes, got: #{Shown.kind(room)}"
+  end
+
   defp argument({:room, size}, _whose) when size in @sizes, do: {:ok, {:room, size}}
 
   defp argument({:room, size}, _whose) do

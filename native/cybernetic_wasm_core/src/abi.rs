@@ -79,6 +79,11 @@ pub enum Shape {
     LengthBefore,
     /// The address of so many bytes.
     Fixed(u64),
+    /// A length: the bytes are where the first argument was that is bytes, or room for them.
+    InPlace,
+    /// The address of an object of AssemblyScript's: a string, which is given as UTF-8, an `ArrayBuffer`, a typed array or an
+    /// array of bytes. What it is says the header before it.
+    Managed,
 }
 
 impl Shape {
@@ -89,7 +94,7 @@ impl Shape {
 
     /// Whether the bytes are found by one address, which may be that of room that was made for them.
     pub(crate) fn is_address(self) -> bool {
-        !matches!(self, Shape::Values | Shape::Packed | Shape::PackedLengthFirst | Shape::Pair)
+        !matches!(self, Shape::Values | Shape::Packed | Shape::PackedLengthFirst | Shape::Pair | Shape::InPlace)
     }
 
     /// What a function's results must be.
@@ -98,6 +103,7 @@ impl Shape {
             Shape::Values => "any results",
             Shape::Packed | Shape::PackedLengthFirst => "one i64 as its result",
             Shape::Pair => "two integers as its results",
+            Shape::InPlace => "one integer as its result, and an argument that is bytes",
             _ => "one integer as its result, or room for it among its arguments",
         }
     }
@@ -121,6 +127,13 @@ pub enum Argument {
     Bytes(Vec<u8>),
     /// Bytes of which the function takes only where they are.
     Pointer(Vec<u8>),
+    /// Bytes with more room, for a result that is written over them: the function takes where they are, and how many.
+    Buffer {
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// How many bytes there is room for, if that is more than these are.
+        room: u64,
+    },
     /// Room for the result: the function takes where that is.
     Room(u64),
 }
@@ -131,8 +144,22 @@ impl Argument {
         match self {
             Argument::Value(_) => None,
             Argument::Bytes(bytes) | Argument::Pointer(bytes) => Some(bytes.len() as u64),
+            Argument::Buffer { bytes, room } => Some((*room).max(bytes.len() as u64)),
             Argument::Room(size) => Some(*size),
         }
+    }
+
+    /// The bytes that go to where there is room for it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Argument::Bytes(bytes) | Argument::Pointer(bytes) | Argument::Buffer { bytes, .. } => bytes,
+            Argument::Value(_) | Argument::Room(_) => &[],
+        }
+    }
+
+    /// Whether the function is told how many bytes it is.
+    pub(crate) fn has_length(&self) -> bool {
+        matches!(self, Argument::Bytes(_) | Argument::Buffer { .. })
     }
 
     /// The value that it is.
@@ -142,7 +169,7 @@ impl Argument {
 
     /// How many of the function's parameters it is for.
     fn width(&self) -> usize {
-        if matches!(self, Argument::Bytes(_)) { 2 } else { 1 }
+        if self.has_length() { 2 } else { 1 }
     }
 }
 
@@ -174,7 +201,8 @@ impl Exchange {
             }
         }
         let room = abi.result.is_address() && arguments.iter().any(|argument| matches!(argument, Argument::Room(_)));
-        match room || abi.result.fits(function.results().iter().cloned()) {
+        let in_place = abi.result != Shape::InPlace || arguments.iter().any(|argument| argument.size().is_some());
+        match room || (in_place && abi.result.fits(function.results().iter().cloned())) {
             true => Ok(Self { function, abi, arguments, lets_go: true }),
             false => Err(not_by_abi(&function, abi.result.expected())),
         }

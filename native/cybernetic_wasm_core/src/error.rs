@@ -412,6 +412,18 @@ pub enum AbiError {
         /// The memory's size in bytes.
         size: u64,
     },
+    /// An object of AssemblyScript's is none that holds bytes.
+    #[error("{export:?} has given an object at {offset} that is no string and no array of bytes")]
+    NotManaged {
+        /// The export name of the function that gave it.
+        export: String,
+        /// Where it is.
+        offset: u64,
+        /// The number of its class, as its header has it.
+        id: u64,
+        /// Its size in bytes.
+        length: u64,
+    },
 }
 
 /// A trap: the guest did what the specification forbids.

@@ -7,6 +7,7 @@ mod component;
 mod exception;
 mod exchange;
 mod failure;
+mod managed;
 
 pub(crate) use access::{carry_out, memory, range};
 pub(crate) use bulk::or_bounds;

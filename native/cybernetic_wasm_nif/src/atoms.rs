@@ -57,6 +57,9 @@ rustler::atoms! {
     cstring,
     length_prefixed,
     length_before,
+    buffer,
+    in_place,
+    managed,
     // Sources of imports
     host,
     export,

@@ -9,6 +9,8 @@ defmodule Cybernetic.WASM.ABIError do
     * `:out_of_bounds` - `export` gave a pointer, `offset`, or a length with it, and these `length` bytes leave a memory of `size`
       bytes
     * `:unterminated` - `export` gave a string at `offset` that no zero byte ends in a memory of `size` bytes
+    * `:not_managed` - `export` gave an object at `offset` that is no string and no array of bytes of AssemblyScript's: its header
+      says that it is of the class with the number `class`, and has `length` bytes
 
   `export` is the function that gave it: the one that was called, or the ABI's `:alloc`. `usage` and `run` are what the call had
   used, and a `Cybernetic.WASM.Run` with the output and the denials up to then. `blame` is `:guest`.
@@ -16,15 +18,16 @@ defmodule Cybernetic.WASM.ABIError do
 
   alias Cybernetic.WASM.Shown
 
-  defexception [:reason, :export, :offset, :length, :size, :usage, :run, blame: :guest]
+  defexception [:reason, :export, :offset, :length, :size, :class, :usage, :run, blame: :guest]
 
   @typedoc "What a guest gave that cannot be. What a reason has no use for is `nil`."
   @type t :: %__MODULE__{
-          reason: :no_room | :out_of_bounds | :unterminated,
+          reason: :no_room | :out_of_bounds | :unterminated | :not_managed,
           export: String.t(),
           offset: non_neg_integer | nil,
           length: non_neg_integer | nil,
           size: non_neg_integer | nil,
+          class: non_neg_integer | nil,
           usage: Cybernetic.WASM.Usage.t() | nil,
           run: Cybernetic.WASM.Run.t() | nil,
           blame: :guest
@@ -45,5 +48,12 @@ defmodule Cybernetic.WASM.ABIError do
   def message(%__MODULE__{reason: :unterminated} = error) do
     "the guest's #{Shown.quoted(error.export)} has given a string at #{Shown.number(error.offset)} that no zero byte ends " <>
       "in its memory of #{Shown.number(error.size)} bytes"
+  end
+
+  def message(%__MODULE__{reason: :not_managed} = error) do
+    [offset, length] = Enum.map([error.offset, error.length], &Shown.number/1)
+
+    "the guest's #{Shown.quoted(error.export)} has given an object at #{offset}, of #{length} bytes and the class number " <>
+      "#{error.class}, that is no string and no array of bytes"
   end
 end

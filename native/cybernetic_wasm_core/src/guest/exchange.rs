@@ -5,7 +5,7 @@
 //! returned, and is at rest as after any call: what it allocated is let go of then as well.
 
 use super::callee::{Callee, count_arguments, invoke};
-use super::{Guest, access};
+use super::{Guest, access, managed};
 use crate::abi::{Abi, Argument, Exchange, Helper, Operand, Shape, integer, unsigned};
 use crate::access::memory_name;
 use crate::code::{Code, Function};
@@ -78,6 +78,8 @@ struct Place {
     pointer: u64,
     length: u64,
     block: Block,
+    /// Whether they are UTF-16, and are given as UTF-8.
+    utf16: bool,
 }
 
 /// An exchange under way.
@@ -281,11 +283,13 @@ impl<'a> Exchanging<'a> {
         let range = self.range(pointer, size, self.allocator())?;
         let result = matches!(argument, Argument::Room(_)).then_some(pointer);
         self.blocks.push(Block { pointer, size, result });
-        if let Argument::Bytes(bytes) | Argument::Pointer(bytes) = argument {
-            self.memory()?.memory.data_mut(&mut self.guest.store)[range].copy_from_slice(bytes);
+        let bytes = argument.bytes();
+        if !bytes.is_empty() {
+            let room = &mut self.memory()?.memory.data_mut(&mut self.guest.store)[range];
+            room[..bytes.len()].copy_from_slice(bytes);
         }
         self.pass(pointer, values)?;
-        if matches!(argument, Argument::Bytes(_)) { self.pass(size, values) } else { Ok(()) }
+        if argument.has_length() { self.pass(bytes.len() as u64, values) } else { Ok(()) }
     }
 
     /// Adds a pointer or a length to the arguments, as the parameter takes it whose turn it is.
@@ -300,7 +304,7 @@ impl<'a> Exchanging<'a> {
 
     /// The result that is at `place`, in a block to be let go of. What is not there is no block either.
     fn take(&mut self, results: Vec<Value>, place: Option<Place>) -> Result<Exchanged, Error> {
-        let Some(Place { pointer, length, block }) = place else {
+        let Some(Place { pointer, length, block, utf16 }) = place else {
             return Ok(if self.ready.abi.result.is_bytes() { Exchanged::Null } else { Exchanged::Values(results) });
         };
         let range = self.range(pointer, length, self.name())?;
@@ -309,7 +313,13 @@ impl<'a> Exchanging<'a> {
             self.blocks.push(block);
         }
         self.invocation().count_output(length)?;
-        Ok(Exchanged::Bytes(self.memory()?.memory.data(&self.guest.store)[range].to_vec()))
+        let bytes = &self.memory()?.memory.data(&self.guest.store)[range];
+        if !utf16 {
+            return Ok(Exchanged::Bytes(bytes.to_vec()));
+        }
+        let text = managed::utf8(bytes);
+        self.invocation().count_output((text.len() as u64).saturating_sub(length))?;
+        Ok(Exchanged::Bytes(text))
     }
 
     /// Where the result is; `None` of numbers, and of a null pointer, behind which its length would be.
@@ -335,6 +345,8 @@ impl<'a> Exchanging<'a> {
             Shape::LengthPrefixed => (start.saturating_add(width), self.word(start, width)?),
             Shape::LengthBefore => (start, self.word(start.wrapping_sub(width), width)?),
             Shape::Fixed(length) => (start, length),
+            Shape::InPlace => (self.blocks.first().map_or(0, |block| block.pointer), start),
+            Shape::Managed => return self.managed(start).map(Some),
         };
         let (first, size) = match shape {
             Shape::Cstring => (pointer, length.saturating_add(1)),
@@ -342,7 +354,26 @@ impl<'a> Exchanging<'a> {
             _ => (pointer, length),
         };
         let result = if shape.is_address() { start } else { pointer };
-        Ok(Some(Place { pointer, length, block: Block { pointer: first, size, result: Some(result) } }))
+        let block = Block { pointer: first, size, result: Some(result) };
+        Ok(Some(Place { pointer, length, block, utf16: false }))
+    }
+
+    /// Where the bytes of an object of AssemblyScript's are.
+    fn managed(&self, start: u64) -> Result<Place, Error> {
+        let header = start.wrapping_sub(managed::HEADER);
+        let (id, size) = (self.word(header, 4)?, self.word(header.saturating_add(4), 4)?);
+        let field = |offset: u64| self.word(start.saturating_add(offset), 4);
+        let (pointer, length) = match managed::Object::of(id, size) {
+            Some(managed::Object::Own) => (start, size),
+            Some(managed::Object::View) => (field(managed::DATA)?, field(managed::BYTES)?),
+            Some(managed::Object::Array) => (field(managed::DATA)?, field(managed::LENGTH)?),
+            None => {
+                let export = shown::name(self.name());
+                return Err(AbiError::NotManaged { export, offset: start, id, length: size }.into());
+            }
+        };
+        let block = Block { pointer: start, size, result: Some(start) };
+        Ok(Place { pointer, length, block, utf16: id == managed::STRING })
     }
 
     /// How many bytes there are before the zero byte, of as many as the call may give.

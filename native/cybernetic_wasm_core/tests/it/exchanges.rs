@@ -507,3 +507,103 @@ fn large_results_leave_a_normal_scheduler_before_they_are_copied() {
     }
     assert_eq!(drive(execution).unwrap().len(), 300_000);
 }
+
+/// Writes its result over its input, and gives objects as AssemblyScript's runtime lays them out.
+const OBJECTS: &str = r#"(module
+    (memory (export "memory") 2 2)
+    (global $next (mut i32) (i32.const 4096))
+    (func $alloc (export "alloc") (param $size i32) (result i32)
+        (global.get $next) (global.set $next (i32.add (global.get $next) (local.get $size))))
+    (func (export "allocated") (result i32) (i32.sub (global.get $next) (i32.const 4096)))
+    (func (export "twice") (param $at i32) (param $length i32) (result i32)
+        (memory.copy (i32.add (local.get $at) (local.get $length)) (local.get $at) (local.get $length))
+        (i32.mul (local.get $length) (i32.const 2)))
+    (func (export "minus") (param i32 i32) (result i32) (i32.const -1))
+    (func (export "far") (param i32 i32) (result i32) (i32.const 130000))
+    (func (export "nothing") (result i32) (i32.const 3))
+    (func $object (param $class i32) (param $size i32) (result i32) (local $at i32)
+        (local.set $at (i32.add (call $alloc (i32.add (local.get $size) (i32.const 8))) (i32.const 8)))
+        (i32.store (i32.sub (local.get $at) (i32.const 8)) (local.get $class))
+        (i32.store (i32.sub (local.get $at) (i32.const 4)) (local.get $size))
+        (local.get $at))
+    (func (export "own") (param $at i32) (param $size i32) (param $class i32) (result i32) (local $to i32)
+        (local.set $to (call $object (local.get $class) (local.get $size)))
+        (memory.copy (local.get $to) (local.get $at) (local.get $size)) (local.get $to))
+    (func (export "view") (param $at i32) (param $size i32) (param $length i32) (result i32) (local $to i32)
+        (local.set $to (call $object (i32.const 9) (local.get $length)))
+        (i32.store (local.get $to) (local.get $at)) (i32.store offset=4 (local.get $to) (local.get $at))
+        (i32.store offset=8 (local.get $to) (local.get $size))
+        (if (i32.eq (local.get $length) (i32.const 16))
+            (then (i32.store offset=8 (local.get $to) (i32.const 100000)) (i32.store offset=12 (local.get $to) (local.get $size))))
+        (local.get $to))
+    (func (export "lying") (param i32 i32 i32) (result i32) (local $to i32)
+        (local.set $to (call $object (i32.const 1) (i32.const 8)))
+        (i32.store (i32.sub (local.get $to) (i32.const 4)) (i32.const -1)) (local.get $to))
+    (func (export "low") (param i32 i32 i32) (result i32) (i32.const 4))
+    (func (export "null") (param i32 i32 i32) (result i32) (i32.const 0)))"#;
+
+fn allocating_only(result: Shape) -> Abi {
+    Abi { free_arguments: None, free_result: None, ..abi(result) }
+}
+
+fn buffer(text: &[u8], room: u64) -> Vec<Argument> {
+    vec![Argument::Buffer { bytes: text.to_vec(), room }]
+}
+
+#[test]
+fn a_result_may_be_written_over_the_argument_where_there_is_room_for_it() {
+    let module = load(shared(), OBJECTS);
+    let in_place = allocating_only(Shape::InPlace);
+    let guest = instantiate(&module, limits()).unwrap();
+    assert_eq!(run(&guest, "twice", &in_place, buffer(b"abc", 100)).unwrap(), b"abcabc");
+    assert_eq!(number(call_on(&guest, "allocated", &[])), 100);
+    // What there is room for is never less than the bytes.
+    assert_eq!(run(&guest, "twice", &in_place, buffer(b"abcd", 2)).unwrap(), b"abcdabcd");
+    assert_eq!(number(call_on(&guest, "allocated", &[])), 104);
+    assert_eq!(fresh(&module, "twice", &in_place, buffer(b"", 0)).unwrap(), b"");
+
+    for name in ["minus", "far"] {
+        let outside = fresh(&module, name, &in_place, buffer(b"abc", 0));
+        assert!(matches!(outside, Err(Error::Abi(AbiError::OutOfBounds { offset: 4096, .. }))), "{outside:?}");
+    }
+    let none = exchange(&guest, "nothing", &in_place, vec![]);
+    assert!(matches!(none, Err(CallError::NotByAbi { .. })), "{none:?}");
+    let much = fresh(&module, "twice", &in_place, buffer(b"abc", 200_000));
+    assert!(matches!(much, Err(Error::Abi(AbiError::OutOfBounds { length: 200_000, .. }))), "{much:?}");
+}
+
+#[test]
+fn objects_of_assemblyscript_are_read_by_what_their_header_says() {
+    let module = load(shared(), OBJECTS);
+    let managed = allocating_only(Shape::Managed);
+    let give = |name: &str, text: &[u8], number: i32| {
+        fresh(&module, name, &managed, [bytes(text), vec![Argument::Value(Value::I32(number))]].concat())
+    };
+    let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    for text in ["", "plain", "é € 𝄞 \0"] {
+        assert_eq!(give("own", &utf16(text), 2).unwrap(), text.as_bytes());
+        assert_eq!(give("own", text.as_bytes(), 1).unwrap(), text.as_bytes());
+        assert_eq!(give("view", text.as_bytes(), 12).unwrap(), text.as_bytes());
+        assert_eq!(give("view", text.as_bytes(), 16).unwrap(), text.as_bytes());
+    }
+    // Half a pair of surrogates is no text, but bytes.
+    assert_eq!(give("own", &[0x41, 0, 0x34, 0xD8, 0x42, 0], 2).unwrap(), b"A\xED\xA0\xB4B");
+
+    for (name, number) in [("own", 7), ("view", 20)] {
+        let other = give(name, b"abc", number);
+        assert!(matches!(other, Err(Error::Abi(AbiError::NotManaged { .. }))), "{other:?}");
+    }
+    for name in ["lying", "low"] {
+        let outside = give(name, b"abc", 0);
+        assert!(matches!(outside, Err(Error::Abi(AbiError::OutOfBounds { .. }))), "{outside:?}");
+    }
+    let limits = Limits { max_output: 5, ..limits() };
+    let exchange = |text: &[u8]| {
+        let arguments = [bytes(text), vec![Argument::Value(Value::I32(2))]].concat();
+        let exchange = Exchange::new(module.function("own").unwrap(), Arc::new(managed.clone()), arguments).unwrap();
+        drive(Execution::exchange(&module.module, exchange, module.setup(limits.clone())))
+    };
+    assert_eq!(exchange(&utf16("€")).unwrap(), "€".as_bytes());
+    // Two letters are four bytes there, and six here.
+    assert!(matches!(exchange(&utf16("€€")), Err(Error::Limit(LimitError { limit: Limit::Output, .. }))));
+}

@@ -63,14 +63,16 @@ fn shape(term: Term<'_>) -> NifResult<Shape> {
         (atoms::cstring(), Shape::Cstring),
         (atoms::length_prefixed(), Shape::LengthPrefixed),
         (atoms::length_before(), Shape::LengthBefore),
+        (atoms::in_place(), Shape::InPlace),
+        (atoms::managed(), Shape::Managed),
     ];
     let name: Atom = term.decode()?;
     let found = shapes.into_iter().find(|(known, _)| *known == name);
     found.map(|(_, shape)| shape).ok_or(rustler::Error::BadArg)
 }
 
-/// What a call passes by an ABI: `{arguments, abi}`. Of the arguments, binaries are bytes, and so are `{:pointer, binary}`;
-/// `{:room, size}` is room for the result. Others are values.
+/// What a call passes by an ABI: `{arguments, abi}`. Of the arguments, binaries are bytes, and so are `{:pointer, binary}` and
+/// `{:buffer, binary, room}`; `{:room, size}` is room for the result. Others are values.
 pub(crate) struct Passed<'a> {
     arguments: Vec<Given<'a>>,
     abi: Handle<'a, AbiResource>,
@@ -79,6 +81,7 @@ pub(crate) struct Passed<'a> {
 enum Given<'a> {
     Bytes(Binary<'a>),
     Pointer(Binary<'a>),
+    Buffer(Binary<'a>, u64),
     Room(u64),
     Value(Term<'a>),
 }
@@ -102,6 +105,14 @@ fn given(term: Term<'_>) -> Given<'_> {
     match term.decode::<(Atom, Term<'_>)>() {
         Ok((tag, bytes)) if tag == atoms::pointer() => bytes.decode().map_or(Given::Value(term), Given::Pointer),
         Ok((tag, size)) if tag == atoms::room() => size.decode().map_or(Given::Value(term), Given::Room),
+        Ok(_) => Given::Value(term),
+        Err(_) => buffer(term),
+    }
+}
+
+fn buffer(term: Term<'_>) -> Given<'_> {
+    match term.decode::<(Atom, Binary<'_>, u64)>() {
+        Ok((tag, bytes, room)) if tag == atoms::buffer() => Given::Buffer(bytes, room),
         _ => Given::Value(term),
     }
 }
@@ -110,7 +121,7 @@ impl Passed<'_> {
     /// How many bytes are copied.
     pub(crate) fn bytes(&self) -> u64 {
         let bytes = self.arguments.iter().map(|given| match given {
-            Given::Bytes(bytes) | Given::Pointer(bytes) => bytes.len() as u64,
+            Given::Bytes(bytes) | Given::Pointer(bytes) | Given::Buffer(bytes, _) => bytes.len() as u64,
             Given::Room(_) | Given::Value(_) => 0,
         });
         bytes.sum()
@@ -134,6 +145,10 @@ impl Passed<'_> {
                     Argument::Bytes(bytes.to_vec())
                 }
                 Given::Pointer(bytes) => Argument::Pointer(bytes.to_vec()),
+                Given::Buffer(bytes, room) => {
+                    params.next();
+                    Argument::Buffer { bytes: bytes.to_vec(), room: *room }
+                }
                 Given::Room(size) => Argument::Room(*size),
                 // One too many: its type does not matter any more.
                 Given::Value(term) => {

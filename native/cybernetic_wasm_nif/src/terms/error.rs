@@ -158,6 +158,10 @@ fn abi<'a>(env: Env<'a>, error: &AbiError) -> Term<'a> {
             let place = [("offset", offset.encode(env)), ("size", size.encode(env))];
             map(env, &[reason("unterminated"), ("export", export.encode(env)), place[0], place[1]])
         }
+        AbiError::NotManaged { export, offset, id, length } => {
+            let object = [("offset", offset.encode(env)), ("class", id.encode(env)), ("length", length.encode(env))];
+            map(env, &[reason("not_managed"), ("export", export.encode(env)), object[0], object[1], object[2]])
+        }
     }
 }
 
