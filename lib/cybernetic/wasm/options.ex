@@ -98,6 +98,8 @@ defmodule Cybernetic.WASM.Options do
   defp shown(:unshown, value), do: Shown.kind(value)
   defp shown(_kind, value), do: Shown.term(value)
 
+  defp unknown(key, [], whose, nil), do: "unknown #{whose} #{inspect(key)}: there are none"
+
   defp unknown(key, known, whose, nil) do
     nearest = Shown.nearest(key, Keyword.keys(known))
     hint = if nearest, do: " (did you mean #{inspect(nearest)}?)", else: ""

@@ -9,6 +9,7 @@ defmodule Cybernetic.WASM.Run do
     * `output` - what host functions gave to `Cybernetic.WASM.Host.emit/2`, a binary
     * `denials` - what the guest asked for and was refused: `Cybernetic.WASM.Denial`s, the first 100 different ones
     * `usage` - a `Cybernetic.WASM.Usage`
+    * `metadata` - of a plugin's run, a map of what was run: see `Cybernetic.WASM.Plugin.run/4`; `nil` otherwise
 
   A call that fails has one as the `run` of its error, with what there was by then.
   """
@@ -16,7 +17,16 @@ defmodule Cybernetic.WASM.Run do
   alias Cybernetic.WASM.{Denial, Error}
   alias Cybernetic.WASM.Execution.Tally
 
-  defstruct [:result, :exit_code, :usage, output: "", stdout: "", stderr: "", denials: []]
+  defstruct [
+    :result,
+    :exit_code,
+    :usage,
+    :metadata,
+    output: "",
+    stdout: "",
+    stderr: "",
+    denials: []
+  ]
 
   @typedoc "A finished call."
   @type t :: %__MODULE__{
@@ -26,7 +36,8 @@ defmodule Cybernetic.WASM.Run do
           stdout: binary,
           stderr: binary,
           denials: [Denial.t()],
-          usage: Cybernetic.WASM.Usage.t()
+          usage: Cybernetic.WASM.Usage.t(),
+          metadata: map | nil
         }
 
   @doc false

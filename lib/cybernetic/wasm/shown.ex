@@ -110,7 +110,9 @@ defmodule Cybernetic.WASM.Shown do
   def quoted(name), do: inspect(name, printable_limit: @longest_name)
 
   @doc "The name of `known` that was probably meant by one that is not there."
-  @spec nearest(name, [name, ...]) :: name | nil when name: atom | String.t()
+  @spec nearest(name, [name]) :: name | nil when name: atom | String.t()
+  def nearest(_name, []), do: nil
+
   def nearest(name, known) do
     {alike, nearest} =
       known

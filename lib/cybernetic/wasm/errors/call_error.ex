@@ -40,6 +40,7 @@ defmodule Cybernetic.WASM.CallError do
       the instance that it is to join
     * `:not_by_abi` - the function `export` cannot be called by the ABI: it is of the type `given`, and must have `expected`
     * `:no_allocator` - an argument is bytes, and the ABI has no `:alloc`
+    * `:zero_byte` - value `index` is to be a C string, and has a zero byte at `offset`
     * `:no_such_name` - no module is loaded under `name`; `known` has the names that are most like it, and `detail` what is wrong
       with it where it can be none
     * `:no_such_version` - `name` has no version that is `expected`; `known` has those that it has
@@ -224,6 +225,9 @@ defmodule Cybernetic.WASM.CallError do
   def message(%__MODULE__{reason: :not_by_abi} = error) do
     "the function #{Shown.quoted(error.export)} cannot be called by the ABI: it is #{error.given}, and must have #{error.expected}"
   end
+
+  def message(%__MODULE__{reason: :zero_byte} = error),
+    do: "value #{error.index} is to be a C string, and has a zero byte at #{error.offset}"
 
   def message(%__MODULE__{reason: :no_allocator}) do
     "there is no room for bytes in the guest: the ABI names no function that makes it (option :alloc)"

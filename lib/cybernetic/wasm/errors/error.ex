@@ -18,6 +18,7 @@ defmodule Cybernetic.WASM.Error do
   | `Cybernetic.WASM.HTTPError` | a request of the library's HTTP client got no answer |
   | `Cybernetic.WASM.HostError` | a host function raised, or stopped the guest |
   | `Cybernetic.WASM.CancelledError` | somebody cancelled the call |
+  | `Cybernetic.WASM.PluginError` | a module meets no contract, its codec cannot write or read something, or the plugin itself reports an error |
   | `Cybernetic.WASM.StoreError` | a store does not have it, does not take it, or cannot be relied on |
   | `Cybernetic.WASM.InternalError` | what should not happen |
 
@@ -77,6 +78,7 @@ defmodule Cybernetic.WASM.Error do
     LinkError,
     LoadError,
     ManifestError,
+    PluginError,
     StoreError,
     TrapError
   }
@@ -94,6 +96,7 @@ defmodule Cybernetic.WASM.Error do
           | HostError.t()
           | HTTPError.t()
           | ManifestError.t()
+          | PluginError.t()
           | StoreError.t()
           | InternalError.t()
 

@@ -12,6 +12,7 @@ defimpl Inspect,
     Cybernetic.WASM.LinkError,
     Cybernetic.WASM.LoadError,
     Cybernetic.WASM.ManifestError,
+    Cybernetic.WASM.PluginError,
     Cybernetic.WASM.StoreError,
     Cybernetic.WASM.TrapError
   ] do

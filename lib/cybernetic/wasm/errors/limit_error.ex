@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.LimitError do
     * `limit` - which: `:fuel`, `:timeout`, `:memory`, `:table_elements`, `:instances`, `:stack`, `:output`, `:host_calls`,
       `:transfer` of the call, or of an instance's life where that has a budget (`Cybernetic.WASM.Limits`); `:reentrance` of host calls
       open inside each other, always 200; `:live_instances`, `:total_memory`, `:code_memory`, `:open_files`, `:compile_queue`
-      of the node (`Cybernetic.WASM.Config`); `:compile_memory`, `:compile_time` of a load (`Cybernetic.WASM.Runtime`); or
+      of the node (`Cybernetic.WASM.Config`); `:input` of a plugin; `:compile_memory`, `:compile_time` of a load (`Cybernetic.WASM.Runtime`); or
       `:address_space`, `:mappings`: the operating system has given this process no more memory
     * `allowed` - what it allows, in the limit's unit
     * `used` - what had been used, or what the refused request would have made it. Of fuel and stack no more is known than
@@ -17,7 +17,7 @@ defmodule Cybernetic.WASM.LimitError do
       module, for a kind of engine that it was not loaded for, or `:wait` for its turn on the node or on a busy instance; else
       `nil`
     * `blame` - `:guest` for the limits of a call and of compiling, unless it waited (`during`); `:node` for those of the node
-      and of the operating system; `:caller` for `:instances`, which only linking makes
+      and of the operating system; `:caller` for `:instances`, which only linking makes, and for a plugin's input that is too large
     * `usage` - what the call had used, a `Cybernetic.WASM.Usage`; `nil` before it started
     * `run` - a `Cybernetic.WASM.Run` with the output and the denials up to then
 
@@ -57,6 +57,7 @@ defmodule Cybernetic.WASM.LimitError do
     output: {:max_output, "bytes of output"},
     host_calls: {:max_host_calls, "host calls"},
     transfer: {:max_transfer, "bytes of values at once"},
+    input: {:max_input, "bytes of a plugin's input"},
     reentrance: {nil, "host calls inside each other"},
     live_instances: {:max_live_instances, "live instances on this node"},
     total_memory: {:max_total_memory, "bytes of memory of all guests on this node"},

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod artifacts;
+mod bincode;
 mod budgets;
 mod cache;
 mod components;
