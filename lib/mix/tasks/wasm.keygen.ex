@@ -62,6 +62,9 @@ defmodule Mix.Tasks.Wasm.Keygen do
 
   defp refused(at, path, why) do
     cond do
+      File.dir?(at) ->
+        "#{at} is a folder: give the path of a file in it"
+
       File.exists?(at) ->
         "#{at}: #{why}, and no key is written over: choose another PATH, or move it away"
 

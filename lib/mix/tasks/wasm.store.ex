@@ -19,7 +19,7 @@ defmodule Mix.Tasks.Wasm.Store do
 
     * `put` - without `--version` the version is the one behind the highest; without `--name` the bytes have only their digest,
       and `gc` drops them
-    * `get` - writes the bytes to FILE, or else to standard output
+    * `get` - writes the bytes to FILE, or else to standard output, where that is no terminal
     * `list` - the current version of each name
     * `versions` - all of one name, the highest first
     * `prune` - drops all versions but the highest COUNT and the current one, of each name or of one
@@ -201,10 +201,19 @@ defmodule Mix.Tasks.Wasm.Store do
   defp read(file), do: file |> File.read() |> done(file)
 
   defp write("-", bytes) do
-    CommandLine.as_bytes([Process.group_leader()], fn -> IO.binwrite(bytes) end)
+    if CommandLine.terminal?(),
+      do:
+        CommandLine.usage_error(
+          "its bytes are nothing for a terminal: give --output FILE, or redirect them"
+        ),
+      else: print(bytes)
   end
 
   defp write(file, bytes), do: file |> File.write(bytes) |> done(file)
+
+  defp print(bytes) do
+    CommandLine.as_bytes([Process.group_leader()], fn -> IO.binwrite(bytes) end)
+  end
 
   defp done({:error, reason}, file),
     do: {:error, %UsageError{message: "#{file}: #{:file.format_error(reason)}"}}

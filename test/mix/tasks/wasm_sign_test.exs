@@ -132,7 +132,9 @@ defmodule Mix.Tasks.Wasm.SignTest do
 
   test "mistakes are told", %{wasm: wasm, key: key, public: public, tmp_dir: dir} do
     assert {1, "", message} = run("wasm.verify", [wasm, "--key", public])
-    assert message =~ "it has no signature"
+
+    assert message =~
+             "#{wasm} has no signature: there is no #{wasm}.sig; mix wasm.sign makes one, and --signature says"
 
     for {task, argv, words} <- [
           {"wasm.sign", [], "FILE is missing"},
@@ -149,6 +151,11 @@ defmodule Mix.Tasks.Wasm.SignTest do
            "--signature no/such.sig: no such file"},
           {"wasm.verify", [wasm, "--key", dir], "not a file but a directory"},
           {"wasm.verify", [wasm, "--threshold", "2"], "needs keys:"},
+          {"wasm.verify", [wasm, "--threshold", "two"],
+           "--threshold takes a whole number, got: two"},
+          {"wasm.verify", [wasm, "--key", key],
+           "it is a private key, which nobody else is to see"},
+          {"wasm.keygen", [dir], "is a folder: give the path of a file in it"},
           {"wasm.verify", [wasm, "--key", public, "--threshold", "2"], "can never hold"},
           {"wasm.verify", [wasm, "--digest", "sha256:0"], "64 lowercase hexadecimal digits"},
           {"wasm.verify", [wasm, "--digets", "x"], "unknown option"}

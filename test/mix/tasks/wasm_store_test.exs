@@ -90,6 +90,17 @@ defmodule Mix.Tasks.Wasm.StoreTest do
     assert {0, "one", ""} = store(context, ["get", "x"])
   end
 
+  test "gives no bytes to a terminal", context do
+    ebin = Application.app_dir(:cybernetic_wasm, "ebin")
+    code = "Mix.Tasks.Wasm.CommandLine.terminal?() |> IO.inspect()"
+    command = "elixir -pa '#{ebin}' -e '#{code}'"
+    assert {"true" <> _, 0} = System.cmd("script", ["-qec", command, "/dev/null"])
+    assert {"false\n", 0} = System.cmd("sh", ["-c", command])
+    out = Path.join(context.around, "out")
+    {"", 0} = System.cmd("sh", ["-c", command <> " > '#{out}'"])
+    assert File.read!(out) == "false\n"
+  end
+
   test "needs a store that is there, but to put something into it", context do
     away = Path.join(context.around, "away")
 

@@ -70,7 +70,7 @@ defmodule Mix.Tasks.Wasm.WatchTest do
     assert {2, "", message} = run("wasm.watch", [dir, "--intervall", "1"])
     assert message =~ "unknown option --intervall"
     assert {2, "", message} = run("wasm.watch", [Path.join(dir, "nowhere")])
-    assert message =~ "no such file"
+    assert message =~ "no such folder"
     assert {0, "usage: mix wasm.watch FOLDER" <> _, ""} = run("wasm.watch", ["--help"])
   end
 end

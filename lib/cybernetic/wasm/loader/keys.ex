@@ -82,9 +82,14 @@ defmodule Cybernetic.WASM.Loader.Keys do
   defp keys([line | lines], keys) do
     case parse(line) do
       {:ok, key} -> keys(lines, [key | keys])
-      :error -> {:error, "a line of it is not #{expected()}"}
+      :error -> {:error, wrong(line)}
     end
   end
+
+  defp wrong(@private <> _secret),
+    do: "it is a private key, which nobody else is to see: give the public one, in .pub"
+
+  defp wrong(_line), do: "a line of it is not #{expected()}"
 
   # Private keys
 

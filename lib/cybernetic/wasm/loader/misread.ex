@@ -8,7 +8,7 @@ defmodule Cybernetic.WASM.Loader.Misread do
   alias Cybernetic.WASM.Loader.Sources.OCI
   alias Cybernetic.WASM.Runtime.Names
 
-  @others %{".wasm" => ".wat", ".wat" => ".wasm"}
+  @others %{".wasm" => [".wat"], ".wat" => [".wasm"], "" => [".wasm", ".wat"]}
 
   @doc "The error of a path that there is not, with what the text probably is."
   @spec hint(LoadError.t()) :: LoadError.t()
@@ -36,6 +36,7 @@ defmodule Cybernetic.WASM.Loader.Misread do
     end
   end
 
+  defp meant(""), do: nil
   defp meant(text), do: reference(text) || artifact(text) || neighbour(text)
 
   defp reference(text) do
@@ -76,10 +77,9 @@ defmodule Cybernetic.WASM.Loader.Misread do
   end
 
   defp neighbour(text) do
-    with other when other != nil <- @others[Path.extname(text)],
-         path = Path.rootname(text) <> other,
-         true <- File.regular?(path),
-         do: "#{Shown.path(path)} is there",
-         else: (_none -> nil)
+    paths =
+      for other <- Map.get(@others, Path.extname(text), []), do: Path.rootname(text) <> other
+
+    if path = Enum.find(paths, &File.regular?/1), do: "#{Shown.path(path)} is there"
   end
 end

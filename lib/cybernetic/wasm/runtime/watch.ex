@@ -45,7 +45,8 @@ defmodule Cybernetic.WASM.Runtime.Watch do
   defp folder(dir) do
     case File.stat(dir) do
       {:ok, %File.Stat{type: :directory}} -> :ok
-      {:ok, %File.Stat{type: type}} -> refuse(dir, :unreadable, "not a folder, but #{type}")
+      {:ok, %File.Stat{type: :regular}} -> refuse(dir, :unreadable, "a file, and no folder")
+      {:ok, %File.Stat{type: type}} -> refuse(dir, :unreadable, "a #{type}, and no folder")
       {:error, :enoent} -> refuse(dir, :not_found, "no such folder")
       {:error, reason} -> refuse(dir, :unreadable, to_string(:file.format_error(reason)))
     end

@@ -54,7 +54,7 @@ defmodule Mix.Tasks.Wasm.CommandLine do
         parse(rest, config, put(options, name, value, config), arguments)
 
       {:invalid, name, value, _rest} ->
-        usage_error(invalid(name, value))
+        usage_error(invalid(name, value, config[:strict]))
 
       {:undefined, name, _value, _rest} ->
         usage_error(unknown(word, name, config[:strict]))
@@ -87,12 +87,18 @@ defmodule Mix.Tasks.Wasm.CommandLine do
   defp argument?("-" <> rest), do: rest =~ ~r/^(\.?[0-9]|inf|nan)/
   defp argument?(_word), do: true
 
-  defp invalid(name, nil), do: "the option #{name} needs a value"
-  defp invalid(name, value), do: "the option #{name} takes no value, got: #{value}"
+  defp invalid(name, nil, _switches), do: "the option #{name} needs a value"
+
+  defp invalid(name, value, switches) do
+    whole? = Enum.any?(switches, fn {key, kind} -> switch(key) == name and kind == :integer end)
+    "the option #{name} takes #{if whole?, do: "a whole number", else: "no value"}, got: #{value}"
+  end
+
+  defp switch(key), do: "--" <> String.replace(to_string(key), "_", "-")
 
   defp unknown(word, name, switches) do
     name = if String.starts_with?(word, "--"), do: name, else: word
-    known = for {key, _} <- switches, do: "--" <> String.replace(to_string(key), "_", "-")
+    known = for {key, _} <- switches, do: switch(key)
     behind = if switches[:arg], do: "; behind -- it is an argument"
     "unknown option #{name}; known are: #{Enum.join(known, ", ")}#{behind}"
   end
@@ -224,6 +230,18 @@ defmodule Mix.Tasks.Wasm.CommandLine do
     error in ArgumentError -> usage_error(Exception.message(error))
   end
 
+  @doc """
+  Whether standard output is a terminal, which a stranger's bytes could steer. Where the system does not say, it is taken for a
+  file.
+  """
+  @spec terminal?() :: boolean
+  def terminal? do
+    with true <- Process.group_leader() == Process.whereis(:user),
+         {:ok, device} <- File.read_link("/proc/self/fd/1"),
+         do: String.starts_with?(device, ["/dev/pts/", "/dev/tty", "/dev/console"]),
+         else: (_none -> false)
+  end
+
   @doc "Prints text to standard output."
   @spec print(iodata) :: :ok
   def print(text), do: text |> visible() |> IO.puts()
@@ -283,6 +301,10 @@ defmodule Mix.Tasks.Wasm.CommandLine do
   defp text(%LinkError{} = error, _task) do
     "#{Exception.message(error)}\nHost functions can be given only from Elixir: see Cybernetic.WASM.Executor.call/4; " <>
       "--unknown-imports trap runs it without"
+  end
+
+  defp text(%LoadError{reason: :unsigned} = error, _task) do
+    "#{Shown.path(error.source)} has no signature: #{error.detail}; mix wasm.sign makes one, and --signature says where it lies"
   end
 
   defp text(error, _task), do: message(error)

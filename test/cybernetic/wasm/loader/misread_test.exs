@@ -25,6 +25,7 @@ defmodule Cybernetic.WASM.Loader.MisreadTest do
           {"acme/no-such@1.2", ~s|what a store has is loaded as {:store, "acme/no-such@1.2"}|},
           {digest, "is loaded as {:store, "},
           {Path.join(dir, "x.wasm"), "x.wat is there"},
+          {Path.join(dir, "x"), "x.wat is there"},
           {"(component)", "is loaded as {:bytes, binary}"},
           {"", "cannot load an empty path: no such file"}
         ] do

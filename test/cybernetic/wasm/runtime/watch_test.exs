@@ -171,7 +171,7 @@ defmodule Cybernetic.WASM.Runtime.WatchTest do
     assert {:error, %LoadError{reason: :unreadable} = error} =
              Runtime.watch(Path.join(dir, "file"))
 
-    assert Exception.message(error) =~ "not a folder, but regular"
+    assert Exception.message(error) =~ "a file, and no folder"
 
     assert_raise ArgumentError, ~r/unknown option of watch\/2 :intervall/, fn ->
       Runtime.watch(dir, intervall: 1)
