@@ -105,6 +105,7 @@ pub(crate) fn command<'a>(
         times: FileTimes::Real,
         quota: 0,
         max_open: 64,
+        network: None,
         clocks: Clocks::Real,
         random: Random::System,
         stdio: [true; 3],

@@ -173,8 +173,11 @@ defmodule Cybernetic.WASM.Execution do
     with {:error, error} <- Streams.close(plan.streams), do: Error.raise!(error)
   end
 
-  # A command that returns has ended well.
-  defp outcome({:finished, nil, tally}, %Plan{command: true}), do: {:ok, 0, tally}
+  # A command that returns has ended well; a component's says whether it has.
+  defp outcome({:finished, ended, tally}, %Plan{command: true}) when ended in [nil, :ok],
+    do: {:ok, 0, tally}
+
+  defp outcome({:finished, :error, tally}, %Plan{command: true}), do: {:ok, 1, tally}
   defp outcome({:finished, result, tally}, _plan), do: {:ok, result, tally}
 
   defp outcome({:failed, error, tally}, plan),

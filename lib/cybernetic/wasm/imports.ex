@@ -157,8 +157,11 @@ defmodule Cybernetic.WASM.Imports do
         do: {from, name, function}
   end
 
-  @doc "What an imported function finds. What of WASI is not given is WASI's."
-  @spec find(imported, given, unknown) :: found
+  @doc """
+  What an imported function finds. What of WASI is not given is WASI's; of a component's functions the caller says whether they
+  are of it.
+  """
+  @spec find(imported, given, unknown | :wasi) :: found
   def find({module, name, arity, results, signature}, given, unknown) do
     case given do
       %{^module => %{^name => function}} when is_function(function, arity + 1) ->
@@ -179,8 +182,8 @@ defmodule Cybernetic.WASM.Imports do
       %{} when is_wasi(module) ->
         if unknown == :trap and not Check.known?(module, name), do: :unknown, else: :wasi
 
-      %{} when unknown == :trap ->
-        :unknown
+      %{} when unknown in [:trap, :wasi] ->
+        if unknown == :trap, do: :unknown, else: :wasi
 
       %{} ->
         {:nothing, Words.missing(module)}

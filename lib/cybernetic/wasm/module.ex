@@ -22,6 +22,7 @@ defmodule Cybernetic.WASM.Module do
   alias Cybernetic.WASM.Runtime.Uses
 
   @entry "_start"
+  @run "wasi:cli/run#run"
   @most_known 20
 
   @enforce_keys [:ref, :digest, :size, :engine, :private]
@@ -212,11 +213,10 @@ defmodule Cybernetic.WASM.Module do
   # What a program exports to be run.
   @spec entry(loaded) :: {:ok, String.t()} | {:error, CallError.t()}
   def entry(%__MODULE__{command: true}), do: {:ok, @entry}
+  def entry(%Component{command: true}), do: {:ok, @run}
 
   def entry(%Component{}) do
-    detail =
-      "a program that is one needs WASI 0.2, which is not served: compile it for wasm32-wasip1"
-
+    detail = "it is no command: it exports no wasi:cli/run of WASI 0.2"
     {:error, %CallError{reason: :component, detail: detail}}
   end
 

@@ -184,6 +184,7 @@ defmodule Cybernetic.WASM.Native do
 
   # WASI
   def wasi_functions, do: stub()
+  def wasi_interfaces, do: stub()
 
   # Network
   def network_rules(_rules), do: stub()

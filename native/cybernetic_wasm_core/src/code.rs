@@ -290,9 +290,12 @@ impl Code {
         self.compiled.outline.fits_pool()
     }
 
-    /// Whether it is a program, which exports `_start`.
+    /// Whether it is a program: a module that exports `_start`, a component that exports `wasi:cli/run`.
     pub fn is_command(&self) -> bool {
-        self.module().is_ok_and(|module| module.is_command)
+        match &self.body {
+            Body::Module(module) => module.is_command,
+            Body::Component(component) => component.is_command(),
+        }
     }
 
     /// The function that a reactor exports to be called before any other: see

@@ -14,7 +14,7 @@
 //! 5. The last step gives the results or an [`Error`], and [`execution::Execution::tally`] what it took.
 //! 6. An execution dropped in the middle goes to the [`reaper`], which unwinds the guest on a thread of its own.
 //!
-//! What a guest calls of WASI is answered in [`wasi`], by what it has of the [`system`]; only when it reads what nobody has
+//! What a guest calls of WASI, a module of its previews or a component of 0.2, is answered in [`wasi`], by what it has of the [`system`]; only when it reads what nobody has
 //! given yet, or writes what somebody wants to see at once, does a step end for it.
 //!
 //! A call that passes bytes is an [`abi::Exchange`]: within step 3 the guest also allocates and lets go.

@@ -39,7 +39,18 @@ pub(crate) enum Ready {
     /// Its imports are bound in each store anew, to these.
     Sources(Arc<[Source]>),
     /// A component, whose imports are bound for any store.
-    Component(wasmtime::component::InstancePre<StoreData>),
+    Component {
+        prepared: wasmtime::component::InstancePre<StoreData>,
+        /// It imports something of WASI, and so needs a system, whatever that grants it.
+        wasi: bool,
+    },
+}
+
+impl Ready {
+    /// Whether a guest of it has a system though it was granted nothing.
+    pub(crate) fn needs_system(&self) -> bool {
+        matches!(self, Ready::Component { wasi: true, .. })
+    }
 }
 
 /// What a guest is given beside its limits: its share of the system, and what its imports are bound to where that is not all
@@ -66,7 +77,7 @@ impl Instantiate for Starting<'_> {
                 let joining = Joining { code, linkers, member: MemberId::FIRST, sources: Arc::clone(sources) };
                 Box::pin(bind(store, joining)).await.map(First::Module)
             }
-            Ready::Component(prepared) => {
+            Ready::Component { prepared, .. } => {
                 let instance = Box::pin(prepared.instantiate_async(store)).await?;
                 Ok(First::Component(Box::new(Component::new(instance))))
             }
@@ -85,11 +96,13 @@ pub(crate) struct Linkers {
     engine: Arc<Engine>,
     /// WASI's functions and no others, made when the first module wants them.
     wasi: OnceCell<Linker<StoreData>>,
+    /// The same for components.
+    wasi_p2: OnceCell<wasmtime::component::Linker<StoreData>>,
 }
 
 impl Linkers {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine: Arc::new(engine), wasi: OnceCell::new() }
+        Self { engine: Arc::new(engine), wasi: OnceCell::new(), wasi_p2: OnceCell::new() }
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
@@ -100,11 +113,16 @@ impl Linkers {
         self.wasi.get_or_try_init(|| wasi::linker(&self.engine.wasmtime)).map_err(Error::internal)
     }
 
+    fn wasi_p2(&self) -> Result<&wasmtime::component::Linker<StoreData>, Error> {
+        self.wasi_p2.get_or_try_init(|| wasi::p2::linker(&self.engine.wasmtime)).map_err(Error::internal)
+    }
+
     /// Binds every imported function of a module to a trampoline, once and for all. With WASI, its functions are bound to
-    /// that, but for the imports whose indices are among those `answered` by the driver all the same.
+    /// that, but for the imports whose indices are among those `answered` by the driver all the same. A component always has
+    /// WASI.
     pub(crate) fn prepare(&self, code: &Code, answered: Option<&[u32]>) -> Result<Linked, Error> {
         match code.component() {
-            Some(component) => component::prepare(&self.engine, code, component),
+            Some(component) => component::prepare(self, code, (component, answered.unwrap_or_default())),
             None => self.prepare_module(code, answered),
         }
     }

@@ -118,6 +118,7 @@ impl Module {
         let with_wasi = |answered| self.linkers.prepare(&self.code, Some(answered));
         let linked = match grants.map(|grants| &grants.answered[..]) {
             None => &self.linked,
+            Some([]) if self.code.is_component() => &self.linked,
             Some([]) => self.linked_with_wasi.get_or_try_init(|| with_wasi(&[]))?,
             // Rare enough to be made anew each time.
             Some(answered) => return with_wasi(answered)?.map(Cow::Owned).map_err(|problems| Error::link(&problems)),

@@ -14,8 +14,10 @@ mod descriptors;
 mod directories;
 mod grants;
 mod listing;
+mod network;
 mod null;
 mod random;
+mod reactor;
 mod scratch;
 mod stdio;
 mod timer;
@@ -27,14 +29,16 @@ pub use clocks::Clocks;
 pub(crate) use descriptors::{Descriptor, Descriptors, Full, NEW_FILE};
 pub use grants::{Directory, Grants};
 pub(crate) use listing::{Listing, Unlisted, inode};
+pub(crate) use network::{Lookup, Network, is_any};
 pub(crate) use null::NAME as NULL;
 pub use random::Random;
+pub(crate) use reactor::within;
 pub use scratch::remove_all as remove_scratch_directories;
 pub(crate) use timer::{Sleep, sleep};
 pub use times::FileTimes;
 
 use crate::error::{CallError, Error};
-use crate::invocation::Invocation;
+use crate::invocation::{Invocation, Stream};
 use crate::limits::Ceilings;
 use apart::Share;
 use random::Source;
@@ -43,8 +47,11 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use stdio::Console;
 use times::Times;
+use tokio::runtime::Handle;
+use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiView};
 
 /// Which of this process's own standard streams are a terminal's.
 pub fn terminals() -> [bool; 3] {
@@ -56,12 +63,16 @@ pub(crate) struct System {
     pub(crate) clocks: Clock,
     pub(crate) times: Times,
     pub(crate) random: Source,
+    /// What a component has in the place of random bytes where nobody promises it any.
+    any: Option<Source>,
     /// Whether it has standard input, output and error.
     pub(crate) stdio: [bool; 3],
     pub(crate) descriptors: Descriptors,
     /// What `wasmtime-wasi` knows of it, of both previews; `None` while it is lent: see `apart.rs`.
     ctx: Option<WasiP1Ctx>,
     share: Share,
+    /// What a component has of the network.
+    pub(crate) network: Option<Arc<Network>>,
     console: Arc<Console>,
     /// Whether there is any directory.
     files: bool,
@@ -90,14 +101,20 @@ impl System {
         let [stdin, stdout, stderr] = grants.terminals;
         builder.stdin(console.input(stdin)).stdout(console.out(stdout)).stderr(console.err(stderr));
         clocks.give_to(&mut builder);
+        let network = grants.network.as_ref().map(Network::new).transpose()?;
+        if let Some(network) = &network {
+            network.give_to(&mut builder);
+        }
         let scratch = give_directories(&mut builder, grants)?;
         Ok(Box::new(Self {
             ctx: Some(builder.build_p1()),
             times: Times::new(grants, &clocks),
             clocks,
             random: Source::new(&grants.random),
+            any: None,
             stdio: grants.stdio,
             share: Share::of(grants),
+            network,
             descriptors,
             console,
             files,
@@ -109,8 +126,36 @@ impl System {
         self.ctx.as_mut().ok_or_else(|| Error::Internal("the guest's system is elsewhere".into()))
     }
 
+    /// What a component has handles to.
+    pub(crate) fn table(&mut self) -> Result<&mut ResourceTable, Error> {
+        Ok(self.ctx()?.ctx().table)
+    }
+
     pub(crate) fn has_files(&self) -> bool {
         self.files
+    }
+
+    /// What has to be there where the guest waits, if it has sockets.
+    pub(crate) fn reactor(&self) -> Option<Handle> {
+        self.network.as_ref().map(|network| network.reactor())
+    }
+
+    /// Standard input as a component has it.
+    pub(crate) fn input(&self) -> DynInputStream {
+        self.console.read(self.stdio[0])
+    }
+
+    /// Standard output or error.
+    pub(crate) fn output(&self, stream: Stream) -> DynOutputStream {
+        self.console.write(stream, self.stdio[stream as usize])
+    }
+
+    /// Fills `bytes` with random ones; the same in every run where none are granted.
+    pub(crate) fn fill_random(&mut self, bytes: &mut [u8]) {
+        match self.random.is_none() {
+            true => self.any.get_or_insert_with(|| Source::new(&Random::Seeded(0))).fill(bytes),
+            false => self.random.fill(bytes),
+        }
     }
 
     /// From now on the guest's input and output are those of `invocation`.

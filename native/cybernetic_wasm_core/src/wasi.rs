@@ -1,4 +1,5 @@
-//! WASI previews 0 and 1: the functions by which a guest reaches its [`System`](crate::system), within what it was granted.
+//! WASI: the functions by which a guest reaches its [`System`](crate::system), within what it was granted. A module has those of
+//! previews 0 and 1, which are here, a component those of 0.2, in `p2.rs`.
 //!
 //! `wasmtime-wasi` does the work. This module stands around each of its functions: the table of them is in `function.rs`;
 //! `entry.rs` counts a call, moves file work off the normal schedulers, ends a slice that is spent, and refuses; `call.rs`
@@ -16,12 +17,14 @@ mod entry;
 mod function;
 mod null;
 mod own;
+pub(crate) mod p2;
 mod poll;
 mod posix;
 mod preview;
 
 pub use function::functions;
 pub(crate) use function::signature_of;
+pub use p2::interfaces;
 pub(crate) use preview::Preview;
 
 use crate::error::Error;

@@ -5,10 +5,12 @@
 
 mod read;
 mod value;
+mod wasi;
 mod words;
 
 pub use read::Reader;
 pub use value::{Passed, Typed};
+pub(crate) use wasi::{SERVED, interface, served};
 pub use wasmtime::component::Val;
 
 use crate::error::{CallError, shown};

@@ -364,6 +364,7 @@ defmodule Cybernetic.WASM.SandboxTest do
                times: true,
                quota: 9,
                max_open: 64,
+               network: nil,
                clocks: {:fixed, 5},
                random: :system,
                stdio: {true, true, false},

@@ -8,9 +8,10 @@ defmodule Cybernetic.WASM.Execution.Streams do
 
   import Cybernetic.WASM.Sandbox.Check, only: [is_wasi: 1]
 
-  alias Cybernetic.WASM.{DeniedError, HostError, Module, Options, Sandbox}
+  alias Cybernetic.WASM.{Component, DeniedError, HostError, Module, Options, Sandbox}
   alias Cybernetic.WASM.Execution.Devices
   alias Cybernetic.WASM.Execution.Streams.{Input, Output}
+  alias Cybernetic.WASM.Sandbox.Interfaces
 
   # `grants` is what a fresh guest is made with, `stdin` `nil`, bytes or `:pull`, `source` what is pulled, under `key`.
   @derive {Inspect, only: [:hand_over, :inherited]}
@@ -69,9 +70,12 @@ defmodule Cybernetic.WASM.Execution.Streams do
     data = Map.take(opts, @keys)
 
     if imports?(module) or sources != nil or data != %{},
-      do: grant(sandbox, answered, data),
+      do: grant(sandbox, answered, Map.put(data, :component, is_struct(module, Component))),
       else: {:ok, nil}
   end
+
+  defp imports?(%Component{} = component),
+    do: component |> Module.functions() |> Enum.any?(&Interfaces.served?(elem(&1, 0)))
 
   defp imports?(module),
     do: module |> Module.functions() |> Enum.any?(&is_wasi(elem(&1, 0)))

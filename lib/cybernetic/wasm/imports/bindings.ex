@@ -7,7 +7,7 @@ defmodule Cybernetic.WASM.Imports.Bindings do
 
   alias Cybernetic.WASM.{Component, DeniedError, Imports, Instance, LinkError, Module, Sandbox}
   alias Cybernetic.WASM.Imports.Words
-  alias Cybernetic.WASM.Sandbox.Check
+  alias Cybernetic.WASM.Sandbox.{Check, Interfaces}
 
   # `functions` and `names` are by the index of the function's import; in the place of a function is `:wasi` where WASI has it,
   # `:unknown` where calling it is to trap since `unknown` says so, and `nil` where another guest has it. `sources` are those of all imports in order, or `nil` where there is nothing but functions of
@@ -50,7 +50,7 @@ defmodule Cybernetic.WASM.Imports.Bindings do
       bindings = %__MODULE__{
         functions: found |> Enum.map(&own/1) |> List.to_tuple(),
         names: imports |> Enum.map(&{elem(&1, 0), elem(&1, 1)}) |> List.to_tuple(),
-        answered: answered(imports, found),
+        answered: answered(module, imports, found),
         given: given,
         unknown: unknown
       }
@@ -62,8 +62,10 @@ defmodule Cybernetic.WASM.Imports.Bindings do
     end
   end
 
-  # Components are linked to functions of the host alone.
-  defp find(%Component{}, import, given, unknown) do
+  # Components are linked to functions of the host and of WASI alone.
+  defp find(%Component{} = component, import, given, unknown) do
+    unknown = if wasi?(component, elem(import, 0)), do: :wasi, else: unknown
+
     with {:export, _from, _name} <- Imports.find(import, given, unknown),
          do: {:nothing, Words.no_composition()}
   end
@@ -95,11 +97,14 @@ defmodule Cybernetic.WASM.Imports.Bindings do
   defp own({:export, _from, _name}), do: nil
   defp own(found), do: found
 
-  defp answered(imports, found) do
+  defp answered(module, imports, found) do
     for {{{from, _, _, _, _}, item}, index} <- imports |> Enum.zip(found) |> Enum.with_index(),
-        is_wasi(from) and item != :wasi,
+        wasi?(module, from) and item != :wasi,
         do: index
   end
+
+  defp wasi?(%Component{}, interface), do: Interfaces.served?(interface)
+  defp wasi?(_module, from), do: is_wasi(from)
 
   # Nothing but functions of the host and of WASI. Of a component nothing else can be given.
   defp without_sources(bindings, module, found) do

@@ -16,7 +16,8 @@ defmodule Cybernetic.WASM.Imports.Words do
   @spec missing(String.t()) :: String.t()
   def missing("wasi:" <> _),
     do:
-      "this is WASI 0.2, which is not served: compile for wasm32-wasip1, or give it as host functions"
+      "this is WASI 0.2 or later: components are served the interfaces of 0.2 that the guide on WASI lists, and modules none; " <>
+        "compile for wasm32-wasip1, or give it as host functions"
 
   def missing("wasi"), do: "threads are not served"
   def missing(_module), do: @missing

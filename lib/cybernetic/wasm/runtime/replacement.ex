@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Runtime.Replacement do
   # already. What is granted is what the module before it imports, and what the sandbox grants that it was held to.
 
   alias Cybernetic.WASM.{Component, LoadError, Module, Sandbox, Shown}
-  alias Cybernetic.WASM.Sandbox.{Capabilities, Check}
+  alias Cybernetic.WASM.Sandbox.{Capabilities, Check, Interfaces}
   alias Cybernetic.WASM.Sandbox.Capabilities.HostFunctions
 
   import Cybernetic.WASM.Sandbox.Check, only: [is_wasi: 1]
@@ -81,6 +81,7 @@ defmodule Cybernetic.WASM.Runtime.Replacement do
 
   defp split(imports), do: Enum.split_with(imports, &wasi?/1)
   defp wasi?(%{module: module, type: {:function, _, _}}) when is_wasi(module), do: true
+  defp wasi?(%{module: interface, type: {:wit, _}}), do: Interfaces.served?(interface)
   defp wasi?(_import), do: false
 
   # By name, that is: where any function may be given, nobody has thought of this one.
@@ -101,6 +102,13 @@ defmodule Cybernetic.WASM.Runtime.Replacement do
   end
 
   # The capabilities of which one is enough.
+  defp purposes(%{module: interface, name: name, type: {:wit, _}}) do
+    case Check.need(interface, name) do
+      {capability, _module, _effect} -> [capability]
+      nil -> [:wasi]
+    end
+  end
+
   defp purposes(%{name: name}), do: Map.get(Check.functions(), name, [])
 
   defp granted?(_capability, nil), do: false

@@ -82,4 +82,15 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities do
       &elem(&1, 1)
     )
   end
+
+  @doc """
+  The interfaces of WASI 0.2 that need a grant, or functions of one, as `interface#function`, each with the capability and the
+  effect of a call without it.
+  """
+  @spec interfaces() :: %{String.t() => {atom, module, :errno | :empty | :trap}}
+  def interfaces do
+    for {name, module} <- @all, {interface, effect} <- module.interfaces(), into: %{} do
+      {interface, {name, module, effect}}
+    end
+  end
 end

@@ -66,6 +66,16 @@ defmodule Cybernetic.WASM.Sandbox.Capability do
   @doc "The effect of such a call without the grant: see `t:Cybernetic.WASM.Sandbox.denied/0`."
   @callback effect() :: :errno | :empty
 
+  # In WASI 0.2
+
+  @doc """
+  The interfaces that need it, or functions of one, as `interface#function`, and what becomes of a call without the grant: an
+  error of the interface's, nothing, or a trap, where there is no error to give.
+  """
+  @callback interfaces() :: [{String.t(), :errno | :empty | :trap}]
+
+  # In both
+
   @doc """
   Its part of the grants that Rust takes, together with what the call itself gives: see `Cybernetic.WASM.Sandbox.Grants`.
   Asked only where WASI is granted.
@@ -91,9 +101,17 @@ defmodule Cybernetic.WASM.Sandbox.Capability do
       def effect, do: :errno
 
       @impl true
+      def interfaces, do: []
+
+      @impl true
       def native(_grant, _data), do: {:ok, %{}}
 
-      defoverridable deterministic: 1, suggestion: 0, served?: 0, effect: 0, native: 2
+      defoverridable deterministic: 1,
+                     suggestion: 0,
+                     served?: 0,
+                     effect: 0,
+                     interfaces: 0,
+                     native: 2
     end
   end
 

@@ -2,8 +2,8 @@ defmodule Cybernetic.WASM.Sandbox.Check do
   @moduledoc false
   # Which imports of a module a sandbox denies: the answer of `Cybernetic.WASM.Sandbox.check/2`.
 
-  alias Cybernetic.WASM.{DeniedError, Module, Sandbox, Shown}
-  alias Cybernetic.WASM.Sandbox.Capabilities
+  alias Cybernetic.WASM.{Component, DeniedError, Module, Sandbox, Shown}
+  alias Cybernetic.WASM.Sandbox.{Capabilities, Interfaces}
   alias Cybernetic.WASM.Sandbox.Capabilities.HostFunctions
 
   # The import modules of WASI: preview 1, and preview 0, which was before it.
@@ -18,6 +18,9 @@ defmodule Cybernetic.WASM.Sandbox.Check do
   @functions Map.merge(Map.new(@own, &{&1, []}), Capabilities.functions())
 
   @functions_before Map.delete(@functions, "sock_accept")
+
+  # The interfaces of WASI 0.2 that need a grant.
+  @interfaces Capabilities.interfaces()
 
   @hint "add sandbox: :command, or wasi: true to the sandbox"
   @unknown "nothing grants it: WASI preview 1 has no such function"
@@ -60,7 +63,30 @@ defmodule Cybernetic.WASM.Sandbox.Check do
       for import <- Module.functions(module),
           do: %{module: elem(import, 0), name: elem(import, 1)}
 
-    denied_of(imports, sandbox)
+    if is_struct(module, Component),
+      do: Enum.flat_map(imports, &denial_of_component(&1, sandbox)),
+      else: denied_of(imports, sandbox)
+  end
+
+  defp denial_of_component(%{module: interface} = import, sandbox) do
+    if Interfaces.served?(interface),
+      do: unmet(import, need(interface, import.name), sandbox),
+      else: unlisted(import, sandbox)
+  end
+
+  @doc "What a function of WASI 0.2 needs, and what becomes of a call without that; `nil` where it is nothing."
+  @spec need(String.t(), String.t()) :: {atom, module, :errno | :empty | :trap} | nil
+  def need(interface, function) do
+    name = interface |> String.split("@") |> hd()
+    @interfaces[name <> "#" <> function] || @interfaces[name]
+  end
+
+  defp unmet(_import, nil, _sandbox), do: []
+
+  defp unmet(import, {name, capability, effect}, sandbox) do
+    if capability.granted?(Map.fetch!(sandbox, name)),
+      do: [],
+      else: refusal(import, name, effect, capability.hint())
   end
 
   @doc "Of imports as maps with `module` and `name`, those that the sandbox denies."

@@ -19,6 +19,7 @@ defmodule Cybernetic.WASM.Sandbox.Grants do
           times: boolean,
           quota: non_neg_integer,
           max_open: non_neg_integer,
+          network: {lists :: [[String.t()]], dns :: boolean} | nil,
           clocks: Capabilities.Clocks.t(),
           random: Capabilities.Random.t(),
           stdio: {boolean, boolean, boolean},
@@ -28,7 +29,7 @@ defmodule Cybernetic.WASM.Sandbox.Grants do
 
   @typedoc """
   The call's own part: its arguments, the program's name to go before them, variables and standard input; the imports of WASI
-  that the host answers, by index; and a function that says which of the VM's streams are a terminal's.
+  that the host answers, by index; whether the guest is a component; and a function that says which of the VM's streams are a terminal's.
   """
   @type data :: %{
           optional(:args) => [String.t()],
@@ -36,21 +37,27 @@ defmodule Cybernetic.WASM.Sandbox.Grants do
           optional(:env) => map | keyword | nil,
           optional(:stdin) => Stdio.input(),
           optional(:answered) => [non_neg_integer],
+          optional(:component) => boolean,
           optional(:terminals) => (() -> {boolean, boolean, boolean})
         }
 
   @given [:args, :env, :stdin]
 
-  @doc "The grants and the input of a guest, or `nil` without WASI: the call cannot give it anything then."
+  @doc """
+  The grants and the input of a guest, or `nil` without WASI: the call cannot give it anything then. A component always has WASI,
+  and then may be granted nothing of it.
+  """
   @spec new(Sandbox.t(), data) :: {:ok, {t, Stdio.input()} | nil} | {:error, DeniedError.t()}
-  def new(%{wasi: false}, data) do
+  def new(%{wasi: false} = sandbox, data) do
     case for key <- @given, data[key] not in [nil, [], %{}], do: "#{key}:" do
-      [] -> {:ok, nil}
+      [] -> if data[:component], do: all(sandbox, data), else: {:ok, nil}
       given -> denied("the call gives #{Enum.join(given, ", ")}")
     end
   end
 
-  def new(sandbox, data) do
+  def new(sandbox, data), do: all(sandbox, data)
+
+  defp all(sandbox, data) do
     own = %{
       args: List.wrap(data[:program]) ++ Map.get(data, :args, []),
       answered: Map.get(data, :answered, [])

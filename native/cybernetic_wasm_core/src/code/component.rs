@@ -2,7 +2,7 @@
 
 use super::Import;
 use crate::error::{CallError, LoadError, shown};
-use crate::wit::{Func, Item, Kind, Reader, unversioned};
+use crate::wit::{Func, Item, Kind, Reader, Type, unversioned};
 use std::collections::HashMap;
 use std::sync::Arc;
 use wasmtime::Engine;
@@ -31,6 +31,17 @@ impl ComponentBody {
     /// Memories that an instance has.
     pub(super) fn memories(&self) -> u32 {
         self.memories
+    }
+
+    /// Whether it is a program: it exports `wasi:cli/run`, whatever its version.
+    pub(super) fn is_command(&self) -> bool {
+        const RUN: &str = "wasi:cli/run#run";
+        let found = self.names.get(RUN).and_then(|found| self.exports.get(*found.first()?));
+        let func = found.and_then(|item| if let Kind::Func(func) = &item.kind { Some(func) } else { None });
+        func.is_some_and(|func| {
+            let empty = matches!(&func.result, Some(Type::Result(types)) if **types == (None, None));
+            func.params.is_empty() && empty
+        })
     }
 
     /// The functions that it imports, in order.

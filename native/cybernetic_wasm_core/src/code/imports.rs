@@ -2,7 +2,7 @@
 
 use crate::error::{CallError, shown};
 use crate::value::{check_arity, is_reference, signature};
-use crate::wit::{Func, Item, Kind};
+use crate::wit::{Func, Item, Kind, served};
 use std::sync::Arc;
 use wasmtime::{ExternType, FuncType, ValType};
 
@@ -88,9 +88,10 @@ impl Import {
         matches!(&self.ty, Signature::Core(core) if core.gives_references)
     }
 
-    /// Whether an argument may be of any size, and takes time to be made.
+    /// Whether an argument may be of any size, and takes time to be made. What WASI is called with is nothing that anybody else sees.
     pub(super) fn takes_much(&self) -> bool {
         match &self.ty {
+            Signature::Wit(_) if served(&self.module).is_some() => false,
             Signature::Core(core) => core.ty.params().any(|ty| is_reference(&ty)),
             Signature::Wit(func) => func.params.iter().any(|(_, ty)| ty.has_lists()),
         }

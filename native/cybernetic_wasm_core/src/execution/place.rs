@@ -9,6 +9,7 @@ use crate::limits::{Ceilings, Limits, Place};
 use crate::linker::{Given, Starting};
 use crate::module::{Form, Module};
 use crate::runtime::Runtime;
+use crate::system::Grants;
 use std::sync::Arc;
 
 /// A guest that is wanted.
@@ -71,14 +72,16 @@ pub(super) fn not_made(error: wasmtime::Error, invocation: &Invocation, code: &C
     }
 }
 
-/// A guest of `module`, which is linked with WASI if it has grants of its own.
+/// A guest of `module`, which is linked with WASI if it has grants of its own; a component always, which then may be granted
+/// nothing.
 pub(super) async fn make(
     (module, given): (&Module, &Given),
     invocation: &Arc<Invocation>,
     place: Place,
 ) -> wasmtime::Result<Guest> {
-    let grants = given.grants.as_deref();
-    let ready = module.linked(grants, given.sources.as_ref())?;
+    let ready = module.linked(given.grants.as_deref(), given.sources.as_ref())?;
+    let nothing = (ready.needs_system() && given.grants.is_none()).then(Grants::none);
+    let grants = given.grants.as_deref().or(nothing.as_ref());
     let linked = Starting { ready: &ready, code: module.code(), linkers: module.linkers() };
     Guest::new(Ingredients { code: module.code(), linked, grants, place }, invocation).await
 }

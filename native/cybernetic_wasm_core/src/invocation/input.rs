@@ -22,6 +22,8 @@ pub(super) struct Input {
     open: bool,
     /// The driver has been told that the guest wants more.
     asked: bool,
+    /// It is not to be told.
+    quiet: bool,
 }
 
 impl Input {
@@ -43,7 +45,7 @@ impl Invocation {
         let mut input = self.stdin.lock();
         let open = piece.is_some() && input.open;
         let bytes = [&input.bytes[input.read..], &piece.unwrap_or_default()].concat();
-        *input = Input { bytes, read: 0, open, asked: false };
+        *input = Input { bytes, open, ..Input::default() };
     }
 
     /// Whether reading gives something, or says that there is no more.
@@ -58,12 +60,29 @@ impl Invocation {
             if input.is_ready() {
                 return Poll::Ready(());
             }
-            if !std::mem::replace(&mut input.asked, true) {
+            if !input.quiet && !std::mem::replace(&mut input.asked, true) {
                 self.mail.tell(Notice::WantsInput);
             }
             Poll::Pending
         })
         .await;
+    }
+
+    /// Whether the driver has been asked for input, and has not said anything yet.
+    pub(crate) fn awaits_input(&self) -> bool {
+        let input = self.stdin.lock();
+        input.asked && !input.is_ready()
+    }
+
+    /// Does something, for which the driver is not asked for input if that is to be `quiet`.
+    pub(crate) fn without_asking<T>(&self, quiet: bool, work: impl FnOnce() -> T) -> T {
+        if !quiet {
+            return work();
+        }
+        self.stdin.lock().quiet = true;
+        let done = work();
+        self.stdin.lock().quiet = false;
+        done
     }
 
     /// Waits for input or its end, or for the word that there is nothing yet.

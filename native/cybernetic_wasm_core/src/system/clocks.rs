@@ -1,5 +1,6 @@
 //! What a guest's clocks show.
 
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -41,11 +42,23 @@ pub(crate) struct Virtual {
     now: AtomicU64,
     /// By how much a look moves it on.
     step: u64,
+    waits: Mutex<Waits>,
+}
+
+/// Who waits for a virtual clock, while a component waits for several things.
+#[derive(Default)]
+struct Waits {
+    /// The first time that somebody waits for.
+    first: Option<u64>,
+    /// A time that somebody waits for has come.
+    came: bool,
+    /// The clock was moved on for it.
+    passed: bool,
 }
 
 impl Virtual {
     fn clock(start: u64, step: u64) -> Clock {
-        Clock::Virtual(Arc::new(Self { start, now: AtomicU64::new(start), step }))
+        Clock::Virtual(Arc::new(Self { start, now: AtomicU64::new(start), step, waits: Mutex::default() }))
     }
 
     fn look(&self) -> u64 {
@@ -63,6 +76,25 @@ impl Virtual {
     /// What a monotonic clock shows when the other shows `now`.
     fn monotonic(&self, now: u64) -> u64 {
         ALREADY_RUN.saturating_add(now - self.start)
+    }
+
+    fn has_come(&self, time: u64) -> bool {
+        let mut waits = self.waits.lock();
+        let come = self.monotonic(self.now.load(Relaxed)) >= time;
+        if come {
+            waits.came = true;
+        } else {
+            waits.first = Some(waits.first.map_or(time, |first| first.min(time)));
+        }
+        come
+    }
+
+    fn pass(&self) -> bool {
+        let mut waits = self.waits.lock();
+        let Some(time) = waits.first.take() else { return false };
+        waits.passed = true;
+        self.move_on(time.saturating_sub(self.monotonic(self.now.load(Relaxed))));
+        true
     }
 }
 
@@ -116,8 +148,52 @@ impl Clock {
 
     /// What a virtual monotonic clock shows, without moving it on.
     pub(crate) fn monotonic(&self) -> Option<u64> {
-        let Clock::Virtual(clock) = self else { return None };
+        let clock = self.virtual_one()?;
         Some(clock.monotonic(clock.now.load(Relaxed)))
+    }
+
+    fn virtual_one(&self) -> Option<&Virtual> {
+        if let Clock::Virtual(clock) = self { Some(clock) } else { None }
+    }
+
+    /// Whether a virtual monotonic clock has come to `time`, without moving it on. Where it has not, that somebody waits for that
+    /// is kept.
+    pub(crate) fn has_come(&self, time: u64) -> bool {
+        self.virtual_one().is_none_or(|clock| clock.has_come(time))
+    }
+
+    /// Whether somebody waits for a virtual clock.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.virtual_one().is_some_and(|clock| clock.waits.lock().first.is_some())
+    }
+
+    /// Forgets who has waited.
+    pub(crate) fn forget_waits(&self) {
+        if let Some(clock) = self.virtual_one() {
+            *clock.waits.lock() = Waits::default();
+        }
+    }
+
+    /// Moves a virtual clock on to the first time that somebody waits for; `false` where nobody does.
+    pub(crate) fn pass(&self) -> bool {
+        self.virtual_one().is_some_and(Virtual::pass)
+    }
+
+    /// Nobody waits any more. If it was for a time that had come already, that took a moment.
+    pub(crate) fn waited(&self) {
+        let Some(clock) = self.virtual_one() else { return };
+        let waits = std::mem::take(&mut *clock.waits.lock());
+        if waits.came && !waits.passed {
+            clock.move_on(MOMENT);
+        }
+    }
+
+    /// Somebody has looked whether a time had come, and it had not.
+    pub(crate) fn looked_at(&self) {
+        if self.is_awaited() {
+            self.forget_waits();
+            self.virtual_one().map(Virtual::look);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::clocks::Clocks;
 use super::random::Random;
 use super::times::FileTimes;
+use crate::network::Policy;
 use std::path::PathBuf;
 
 /// A directory of the host's that a guest may use.
@@ -33,8 +34,10 @@ pub struct Grants {
     pub times: FileTimes,
     /// Bytes that it may write to files. A new file, directory or link counts as 4,096.
     pub quota: u64,
-    /// Files and directories that it may have open at once, beside those that it is given.
+    /// Files, directories and sockets that it may have open at once, beside those that it is given.
     pub max_open: u64,
+    /// Peers that a component may reach; a module has no sockets.
+    pub network: Option<Policy>,
     /// What its clocks show.
     pub clocks: Clocks,
     /// Where its random bytes come from.
@@ -48,6 +51,26 @@ pub struct Grants {
 }
 
 impl Grants {
+    /// Those of a guest that was given none.
+    pub(crate) fn none() -> Self {
+        Self {
+            args: Vec::new(),
+            env: Vec::new(),
+            dirs: Vec::new(),
+            scratch: None,
+            null: None,
+            times: FileTimes::Fixed,
+            quota: 0,
+            max_open: 0,
+            network: None,
+            clocks: Clocks::None,
+            random: Random::None,
+            stdio: [false; 3],
+            terminals: [false; 3],
+            answered: Vec::new(),
+        }
+    }
+
     /// Whether two modules can share one guest's system: their command lines and what is answered for them are their own.
     pub(crate) fn same(&self, other: &Self) -> bool {
         let system = |grants: &Self| Self { args: Vec::new(), answered: Vec::new(), ..grants.clone() };

@@ -2,14 +2,14 @@
 //! the one that is under way.
 
 use crate::error::Error;
-use crate::invocation::{Invocation, Stream};
+use crate::invocation::{Denial, Invocation, Stream};
 use crate::limits::Ceilings;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
-use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, StreamError};
 
 /// More than `wasmtime-wasi` ever writes at once.
 const PERMIT: usize = 1 << 20;
@@ -43,6 +43,56 @@ impl Console {
 
     pub(super) fn err(self: &Arc<Self>, terminal: bool) -> Output {
         Output(Arc::clone(self), Stream::Stderr, terminal)
+    }
+
+    /// Standard input as a component has it, which is over at once where it is not granted.
+    pub(super) fn read(self: &Arc<Self>, granted: bool) -> DynInputStream {
+        if granted { Box::new(Input(Arc::clone(self))) } else { Box::new(Withheld(Arc::clone(self), "stdin")) }
+    }
+
+    /// Standard output or error, the same.
+    pub(super) fn write(self: &Arc<Self>, stream: Stream, granted: bool) -> DynOutputStream {
+        let name = if stream == Stream::Stderr { "stderr" } else { "stdout" };
+        match granted {
+            true => Box::new(Output(Arc::clone(self), stream, false)),
+            false => Box::new(Withheld(Arc::clone(self), name)),
+        }
+    }
+}
+
+/// A standard stream that a component was not granted: it is closed.
+struct Withheld(Arc<Console>, &'static str);
+
+impl Withheld {
+    fn refuse(&self, operation: &'static str) -> StreamError {
+        let detail = Some(self.1.to_owned());
+        self.0.invocation().deny(Denial { capability: "stdio", operation, detail, errno: "closed", count: 1 });
+        StreamError::Closed
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for Withheld {
+    async fn ready(&mut self) {}
+}
+
+impl InputStream for Withheld {
+    fn read(&mut self, _size: usize) -> Result<Bytes, StreamError> {
+        Err(self.refuse("wasi:io/streams#read"))
+    }
+}
+
+impl OutputStream for Withheld {
+    fn write(&mut self, _bytes: Bytes) -> Result<(), StreamError> {
+        Err(self.refuse("wasi:io/streams#write"))
+    }
+
+    fn flush(&mut self) -> Result<(), StreamError> {
+        Err(StreamError::Closed)
+    }
+
+    fn check_write(&mut self) -> Result<usize, StreamError> {
+        Err(self.refuse("wasi:io/streams#write"))
     }
 }
 

@@ -29,3 +29,4 @@ mod snapshots;
 mod support;
 mod values;
 mod wasi;
+mod wasi_p2;

@@ -245,6 +245,7 @@ fn nothing() -> Grants {
         times: FileTimes::Real,
         quota: 1_000_000,
         max_open: 64,
+        network: None,
         clocks: Clocks::None,
         random: Random::None,
         stdio: [false; 3],

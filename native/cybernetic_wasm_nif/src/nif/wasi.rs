@@ -1,7 +1,7 @@
 //! What WASI is made of, for whoever grants it.
 
 use crate::terms::atom;
-use cybernetic_wasm_core::wasi::functions;
+use cybernetic_wasm_core::wasi::{functions, interfaces};
 use rustler::{Encoder, Env, Term};
 
 /// The functions of preview 1, each with the capabilities of which one is enough: `{name, [capability]}`.
@@ -12,4 +12,10 @@ fn wasi_functions(env: Env<'_>) -> Term<'_> {
         (name, capabilities).encode(env)
     };
     functions().map(function).collect::<Vec<_>>().encode(env)
+}
+
+/// The interfaces of WASI 0.2, by their names without a version.
+#[rustler::nif]
+fn wasi_interfaces() -> Vec<&'static str> {
+    interfaces().collect()
 }

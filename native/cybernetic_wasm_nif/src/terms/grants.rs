@@ -1,6 +1,7 @@
 //! What a guest is given of the system, as `Sandbox` flattens it.
 
 use crate::atoms;
+use cybernetic_wasm_core::network::Policy;
 use cybernetic_wasm_core::system::{Clocks, Directory, FileTimes, Grants, Random};
 use rustler::{Atom, Error, NifMap, NifResult, Term};
 
@@ -17,6 +18,8 @@ pub(crate) struct GrantsMap<'a> {
     times: bool,
     quota: u64,
     max_open: u64,
+    /// Lists of rules, all of which a peer has to pass, and whether any name may be looked up.
+    network: Option<(Vec<Vec<String>>, bool)>,
     clocks: Term<'a>,
     random: Term<'a>,
     /// Whether there is standard input, output, error.
@@ -31,6 +34,7 @@ impl TryFrom<GrantsMap<'_>> for Grants {
 
     fn try_from(map: GrantsMap<'_>) -> NifResult<Self> {
         let dirs = map.dirs.into_iter();
+        let network = map.network.map(|(lists, dns)| Policy::parse(&lists, dns)).transpose();
         Ok(Grants {
             args: map.args,
             env: map.env,
@@ -40,6 +44,7 @@ impl TryFrom<GrantsMap<'_>> for Grants {
             times: if map.times { FileTimes::Real } else { FileTimes::Fixed },
             quota: map.quota,
             max_open: map.max_open,
+            network: network.map_err(|_| Error::BadArg)?,
             clocks: clocks(map.clocks)?,
             random: random(map.random)?,
             stdio: [map.stdio.0, map.stdio.1, map.stdio.2],

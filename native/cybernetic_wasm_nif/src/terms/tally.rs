@@ -1,10 +1,11 @@
 //! What a call used, put out and was refused, as `Execution.Tally` takes it.
 
 use super::{binary, map};
+use crate::atoms;
 use crate::terms::atom;
 use cybernetic_wasm_core::execution::Tally;
 use cybernetic_wasm_core::{Denial, Stream};
-use rustler::{Encoder, Env, NifRecord, Term};
+use rustler::{Atom, Encoder, Env, NifRecord, Term};
 use std::time::Duration;
 
 /// Times are in microseconds.
@@ -54,8 +55,14 @@ fn encode_denial<'a>(env: Env<'a>, denial: &Denial) -> Term<'a> {
             ("capability", atom(env, denial.capability)),
             ("operation", binary(env, denial.operation.as_bytes())),
             ("detail", denial.detail.encode(env)),
-            ("errno", atom(env, denial.errno)),
+            ("errno", errno(env, denial.errno)),
             ("count", denial.count.encode(env)),
         ],
     )
+}
+
+/// An atom as one writes it in Elixir: the names in WIT have dashes.
+fn errno<'a>(env: Env<'a>, name: &str) -> Term<'a> {
+    let name = name.replace('-', "_");
+    Atom::from_str(env, &name).map_or_else(|_| atoms::nil().encode(env), |atom| atom.to_term(env))
 }

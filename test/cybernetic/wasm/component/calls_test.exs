@@ -282,16 +282,7 @@ defmodule Cybernetic.WASM.Component.CallsTest do
     end
   end
 
-  test "a component that imports WASI 0.2 or a type of resources does not link, and says why" do
-    {:ok, wasi} =
-      Runtime.load_module(
-        {:bytes,
-         ~S|(component (import "wasi:cli/exit@0.2.0" (instance (export "exit" (func (param "status" (result)))))))|}
-      )
-
-    assert {:error, %LinkError{problems: [problem]}} = Instance.new(wasi)
-    assert problem.reason =~ "WASI 0.2"
-
+  test "a component that imports a type of resources does not link, and says why" do
     {:ok, resource} =
       Runtime.load_module(
         {:bytes, ~S|(component (import "a:b/c" (instance (export "r" (type (sub resource))))))|}

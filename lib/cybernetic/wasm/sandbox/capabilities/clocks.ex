@@ -2,7 +2,8 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Clocks do
   @moduledoc """
   Clocks and sleeping: option `clocks:` of `Cybernetic.WASM.Sandbox.new/1`.
 
-    * `:none`, or `false` - no clock. The guest gets the errno `notcapable`. The default.
+    * `:none`, or `false` - no clock. The guest gets the errno `notcapable`; a component, whose functions have no error to
+      give, traps. The default.
     * `:real` - the machine's clocks
     * `{:fixed, unix_nanoseconds}` - it is this time. Only sleeping moves the clock on, by the time
       slept, without waiting: whoever sleeps until a time gets there at once.
@@ -117,6 +118,10 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Clocks do
 
   @impl true
   def functions, do: ~w(clock_res_get clock_time_get poll_oneoff)
+
+  @impl true
+  def interfaces,
+    do: [{"wasi:clocks/monotonic-clock", :trap}, {"wasi:clocks/wall-clock", :trap}]
 
   @impl true
   def hint, do: "add clocks: :real, or a fixed or stepped clock"

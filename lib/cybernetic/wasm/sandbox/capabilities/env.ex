@@ -197,6 +197,9 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Env do
   def functions, do: ~w(environ_get environ_sizes_get)
 
   @impl true
+  def interfaces, do: [{"wasi:cli/environment#get-environment", :empty}]
+
+  @impl true
   def hint, do: ~s|add env: ["NAME"], or env: :any for what the call gives|
 
   # A guest that is refused its environment ends itself; one without variables goes on.

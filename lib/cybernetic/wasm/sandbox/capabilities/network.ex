@@ -21,8 +21,13 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
   same special range. So `0.0.0.0/0:443` is the public internet. An IPv6 address that carries an
   IPv4 one (mapped, compatible, NAT64, 6to4, Teredo) is judged as the IPv4 address.
 
-  WASI preview 1 opens no sockets. This grant is for host functions that reach out in a guest's
-  name: they ask `check/3` or `allowed?/3`.
+  A component opens sockets (`wasi:sockets`) to these peers: streams to `tcp://`, datagrams to
+  `udp://`. It reaches out and is not reached: it cannot listen, nor choose an address of its own. A
+  socket counts as an open file: `max_open` of `Cybernetic.WASM.Sandbox.Capabilities.Filesystem`.
+  What it is refused answers with `access-denied` and is in the denials of the run.
+
+  WASI preview 1 opens no sockets. Beside components, this grant is for host functions that reach
+  out in a guest's name: they ask `check/3` or `allowed?/3`.
 
   ## Names and their addresses
 
@@ -38,6 +43,9 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
       end
 
   For a name that no rule has, and that only `dns: true` allows to be looked up, ask `lookup?/2` first.
+
+  A component looks a name up itself (`wasi:sockets/ip-name-lookup`): the library remembers which
+  addresses it was told, and asks the same of each.
 
   Narrowing keeps the rules of both, and a peer has to pass each list.
 
@@ -206,15 +214,29 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
     lists <> if(network.dns, do: "; lookups of any name", else: "")
   end
 
-  # Its rules are for host functions: no function of WASI preview 1 opens a socket.
+  # Modules have no use for it: no function of WASI preview 1 opens a socket.
   @impl true
   def served?, do: false
+
+  @impl true
+  def native(network, _data),
+    do: {:ok, %{network: if(granted?(network), do: {network.lists, network.dns})}}
 
   @impl true
   def functions, do: ~w(sock_accept sock_recv sock_send sock_shutdown)
 
   @impl true
-  def hint, do: "nothing grants it: WASI preview 1 has no way to open a socket"
+  def interfaces do
+    for name <- ~w(ip-name-lookup tcp tcp-create-socket udp udp-create-socket),
+        do: {"wasi:sockets/#{name}", :errno}
+  end
+
+  # WASI preview 1 has functions of sockets, but none that opens one.
+  @impl true
+  def hint,
+    do:
+      "nothing grants it to a module: WASI preview 1 has no way to open a socket; to a component it is " <>
+        ~s|network: ["api.example.com:443"]|
 
   @doc """
   Whether a guest with this sandbox may reach a peer. The answer for a target that makes no sense

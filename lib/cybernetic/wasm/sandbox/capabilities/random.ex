@@ -2,7 +2,8 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Random do
   @moduledoc """
   Random bytes: option `random:` of `Cybernetic.WASM.Sandbox.new/1`.
 
-    * `:none`, or `false` - none. The guest gets the errno `notcapable`. The default.
+    * `:none`, or `false` - none. The guest gets the errno `notcapable`; a component, whose functions have no error to give,
+      traps. The default.
     * `:system` - those of the operating system
     * `{:seeded, seed}` - the same bytes for the same seed, an integer from 0 to 2^64 - 1. Whoever
       knows the seed knows the bytes, so do not make keys of them.
@@ -85,6 +86,9 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Random do
 
   @impl true
   def functions, do: ~w(random_get)
+
+  @impl true
+  def interfaces, do: [{"wasi:random/random", :trap}]
 
   @impl true
   def hint, do: "add random: :system, or {:seeded, n}"

@@ -2,7 +2,7 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
   @moduledoc """
   Standard input, output and error: option `stdio:` of `Cybernetic.WASM.Sandbox.new/1`.
 
-    * `:none`, or `false` - none of them. The guest gets the errno `badf`. The default.
+    * `:none`, or `false` - none of them. The guest gets the errno `badf`, a component streams that are closed. The default.
     * `:captured` - the guest reads the call's `stdin:` (nothing, if the call gives none), and its
       output goes to the caller
     * `:streamed` - the same grant as `:captured`. The caller decides whether to have the output
@@ -147,6 +147,10 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Stdio do
 
   @impl true
   def functions, do: ~w(fd_read fd_write)
+
+  @impl true
+  def interfaces,
+    do: for(stream <- ~w(stderr stdin stdout), do: {"wasi:cli/#{stream}", :errno})
 
   @impl true
   def hint, do: "add stdio: :captured"
