@@ -38,7 +38,7 @@ defmodule Cybernetic.WASM.Plugin.Contracts.ComponentTest do
     long = String.duplicate("a", 20_000_000)
     assert Plugin.call(values, @bytes, long, max_memory: 200_000_000) == {:ok, long}
 
-    assert {:error, %{limit: :transfer}} =
+    assert {:error, %CallError{reason: :type, expected: "at most 1000000 bytes" <> _}} =
              Plugin.call(values, @bytes, long, max_output: 1_000_000)
   end
 end
