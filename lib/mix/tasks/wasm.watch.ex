@@ -3,7 +3,8 @@ defmodule Mix.Tasks.Wasm.Watch do
 
   @moduledoc """
   Follows a folder while you work on what builds its modules: each is loaded under the name of its file, and reloaded when that
-  changes. One line is printed for each load, and for each that fails: then the version before stays.
+  changes. One line is printed for each load, and for each that fails: then the version before stays. Of a module that is there as
+  `.wasm` and as `.wat` the `.wasm` is loaded.
 
       mix wasm.watch FOLDER [--app] [--interval N] [--widen]
 

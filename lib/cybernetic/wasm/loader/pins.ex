@@ -12,6 +12,9 @@ defmodule Cybernetic.WASM.Loader.Pins do
   alias Cybernetic.WASM.Loader.Sources.OCI.Reference
   alias Cybernetic.WASM.Sandbox.Manifest.Tree
 
+  # There may be a pin for each of many modules.
+  @most_compared 200
+
   # `texts` and `places` lead to numbers, and `digests` from these to the digests. `used` has a cell for each number, which is 1
   # once a load has gone by that pin.
   defstruct texts: %{}, places: %{}, digests: %{}, used: nil
@@ -143,8 +146,11 @@ defmodule Cybernetic.WASM.Loader.Pins do
   @spec nearest(t, String.t() | :bytes) :: String.t() | nil
   def nearest(pins, source) do
     case unused(pins) do
-      [_ | _] = texts when is_binary(source) -> Shown.nearest(source, texts)
-      _none -> nil
+      [_ | _] = texts when is_binary(source) ->
+        Shown.nearest(source, Enum.take(texts, @most_compared))
+
+      _none ->
+        nil
     end
   end
 
