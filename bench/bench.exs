@@ -1,5 +1,5 @@
 for file <-
-      ~w(measure plain raw report comparison groups/calls groups/instances groups/names groups/loads groups/compiling groups/kernels groups/wasi groups/throughput groups/fairness groups/steps groups/idle) do
+      ~w(measure plain raw report comparison groups/calls groups/instances groups/names groups/loads groups/compiling groups/kernels groups/wasi groups/components groups/throughput groups/fairness groups/steps groups/idle) do
   Code.require_file("#{file}.exs", __DIR__)
 end
 
@@ -11,6 +11,7 @@ defmodule Cybernetic.WASM.Bench do
     Calls,
     Comparison,
     Compiling,
+    Components,
     Fairness,
     Idle,
     Instances,
@@ -30,12 +31,13 @@ defmodule Cybernetic.WASM.Bench do
     {"compiling", Compiling},
     {"kernels", Kernels},
     {"wasi", Wasi},
+    {"components", Components},
     {"throughput", Throughput},
     {"fairness", Fairness},
     {"steps", Steps},
     {"idle", Idle}
   ]
-  @raw ["calls", "instances", "loads", "kernels", "wasi", "steps"]
+  @raw ["calls", "instances", "loads", "kernels", "wasi", "components", "steps"]
   @pinned ["calls", "throughput", "fairness"]
 
   @doc "Starts the library. What an earlier run has compiled is not to be found by this one."

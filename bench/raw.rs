@@ -1,10 +1,12 @@
 //! The other side of the comparison: the same guests on plain Wasmtime and the same kernels as native code, both driven
 //! from Rust with nothing in between. `mix wasm.bench` runs it; by hand:
 //!
-//!     cargo bench --workspace --bench raw -- [--quick | --tiny] [calls] [instances] [loads] [kernels] [wasi] [steps]
+//!     cargo bench --workspace --bench raw -- [--quick | --tiny] [calls] [instances] [loads] [kernels] [wasi] [components] [steps]
 //!
 //! Each line that it prints is a JSON object: a name, the median and the least time of one piece of work in nanoseconds.
 
+#[path = "raw/component.rs"]
+mod component;
 #[path = "raw/core.rs"]
 mod core;
 #[path = "raw/guest.rs"]
@@ -69,6 +71,10 @@ fn main() -> Result<()> {
     }
     if wanted("wasi") {
         system(effort(60, 15))?;
+    }
+    if wanted("components") {
+        let host = Host::new(Metering::Fuel)?;
+        compare(component::subjects(&host)?, effort(60, 15))?;
     }
     if wanted("steps") {
         steps::longest(effort(1, 9))?;

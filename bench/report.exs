@@ -67,6 +67,17 @@ defmodule Cybernetic.WASM.Bench.Report do
      1.25},
     {"wasi", "read 64 MiB, 4096 bytes at a time", ["raw: read 64 MiB, 4096 bytes at a time"],
      nil},
+    {"components", "warm call", ["raw: warm call", "no-op NIF"], 2.2},
+    {"components", "fresh call", ["raw: fresh call"], 1.4},
+    {"components", "record of five fields", ["raw: record of five fields"], 1.8},
+    {"components", "record of five fields, with atoms as keys", ["raw: record of five fields"],
+     nil},
+    {"components", "record with a list in it", ["raw: record with a list in it"], 1.8},
+    {"components", "64 KiB of bytes in and out", ["raw: 64 KiB of bytes in and out"], nil},
+    # Half of their throughput.
+    {"components", "1 MiB of text in and out", ["raw: two copies of 1 MiB"], 2},
+    {"components", "1 MiB of text in and out", ["raw: 1 MiB of text in and out"], nil},
+    {"components", "host call", ["raw: host call"], nil},
     {"loads", "cold load", ["raw: cold load"], nil},
     for(
       size <- @sizes,
@@ -101,6 +112,8 @@ defmodule Cybernetic.WASM.Bench.Report do
     {"instances", "write 1 MiB", 209_715},
     {"instances", "read 1 MiB", 209_715},
     {"wasi", "sleep of 1 ms in a command", 1_400_000},
+    {"components", "64 KiB of bytes in and out", 25_000},
+    {"components", "host call", 1_500},
     {"loads", "look up a name", 300},
     {"loads", "look up a version", 300},
     {"loads", "look up a requirement", 300}

@@ -6,9 +6,8 @@ defmodule Mix.Tasks.Wasm.Bench do
 
     * `--quick` - fewer and shorter rounds: a minute instead of several
     * `--tiny` - does everything once, as small as can be: this shows that the bench works, and its figures mean nothing
-    * `--only` - one group of `calls`, `instances`, `loads`, `compiling`, `kernels`, `wasi`, `throughput`, `fairness`, `steps`,
-      `idle`; may be
-      given several times, or as a list with commas. Default: all.
+    * `--only` - one group of `calls`, `instances`, `loads`, `compiling`, `kernels`, `wasi`, `components`, `throughput`,
+      `fairness`, `steps`, `idle`; may be given several times, or as a list with commas. Default: all.
     * `--no-pinned` - leaves out the second run of `calls`, `throughput` and `fairness` with everything on one processor
     * `--json` - where the figures go. Default: a new file in `bench/results`.
     * `--compare` - an earlier file of figures: what has changed since then is printed at the end
