@@ -4,7 +4,8 @@ defmodule Cybernetic.WASM.Security.ComponentsTest do
 
   import Cybernetic.WASM.Plenty
 
-  alias Cybernetic.WASM.{CallError, Executor, Instance, LimitError, LoadError, Runtime, TrapError}
+  alias Cybernetic.WASM.{ABI, CallError, Component, Executor, Instance, LimitError, LoadError}
+  alias Cybernetic.WASM.{Memory, Module, Runtime, TrapError}
 
   @greeter "priv/wasm/greeter.wasm"
 
@@ -126,6 +127,98 @@ defmodule Cybernetic.WASM.Security.ComponentsTest do
   defp flip(bytes, at) do
     <<before::binary-size(at), byte, rest::binary>> = bytes
     <<before::binary, Bitwise.bxor(byte, Enum.random(1..255)), rest::binary>>
+  end
+
+  test "a trap after the return is the call's, though there was a result, and poisons" do
+    post = ~S"""
+    (component
+      (core module $m
+        (memory (export "memory") 1)
+        (func (export "f") (result i32)
+          (i32.store (i32.const 8) (i32.const 16)) (i32.store (i32.const 12) (i32.const 3))
+          (i32.const 8))
+        (func (export "trap") (param i32) unreachable)
+        (func (export "spin") (param i32) (loop (br 0)))
+        (func (export "deep") (param i32) (call 3 (local.get 0))))
+      (core instance $i (instantiate $m))
+      (func (export "trap") (result string) (canon lift (core func $i "f")
+        (memory (core memory $i "memory")) (post-return (core func $i "trap"))))
+      (func (export "spin") (result string) (canon lift (core func $i "f")
+        (memory (core memory $i "memory")) (post-return (core func $i "spin"))))
+      (func (export "deep") (result string) (canon lift (core func $i "f")
+        (memory (core memory $i "memory")) (post-return (core func $i "deep")))))
+    """
+
+    component = Runtime.load_module!({:bytes, post})
+
+    for {name, kind, opts} <- [
+          {"trap", TrapError, []},
+          {"spin", LimitError, [fuel: 1_000_000]},
+          {"spin", LimitError, [timeout: 20]},
+          {"deep", LimitError, []}
+        ] do
+      assert {:error, %^kind{blame: :guest}} = Executor.call(component, name, [], forever(opts))
+      {:ok, live} = Instance.new(component)
+      assert {:error, %^kind{}} = Instance.call(live, name, [], forever(opts))
+      assert {:error, %CallError{reason: :poisoned}} = Instance.call(live, name)
+    end
+  end
+
+  test "bytes of one kind under the header of the other are refused" do
+    <<header::binary-size(8), component::binary>> = File.read!(@greeter)
+    <<module_header::binary-size(8), module::binary>> = File.read!("priv/wasm/compute.wasm")
+    assert {:error, %LoadError{}} = Runtime.load_module({:bytes, module_header <> component})
+    assert {:error, %LoadError{}} = Runtime.load_module({:bytes, header <> module})
+    assert {:ok, %Component{}} = Runtime.load_module({:bytes, header})
+    assert {:ok, %Module{}} = Runtime.load_module({:bytes, module_header})
+  end
+
+  test "what is for modules is refused for components in words, and harms no instance" do
+    greeter = Runtime.load_module!(@greeter)
+    {:ok, live} = Instance.new(greeter)
+    module = Runtime.load_module!({:bytes, ~S|(module (import "env" "f" (func)))|})
+
+    asking =
+      Runtime.load_module!(
+        {:bytes, ~S|(component (import "a:b/c" (instance (export "f" (func)))))|}
+      )
+
+    of_module = Runtime.load_module!("priv/wasm/compute.wasm")
+
+    refused = [
+      fn -> Executor.call(greeter, "greet", ["a"], abi: ABI.new(alloc: "alloc")) end,
+      fn -> Executor.run(greeter, :start) end,
+      fn -> Instance.new(greeter, snapshottable: true) end,
+      fn -> Instance.new(greeter, on_trap: :keep) end,
+      fn -> Instance.snapshot(live) end,
+      fn -> Instance.fork(live) end,
+      fn -> Runtime.preinit(greeter, "greet", ["a"]) end,
+      fn -> Instance.new(module, imports: %{"env" => greeter}) end,
+      fn -> Instance.new(module, imports: %{"env" => live}) end,
+      fn -> Instance.new(asking, imports: %{"a:b/c" => of_module}) end,
+      fn -> Memory.read(live, 0, 1) end,
+      fn -> Memory.write(live, 0, "a") end,
+      fn -> Memory.size(live) end,
+      fn -> Instance.get_global(live, "g") end,
+      fn -> Instance.call(live, "greet", [1]) end
+    ]
+
+    for {refused, index} <- Enum.with_index(refused) do
+      assert %{__exception__: true} = error = refusal(refused), "#{index}"
+      assert Exception.message(error) != "", "#{index}"
+    end
+
+    assert Instance.call(live, "greet", ["Ada"]) == {:ok, "Hello, Ada!"}
+  end
+
+  # Mistakes in options raise, what only this component cannot do is an error.
+  defp refusal(work) do
+    case work.() do
+      {:error, error} -> error
+      other -> flunk("not refused: #{inspect(other)}")
+    end
+  rescue
+    error in ArgumentError -> error
   end
 
   test "a component that never ends is ended, and an instance of it holds nobody up" do
