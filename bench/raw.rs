@@ -327,6 +327,7 @@ fn system(effort: Effort) -> Result<()> {
     std::fs::write(directory.path().join("file"), vec![7; effort.work(wasi::FILE, 65_536)])?;
     let subjects = vec![
         wasi::hello(&host)?,
+        wasi::hello_of_component(&host)?,
         wasi::read(&host, directory.path(), "65536")?,
         wasi::read(&host, directory.path(), "4096")?,
         core::command(&beamless("hello world"), &runtime, wasi::HELLO, (directory.path(), &hello))?,

@@ -30,6 +30,18 @@ defmodule Cybernetic.WASM.Bench.Wasi do
     [
       {"hello world", fn -> run.(sandbox: granted) end},
       {"hello world, sandbox: :command", fn -> run.(sandbox: :command) end}
+    ] ++ hello_of_component(granted)
+  end
+
+  defp hello_of_component(granted) do
+    component = Runtime.load_module!("test/fixtures/components/wasi_calls.wasm")
+    opts = [args: ["arguments", "hello"], sandbox: granted]
+
+    [
+      {"hello world of WASI 0.2",
+       fn ->
+         {:ok, %{exit_code: 0, stdout: "[\"hello\"]\n"}} = Executor.run(component, :start, opts)
+       end}
     ]
   end
 

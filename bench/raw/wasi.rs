@@ -3,12 +3,15 @@
 use crate::guest::{Host, drive};
 use crate::measure::Subject;
 use std::path::Path;
+use wasmtime::component::Component;
 use wasmtime::{InstancePre, Linker, Module, Result, Store, error::Context as _};
 use wasmtime_wasi::p1::{WasiP1Ctx, add_to_linker_async};
+use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 pub(crate) const HELLO: &[u8] = include_bytes!("../../test/fixtures/wasi/hello.wasm");
+const CALLS: &[u8] = include_bytes!("../../test/fixtures/components/wasi_calls.wasm");
 pub(crate) const CHECKSUM: &[u8] = include_bytes!("../../test/fixtures/wasi/checksum.wasm");
 const MOST_OUTPUT: usize = 10_000_000;
 
@@ -20,6 +23,24 @@ pub(crate) fn hello<'a>(host: &'a Host) -> Result<Subject<'a>> {
     Ok(Subject::each("hello world", move || {
         let output = run(host, &prepared, WasiCtxBuilder::new().arg("hello.wasm"))?;
         wasmtime::ensure!(&output[..] == b"hello, world\n", "said {output:?}");
+        Ok(())
+    }))
+}
+
+/// The same of a component, by WASI 0.2.
+pub(crate) fn hello_of_component<'a>(host: &'a Host) -> Result<Subject<'a>> {
+    let mut linker = wasmtime::component::Linker::new(&host.engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    let component = Component::from_binary(&host.engine, CALLS)?;
+    let prepared = CommandPre::new(linker.instantiate_pre(&component)?)?;
+    Ok(Subject::each("hello world of WASI 0.2", move || {
+        let output = MemoryOutputPipe::new(MOST_OUTPUT);
+        let wasi = WasiCtxBuilder::new().args(&["calls", "arguments", "hello"]).stdout(output.clone()).build_p1();
+        let mut store: Store<WasiP1Ctx> = host.store_of(wasi)?;
+        let command = drive(prepared.instantiate_async(&mut store))?;
+        let ended = drive(command.wasi_cli_run().call_run(&mut store))?;
+        let output = output.contents();
+        wasmtime::ensure!(ended.is_ok() && &output[..] == b"[\"hello\"]\n", "said {output:?}");
         Ok(())
     }))
 }

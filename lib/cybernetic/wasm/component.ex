@@ -40,10 +40,23 @@ defmodule Cybernetic.WASM.Component do
   all that is in its store is closed. `on_trap: :keep` is for modules. What is wrong with the arguments is found before the
   component runs, and leaves the instance as it was.
 
+  ## WASI 0.2
+
+  A component that imports interfaces of WASI 0.2 is linked with them whatever its sandbox grants, since many import what they
+  never use; which release of 0.2 does not matter. What is not granted answers with the interface's own error and is in the
+  `denials` of the run; where an interface has no error to give, for the time and for random bytes, the call traps. One that
+  exports `wasi:cli/run` is a command, which `Cybernetic.WASM.Executor.run(component, :start)` runs.
+
+      {:ok, run} = Executor.run(component, :start, args: ["in.txt"], sandbox: :command)
+      run.exit_code   # 0
+      run.denials     # what it asked for and was refused
+
+  Functions that a call gives under the name of such an interface are called in the place of the library's. The
+  [guide](guides/wasi.md) has the interfaces and what each needs.
+
   ## What is not served
 
-  Components that import WASI 0.2 do not link, unless its functions are given as host functions; with `unknown_imports: :trap`
-  those that are called trap. Functions that take or give resources cannot be called, and a component that imports a type of
+  Functions that take or give resources cannot be called, and a component that imports a type of
   resources does not link. Components are neither linked to each other nor captured in snapshots. Those that are written for
   asynchronous functions, such as those of WASI 0.3, for memories of 64 bits, or for lists of a fixed length are refused when
   they are loaded. So are those whose types come to more than 100,000 parts, and those that are made of more than 1,000 instances

@@ -5,9 +5,11 @@ defmodule Cybernetic.WASM.Denial do
 
     * `capability` - what would have to be granted: `:filesystem`, `:env`, `:network`, `:clocks`,
       `:random`, `:stdio`
-    * `operation` - the function that the guest called, such as `"path_open"`
+    * `operation` - the function that the guest called, such as `"path_open"`, or of a component
+      `"wasi:sockets/tcp#start-connect"`
     * `detail` - what it was about, such as `"../secret"`; `nil` where there is nothing to tell
-    * `errno` - what the guest was given, such as `:notcapable`, `:badf`, `:perm`, `:dquot`
+    * `errno` - what the guest was given, such as `:notcapable`, `:badf`, `:perm`, `:dquot`, or of a component a case of its
+      interface's errors, such as `:access_denied`; `:trap` where that has none
     * `count` - how often
 
   A path is the guest's own word: show it with `inspect/1`.

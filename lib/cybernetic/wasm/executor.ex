@@ -21,7 +21,8 @@ defmodule Cybernetic.WASM.Executor do
 
   ## Commands
 
-  A module that was compiled for WASI preview 1 as a program is run with `:start` in the place of a function:
+  A module that was compiled for WASI preview 1 as a program, or a component that exports `wasi:cli/run` of WASI 0.2, is run with
+  `:start` in the place of a function:
 
       iex> wc = Cybernetic.WASM.Runtime.load_module!("priv/wasm/wc.wasm")
       iex> {:ok, run} = Cybernetic.WASM.Executor.run(wc, :start, stdin: "to be or\\nnot to be\\n", sandbox: :command)
@@ -53,7 +54,7 @@ defmodule Cybernetic.WASM.Executor do
       iex> Cybernetic.WASM.Executor.call(greeter, {"acme:shop/orders", "place"}, [[]])
       {:ok, {:error, "empty"}}
 
-  All that is said of modules here holds for them as well, but for commands and `:abi`. See `Cybernetic.WASM.Component`.
+  All that is said of modules here holds for them as well, but for `:abi`. See `Cybernetic.WASM.Component`.
 
   ## Options
 

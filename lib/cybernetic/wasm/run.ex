@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.Run do
 
     * `result` - what the function returned: the bare value, a list of several, or `nil`
     * `exit_code` - of a command (`Cybernetic.WASM.Executor.run(module, :start)`): what it gave `proc_exit`, or 0 where it
-      returned; `nil` otherwise
+      returned; of a component what it gave `exit`, or 0 where it returned well and 1 where not; `nil` otherwise
     * `stdout`, `stderr` - what the guest wrote there, binaries; empty unless its sandbox captures it
     * `output` - what host functions gave to `Cybernetic.WASM.Host.emit/2`, a binary
     * `denials` - what the guest asked for and was refused: `Cybernetic.WASM.Denial`s, the first 100 different ones

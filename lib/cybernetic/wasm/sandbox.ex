@@ -24,7 +24,8 @@ defmodule Cybernetic.WASM.Sandbox do
     * `:wasi` - `true`: a module that imports WASI preview 1 (`wasi_snapshot_preview1`) or 0
       (`wasi_unstable`) links. Its functions that need another grant return an errno without it.
       Default: `true` if any of `:filesystem`, `:env`, `:clocks`, `:random` and `:stdio` grants
-      something; `false` beside such a grant is an `ArgumentError`.
+      something; `false` beside such a grant is an `ArgumentError`. It is for modules: a component is
+      always linked with WASI 0.2, and refused what is not granted when it asks for it.
     * `:threading` - only `false`
 
   and the capabilities. All but the last are `false` by default:
@@ -84,14 +85,14 @@ defmodule Cybernetic.WASM.Sandbox do
 
   @typedoc """
   An import that a sandbox denies, and the effect: the module does not link (`:link`), the function
-  returns an errno (`:errno`), or there are no variables in the environment (`:empty`). `grant` says
-  what to add to the sandbox.
+  returns an errno or the error of its interface (`:errno`), there are no variables in the environment (`:empty`), or the call
+  traps (`:trap`), since the interface has no error to give. `grant` says what to add to the sandbox.
   """
   @type denied :: %{
           module: String.t(),
           name: String.t(),
           capability: atom,
-          effect: :link | :errno | :empty,
+          effect: :link | :errno | :empty | :trap,
           grant: String.t()
         }
 
