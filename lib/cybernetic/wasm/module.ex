@@ -20,6 +20,7 @@ defmodule Cybernetic.WASM.Module do
 
   alias Cybernetic.WASM.{CallError, Component, Digest, Native, Options, Sealed, Shown}
   alias Cybernetic.WASM.Runtime.Uses
+  alias Cybernetic.WASM.Sandbox.Interfaces
 
   @entry "_start"
   @run "wasi:cli/run#run"
@@ -27,7 +28,8 @@ defmodule Cybernetic.WASM.Module do
 
   @enforce_keys [:ref, :digest, :size, :engine, :private]
   # Private are the plan of a call without options, where the module can be called without any, the sandbox that the manifest
-  # grants, the imported functions, and the imports that cannot be linked: there may be a hundred thousand.
+  # grants, the imported functions, the imports that cannot be linked, of which there may be a hundred thousand, and how many of a
+  # component's functions are WASI's.
   # `pooled` is whether a slot of the pooling allocator can hold an instance. `uses` counts the calls of one that has a name.
   defstruct [
     :ref,
@@ -90,7 +92,7 @@ defmodule Cybernetic.WASM.Module do
       [
         ref: ref,
         digest: Digest.to_text({:blake3, digest}),
-        private: Sealed.seal({nil, nil, imports, unlinkable}),
+        private: Sealed.seal({nil, nil, imports, unlinkable, of_wasi(kind, imports)}),
         command: command,
         pooled: pooled
       ] ++ facts
@@ -101,8 +103,8 @@ defmodule Cybernetic.WASM.Module do
   # The module with these two.
   @spec with_private(loaded, struct | nil, struct | nil) :: loaded
   def with_private(module, plan, sandbox) when is_loaded(module) do
-    {_plan, _sandbox, functions, unlinkable} = Sealed.open(module.private)
-    %{module | private: Sealed.seal({plan, sandbox, functions, unlinkable})}
+    facts = module.private |> Sealed.open() |> put_elem(0, plan) |> put_elem(1, sandbox)
+    %{module | private: Sealed.seal(facts)}
   end
 
   @doc false
@@ -122,6 +124,21 @@ defmodule Cybernetic.WASM.Module do
   # The imports that no host function can satisfy.
   @spec unlinkable(loaded) :: [map]
   def unlinkable(%{private: private}), do: elem(Sealed.open(private), 3)
+
+  @doc false
+  # How many of the functions that a component imports are WASI's. There may be a hundred, and each call asks.
+  @spec of_wasi(loaded) :: :none | :some | :all
+  def of_wasi(%{private: private}), do: elem(Sealed.open(private), 4)
+
+  defp of_wasi(:component, [_ | _] = imports) do
+    case Enum.split_with(imports, &Interfaces.served?(elem(&1, 0))) do
+      {[], _others} -> :none
+      {_wasi, []} -> :all
+      _both -> :some
+    end
+  end
+
+  defp of_wasi(_kind, _imports), do: :none
 
   @doc false
   # The module under a name, whose calls are counted there.

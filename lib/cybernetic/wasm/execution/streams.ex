@@ -11,7 +11,6 @@ defmodule Cybernetic.WASM.Execution.Streams do
   alias Cybernetic.WASM.{Component, DeniedError, HostError, Module, Options, Sandbox}
   alias Cybernetic.WASM.Execution.Devices
   alias Cybernetic.WASM.Execution.Streams.{Input, Output}
-  alias Cybernetic.WASM.Sandbox.Interfaces
 
   # `grants` is what a fresh guest is made with, `stdin` `nil`, bytes or `:pull`, `source` what is pulled, under `key`.
   @derive {Inspect, only: [:hand_over, :inherited]}
@@ -74,8 +73,7 @@ defmodule Cybernetic.WASM.Execution.Streams do
       else: {:ok, nil}
   end
 
-  defp imports?(%Component{} = component),
-    do: component |> Module.functions() |> Enum.any?(&Interfaces.served?(elem(&1, 0)))
+  defp imports?(%Component{} = component), do: Module.of_wasi(component) != :none
 
   defp imports?(module),
     do: module |> Module.functions() |> Enum.any?(&is_wasi(elem(&1, 0)))

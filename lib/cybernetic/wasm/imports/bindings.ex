@@ -38,9 +38,11 @@ defmodule Cybernetic.WASM.Imports.Bindings do
   def bind(module, given, sandbox, unknown) do
     imports = Module.functions(module)
 
-    if imports == [] and given == %{} and Module.unlinkable(module) == [],
-      do: {:ok, %__MODULE__{}},
-      else: bind(module, imports, given, sandbox, unknown)
+    # What a component imports of WASI alone is bound already, and calls no host function.
+    if given == %{} and Module.unlinkable(module) == [] and
+         (imports == [] or Module.of_wasi(module) == :all),
+       do: {:ok, %__MODULE__{unknown: unknown}},
+       else: bind(module, imports, given, sandbox, unknown)
   end
 
   defp bind(module, imports, given, sandbox, unknown) do
