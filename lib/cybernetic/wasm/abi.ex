@@ -202,8 +202,17 @@ defmodule Cybernetic.WASM.ABI do
   defp native(abi) do
     Native.abi_new(
       {:abi, native(abi.alloc, :size), native(abi.free_arguments, :pointer),
-       native(abi.free_result, :pointer), abi.result, abi.memory}
+       native(abi.free_result, :pointer), abi.result, abi.memory, nil}
     )
+  end
+
+  @doc false
+  # That of plugins made for Extism, whose input and output are in no memory of theirs: with a configuration, the level from which
+  # on is logged, and how many bytes their variables may take.
+  @spec extism([{String.t(), String.t()}], 0..5, non_neg_integer) :: t
+  def extism(config, log_level, most) do
+    kernel = Native.kernel_new(config, log_level, most)
+    %__MODULE__{ref: Native.abi_new({:abi, nil, nil, nil, :output, nil, kernel})}
   end
 
   defp native(name, operand) when is_binary(name), do: {name, [operand]}
@@ -270,6 +279,7 @@ defmodule Cybernetic.WASM.ABI do
     raise ArgumentError, "room is a number of bytes, got: #{Shown.kind(room)}"
   end
 
+  defp argument({:input, bytes} = input, _whose) when is_binary(bytes), do: {:ok, input}
   defp argument({:room, size}, _whose) when size in @sizes, do: {:ok, {:room, size}}
 
   defp argument({:room, size}, _whose) do

@@ -106,6 +106,7 @@ defmodule Cybernetic.WASM.Native do
   def execution_exchange(_module, _name, _passed, _options, _scheduling), do: stub()
   def execution_exchange_dirty(_module, _name, _passed, _options, _scheduling), do: stub()
   def abi_new(_abi), do: stub()
+  def kernel_new(_config, _log_level, _most), do: stub()
   def execution_step(_execution), do: stub()
   def execution_step_dirty(_execution), do: stub()
   def execution_wake(_execution), do: stub()

@@ -36,6 +36,7 @@ defmodule Cybernetic.WASM.Plugin do
   | contract | a module meets it that | a function takes the input | and gives its result |
   |---|---|---|---|
   | `:component` | is a component | see below | see below |
+  | `:extism` | imports from `extism:host/env`, as plugins made with Extism's PDKs do | by its own means | likewise |
   | `:bytes` | exports `cw_alloc (size) -> pointer` and a memory | as pointer and length | as an `i64`: pointer in its upper half, length in the lower |
   | `:execute` | exports `alloc (size) -> pointer`, `execute (pointer, length) -> length` and a memory | several inputs and parameters in one buffer, see below | written over the input |
   | `:process` | exports `process (pointer) -> pointer`, `allocate (size) -> pointer`, `deallocate (pointer, size)` and a memory | as a C string, which has no zero byte in it | as a C string |
@@ -45,12 +46,15 @@ defmodule Cybernetic.WASM.Plugin do
   The first of these that a module meets is its contract; `contract:` says another, or one of your own:
   `Cybernetic.WASM.Plugin.Contract`. Each is of this library or of a system that plugins were written for before.
 
+  For plugins of `:bytes` the folder `guests/kits` of the repository has a crate for Rust and a file for AssemblyScript, which may be copied.
+
   A plugin reports an error of its own as a `Cybernetic.WASM.PluginError` with the reason `:refused`:
 
   | contract | an error is |
   |---|---|
   | `:component` | the `error` of the result |
   | `:bytes` | a text that `cybernetic.error (pointer, length)` is called with, which does not return |
+  | `:extism` | a text that it sets, or a result other than 0 |
   | `:assemblyscript` | a failed assertion, or whatever calls `abort`: with `file`, `line` and `column` |
   | `:wasi` | an exit code that is not 0, with what was written to standard error |
 
@@ -58,6 +62,9 @@ defmodule Cybernetic.WASM.Plugin do
   bincode 1.3, `inputs: Vec<Vec<u8>>` before `params: BTreeMap<String, String>`; with `{:execute, format: :json}` as JSON of the same,
   and with `format: :raw` one input as it is. There is room for a result of `result_capacity: 65_536` bytes, or as many as
   the input has.
+
+  What a plugin made for Extism is given beside its input, its configuration, functions and the network, has a page of its own:
+  `Cybernetic.WASM.Plugin.Extism`.
 
   A component's function of the type `func(input: list<u8>) -> result<list<u8>, string>`, which `run` has in the world
   `cybernetic:plugin/plugin@1.0.0`, passes bytes by the codec. Any other takes a list of its arguments, or its one argument if that is no list, and gives its result as

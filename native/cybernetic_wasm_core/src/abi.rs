@@ -7,6 +7,7 @@
 
 use crate::code::{Code, Function};
 use crate::error::{CallError, shown};
+use crate::kernel::Settings;
 use crate::value::{Storing, Value, type_name};
 use std::sync::Arc;
 use wasmtime::{AsContext, ValType};
@@ -24,6 +25,8 @@ pub struct Abi {
     pub result: Shape,
     /// The memory's export name; without one the module's first.
     pub memory: Option<String>,
+    /// What a plugin made for Extism is given, if it is for one.
+    pub kernel: Option<Arc<Settings>>,
 }
 
 /// A function that is called beside the one that an exchange is about.
@@ -84,23 +87,28 @@ pub enum Shape {
     /// The address of an object of AssemblyScript's: a string, which is given as UTF-8, an `ArrayBuffer`, a typed array or an
     /// array of bytes. What it is says the header before it.
     Managed,
+    /// What a plugin has set as its output.
+    Output,
 }
 
 impl Shape {
     /// Whether it is bytes.
     pub(crate) fn is_bytes(self) -> bool {
-        self != Shape::Values
+        !matches!(self, Shape::Values | Shape::Output)
     }
 
     /// Whether the bytes are found by one address, which may be that of room that was made for them.
     pub(crate) fn is_address(self) -> bool {
-        !matches!(self, Shape::Values | Shape::Packed | Shape::PackedLengthFirst | Shape::Pair | Shape::InPlace)
+        !matches!(
+            self,
+            Shape::Values | Shape::Packed | Shape::PackedLengthFirst | Shape::Pair | Shape::InPlace | Shape::Output
+        )
     }
 
     /// What a function's results must be.
     fn expected(self) -> &'static str {
         match self {
-            Shape::Values => "any results",
+            Shape::Values | Shape::Output => "any results",
             Shape::Packed | Shape::PackedLengthFirst => "one i64 as its result",
             Shape::Pair => "two integers as its results",
             Shape::InPlace => "one integer as its result, and an argument that is bytes",
@@ -110,7 +118,7 @@ impl Shape {
 
     fn fits(self, mut results: impl ExactSizeIterator<Item = ValType>) -> bool {
         match self {
-            Shape::Values => true,
+            Shape::Values | Shape::Output => true,
             Shape::Packed | Shape::PackedLengthFirst => results.len() == 1 && results.all(|ty| ty.is_i64()),
             Shape::Pair => results.len() == 2 && results.all(|ty| is_integer(&ty)),
             _ => results.len() == 1 && results.all(|ty| is_integer(&ty)),
@@ -136,13 +144,15 @@ pub enum Argument {
     },
     /// Room for the result: the function takes where that is.
     Room(u64),
+    /// A plugin's input, which the function asks for.
+    Input(Vec<u8>),
 }
 
 impl Argument {
     /// How many bytes the guest has to make room for; `None` of a value.
     pub(crate) fn size(&self) -> Option<u64> {
         match self {
-            Argument::Value(_) => None,
+            Argument::Value(_) | Argument::Input(_) => None,
             Argument::Bytes(bytes) | Argument::Pointer(bytes) => Some(bytes.len() as u64),
             Argument::Buffer { bytes, room } => Some((*room).max(bytes.len() as u64)),
             Argument::Room(size) => Some(*size),
@@ -153,7 +163,7 @@ impl Argument {
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Argument::Bytes(bytes) | Argument::Pointer(bytes) | Argument::Buffer { bytes, .. } => bytes,
-            Argument::Value(_) | Argument::Room(_) => &[],
+            Argument::Value(_) | Argument::Room(_) | Argument::Input(_) => &[],
         }
     }
 
@@ -169,7 +179,11 @@ impl Argument {
 
     /// How many of the function's parameters it is for.
     fn width(&self) -> usize {
-        if self.has_length() { 2 } else { 1 }
+        match self {
+            Argument::Input(_) => 0,
+            _ if self.has_length() => 2,
+            _ => 1,
+        }
     }
 }
 
@@ -226,7 +240,7 @@ impl Exchange {
     pub(crate) fn check_values(&self, store: impl AsContext<Data: Storing>) -> Result<(), CallError> {
         let mut params = self.function.params().iter();
         for (index, argument) in self.arguments.iter().enumerate() {
-            let last = params.nth(argument.width() - 1);
+            let last = argument.width().checked_sub(1).and_then(|last| params.nth(last));
             if let (Argument::Value(value), Some(ty)) = (argument, last) {
                 value.check(ty, index, &store)?;
             }
@@ -236,7 +250,7 @@ impl Exchange {
 
     /// Whether it makes room in the guest.
     pub(crate) fn allocates(&self) -> bool {
-        self.arguments.iter().any(|argument| !matches!(argument, Argument::Value(_)))
+        self.arguments.iter().any(|argument| argument.size().is_some())
     }
 
     /// The same with a guest that is there for this call alone; its code may be a variant of what the function is of.

@@ -12,6 +12,11 @@ use crate::value::Value;
 pub struct Word(i128);
 
 impl Word {
+    /// The unsigned number of 64 bits.
+    pub fn wide(self) -> u64 {
+        self.unsigned(|| true)
+    }
+
     /// The unsigned number, in a memory that has 64-bit addresses if it is `wide`. What no 32-bit integer holds is taken for one
     /// of 64 bits, and so is beyond all that a 32-bit memory has.
     pub(crate) fn unsigned(self, wide: impl FnOnce() -> bool) -> u64 {
@@ -98,6 +103,23 @@ pub enum Access {
         /// Its export name.
         name: String,
     },
+    /// A block of a plugin's.
+    Block {
+        /// Where it begins.
+        offset: u64,
+    },
+    /// Make a block in a plugin, with these bytes.
+    Put {
+        /// What is in it.
+        bytes: Vec<u8>,
+    },
+    /// What a plugin's request was answered with, beside its body.
+    Answered {
+        /// The status.
+        status: i32,
+        /// The headers, as JSON.
+        headers: Vec<u8>,
+    },
     /// An element of a table.
     TableGet {
         /// Its export name.
@@ -120,6 +142,7 @@ impl Access {
             | Access::SetGlobal { name, .. }
             | Access::TableSize { name }
             | Access::TableGet { name, .. } => name,
+            Access::Block { .. } | Access::Put { .. } | Access::Answered { .. } => "",
         }
     }
 }

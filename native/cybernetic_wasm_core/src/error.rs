@@ -412,6 +412,16 @@ pub enum AbiError {
         /// The memory's size in bytes.
         size: u64,
     },
+    /// A plugin says that it has failed, or gave a result that says so.
+    #[error("{export:?} reports an error")]
+    Reported {
+        /// The export name of the function that was called.
+        export: String,
+        /// What the function gave, where that is a number.
+        code: Option<i64>,
+        /// What it says.
+        text: Vec<u8>,
+    },
     /// An object of AssemblyScript's is none that holds bytes.
     #[error("{export:?} has given an object at {offset} that is no string and no array of bytes")]
     NotManaged {
@@ -503,6 +513,8 @@ pub enum Limit {
     HostCalls,
     /// Bytes of values that a component passes to the host at once.
     Transfer,
+    /// Bytes of a plugin's variables.
+    Variables,
     /// Host calls of one call that are open at once, one inside the other.
     Reentrance,
     /// Live guests on this node.
@@ -538,6 +550,7 @@ impl Limit {
             Limit::Output => "output",
             Limit::HostCalls => "host_calls",
             Limit::Transfer => "transfer",
+            Limit::Variables => "variables",
             Limit::Reentrance => "reentrance",
             Limit::LiveInstances => "live_instances",
             Limit::TotalMemory => "total_memory",
@@ -570,6 +583,7 @@ impl Limit {
             | Limit::Output
             | Limit::HostCalls
             | Limit::Transfer
+            | Limit::Variables
             | Limit::Reentrance
             | Limit::CompileMemory
             | Limit::CompileTime => Blame::Guest,

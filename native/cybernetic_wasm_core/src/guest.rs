@@ -20,6 +20,7 @@ pub(crate) use failure::{classify, classify_component};
 use crate::code::{Code, Function};
 use crate::error::{CallError, Error, Trap};
 use crate::invocation::Invocation;
+use crate::kernel::{Kernel, Settings};
 use crate::limits::Place;
 use crate::member::MemberId;
 use crate::store::{self, GuestStore};
@@ -57,6 +58,8 @@ pub(crate) struct Ingredients<'a, L> {
     /// Its share of the system.
     pub(crate) grants: Option<&'a Grants>,
     pub(crate) place: Place,
+    /// What it is given as a plugin.
+    pub(crate) kernel: Option<&'a Arc<Settings>>,
 }
 
 impl Guest {
@@ -65,11 +68,14 @@ impl Guest {
         of: Ingredients<'_, impl Instantiate + Sync>,
         invocation: &Arc<Invocation>,
     ) -> wasmtime::Result<Self> {
-        let Ingredients { code, linked, grants, place } = of;
+        let Ingredients { code, linked, grants, place, kernel } = of;
         let mut store = store::new(code, invocation, place)?;
         store::begin(&mut store, invocation)?;
         if let Some(grants) = grants {
             store.data_mut().system = Some(System::new(grants, invocation, code.ceilings()).await?);
+        }
+        if let Some(settings) = kernel {
+            store.data_mut().give_kernel(Kernel::new(settings));
         }
         store.data_mut().add_instance(code).await.map_err(Error::from)?;
         match start(&linked, &mut store, code).await {

@@ -42,6 +42,7 @@
 //! - *invocation*: one call of the embedder's, with its limits and counters, however often the guest re-enters.
 //! - *execution*: a call, instantiation or load as a coroutine of whoever steps it.
 //! - *ABI*: how bytes go into a function and come out of it. An *exchange* is a call that passes them.
+//! - *kernel*: what a plugin made for Extism has beside its own memory: blocks that it and its host pass to each other.
 //! - *step*: polls of an execution until there is something to tell, or its *slice* of time is spent.
 //! - *crowd*: those who want a dirty scheduler. While they are more than there are of these, slices are short.
 //! - *host call*: a guest's call of a function that the embedder answers; *command*: what is asked of the guest meanwhile.
@@ -53,7 +54,7 @@
 //! From the bottom up. What is on one level uses only what is below it: `tests/it/levels.rs` holds that.
 //!
 //! 1. `error` `folder` `json` `lane` `member` `reaper` `toml`
-//! 2. `engine` `limits` `network` `wit`
+//! 2. `engine` `kernel` `limits` `network` `wit`
 //! 3. `value`
 //! 4. `code`
 //! 5. `abi` `access` `compiler`
@@ -61,7 +62,7 @@
 //! 7. `invocation`
 //! 8. `system`
 //! 9. `store`
-//! 10. `guest` `wasi`
+//! 10. `extism` `guest` `wasi`
 //! 11. `host`
 //! 12. `linker`
 //! 13. `module`
@@ -80,12 +81,14 @@ pub mod compiler;
 pub mod engine;
 pub mod error;
 pub mod execution;
+mod extism;
 pub mod folder;
 mod guest;
 mod host;
 pub mod instance;
 mod invocation;
 pub mod json;
+pub mod kernel;
 pub mod lane;
 pub mod limits;
 pub mod linker;

@@ -16,8 +16,10 @@ pub(crate) use joining::{Joining, resolve};
 use crate::code::{Code, Import};
 use crate::engine::Engine;
 use crate::error::{Error, ImportProblem};
+use crate::extism;
 use crate::guest::{Component, First, Instantiate};
 use crate::host::{Trampoline, ask};
+use crate::kernel::Settings;
 use crate::member::MemberId;
 use crate::store::{GuestStore, StoreData};
 use crate::system::Grants;
@@ -59,6 +61,8 @@ impl Ready {
 pub(crate) struct Given {
     pub(crate) grants: Option<Arc<Grants>>,
     pub(crate) sources: Option<Arc<[Source]>>,
+    /// What it has as a plugin.
+    pub(crate) kernel: Option<Arc<Settings>>,
 }
 
 /// The same with what it takes to make it an instance.
@@ -119,20 +123,23 @@ impl Linkers {
 
     /// Binds every imported function of a module to a trampoline, once and for all. With WASI, its functions are bound to
     /// that, but for the imports whose indices are among those `answered` by the driver all the same. A component always has
-    /// WASI.
-    pub(crate) fn prepare(&self, code: &Code, answered: Option<&[u32]>) -> Result<Linked, Error> {
+    /// WASI, and a plugin a `kernel`.
+    pub(crate) fn prepare(&self, code: &Code, answered: Option<&[u32]>, kernel: bool) -> Result<Linked, Error> {
         match code.component() {
             Some(component) => component::prepare(self, code, (component, answered.unwrap_or_default())),
-            None => self.prepare_module(code, answered),
+            None => self.prepare_module(code, answered, kernel),
         }
     }
 
-    fn prepare_module(&self, code: &Code, answered: Option<&[u32]>) -> Result<Linked, Error> {
+    fn prepare_module(&self, code: &Code, answered: Option<&[u32]>, kernel: bool) -> Result<Linked, Error> {
         let module = code.module()?;
         let mut linker = match answered {
             Some(_) => self.wasi()?.clone(),
             None => Linker::new(&self.engine.wasmtime),
         };
+        if kernel {
+            extism::define(&mut linker).map_err(Error::internal)?;
+        }
         let is_wasi = |index: u32| answered.is_some_and(|answered| !answered.contains(&index));
         let mut problems = unsatisfiable(&module.wasmtime);
         let mut sources = Vec::with_capacity(code.imports().len());
@@ -146,6 +153,10 @@ impl Linkers {
             by_name &= first.is_none_or(|(same, was_wasi)| was_wasi == wasi && FuncType::eq(same, ty));
             if wasi {
                 problems.extend(wasi_problem(&self.engine, import));
+            } else if let Some(own) = kernel.then(|| kernel_type(&self.engine, import)).flatten() {
+                if !function_fits(ty, &own) {
+                    problems.push(problem(import, "Extism's has another type"));
+                }
             } else if first.is_none() {
                 define(&mut linker, index, (import, ty))?;
             }
@@ -169,6 +180,11 @@ fn wasi_problem(engine: &Engine, import: &Import) -> Option<ImportProblem> {
         }
         Some(_) => None,
     }
+}
+
+/// The type of a plugin's function that is served here.
+fn kernel_type(engine: &Engine, import: &Import) -> Option<FuncType> {
+    (import.module == extism::MODULE).then(|| extism::signature_of(&engine.wasmtime, &import.name)).flatten()
 }
 
 fn unsatisfiable(module: &wasmtime::Module) -> Vec<ImportProblem> {

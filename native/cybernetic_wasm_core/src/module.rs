@@ -34,6 +34,8 @@ pub struct Module {
     linked: Linked,
     /// The same with WASI's functions.
     linked_with_wasi: OnceCell<Linked>,
+    /// The same with a plugin's functions, without and with WASI's.
+    linked_as_plugin: [OnceCell<Linked>; 2],
     variants: Compilations,
     /// The same modules made fit for snapshots.
     instrumented: Compilations,
@@ -53,8 +55,9 @@ impl Module {
     pub(crate) fn new(code: Code, linkers: Arc<Linkers>) -> Result<Self, Error> {
         static NEXT_SERIAL: AtomicU64 = AtomicU64::new(0);
         Ok(Self {
-            linked: linkers.prepare(&code, None)?,
+            linked: linkers.prepare(&code, None, false)?,
             linked_with_wasi: OnceCell::new(),
+            linked_as_plugin: [OnceCell::new(), OnceCell::new()],
             code: Arc::new(code),
             linkers,
             variants: Mutex::default(),
@@ -111,17 +114,21 @@ impl Module {
         &self,
         grants: Option<&Grants>,
         sources: Option<&Arc<[Source]>>,
+        kernel: bool,
     ) -> Result<Cow<'_, Ready>, Error> {
         if let Some(sources) = sources {
             return Ok(Cow::Owned(Ready::Sources(Arc::clone(sources))));
         }
-        let with_wasi = |answered| self.linkers.prepare(&self.code, Some(answered));
-        let linked = match grants.map(|grants| &grants.answered[..]) {
-            None => &self.linked,
-            Some([]) if self.code.is_component() => &self.linked,
-            Some([]) => self.linked_with_wasi.get_or_try_init(|| with_wasi(&[]))?,
+        let answered = grants.map(|grants| &grants.answered[..]);
+        let prepare = || self.linkers.prepare(&self.code, answered, kernel);
+        let linked = match (answered, kernel) {
+            (None, false) => &self.linked,
+            (Some([]), _) if self.code.is_component() => &self.linked,
+            (Some([]), false) => self.linked_with_wasi.get_or_try_init(prepare)?,
+            (None, true) => self.linked_as_plugin[0].get_or_try_init(prepare)?,
+            (Some([]), true) => self.linked_as_plugin[1].get_or_try_init(prepare)?,
             // Rare enough to be made anew each time.
-            Some(answered) => return with_wasi(answered)?.map(Cow::Owned).map_err(|problems| Error::link(&problems)),
+            (Some(_), _) => return prepare()?.map(Cow::Owned).map_err(|problems| Error::link(&problems)),
         };
         linked.as_ref().map(Cow::Borrowed).map_err(|problems| Error::link(problems))
     }

@@ -6,6 +6,7 @@ use crate::code::Code;
 use crate::engine::{Metering, Stack};
 use crate::error::{Error, Limit, LimitError};
 use crate::invocation::Invocation;
+use crate::kernel::{Kernel, Part};
 use crate::limits::Place;
 use crate::member::MemberId;
 use crate::system::System;
@@ -26,6 +27,8 @@ pub(crate) struct StoreData {
     pub(crate) code: Arc<Code>,
     /// The guest's share of the system, where it has one.
     pub(crate) system: Option<Box<System>>,
+    /// What it has as a plugin.
+    kernel: Option<Box<Kernel>>,
     memory: u64,
     holdings: Holdings,
     table_elements: u64,
@@ -57,6 +60,7 @@ pub(crate) fn new(code: &Arc<Code>, invocation: &Arc<Invocation>, place: Place) 
         invocation: Arc::clone(invocation),
         code: Arc::clone(code),
         system: None,
+        kernel: None,
         memory: 0,
         holdings: Holdings::default(),
         table_elements: 0,
@@ -219,6 +223,48 @@ impl StoreData {
         self.invocation.saw_memory(sum);
         self.invocation.leave_inline_for(sum).await;
         Ok(())
+    }
+
+    /// Makes the guest a plugin's.
+    pub(crate) fn give_kernel(&mut self, kernel: Kernel) {
+        self.kernel = Some(Box::new(kernel));
+    }
+
+    /// What it has as a plugin.
+    pub(crate) fn kernel(&mut self) -> Result<&mut Kernel, Error> {
+        self.kernel.as_deref_mut().ok_or_else(|| Error::Internal("a plugin's function in a guest that is none".into()))
+    }
+
+    /// A block of a plugin's, which counts as its memory.
+    pub(crate) async fn alloc(&mut self, length: u64) -> Result<u64, Error> {
+        let kernel = self.kernel()?;
+        let lacks = kernel.lacks(length);
+        if lacks > 0 {
+            let step = kernel.step(lacks);
+            let grown = match self.grow(step).await {
+                Ok(()) => step,
+                Err(_) if step > lacks => self.grow(lacks).await.map(|()| lacks)?,
+                Err(error) => return Err(error.into()),
+            };
+            self.kernel()?.grow(grown)?;
+        }
+        Ok(self.kernel()?.alloc(length))
+    }
+
+    /// A plugin's input.
+    pub(crate) async fn receive(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let offset = self.put(bytes).await?;
+        self.kernel()?.input = Part { offset, length: bytes.len() as u64 };
+        Ok(())
+    }
+
+    /// The same with these bytes in it.
+    pub(crate) async fn put(&mut self, bytes: &[u8]) -> Result<u64, Error> {
+        let offset = self.alloc(bytes.len() as u64).await?;
+        if !bytes.is_empty() {
+            self.kernel()?.part_mut(Part { offset, length: bytes.len() as u64 })?.copy_from_slice(bytes);
+        }
+        Ok(offset)
     }
 
     fn answer(&self, result: Result<(), LimitError>) -> bool {

@@ -39,6 +39,9 @@ rustler::atoms! {
     locate,
     size,
     grow,
+    block,
+    put,
+    answered,
     get_global,
     set_global,
     table_size,
@@ -58,6 +61,7 @@ rustler::atoms! {
     length_prefixed,
     length_before,
     buffer,
+    input,
     in_place,
     managed,
     // Sources of imports

@@ -8,6 +8,7 @@ use cybernetic_wasm_core::abi::Abi;
 use cybernetic_wasm_core::execution::Execution;
 use cybernetic_wasm_core::folder::Lock;
 use cybernetic_wasm_core::instance::Instance;
+use cybernetic_wasm_core::kernel::Settings;
 use cybernetic_wasm_core::limits::Limits;
 use cybernetic_wasm_core::live::LiveGuest;
 use cybernetic_wasm_core::member::MemberId;
@@ -132,6 +133,12 @@ pub(crate) struct OptionsResource(pub(crate) Limits);
 
 #[rustler::resource_impl]
 impl Resource for OptionsResource {}
+
+/// What a plugin made for Extism is given.
+pub(crate) struct KernelResource(pub(crate) Arc<Settings>);
+
+#[rustler::resource_impl]
+impl Resource for KernelResource {}
 
 /// How bytes are passed.
 pub(crate) struct AbiResource(pub(crate) Arc<Abi>);

@@ -58,7 +58,7 @@ defmodule Cybernetic.WASM.PluginTest do
                Plugin.load({:bytes, bytes()}, contract: :process)
 
       for {given, words} <- [
-            {:exekute, "option :contract must be one of :component, :bytes"},
+            {:exekute, "option :contract must be one of :component, :extism, :bytes"},
             {{:execute, formt: :raw},
              "unknown option of the contract :execute :formt (did you mean :format?)"},
             {Enum, "must be one of"},

@@ -9,6 +9,7 @@ defmodule Cybernetic.WASM.ABIError do
     * `:out_of_bounds` - `export` gave a pointer, `offset`, or a length with it, and these `length` bytes leave a memory of `size`
       bytes
     * `:unterminated` - `export` gave a string at `offset` that no zero byte ends in a memory of `size` bytes
+    * `:reported` - `export`, a plugin's function, reports an error: with the text `detail`, or by the number `code` that it gave
     * `:not_managed` - `export` gave an object at `offset` that is no string and no array of bytes of AssemblyScript's: its header
       says that it is of the class with the number `class`, and has `length` bytes
 
@@ -18,16 +19,30 @@ defmodule Cybernetic.WASM.ABIError do
 
   alias Cybernetic.WASM.Shown
 
-  defexception [:reason, :export, :offset, :length, :size, :class, :usage, :run, blame: :guest]
+  defexception [
+    :reason,
+    :export,
+    :offset,
+    :length,
+    :size,
+    :class,
+    :code,
+    :detail,
+    :usage,
+    :run,
+    blame: :guest
+  ]
 
   @typedoc "What a guest gave that cannot be. What a reason has no use for is `nil`."
   @type t :: %__MODULE__{
-          reason: :no_room | :out_of_bounds | :unterminated | :not_managed,
+          reason: :no_room | :out_of_bounds | :unterminated | :not_managed | :reported,
           export: String.t(),
           offset: non_neg_integer | nil,
           length: non_neg_integer | nil,
           size: non_neg_integer | nil,
           class: non_neg_integer | nil,
+          code: integer | nil,
+          detail: binary | nil,
           usage: Cybernetic.WASM.Usage.t() | nil,
           run: Cybernetic.WASM.Run.t() | nil,
           blame: :guest
@@ -55,5 +70,11 @@ defmodule Cybernetic.WASM.ABIError do
 
     "the guest's #{Shown.quoted(error.export)} has given an object at #{offset}, of #{length} bytes and the class number " <>
       "#{error.class}, that is no string and no array of bytes"
+  end
+
+  def message(%__MODULE__{reason: :reported} = error) do
+    said = inspect(Shown.cut(error.detail, 1_000), binaries: :as_strings, printable_limit: 1_000)
+    code = if error.code in [nil, 0], do: "", else: " (it gave #{error.code})"
+    "the guest's #{Shown.quoted(error.export)} reports an error#{code}: #{said}"
   end
 end

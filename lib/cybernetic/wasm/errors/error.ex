@@ -133,7 +133,7 @@ defmodule Cybernetic.WASM.Error do
 
   # Those that nobody sets here.
   def from_native({:limit, %{limit: limit} = fields})
-      when limit in [:reentrance, :address_space, :mappings],
+      when limit in [:reentrance, :address_space, :mappings, :variables],
       do: struct!(%LimitError{set_by: nil}, fields)
 
   def from_native({kind, fields}), do: struct!(Map.fetch!(@structs, kind), fields)

@@ -11,6 +11,7 @@ defmodule Cybernetic.WASM.Execution.Lane do
   # A negative length is an unsigned one, of 31 bits at least.
   def large?({:read, _memory, _offset, length}), do: length > @large or length < 0
   def large?({:write, _memory, _offset, bytes}), do: byte_size(bytes) > @large
+  def large?({:put, bytes}), do: byte_size(bytes) > @large
   def large?({:set_global, _name, value}), do: large?(value)
   def large?({:call, _name, args}), do: Enum.any?(args, &large?/1)
   def large?({:call_ref, _ref, args}), do: Enum.any?(args, &large?/1)

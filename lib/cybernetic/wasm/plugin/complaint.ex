@@ -3,7 +3,9 @@ defmodule Cybernetic.WASM.Plugin.Complaint do
   # An error that a plugin reports itself: a host function of its contract ends the call with it, and the contract makes a
   # `PluginError` of that.
 
-  alias Cybernetic.WASM.{Host, HostError, PluginError, Run}
+  alias Cybernetic.WASM.Plugin.{Abort, Surface}
+
+  alias Cybernetic.WASM.{ABIError, Host, HostError, PluginError, Run}
 
   # More text than anybody reads; a guest may say that it is all of its memory.
   @most_bytes 65_536
@@ -21,11 +23,31 @@ defmodule Cybernetic.WASM.Plugin.Complaint do
     end
   end
 
+  @doc "What a module made by AssemblyScript imports to report a failed assertion, if it does."
+  @spec of_abort(Surface.t()) :: Host.imports()
+  def of_abort(surface) do
+    if Surface.imports?(surface, "env", "abort"),
+      do: %{"env" => %{"abort" => &raise!(&1, Abort.facts(&1, {&2, &3, &4, &5}))}},
+      else: %{}
+  end
+
   @doc "The error with which a call has ended that way; another one as it is."
   @spec of(error) :: error | PluginError.t() when error: Cybernetic.WASM.Error.t()
   def of(%HostError{kind: :trap, reason: {__MODULE__, facts}} = error) do
     said = struct!(%PluginError{reason: :refused, blame: :guest}, facts)
     %{said | usage: error.usage, run: error.run}
+  end
+
+  def of(%ABIError{reason: :reported} = error) do
+    %PluginError{
+      reason: :refused,
+      blame: :guest,
+      function: error.export,
+      detail: error.detail,
+      exit_code: error.code,
+      usage: error.usage,
+      run: error.run
+    }
   end
 
   def of(error), do: error

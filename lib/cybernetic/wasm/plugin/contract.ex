@@ -9,7 +9,7 @@ defmodule Cybernetic.WASM.Plugin.Contract do
   |---|---|
   | `c:prepare/2` | whether a module meets it, and what it remembers of it |
   | `c:entry/1` | the function that is called where none is named |
-  | `c:options/1` | the options of every call: an ABI, imports, a preset's name as the sandbox |
+  | `c:options/1` | the options of every call: an ABI, imports, a preset's name or grants as the sandbox |
   | `c:request/4` | the arguments for an input |
   | `c:response/4` | the output of a finished call |
   | `c:failure/2` | another error in the place of the call's, if it likes |

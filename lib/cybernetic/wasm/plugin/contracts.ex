@@ -8,6 +8,7 @@ defmodule Cybernetic.WASM.Plugin.Contracts do
 
   @named [
     component: Contracts.Component,
+    extism: Contracts.Extism,
     bytes: Contracts.Bytes,
     execute: Contracts.Execute,
     process: Contracts.Process,

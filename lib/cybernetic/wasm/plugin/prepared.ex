@@ -72,10 +72,12 @@ defmodule Cybernetic.WASM.Plugin.Prepared do
 
   defp with_sandbox(options, preset) do
     if options[:sandbox] == preset,
-      do:
-        Keyword.put(options, :sandbox, Sandbox.new(Presets.options!(preset) ++ limits(options))),
+      do: Keyword.put(options, :sandbox, Sandbox.new(granted(preset) ++ limits(options))),
       else: options
   end
+
+  defp granted(grants) when is_list(grants), do: grants
+  defp granted(preset), do: Presets.options!(preset)
 
   defp limits(options), do: Keyword.take(options, [:max_execution_time | Limits.keys()])
 

@@ -9,6 +9,7 @@ use crate::error::{CallError, Error};
 use crate::guest::{Exchanged, Guest};
 use crate::instance::Instance;
 use crate::invocation::Invocation;
+use crate::kernel::Settings;
 use crate::limits::Limits;
 use crate::linker::Given;
 use crate::live::Lease;
@@ -53,7 +54,7 @@ impl Execution {
         let mut execution = Self::fresh(&runtime, config.metering, &invocation);
         execution.module = Some(Arc::clone(module));
         execution.paced = Some(Paced::Fresh(Arc::clone(called.function())));
-        let given = Given { grants, sources: None };
+        let given = Given { grants, sources: None, kernel: called.kernel() };
         let wanted = Wanted { module: Arc::clone(module), form: Form::Loaded, config, given };
         execution.work = Some(Box::pin(async move {
             // What the module lacks is said before there is a guest.
@@ -94,6 +95,11 @@ trait Called: Send + 'static {
     type Gives: Send;
 
     fn function(&self) -> &Arc<Function>;
+
+    /// What its guest is given as a plugin.
+    fn kernel(&self) -> Option<Arc<Settings>> {
+        None
+    }
 
     /// Refuses code that has not what it needs.
     fn check(&self, code: &Code) -> Result<(), CallError>;
@@ -149,6 +155,10 @@ impl Called for Passing {
 
     fn function(&self) -> &Arc<Function> {
         &self.exchange.function
+    }
+
+    fn kernel(&self) -> Option<Arc<Settings>> {
+        self.exchange.abi.kernel.clone()
     }
 
     fn check(&self, code: &Code) -> Result<(), CallError> {

@@ -39,7 +39,8 @@ impl Execution {
         let mut execution = Self::fresh(&runtime, config.metering, &invocation);
         execution.module = Some(Arc::clone(module));
         execution.paced = Some(Paced::Making(Arc::clone(module.code())));
-        let wanted = Wanted { module: Arc::clone(module), form, config, given: Given { grants, sources } };
+        let wanted =
+            Wanted { module: Arc::clone(module), form, config, given: Given { grants, sources, kernel: None } };
         execution.work = Some(Box::pin(async move {
             let (guest, module) = wanted.make(&runtime, &invocation).await?;
             store::end(&guest.store, &invocation);

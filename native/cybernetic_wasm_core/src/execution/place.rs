@@ -79,9 +79,10 @@ pub(super) async fn make(
     invocation: &Arc<Invocation>,
     place: Place,
 ) -> wasmtime::Result<Guest> {
-    let ready = module.linked(given.grants.as_deref(), given.sources.as_ref())?;
+    let kernel = given.kernel.as_ref();
+    let ready = module.linked(given.grants.as_deref(), given.sources.as_ref(), kernel.is_some())?;
     let nothing = (ready.needs_system() && given.grants.is_none()).then(Grants::none);
     let grants = given.grants.as_deref().or(nothing.as_ref());
     let linked = Starting { ready: &ready, code: module.code(), linkers: module.linkers() };
-    Guest::new(Ingredients { code: module.code(), linked, grants, place }, invocation).await
+    Guest::new(Ingredients { code: module.code(), linked, grants, place, kernel }, invocation).await
 }

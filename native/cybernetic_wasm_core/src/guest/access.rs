@@ -3,6 +3,7 @@
 use crate::access::{Access, Word};
 use crate::code::Code;
 use crate::error::{CallError, Error, shown};
+use crate::kernel::Http;
 use crate::mail::Answer;
 use crate::store::StoreData;
 use crate::value::Value;
@@ -40,6 +41,14 @@ pub(crate) async fn carry_out(
             let memory = memory(found, &name)?;
             let pages = unsigned(memory, pages, &store);
             grow(memory, pages, store).await
+        }
+        Access::Block { offset } => {
+            Ok(Answer::Bytes(store.as_context_mut().data_mut().kernel()?.block(offset).to_vec()))
+        }
+        Access::Put { bytes } => Ok(Answer::Number(Some(store.as_context_mut().data_mut().put(&bytes).await?))),
+        Access::Answered { status, headers } => {
+            store.as_context_mut().data_mut().kernel()?.http = Http { status, headers: Some(headers) };
+            Ok(Answer::Done)
         }
         Access::GetGlobal { .. } => {
             let global = global(found, code, &name)?;

@@ -20,6 +20,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use wasmtime::{Extern, Memory};
 
+/// More bytes of an error than anybody reads.
+const MOST_SAID: usize = 64 << 10;
+
 /// What an exchange gave.
 #[derive(Debug)]
 pub(crate) enum Exchanged {
@@ -41,6 +44,8 @@ pub(super) struct Ready {
     free_arguments: Option<Found>,
     free_result: Option<Found>,
     memory: Option<Linear>,
+    /// What a plugin's language wants called first.
+    startup: Option<Found>,
 }
 
 /// A function, ready to be called, and what it takes of a block: one that the ABI names takes nothing else.
@@ -130,7 +135,12 @@ impl Guest {
             false => (None, None),
         };
         let called = self.found(instance, &exchange.function, &[])?;
-        Ok(Ready { member, instance, abi: Arc::clone(abi), called, alloc, free_arguments, free_result, memory })
+        let startup = match abi.kernel.as_ref().and_then(|_| startup(code)) {
+            Some((function, operands)) => Some(self.found(instance, &function, operands)?),
+            None => None,
+        };
+        let abi = Arc::clone(abi);
+        Ok(Ready { member, instance, abi, called, alloc, free_arguments, free_result, memory, startup })
     }
 
     fn found(
@@ -149,6 +159,17 @@ impl Guest {
         let memory = access::memory(found, name)?;
         Ok(Linear { memory, wide: memory.ty(&self.store).is_64() })
     }
+}
+
+/// What has to be called once before a plugin's functions are: as Extism's runtime has it, the Haskell runtime's start, or else
+/// the constructors, where the module is no reactor, which has called them itself.
+fn startup(code: &Code) -> Option<(Arc<Function>, &'static [Operand])> {
+    let with = |name: &str, operands: &'static [Operand]| {
+        let function = code.function(name).ok()?;
+        (function.params().len() == operands.len()).then_some((function, operands))
+    };
+    let haskell = with("hs_init", &[Operand::Number(0), Operand::Number(0)]);
+    haskell.or_else(|| if code.initializer().is_none() { with("__wasm_call_ctors", &[]) } else { None })
 }
 
 impl Ready {
@@ -172,6 +193,10 @@ impl<'a> Exchanging<'a> {
         let mut values = Vec::with_capacity(called.function.params().len());
         let mut refused = None;
         for argument in arguments {
+            if let Argument::Input(bytes) = &argument {
+                self.guest.store.data_mut().receive(bytes).await?;
+                continue;
+            }
             let Some(size) = argument.size() else {
                 values.extend(argument.value());
                 continue;
@@ -191,12 +216,19 @@ impl<'a> Exchanging<'a> {
         let taken = match refused {
             Some(error) => Err(error),
             None => {
+                if let Some(startup) = &self.ready.startup {
+                    self.prepare(startup, &Block::new(0));
+                    self.invoke(startup).await?;
+                }
                 self.count_arguments(&mut values).await?;
                 self.guest.store.data_mut().entered |= called.function.is_entry();
                 self.passed = values;
                 match self.invoke(called).await {
                     Ok(()) => {
                         let results = std::mem::take(&mut self.passed);
+                        if self.ready.abi.result == Shape::Output {
+                            return self.put_out(&results).await;
+                        }
                         if self.ready.abi.result == Shape::Cstring {
                             self.invocation().leave_inline_for(self.memory_size()).await;
                         }
@@ -219,6 +251,26 @@ impl<'a> Exchanging<'a> {
         match taken {
             Err(Error::Limit(limit)) => Ok(Exchanged::TooLong(limit)),
             taken => taken,
+        }
+    }
+
+    /// What a plugin has put out. Success is no result, or an `i32` that is 0, and no error that was set.
+    async fn put_out(&mut self, results: &[Value]) -> Result<Exchanged, Error> {
+        let export = shown::name(self.name());
+        let invocation = Arc::clone(&self.guest.store.data().invocation);
+        let kernel = self.guest.store.data_mut().kernel()?;
+        if kernel.error != 0 || !matches!(results, [] | [Value::I32(0)]) {
+            let text = kernel.block(kernel.error);
+            let text = text.get(..MOST_SAID).unwrap_or(text).to_vec();
+            return Err(AbiError::Reported { export, code: results.first().and_then(number), text }.into());
+        }
+        if kernel.output.length > INLINE_OUTPUT {
+            invocation.leave_inline().await;
+        }
+        let output = kernel.part(kernel.output)?;
+        match invocation.count_output(output.len() as u64) {
+            Ok(()) => Ok(Exchanged::Bytes(output.to_vec())),
+            Err(limit) => Ok(Exchanged::TooLong(limit)),
         }
     }
 
@@ -336,7 +388,7 @@ impl<'a> Exchanging<'a> {
         }
         let (width, low) = (if self.memory()?.wide { 8 } else { 4 }, start & u64::from(u32::MAX));
         let (pointer, length) = match shape {
-            Shape::Values => return Ok(None),
+            Shape::Values | Shape::Output => return Ok(None),
             Shape::Packed => (start >> 32, low),
             Shape::PackedLengthFirst => (low, start >> 32),
             Shape::Pair => (start, number(1)),
@@ -433,5 +485,14 @@ impl<'a> Exchanging<'a> {
 
     fn invocation(&self) -> &Invocation {
         &self.guest.store.data().invocation
+    }
+}
+
+/// A number as an embedder is told it.
+fn number(value: &Value) -> Option<i64> {
+    match value {
+        Value::I32(number) => Some((*number).into()),
+        Value::I64(number) => Some(*number),
+        _ => None,
     }
 }

@@ -88,7 +88,7 @@ fn helper(name: &str, operands: &[Operand]) -> Option<Helper> {
 fn abi(result: Shape) -> Abi {
     let free = helper("free", &[Operand::Pointer, Operand::Size]);
     let (free_arguments, free_result) = (free.clone(), free);
-    Abi { alloc: helper("alloc", &[Operand::Size]), free_arguments, free_result, result, memory: None }
+    Abi { alloc: helper("alloc", &[Operand::Size]), free_arguments, free_result, result, memory: None, kernel: None }
 }
 
 fn allocating(by: &str) -> Abi {

@@ -22,6 +22,7 @@ mod limits;
 mod linking;
 mod manifests;
 mod network;
+mod plugins;
 mod scheduling;
 mod settings;
 mod shown;

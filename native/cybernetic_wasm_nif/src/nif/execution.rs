@@ -1,7 +1,7 @@
 //! Beginning executions, and the steps of any.
 
 use super::runtime::runtime;
-use crate::resources::{AbiResource, CancelResource, ExecutionResource, Known};
+use crate::resources::{AbiResource, CancelResource, ExecutionResource, KernelResource, Known};
 use crate::terms::abi;
 use crate::terms::call::CallOptions;
 use crate::terms::handle::Handle;
@@ -15,6 +15,7 @@ use crate::{atoms, courier};
 use cybernetic_wasm_core::code::Code;
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::Execution;
+use cybernetic_wasm_core::kernel::Settings;
 use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::mail::{Command, HostCall};
 use cybernetic_wasm_core::member::MemberId;
@@ -64,6 +65,13 @@ fn with<'a>(
         Some(execution) => work(&execution),
         None => error::refused(env, CallError::Busy),
     }
+}
+
+/// What a plugin made for Extism is given: its configuration, the least level that is logged, and how many bytes its variables take.
+#[rustler::nif]
+fn kernel_new<'a>(env: Env<'a>, config: Vec<(Binary<'a>, Binary<'a>)>, log_level: i32, most: u64) -> Term<'a> {
+    let config = config.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+    ResourceArc::new(KernelResource(Arc::new(Settings::new(config, log_level, most)))).encode(env)
 }
 
 /// An ABI, to be called by.

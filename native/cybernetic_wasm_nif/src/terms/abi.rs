@@ -4,11 +4,11 @@ use super::Optional;
 use super::handle::Handle;
 use super::value::{self, Value};
 use crate::atoms;
-use crate::resources::AbiResource;
+use crate::resources::{AbiResource, KernelResource};
 use cybernetic_wasm_core::abi::{Abi, Argument, Exchange, Helper, Operand, Shape};
 use cybernetic_wasm_core::code::Function;
 use cybernetic_wasm_core::error::CallError;
-use rustler::{Atom, Binary, Decoder, ListIterator, NifRecord, NifResult, Term};
+use rustler::{Atom, Binary, Decoder, ListIterator, NifRecord, NifResult, ResourceArc, Term};
 use std::sync::Arc;
 
 /// As `Cybernetic.WASM.ABI` gives it.
@@ -21,6 +21,7 @@ struct AbiRecord<'a> {
     free_result: Term<'a>,
     result: Term<'a>,
     memory: Optional<String>,
+    kernel: Optional<ResourceArc<KernelResource>>,
 }
 
 pub(crate) fn decode(term: Term<'_>) -> NifResult<Abi> {
@@ -31,6 +32,7 @@ pub(crate) fn decode(term: Term<'_>) -> NifResult<Abi> {
         free_result: helper(record.free_result)?,
         result: shape(record.result)?,
         memory: record.memory.0,
+        kernel: record.kernel.0.map(|kernel| Arc::clone(&kernel.0)),
     })
 }
 
@@ -65,6 +67,7 @@ fn shape(term: Term<'_>) -> NifResult<Shape> {
         (atoms::length_before(), Shape::LengthBefore),
         (atoms::in_place(), Shape::InPlace),
         (atoms::managed(), Shape::Managed),
+        (atoms::output(), Shape::Output),
     ];
     let name: Atom = term.decode()?;
     let found = shapes.into_iter().find(|(known, _)| *known == name);
@@ -72,7 +75,7 @@ fn shape(term: Term<'_>) -> NifResult<Shape> {
 }
 
 /// What a call passes by an ABI: `{arguments, abi}`. Of the arguments, binaries are bytes, and so are `{:pointer, binary}` and
-/// `{:buffer, binary, room}`; `{:room, size}` is room for the result. Others are values.
+/// `{:buffer, binary, room}`; `{:room, size}` is room for the result, and `{:input, binary}` a plugin's input. Others are values.
 pub(crate) struct Passed<'a> {
     arguments: Vec<Given<'a>>,
     abi: Handle<'a, AbiResource>,
@@ -83,6 +86,7 @@ enum Given<'a> {
     Pointer(Binary<'a>),
     Buffer(Binary<'a>, u64),
     Room(u64),
+    Input(Binary<'a>),
     Value(Term<'a>),
 }
 
@@ -104,6 +108,7 @@ fn given(term: Term<'_>) -> Given<'_> {
     }
     match term.decode::<(Atom, Term<'_>)>() {
         Ok((tag, bytes)) if tag == atoms::pointer() => bytes.decode().map_or(Given::Value(term), Given::Pointer),
+        Ok((tag, bytes)) if tag == atoms::input() => bytes.decode().map_or(Given::Value(term), Given::Input),
         Ok((tag, size)) if tag == atoms::room() => size.decode().map_or(Given::Value(term), Given::Room),
         Ok(_) => Given::Value(term),
         Err(_) => buffer(term),
@@ -121,7 +126,9 @@ impl Passed<'_> {
     /// How many bytes are copied.
     pub(crate) fn bytes(&self) -> u64 {
         let bytes = self.arguments.iter().map(|given| match given {
-            Given::Bytes(bytes) | Given::Pointer(bytes) | Given::Buffer(bytes, _) => bytes.len() as u64,
+            Given::Bytes(bytes) | Given::Pointer(bytes) | Given::Buffer(bytes, _) | Given::Input(bytes) => {
+                bytes.len() as u64
+            }
             Given::Room(_) | Given::Value(_) => 0,
         });
         bytes.sum()
@@ -138,7 +145,7 @@ impl Passed<'_> {
         let mut params = function.params().iter();
         let mut arguments = Vec::with_capacity(self.arguments.len());
         for (index, given) in self.arguments.iter().enumerate() {
-            let ty = params.next();
+            let ty = if matches!(given, Given::Input(_)) { None } else { params.next() };
             arguments.push(match given {
                 Given::Bytes(bytes) => {
                     params.next();
@@ -150,6 +157,7 @@ impl Passed<'_> {
                     Argument::Buffer { bytes: bytes.to_vec(), room: *room }
                 }
                 Given::Room(size) => Argument::Room(*size),
+                Given::Input(bytes) => Argument::Input(bytes.to_vec()),
                 // One too many: its type does not matter any more.
                 Given::Value(term) => {
                     Argument::Value(ty.map_or(Ok(Value::Null), |ty| value::decode(*term, ty, index))?)

@@ -35,6 +35,15 @@ pub(crate) fn decode(code: &Code, tag: Atom, term: Term<'_>) -> NifResult<Option
     } else if tag == atoms::grow() {
         let (_, memory, pages): (Atom, Option<Binary<'_>>, Number) = term.decode()?;
         memory_name(memory).map(|memory| Access::Grow { memory, pages: pages.0 })
+    } else if tag == atoms::block() {
+        let (_, offset): (Atom, Number) = term.decode()?;
+        Ok(Access::Block { offset: offset.0.wide() })
+    } else if tag == atoms::put() {
+        let (_, bytes): (Atom, Binary<'_>) = term.decode()?;
+        Ok(Access::Put { bytes: bytes.to_vec() })
+    } else if tag == atoms::answered() {
+        let (_, status, headers): (Atom, i32, Binary<'_>) = term.decode()?;
+        Ok(Access::Answered { status, headers: headers.to_vec() })
     } else if tag == atoms::get_global() {
         let (_, name): (Atom, Binary<'_>) = term.decode()?;
         export_name(code, &name, "global").map(|name| Access::GetGlobal { name })

@@ -1,6 +1,6 @@
 //! Errors as `{kind, fields}`: Elixir makes the struct of that kind from the fields.
 
-use super::{atom, map};
+use super::{atom, binary, map};
 use crate::atoms;
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::error::{AbiError, CallError, Exception, Frame, ImportProblem, LimitError, LoadError, Trap};
@@ -157,6 +157,10 @@ fn abi<'a>(env: Env<'a>, error: &AbiError) -> Term<'a> {
         AbiError::Unterminated { export, offset, size } => {
             let place = [("offset", offset.encode(env)), ("size", size.encode(env))];
             map(env, &[reason("unterminated"), ("export", export.encode(env)), place[0], place[1]])
+        }
+        AbiError::Reported { export, code, text } => {
+            let said = [("code", code.encode(env)), ("detail", binary(env, text))];
+            map(env, &[reason("reported"), ("export", export.encode(env)), said[0], said[1]])
         }
         AbiError::NotManaged { export, offset, id, length } => {
             let object = [("offset", offset.encode(env)), ("class", id.encode(env)), ("length", length.encode(env))];

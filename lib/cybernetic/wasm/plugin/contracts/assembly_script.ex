@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.Plugin.Contracts.AssemblyScript do
   # argument is there: nothing has to be pinned.
 
   alias Cybernetic.WASM.{ABI, Options, Plugin, PluginError}
-  alias Cybernetic.WASM.Plugin.{Abort, Complaint, Surface}
+  alias Cybernetic.WASM.Plugin.{Complaint, Surface}
 
   @behaviour Plugin.Contract
 
@@ -39,18 +39,13 @@ defmodule Cybernetic.WASM.Plugin.Contracts.AssemblyScript do
 
   defp state(surface, pass) do
     abi = ABI.new(alloc: {@new, [:size, Map.fetch!(@classes, pass)]}, result: :managed)
-    imports = if Surface.imports?(surface, "env", "abort"), do: [imports: abort()], else: []
 
     %{
       pass: pass,
       surface: surface,
       entry: Surface.only(surface, {["i32"], ["i32"]}, @runtime),
-      options: [abi: abi] ++ imports
+      options: [abi: abi, imports: Complaint.of_abort(surface)]
     }
-  end
-
-  defp abort do
-    %{"env" => %{"abort" => &Complaint.raise!(&1, Abort.facts(&1, {&2, &3, &4, &5}))}}
   end
 
   @impl true

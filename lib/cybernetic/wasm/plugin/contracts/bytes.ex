@@ -27,11 +27,12 @@ defmodule Cybernetic.WASM.Plugin.Contracts.Bytes do
   defp state(surface) do
     {module, name} = @imported
     reports = Surface.imports?(surface, module, name)
-    imports = if reports, do: [imports: %{module => %{name => &error/3}}], else: []
+    own = if reports, do: %{module => %{name => &error/3}}, else: %{}
+    imports = Map.merge(Complaint.of_abort(surface), own)
 
     %{
       entry: Surface.only(surface, @type_of_function),
-      options: [abi: ABI.new(alloc: @alloc, result: :packed)] ++ imports
+      options: [abi: ABI.new(alloc: @alloc, result: :packed), imports: imports]
     }
   end
 
