@@ -175,6 +175,17 @@ defmodule Cybernetic.WASM.Plugin.Contracts.ExtismTest do
       assert error.detail =~ "127.0.0.1"
     end
 
+    test "are counted for each call, and leave little behind", %{url: url} do
+      plugin = rust(http: [allow_http: true, max_requests: 1])
+
+      for _ <- 1..3 do
+        assert {:error, %PluginError{detail: detail}} = Plugin.call(plugin, "fetch", url)
+        assert detail =~ "127.0.0.1"
+      end
+
+      assert Enum.count(Process.get(), &match?({_key, {[_ | _], 1}}, &1)) == 1
+    end
+
     test "are as many as they may be", %{url: url} do
       assert {:error, %PluginError{detail: "more than 0 requests" <> _}} =
                Plugin.call(rust(http: [max_requests: 0]), "fetch", url)

@@ -34,15 +34,20 @@ defmodule Cybernetic.WASM.Plugin.Contracts.Extism.Requests do
     end
   end
 
-  # Each call is an execution of its own, driven by this process.
+  # Each call is an execution of its own, driven by this process. What is kept of it is no reference, which would hold it.
   defp count(%{execution: execution} = ctx, most) do
-    key = {__MODULE__, execution}
-    done = Process.get(key, 0)
+    call = :erlang.ref_to_list(execution)
+
+    done =
+      case Process.get(__MODULE__) do
+        {^call, done} -> done
+        _another_call -> 0
+      end
 
     if done >= most,
       do: Complaint.raise!(ctx, %{detail: "more than #{most} requests in one call"})
 
-    Process.put(key, done + 1)
+    Process.put(__MODULE__, {call, done + 1})
     :ok
   end
 
