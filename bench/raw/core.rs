@@ -27,6 +27,7 @@ const LIMITS: Limits = Limits {
     max_output: 10_000_000,
     max_host_calls: 1_000_000,
     max_transfer: 16 << 20,
+    max_resources: 10_000,
     wait: Duration::ZERO,
 };
 
@@ -137,7 +138,13 @@ pub(crate) fn load(runtime: &Arc<Runtime>, wasm: &[u8]) -> Result<Arc<Module>> {
 }
 
 pub(crate) fn setup(runtime: &Arc<Runtime>, module: &Module) -> Setup {
-    Setup { runtime: Arc::clone(runtime), limits: LIMITS, engine: *module.code().requested(), grants: None }
+    Setup {
+        runtime: Arc::clone(runtime),
+        limits: LIMITS,
+        engine: *module.code().requested(),
+        grants: None,
+        owner: None,
+    }
 }
 
 fn instantiate(runtime: &Arc<Runtime>, module: &Arc<Module>, snapshottable: bool) -> Result<Arc<LiveGuest>> {

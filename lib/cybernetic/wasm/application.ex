@@ -6,6 +6,7 @@ defmodule Cybernetic.WASM.Application do
   use Application
 
   alias Cybernetic.WASM.{Boot, Config, Runtime, Startup}
+  alias Cybernetic.WASM.Resource.Destructors
   alias Cybernetic.WASM.Runtime.{Names, Registry}
 
   @impl true
@@ -15,7 +16,7 @@ defmodule Cybernetic.WASM.Application do
       # This process is there for as long as the application is, and so is what it owns.
       :ok = Names.new()
       tasks = {Task.Supervisor, name: Cybernetic.WASM.TaskSupervisor}
-      children = [Registry, tasks]
+      children = [Registry, Destructors, tasks]
 
       # Guests need neither: it takes more than a few ends of these to end the application.
       started =

@@ -31,8 +31,16 @@ defmodule Cybernetic.WASM.Component do
       imports: %{"acme:host/log" => %{"write" => fn ctx, level, text -> … end}}
 
   A host function returns what the type says, or anything at all where there is no result. A component has no memory to read:
-  `Cybernetic.WASM.Memory` says so. While a component waits for a host function it cannot be called again: the error names both
-  calls.
+  `Cybernetic.WASM.Memory` says so. While a component waits for a host function it cannot be called again, as the component
+  model has it: the error names both calls. With `reentrant: true`, an option of calls and of `Cybernetic.WASM.Instance.new/2`,
+  `Cybernetic.WASM.Host.call/3` does: for a component that is written for it. One that is not may trap, or go on with what it
+  has half changed.
+
+  ## Resources
+
+  A type of resources that a component exports gives handles, and one that it imports takes any terms for resources:
+  `Cybernetic.WASM.Resource` has both. A constructor, a method and a static function are called by the names that they have in a
+  component's text: `"acme:shop/carts#[constructor]cart"`, `"acme:shop/carts#[method]cart.add"`.
 
   ## Failures
 
@@ -56,10 +64,8 @@ defmodule Cybernetic.WASM.Component do
 
   ## What is not served
 
-  Functions that take or give resources cannot be called, and a component that imports a type of
-  resources does not link. Components are neither linked to each other nor captured in snapshots. Those that are written for
-  asynchronous functions, such as those of WASI 0.3, for memories of 64 bits, or for lists of a fixed length are refused when
-  they are loaded. So are those whose types come to more than 100,000 parts, and those that are made of more than 1,000 instances
+  Components are neither linked to each other nor captured in snapshots. Those that are written for asynchronous functions, such
+  as those of WASI 0.3, for memories of 64 bits, or for lists of a fixed length are refused when they are loaded. So are those whose types come to more than 100,000 parts, and those that are made of more than 1,000 instances
   of modules.
   """
 
@@ -120,6 +126,14 @@ defmodule Cybernetic.WASM.Component do
           | {:own, String.t()}
           | {:borrow, String.t()}
 
+  @typedoc """
+  A type as WIT spells it: one that has a name there stands by that, with its interface: `{:named, "acme:shop/orders@1.2.0#item"}`.
+  """
+  @type spelt :: wit_type | {:named, String.t()}
+
+  @typedoc "What is imported or exported, as WIT declares it."
+  @type declared :: {:func, [{String.t(), spelt}], spelt | nil} | {:type, spelt} | :resource
+
   @typedoc "What is imported or exported: a function with its parameters and its result, a type, a type of resources, or another thing."
   @type item_type ::
           {:func, [{String.t(), wit_type}], wit_type | nil}
@@ -129,8 +143,40 @@ defmodule Cybernetic.WASM.Component do
           | :component
           | :instance
 
-  @typedoc "Something that is imported or exported, and the interface that it is in, if it is in one."
-  @type item :: %{interface: String.t() | nil, name: String.t(), type: item_type}
+  @typedoc """
+  Something that is imported or exported, and the interface that it is in, if it is in one. `declared` is its type with the names
+  that types have in WIT, and `docs` what is said of it there: both are `nil` where the component does not have them.
+  """
+  @type item :: %{
+          interface: String.t() | nil,
+          name: String.t(),
+          type: item_type,
+          declared: declared | nil,
+          docs: String.t() | nil
+        }
+
+  @typedoc """
+  What a component says of itself, as far as it does: texts, of at most 1,000 bytes, and what it and the modules in it were made
+  with, of at most 100. A producer's role is `"language"`, `"sdk"` or `"processed-by"`.
+  """
+  @type metadata :: %{
+          name: String.t() | nil,
+          version: String.t() | nil,
+          description: String.t() | nil,
+          authors: String.t() | nil,
+          licences: String.t() | nil,
+          homepage: String.t() | nil,
+          source: String.t() | nil,
+          revision: String.t() | nil,
+          producers: [%{role: String.t(), name: String.t(), version: String.t()}]
+        }
+
+  @typedoc "A package that interfaces are imported from."
+  @type dependency :: %{
+          package: String.t(),
+          version: String.t() | nil,
+          interfaces: [String.t()]
+        }
 
   @doc "What the component imports, in order."
   @spec imports(t) :: [item]
@@ -207,6 +253,75 @@ defmodule Cybernetic.WASM.Component do
     known = items |> Enum.take(@most_known) |> Enum.map(&Shown.cut(path(&1)))
     %CallError{reason: reason, export: Shown.cut(name), expected: "item", known: known}
   end
+
+  @doc """
+  The component's world and its interfaces, as the text of WIT; `nil` where that would be more than a megabyte, or the component has
+  what WIT has no words for. The package and the world have no names in a component: they are `root:component` and `root`.
+
+      iex> {:ok, greeter} = Cybernetic.WASM.Runtime.load_module("priv/wasm/greeter.wasm")
+      iex> Cybernetic.WASM.Component.wit(greeter) =~ "export greet: func(name: string) -> string;"
+      true
+  """
+  @spec wit(t) :: String.t() | nil
+  def wit(%__MODULE__{ref: ref}), do: Native.component_wit(ref)
+
+  @doc """
+  What the component says of itself in its custom sections, which nobody has looked whether it is true.
+
+      iex> {:ok, greeter} = Cybernetic.WASM.Runtime.load_module("priv/wasm/greeter.wasm")
+      iex> hd(Cybernetic.WASM.Component.metadata(greeter).producers)
+      %{role: "processed-by", name: "wit-component", version: "0.247.0"}
+  """
+  @spec metadata(t) :: metadata
+  def metadata(%__MODULE__{ref: ref}), do: Native.component_metadata(ref)
+
+  @doc """
+  The packages whose interfaces the component imports, in order.
+
+      iex> wat = ~S|(component
+      ...>   (import "acme:host/log@1.2.0" (instance (export "write" (func (param "text" string))))))|
+      iex> {:ok, component} = Cybernetic.WASM.Runtime.load_module({:bytes, wat})
+      iex> Cybernetic.WASM.Component.dependencies(component)
+      [%{package: "acme:host", version: "1.2.0", interfaces: ["log"]}]
+  """
+  @spec dependencies(t) :: [dependency]
+  def dependencies(component) do
+    parts =
+      for interface <- component |> imports() |> Enum.map(& &1.interface) |> Enum.uniq(),
+          {package, name, version} <- List.wrap(interface && parts(interface)),
+          do: {{package, version}, name}
+
+    for {package, version} = key <- parts |> Enum.map(&elem(&1, 0)) |> Enum.uniq() do
+      %{package: package, version: version, interfaces: for({^key, name} <- parts, do: name)}
+    end
+  end
+
+  @doc false
+  # The package, the name and the version of an interface; `nil` for one that is of no package.
+  @spec parts(String.t()) :: {String.t(), String.t(), String.t() | nil} | nil
+  def parts(interface) do
+    {path, version} =
+      case String.split(interface, "@", parts: 2) do
+        [path, version] -> {path, version}
+        [path] -> {path, nil}
+      end
+
+    case String.split(path, "/", parts: 2) do
+      [package, name] -> {package, name, version}
+      [_name] -> nil
+    end
+  end
+
+  @doc false
+  # The types of resources that it imports: their interfaces, their names there, and what resources of them say that they are.
+  @spec resources(t) :: [{String.t() | nil, String.t(), String.t()}]
+  def resources(%__MODULE__{ref: ref}), do: Native.component_resources(ref)
+
+  @doc false
+  # What a file or a folder of WIT says of one of its worlds: items without types.
+  @spec declared_in(Path.t(), String.t() | nil) ::
+          {:ok, %{imports: [map], exports: [map]}} | {:error, String.t()}
+  def declared_in(files, world), do: Native.wit_parse(files, world)
 
   @doc "The names and sizes in bytes of the component's own custom sections, in order."
   @spec custom_sections(t) :: [%{name: String.t(), size: non_neg_integer}]

@@ -35,8 +35,9 @@ defmodule Cybernetic.WASM.Execution do
   @doc "The first step of a call."
   @spec start(target, String.t(), list, Plan.t()) :: term
   def start(target, name, args, %Plan{abi: nil, component: true} = plan) do
-    with :enumerate <- first_step(target, name, args, plan),
-         :enumerate <- first_step(target, name, Enumerables.listed(args), plan),
+    with {:enumerate, types} <- first_step(target, name, args, plan),
+         {:enumerate, _types} <-
+           first_step(target, name, Enumerables.listed(args, types), plan),
          do: {:refused, {:call, HostCall.no_enumerable("an argument")}}
   end
 
@@ -217,6 +218,12 @@ defmodule Cybernetic.WASM.Execution do
     end
   end
 
+  # Resources of the host's are among the arguments. Until this process has said that it has them, its end is theirs.
+  defp loop({:handing, execution, call, args}, plan, raised) do
+    Native.execution_take_over(execution, call)
+    loop({:host_call, execution, call, args}, plan, raised)
+  end
+
   defp loop({:host_call, execution, call, args}, plan, _raised) do
     context = HostCall.open(execution, call, plan)
 
@@ -345,6 +352,8 @@ defmodule Cybernetic.WASM.Execution do
   def command(%Context{execution: execution} = context, command) do
     plan = Context.plan(context)
 
+    command = again(command, plan)
+
     with {:ok, command} <- Terms.weigh_in(command, execution, plan.limits.max_memory) do
       case context |> HostCall.command(command) |> loop(silent(plan), nil) do
         {:answer, answer} -> {:ok, answer}
@@ -355,6 +364,12 @@ defmodule Cybernetic.WASM.Execution do
       {:refused, error} -> {:error, error(error, plan)}
     end
   end
+
+  # The values of a component are looked into by their types.
+  defp again({:call, function, args}, %Plan{component: true, reentrant: true}),
+    do: {:call_again, function, args}
+
+  defp again(command, _plan), do: command
 
   # What a host function's own calls put out is handed over when it has returned.
   defp silent(%Plan{stream: false} = plan), do: plan

@@ -66,6 +66,7 @@ defmodule Cybernetic.WASM.Executor do
       missing one. What a map gives and the module does not import is ignored.
     * `:unknown_imports` - `:refuse` (default): that error; or `:trap`: the guest traps when it calls a function that nothing is
       given for
+    * `:reentrant` - `true`: host functions may call a component again that waits for them, which is written for that. Default: `false`
     * `:abi` - a `Cybernetic.WASM.ABI`, by which the call passes bytes: text is given and returned as binaries
     * `:data` - any term, for the host functions: `Cybernetic.WASM.Host.data/1`
     * `:key` - any term. Where a name stands in the place of the module, and its calls are split among versions, those with the
@@ -128,6 +129,7 @@ defmodule Cybernetic.WASM.Executor do
           | {:deterministic, boolean}
           | {:allocation, :pooling | :on_demand}
           | {:unknown_imports, :refuse | :trap}
+          | {:reentrant, boolean}
           | {:program, String.t() | nil}
           | {:args, [String.t()]}
           | {:env, Enumerable.t()}
@@ -157,7 +159,7 @@ defmodule Cybernetic.WASM.Executor do
   module is told how many come (`__setArgumentsLength`).
 
   The options are those of a call, `t:option/0`: limits such as `:fuel` and `:timeout`, `:sandbox`, `:imports`,
-  `:unknown_imports`, `:data`, `:abi`, `:scheduling`, `:wait`, `:allocation`, `:metering` and `:deterministic`, and of a command
+  `:unknown_imports`, `:reentrant`, `:data`, `:abi`, `:scheduling`, `:wait`, `:allocation`, `:metering` and `:deterministic`, and of a command
   `:args`, `:program`, `:env` and `:stdin`. "Options" above, and `h Cybernetic.WASM.Executor`, say what each does;
   `h Cybernetic.WASM.Limits` has the limits.
   """

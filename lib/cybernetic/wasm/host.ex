@@ -85,9 +85,31 @@ defmodule Cybernetic.WASM.Host do
   imported is named in one `Cybernetic.WASM.LinkError`. A name may be declared several times with different types. `imports:`
   also takes a list of such modules and maps, of which the later ones win.
 
-  Options of `use`: `:module` - the import's module name, default `"env"`; `:extra` - `:refuse` (default), or `:ignore`: a
+  Options of `use`: `:module` - the import's module name, default `"env"`, or `:interface`, below; `:extra` - `:refuse` (default), or `:ignore`: a
   module need not import all that is declared. Options of `defimport`: `:as` - the import's name, default the function's;
   `:module`; `:async`.
+
+  ## Interfaces of components
+
+  `use Cybernetic.WASM.Host, interface: "acme:host/db"` makes host functions of an interface that components import. Their types are
+  the component's, and what it passes may be taken apart at once. A function is imported by its own name with hyphens, unless `:as`
+  says another; a version may be left out. `ends: "conn"` declares what ends resources of that type (`Cybernetic.WASM.Resource`).
+
+      defmodule MyApp.Database do
+        use Cybernetic.WASM.Host, interface: "acme:host/db"
+
+        defimport open(_ctx, url), as: "[constructor]conn" do
+          MyApp.DB.open(url)
+        end
+
+        defimport query(_ctx, conn, %{"text" => text}), as: "[method]conn.query" do
+          MyApp.DB.query(conn, text)
+        end
+
+        defimport close(conn), ends: "conn" do
+          MyApp.DB.close(conn)
+        end
+      end
 
   ## Asynchronous host functions
 
@@ -184,9 +206,8 @@ defmodule Cybernetic.WASM.Host do
     {name, arguments, params, results} = Declarations.parse(declaration)
 
     quote do
-      @wasm_imports {unquote(name), to_string(unquote(Keyword.get(opts, :as, name))),
-                     unquote(params), unquote(results),
-                     unquote(Keyword.take(opts, [:module, :async]))}
+      @wasm_imports {unquote(name), unquote(opts[:as]), unquote(params), unquote(results),
+                     unquote(Keyword.take(opts, [:module, :async, :ends]))}
       @doc false
       def unquote(name)(unquote_splicing(arguments)), unquote(body)
     end
@@ -218,7 +239,7 @@ defmodule Cybernetic.WASM.Host do
 
   @doc """
   Calls an export of the guest while it is suspended in this host call, within what the call has left of its limits, at most
-  200 host calls deep.
+  200 host calls deep. A component has to be called with `reentrant: true` for that.
   """
   @spec call(ctx, String.t(), [Value.t()]) :: {:ok, Value.result()} | {:error, Error.t()}
   def call(ctx, function, args \\ [])

@@ -94,12 +94,16 @@ defmodule Cybernetic.WASM.Imports do
     Enum.reduce(imports, given, fn import, given ->
       module = elem(import, 0)
 
-      with [interface, _version] <- String.split(module, "@", parts: 2),
+      with interface when interface != module <- unversioned(module),
            %{^interface => functions} <- given,
            do: Map.put_new(given, module, functions),
            else: (_not_given -> given)
     end)
   end
+
+  @doc "The name of an interface without its version."
+  @spec unversioned(String.t()) :: String.t()
+  def unversioned(interface), do: interface |> String.split("@", parts: 2) |> hd()
 
   defp both(left, right) when is_functions(left) and is_functions(right),
     do: Map.merge(left, right)
@@ -201,6 +205,12 @@ defmodule Cybernetic.WASM.Imports do
 
   defp function({function, options}, type) when is_function(function) and is_list(options),
     do: with_options(function, options(options), type)
+
+  defp function(%Function{signature: nil, kind: kind, function: function}, {arity, results, _}) do
+    if kind != :ends and is_function(function, arity + 1),
+      do: {function, :each, results, kind},
+      else: {:nothing, Words.wrong(function, arity)}
+  end
 
   defp function(%Function{signature: same} = function, {_, results, same}),
     do: {function.function, :each, results, function.kind}

@@ -34,7 +34,7 @@ defmodule Cybernetic.WASM.Instance do
 
   ## Options of `new/2`
 
-    * those of `Cybernetic.WASM.Executor.call/4`: limits, `:sandbox`, `:imports`, `:unknown_imports`, `:data`, `:scheduling`,
+    * those of `Cybernetic.WASM.Executor.call/4`: limits, `:sandbox`, `:imports`, `:unknown_imports`, `:reentrant`, `:data`, `:scheduling`,
       `:metering`, `:deterministic`, `:allocation`, `:wait`, `:args`, `:program`, `:env`, `:abi`. They apply while the
       instance is made and are the defaults of its calls.
       Limits replace the configured ones, or narrow those of `:sandbox`.

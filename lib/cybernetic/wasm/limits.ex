@@ -14,6 +14,7 @@ defmodule Cybernetic.WASM.Limits do
   | `max_output` | bytes that the guest writes to standard output and error, and that host functions give to `Cybernetic.WASM.Host.emit/2`, together | 10,000,000 | the guest is stopped |
   | `max_host_calls` | calls of imported functions, those of WASI included | 1,000,000 | the guest is stopped |
   | `max_transfer` | bytes of values that a component passes at once, as a result or as the arguments of a host function, and that are given to it: as the host holds them, see below | 16,777,216 | the guest is stopped; what is given to it is refused |
+  | `max_resources` | handles on resources that a component has, and that are held of its own, together: see `Cybernetic.WASM.Resource` | 10,000 | the guest is stopped |
 
   A call that exceeds a limit fails with a `Cybernetic.WASM.LimitError`; its `limit` is the field's name without `max_`. A
   module that is metered by epochs uses no fuel: only `timeout` ends its guests.
@@ -59,7 +60,8 @@ defmodule Cybernetic.WASM.Limits do
     timeout: {{:milliseconds, 1}, 5_000},
     max_output: {:count, 10_000_000},
     max_host_calls: {:count, 1_000_000},
-    max_transfer: {:positive, 16_777_216}
+    max_transfer: {:positive, 16_777_216},
+    max_resources: {:positive, 10_000}
   ]
   @keys Keyword.keys(@fields)
   # By the name that an error gives them.
@@ -88,6 +90,7 @@ defmodule Cybernetic.WASM.Limits do
           max_output: non_neg_integer,
           max_host_calls: non_neg_integer,
           max_transfer: pos_integer,
+          max_resources: pos_integer,
           set_by: %{optional(atom) => setter}
         }
 
@@ -106,6 +109,7 @@ defmodule Cybernetic.WASM.Limits do
           | {:max_output, non_neg_integer}
           | {:max_host_calls, non_neg_integer}
           | {:max_transfer, pos_integer}
+          | {:max_resources, pos_integer}
 
   @doc false
   @spec keys() :: [atom]

@@ -97,6 +97,10 @@ defmodule Cybernetic.WASM.Native do
   def module_facts(_module), do: stub()
   def module_keep(_module), do: stub()
   def module_source(_module), do: stub()
+  def component_wit(_component), do: stub()
+  def component_metadata(_component), do: stub()
+  def component_resources(_component), do: stub()
+  def wit_parse(_files, _world), do: stub()
   def digest(_bytes), do: stub()
   def digest_dirty(_bytes), do: stub()
 
@@ -116,6 +120,7 @@ defmodule Cybernetic.WASM.Native do
   def execution_command_dirty(_execution, _call, _command), do: stub()
   def execution_return(_execution, _call, _values), do: stub()
   def execution_return_dirty(_execution, _call, _values), do: stub()
+  def execution_take_over(_execution, _call), do: stub()
   def execution_emit(_execution, _call, _bytes), do: stub()
   def execution_emit_dirty(_execution, _call, _bytes), do: stub()
   def execution_take_output(_execution, _streams), do: stub()
@@ -126,6 +131,11 @@ defmodule Cybernetic.WASM.Native do
   def execution_abandon(_execution), do: stub()
   def execution_tally(_execution), do: stub()
   def execution_time_left(_execution), do: stub()
+
+  # Resources
+
+  def resource_drop(_resource), do: stub()
+  def resource_is_kept(_resource), do: stub()
 
   # Cancelling
   def cancel_new, do: stub()

@@ -54,6 +54,8 @@ defmodule Cybernetic.WASM.Value do
   | `flags` | list of strings, in the order of their declaration | atoms, any order, a `MapSet` |
   | `option` | `:none`, `{:some, value}` | `nil` for `:none` |
   | `result` | `{:ok, value}`, `{:error, value}`; `:ok`, `:error` of what has no value | |
+  | `own`, `borrow` of the component's | `%Cybernetic.WASM.Resource{}` | |
+  | `own`, `borrow` of the host's | the term that it is | any term |
 
   An atom is accepted as the name or in snake case; none is ever made of what a guest gives. Nothing wraps and nothing is left out: an
   integer out of range, a float or a boolean for an integer, a surrogate, bytes that are no UTF-8, and a record with a field missing

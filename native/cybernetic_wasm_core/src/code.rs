@@ -1,5 +1,6 @@
 //! Code: one compilation of a module or a component, and the facts that are known of it. What it imports is in `code/imports.rs`,
-//! what it exports in `code/functions.rs`, what only a component has in `code/component.rs`; before it is compiled a source goes
+//! what it exports in `code/functions.rs`, what only a component has in `code/component.rs`, what it says of
+//! itself in `code/metadata.rs`; before it is compiled a source goes
 //! through `code/text.rs` and `code/outline.rs`.
 
 mod artifact;
@@ -8,6 +9,7 @@ mod functions;
 pub(crate) mod image;
 mod imports;
 pub(crate) mod instrument;
+mod metadata;
 mod outline;
 mod text;
 
@@ -17,6 +19,7 @@ pub(crate) use functions::Export;
 pub use functions::{Function, kind};
 pub(crate) use imports::WORLD;
 pub use imports::{Import, Signature};
+pub use metadata::{Metadata, Producer};
 pub use outline::{CustomSection, Outline};
 pub(crate) use text::to_binary;
 pub use wasmtime::{ExternType, FuncType, GlobalType, MemoryType, Mutability, TableType};
@@ -25,7 +28,7 @@ use crate::engine::{Engine, EngineConfig, Features};
 use crate::error::{CallError, Error, LoadError, shown};
 use crate::lane::Pace;
 use crate::limits::Ceilings;
-use crate::wit::Item;
+use crate::wit::{Declared, Item};
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -176,6 +179,16 @@ impl Code {
     /// What a component imports and exports, in order.
     pub fn world(&self) -> Option<(&[Item], &[Item])> {
         self.component().map(|component| (&component.imports[..], &component.exports[..]))
+    }
+
+    /// What a component's WIT says, where it has any that can be told.
+    pub fn declared(&self) -> Option<&Declared> {
+        self.compiled.outline.declared()
+    }
+
+    /// What a component says of itself.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.compiled.outline.metadata()
     }
 
     /// What was compiled: engines of the same kind of code can load it as well.

@@ -513,6 +513,8 @@ pub enum Limit {
     HostCalls,
     /// Bytes of values that a component passes to the host at once.
     Transfer,
+    /// Handles on resources of a component.
+    Resources,
     /// Bytes of a plugin's variables.
     Variables,
     /// Host calls of one call that are open at once, one inside the other.
@@ -550,6 +552,7 @@ impl Limit {
             Limit::Output => "output",
             Limit::HostCalls => "host_calls",
             Limit::Transfer => "transfer",
+            Limit::Resources => "resources",
             Limit::Variables => "variables",
             Limit::Reentrance => "reentrance",
             Limit::LiveInstances => "live_instances",
@@ -583,6 +586,7 @@ impl Limit {
             | Limit::Output
             | Limit::HostCalls
             | Limit::Transfer
+            | Limit::Resources
             | Limit::Variables
             | Limit::Reentrance
             | Limit::CompileMemory

@@ -30,6 +30,7 @@ use crate::reaper::reap;
 use crate::runtime::Runtime;
 use crate::system::Grants;
 use crate::value::HostRef;
+use crate::wit::Owner;
 use futures_task::waker_ref;
 // The clock is read at every yield and twice a call: this one reads the processor's counter where that is reliable.
 use quanta::Instant;
@@ -51,6 +52,8 @@ pub struct Setup {
     pub engine: EngineConfig,
     /// What it is given of the system: without this its module may not import WASI.
     pub grants: Option<Arc<Grants>>,
+    /// Who is told of the embedder's resources that a component has no more.
+    pub owner: Option<Arc<dyn Owner>>,
 }
 
 type Work = Pin<Box<dyn Future<Output = Result<Product, Error>> + Send>>;
@@ -309,6 +312,12 @@ impl Execution {
             Err(CallError::Busy) if self.work.is_none() => Ok(()),
             given => Ok(given?),
         }
+    }
+
+    /// The embedder has the resources that were handed over with an open host call: from here on they are its own, whatever becomes
+    /// of the guest or of whoever drives it.
+    pub fn take_over(&self, call: HostCall) {
+        self.invocation.mail.take_over(call);
     }
 
     /// Gives the execution up: what is left of the guest's call is unwound on the reaper's thread.

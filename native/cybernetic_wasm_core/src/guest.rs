@@ -8,14 +8,16 @@ mod exception;
 mod exchange;
 mod failure;
 mod managed;
+mod resources;
 
 pub(crate) use access::{carry_out, memory, range};
 pub(crate) use bulk::or_bounds;
 pub(crate) use callee::{Callee, count_arguments, invoke, invoke_ref};
-pub(crate) use component::Component;
+pub(crate) use component::{Component, call_again};
 pub(crate) use exception::uncaught;
 pub(crate) use exchange::Exchanged;
 pub(crate) use failure::{classify, classify_component};
+pub(crate) use resources::{Loans, Returns, put, take};
 
 use crate::code::{Code, Function};
 use crate::error::{CallError, Error, Trap};
@@ -26,6 +28,7 @@ use crate::member::MemberId;
 use crate::store::{self, GuestStore};
 use crate::system::{Grants, System};
 use crate::value::{FuncRef, Value};
+use crate::wit::Owner;
 use std::sync::Arc;
 
 /// A store with its first instance.
@@ -57,6 +60,8 @@ pub(crate) struct Ingredients<'a, L> {
     pub(crate) linked: L,
     /// Its share of the system.
     pub(crate) grants: Option<&'a Grants>,
+    /// Who is told of the embedder's resources that it has no more.
+    pub(crate) owner: Option<Arc<dyn Owner>>,
     pub(crate) place: Place,
     /// What it is given as a plugin.
     pub(crate) kernel: Option<&'a Arc<Settings>>,
@@ -68,8 +73,9 @@ impl Guest {
         of: Ingredients<'_, impl Instantiate + Sync>,
         invocation: &Arc<Invocation>,
     ) -> wasmtime::Result<Self> {
-        let Ingredients { code, linked, grants, place, kernel } = of;
+        let Ingredients { code, linked, grants, owner, place, kernel } = of;
         let mut store = store::new(code, invocation, place)?;
+        store.data_mut().resources.set_owner(owner);
         store::begin(&mut store, invocation)?;
         if let Some(grants) = grants {
             store.data_mut().system = Some(System::new(grants, invocation, code.ceilings()).await?);

@@ -118,6 +118,9 @@ pub(crate) async fn serve(guest: &mut impl Suspended, invocation: &Invocation) -
             Command::Call { function, args } => {
                 Box::pin(reenter(guest, invocation, (Reentry::Export(&function), args), &mut exited)).await
             }
+            Command::CallAgain { function, args } => {
+                Box::pin(reenter(guest, invocation, (Reentry::Again(&function), args), &mut exited)).await
+            }
             Command::CallRef { reference, args } => {
                 Box::pin(reenter(guest, invocation, (Reentry::Reference(&reference), args), &mut exited)).await
             }
@@ -154,6 +157,8 @@ pub(crate) fn unknown_import(import: &Import) -> Error {
 /// What a host function calls of its guest.
 pub(crate) enum Reentry<'a> {
     Export(&'a Arc<Function>),
+    /// An export of a component that may be called again.
+    Again(&'a Arc<Function>),
     Reference(&'a FuncRef),
 }
 
@@ -170,7 +175,9 @@ impl Suspended for Inside<'_, '_> {
 
     async fn reenter(&mut self, call: Reentry<'_>, args: Vec<Value>) -> Result<Vec<Value>, Error> {
         match call {
-            Reentry::Export(function) => call_export(self.caller, self.trampoline, (function, args)).await,
+            Reentry::Export(function) | Reentry::Again(function) => {
+                call_export(self.caller, self.trampoline, (function, args)).await
+            }
             Reentry::Reference(reference) => call_reference(self.caller, self.trampoline, (reference, args)).await,
         }
     }
@@ -185,8 +192,8 @@ impl Suspended for Inside<'_, '_> {
 }
 
 /// Room for the stack of a re-entrant call: one of the pool's, or one of those that are mapped for guests outside of it.
-fn stack_for(caller: &Caller<'_, StoreData>) -> Result<(Stack, Option<OwnedSemaphorePermit>), LimitError> {
-    let code = &caller.data().code;
+fn stack_for(data: &StoreData) -> Result<(Stack, Option<OwnedSemaphorePermit>), LimitError> {
+    let code = &data.code;
     let pooled = code.engine().stack().map_err(LimitError::from)?;
     let mapped = if pooled.is_none() { Some(code.ceilings().try_stack()?) } else { None };
     Ok((pooled, mapped))
@@ -198,7 +205,7 @@ async fn call_export(
     (function, mut args): (&Arc<Function>, Vec<Value>),
 ) -> Result<Vec<Value>, Error> {
     let (func, function) = find_function(caller, trampoline, function)?;
-    let _stack = stack_for(caller)?;
+    let _stack = stack_for(caller.data())?;
     let called = caller.data().instance(trampoline.member).filter(|_| function.exported_again);
     let outer = std::mem::replace(&mut caller.data_mut().called, called);
     let counted = match &function.argument_counter {
@@ -222,11 +229,14 @@ fn returned(
     result: Result<Vec<Value>, Error>,
 ) -> Result<Vec<Value>, Error> {
     caller.data_mut().called = outer;
-    let invocation = &caller.data().invocation;
+    judge(&caller.data().invocation, &result);
+    result
+}
+
+fn judge(invocation: &Invocation, result: &Result<Vec<Value>, Error>) {
     if !invocation.take_unbegun() && !matches!(result, Ok(_) | Err(Error::Call(_))) {
         invocation.taint();
     }
-    result
 }
 
 /// It may be a function that the module imports, which nobody calls then but the embedder.
@@ -235,7 +245,7 @@ async fn call_reference(
     trampoline: &Trampoline,
     (reference, args): (&FuncRef, Vec<Value>),
 ) -> Result<Vec<Value>, Error> {
-    let _stack = stack_for(caller)?;
+    let _stack = stack_for(caller.data())?;
     let called = caller.data().instance(trampoline.member);
     let outer = std::mem::replace(&mut caller.data_mut().called, called);
     let result = invoke_ref(&mut *caller, reference, args).await;

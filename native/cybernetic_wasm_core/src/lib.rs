@@ -36,6 +36,8 @@
 //! - *module*: what was loaded: code, what it is linked with, and its variants for other engines. A *component* is one whose code
 //!   is made of several modules of WebAssembly, and whose functions take and give values of WIT's types.
 //! - *guest*: a store and what lives in it. It has a *system* where it was granted one.
+//! - *resource*: something that a component passes by a handle: one of its own, which lives in its store, or one of the
+//!   embedder's.
 //! - *member*: one of the instances in a guest's store. The first is what the guest began with; others join it.
 //! - *fresh*, *live*: a guest made for one call; one that stays, and is used by one call at a time.
 //! - *instance*: one member of a live guest, as the embedder holds it.

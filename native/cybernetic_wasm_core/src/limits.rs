@@ -31,6 +31,8 @@ pub struct Limits {
     pub max_host_calls: u64,
     /// Bytes of values that a component passes to the host at once, as the host holds them.
     pub max_transfer: u64,
+    /// Handles on resources that a component, and the embedder on the component's, may have at once.
+    pub max_resources: u64,
     /// How long a call may queue for a place among the live guests; zero refuses at once.
     pub wait: Duration,
 }

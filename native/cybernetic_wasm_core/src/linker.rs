@@ -24,6 +24,7 @@ use crate::member::MemberId;
 use crate::store::{GuestStore, StoreData};
 use crate::system::Grants;
 use crate::wasi;
+use crate::wit::Owner;
 use fit::{describe, function_fits};
 use once_cell::sync::OnceCell;
 use std::collections::HashMap;
@@ -55,12 +56,13 @@ impl Ready {
     }
 }
 
-/// What a guest is given beside its limits: its share of the system, and what its imports are bound to where that is not all
-/// the host's and WASI's.
+/// What a guest is given beside its limits: its share of the system, what its imports are bound to where that is not all the
+/// host's and WASI's, and who is told of the embedder's resources that it has no more.
 #[derive(Clone, Default)]
 pub(crate) struct Given {
     pub(crate) grants: Option<Arc<Grants>>,
     pub(crate) sources: Option<Arc<[Source]>>,
+    pub(crate) owner: Option<Arc<dyn Owner>>,
     /// What it has as a plugin.
     pub(crate) kernel: Option<Arc<Settings>>,
 }
@@ -82,7 +84,8 @@ impl Instantiate for Starting<'_> {
                 Box::pin(bind(store, joining)).await.map(First::Module)
             }
             Ready::Component { prepared, .. } => {
-                let instance = Box::pin(prepared.instantiate_async(store)).await?;
+                let instance = Box::pin(prepared.instantiate_async(&mut *store)).await?;
+                store.data_mut().component = Some(instance);
                 Ok(First::Component(Box::new(Component::new(instance))))
             }
         }

@@ -8,6 +8,7 @@ use crate::member::MemberId;
 use crate::value::{FuncRef, Value};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::Poll;
 
 /// Host calls that may be open at once, one inside the other. Each holds a fiber and a frame of the driver's stack.
@@ -37,6 +38,13 @@ pub enum Command {
     Access(Access),
     /// Call an export of the guest that is suspended.
     Call {
+        /// The export.
+        function: Arc<Function>,
+        /// Its arguments.
+        args: Vec<Value>,
+    },
+    /// The same of a component, which the embedder says is written for that.
+    CallAgain {
         /// The export.
         function: Arc<Function>,
         /// Its arguments.
@@ -108,6 +116,8 @@ struct OpenCall {
     call: HostCall,
     /// The code that imports the function, where it is not the guest's first.
     importer: Option<Arc<Code>>,
+    /// Where resources of the embedder's are handed over: whether it has them.
+    taken_over: Option<Arc<AtomicBool>>,
 }
 
 impl State {
@@ -136,9 +146,25 @@ impl Mail {
         }
         state.serial += 1;
         let call = HostCall { member, import, serial: state.serial };
-        state.open.push(OpenCall { call, importer });
+        state.open.push(OpenCall { call, importer, taken_over: None });
         state.ask(Notice::HostCall { call, args });
         Ok(())
+    }
+
+    /// Resources are handed over with the host call that was opened last: what becomes true when the embedder has them.
+    pub(crate) fn hand_over(&self) -> Arc<AtomicBool> {
+        let taken_over = Arc::new(AtomicBool::new(false));
+        if let Some(open) = self.0.lock().open.last_mut() {
+            open.taken_over = Some(Arc::clone(&taken_over));
+        }
+        taken_over
+    }
+
+    /// The embedder has what was handed over with `call`.
+    pub(crate) fn take_over(&self, call: HostCall) {
+        let state = self.0.lock();
+        let taken_over = state.open.iter().find(|open| open.call == call).and_then(|open| open.taken_over.as_ref());
+        taken_over.into_iter().for_each(|taken_over| taken_over.store(true, Relaxed));
     }
 
     /// Whether the guest is in a host call.

@@ -1,6 +1,7 @@
 //! A guest's store: what it is made with, and the limiter that counts all its memories and tables together.
 
 mod holdings;
+mod resources;
 
 use crate::code::Code;
 use crate::engine::{Metering, Stack};
@@ -12,6 +13,7 @@ use crate::member::MemberId;
 use crate::system::System;
 use crate::value::{Held, HostRef, Storing};
 use holdings::Holdings;
+use resources::Resources;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wasmtime::{ResourceLimiterAsync, Store};
@@ -45,6 +47,10 @@ pub(crate) struct StoreData {
     pub(crate) entered: bool,
     /// The instance whose export the embedder calls just now, where that is a function that it imports itself.
     pub(crate) called: Option<wasmtime::Instance>,
+    /// The component that it is, once that has started.
+    pub(crate) component: Option<wasmtime::component::Instance>,
+    /// A component's resources.
+    pub(crate) resources: Resources,
 }
 
 pub(crate) type GuestStore = Store<StoreData>;
@@ -55,8 +61,9 @@ pub(crate) fn new(code: &Arc<Code>, invocation: &Arc<Invocation>, place: Place) 
     let engine = code.engine();
     let stack = engine.guest_stack().map_err(wasmtime::Error::new)?;
     code.enter();
+    let id = NEXT_ID.fetch_add(1, Relaxed);
     let data = StoreData {
-        id: NEXT_ID.fetch_add(1, Relaxed),
+        id,
         invocation: Arc::clone(invocation),
         code: Arc::clone(code),
         system: None,
@@ -72,6 +79,8 @@ pub(crate) fn new(code: &Arc<Code>, invocation: &Arc<Invocation>, place: Place) 
         members: Vec::new(),
         entered: false,
         called: None,
+        component: None,
+        resources: Resources::new(id),
     };
     let mut store = Store::try_new(&engine.wasmtime, data)?;
     store.limiter_async(|data| data);
@@ -90,6 +99,9 @@ pub(crate) fn begin(store: &mut GuestStore, invocation: &Arc<Invocation>) -> Res
     }
     // It bounds each pass of values by itself: nothing is used up.
     store.set_hostcall_fuel(usize::try_from(invocation.limits.max_transfer).unwrap_or(usize::MAX));
+    if store.data().code.is_component() {
+        store.set_max_component_handles(usize::try_from(invocation.limits.max_resources).unwrap_or(usize::MAX));
+    }
     let data = store.data_mut();
     invocation.saw_memory(data.memory());
     invocation.yields_every(data.yield_fuel);

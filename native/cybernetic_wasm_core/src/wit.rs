@@ -3,12 +3,18 @@
 //! Wasmtime tells a component's types one by one, as handles that know the component. Here they are data of our own, which
 //! outlives it and can be told to anybody.
 
+mod declared;
+mod handle;
 mod read;
 mod value;
 mod wasi;
 mod words;
 
+pub use declared::{Declaration, Declared, Plain, Shape, Spelt};
+pub(crate) use handle::Left;
+pub use handle::{Carried, Handle, Owner, Term};
 pub use read::Reader;
+pub(crate) use value::visit;
 pub use value::{Passed, Typed};
 pub(crate) use wasi::{SERVED, interface, served};
 pub use wasmtime::component::Val;
@@ -77,6 +83,10 @@ pub struct Resource {
     pub index: u32,
     /// `ns:pkg/interface#resource`, or the bare name of one that is in none.
     pub name: Name,
+    /// Whether it is the embedder's, which the component imports, and not the component's own.
+    pub host: bool,
+    /// Whether it is the system's, which WASI gives and nobody else has.
+    pub system: bool,
 }
 
 impl Type {
@@ -93,6 +103,16 @@ impl Type {
     /// Whether a value of it is a resource, or has one in it.
     pub fn has_resources(&self) -> bool {
         self.any(&|ty| matches!(ty, Type::Own(_) | Type::Borrow(_)))
+    }
+
+    /// Whether a value of it is a resource of the embedder's, or has one in it: a term of any size.
+    pub(crate) fn has_terms(&self) -> bool {
+        self.any(&|ty| matches!(ty, Type::Own(resource) | Type::Borrow(resource) if resource.host))
+    }
+
+    /// Whether a value of it hands over a resource of the embedder's, or may.
+    pub fn hands_terms(&self) -> bool {
+        self.any(&|ty| matches!(ty, Type::Own(resource) if resource.host))
     }
 
     fn any(&self, is: &dyn Fn(&Type) -> bool) -> bool {
@@ -116,17 +136,26 @@ pub struct Func {
     pub params: Vec<(Name, Type)>,
     /// Its result, if it has one.
     pub result: Option<Type>,
+    /// Whether its result has resources in it.
+    pub gives_resources: bool,
 }
 
 impl Func {
+    pub(crate) fn new(params: Vec<(Name, Type)>, result: Option<Type>) -> Self {
+        let gives_resources = result.as_ref().is_some_and(Type::has_resources);
+        Self { params, result, gives_resources }
+    }
+
+    /// Whether it takes or gives resources of the system's.
+    pub(crate) fn has_system(&self) -> bool {
+        let is_system =
+            |ty: &Type| ty.any(&|ty| matches!(ty, Type::Own(resource) | Type::Borrow(resource) if resource.system));
+        self.params.iter().any(|(_, ty)| is_system(ty)) || self.result.as_ref().is_some_and(is_system)
+    }
+
     /// How many results it has.
     pub fn results(&self) -> usize {
         usize::from(self.result.is_some())
-    }
-
-    /// Whether it takes or gives resources.
-    pub fn has_resources(&self) -> bool {
-        self.params.iter().any(|(_, ty)| ty.has_resources()) || self.result.as_ref().is_some_and(Type::has_resources)
     }
 
     /// Refuses another number of values than is `expected`.

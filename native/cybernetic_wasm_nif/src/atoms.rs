@@ -26,6 +26,7 @@ rustler::atoms! {
     // Steps
     finished,
     yielded,
+    handing,
     host_call,
     answer,
     refused,
@@ -47,6 +48,7 @@ rustler::atoms! {
     table_size,
     table_get,
     call,
+    call_again,
     call_ref,
     // ABIs
     pointer,
@@ -82,6 +84,9 @@ rustler::atoms! {
     __struct__,
     module,
     component,
+    // Resources
+    reference = "ref",
+    ended,
     // Types
     i32,
     i64,

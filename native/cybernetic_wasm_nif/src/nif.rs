@@ -20,6 +20,7 @@ macro_rules! lanes {
 }
 
 mod call;
+mod component;
 mod execution;
 mod folder;
 mod instance;
@@ -27,5 +28,6 @@ mod json;
 mod manifest;
 mod module;
 mod network;
+mod resource;
 mod runtime;
 mod wasi;

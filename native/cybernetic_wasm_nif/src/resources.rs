@@ -15,6 +15,7 @@ use cybernetic_wasm_core::member::MemberId;
 use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::reaper::reap;
 use cybernetic_wasm_core::value::{FuncRef, HostRef};
+use cybernetic_wasm_core::wit;
 use parking_lot::Mutex;
 use rustler::{Decoder, Env, LocalPid, Monitor, NifResult, Resource, ResourceArc, Term};
 use std::sync::{Arc, Weak};
@@ -155,6 +156,17 @@ pub(crate) struct FuncRefResource(pub(crate) FuncRef);
 
 #[rustler::resource_impl]
 impl Resource for FuncRefResource {}
+
+/// A resource of a guest's. To let go of it takes no time: the guest drops it when it is next called.
+pub(crate) struct OwnedResource(pub(crate) Arc<wit::Handle>);
+
+#[rustler::resource_impl]
+impl Resource for OwnedResource {}
+
+impl Held for OwnedResource {
+    const ELSEWHERE: &'static str = "a resource is only good in the VM where its instance lives";
+    const ADVICE: &'static str = "use it there";
+}
 
 /// The lock on a folder, until somebody lets go of it. Letting go takes two short calls of the system.
 pub(crate) struct LockResource(pub(crate) Mutex<Option<Lock>>);

@@ -11,6 +11,7 @@ pub(crate) mod handle;
 pub(crate) mod host_call;
 pub(crate) mod json;
 pub(crate) mod kept;
+pub(crate) mod owner;
 pub(crate) mod step;
 pub(crate) mod tally;
 pub(crate) mod value;

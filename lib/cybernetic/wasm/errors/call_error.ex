@@ -120,7 +120,7 @@ defmodule Cybernetic.WASM.CallError do
 
   def message(%__MODULE__{reason: :reentrant} = error) do
     "#{Shown.quoted(error.export)} cannot be called while the component waits for #{Shown.quoted(error.detail)}: " <>
-      "a component is not called again by what it has called"
+      "a component is not called again by what it has called, unless it was called with reentrant: true"
   end
 
   def message(%__MODULE__{reason: :wrong_export_kind} = error) do

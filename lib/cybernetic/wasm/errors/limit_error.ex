@@ -3,7 +3,7 @@ defmodule Cybernetic.WASM.LimitError do
   A limit struck.
 
     * `limit` - which: `:fuel`, `:timeout`, `:memory`, `:table_elements`, `:instances`, `:stack`, `:output`, `:host_calls`,
-      `:transfer` of the call, or of an instance's life where that has a budget (`Cybernetic.WASM.Limits`); `:reentrance` of host calls
+      `:transfer`, `:resources` of the call, or of an instance's life where that has a budget (`Cybernetic.WASM.Limits`); `:reentrance` of host calls
       open inside each other, always 200; `:live_instances`, `:total_memory`, `:code_memory`, `:open_files`, `:compile_queue`
       of the node (`Cybernetic.WASM.Config`); `:input`, `:variables` of a plugin; `:compile_memory`, `:compile_time` of a load (`Cybernetic.WASM.Runtime`); or
       `:address_space`, `:mappings`: the operating system has given this process no more memory
@@ -58,6 +58,7 @@ defmodule Cybernetic.WASM.LimitError do
     host_calls: {:max_host_calls, "host calls"},
     transfer: {:max_transfer, "bytes of values at once"},
     input: {:max_input, "bytes of a plugin's input"},
+    resources: {:max_resources, "handles on resources"},
     variables: {"option :max_vars of the contract :extism", "bytes of a plugin's variables"},
     reentrance: {nil, "host calls inside each other"},
     live_instances: {:max_live_instances, "live instances on this node"},

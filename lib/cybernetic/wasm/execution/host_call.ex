@@ -235,7 +235,15 @@ defmodule Cybernetic.WASM.Execution.HostCall do
 
   @doc "Gives Rust a command, and takes its first step."
   @spec command(Context.t(), term) :: tuple
-  def command(%Context{execution: execution, call: call} = context, command) do
+  def command(context, command) do
+    with {:enumerate, types} <- give(context, command),
+         {:call_again, function, args} = command,
+         {:enumerate, _types} <-
+           give(context, {:call_again, function, Enumerables.listed(args, types)}),
+         do: {:refused, {:call, no_enumerable("an argument")}}
+  end
+
+  defp give(%Context{execution: execution, call: call} = context, command) do
     case Context.plan(context).scheduling != :dirty and not Lane.large?(command) and
            Native.execution_command(execution, call, command) do
       step when step in [false, :dirty] ->
@@ -256,8 +264,9 @@ defmodule Cybernetic.WASM.Execution.HostCall do
 
   # A component's are looked into by their types.
   defp return_values(context, values, plan) do
-    with :enumerate <- return_weighed(context, values, plan),
-         :enumerate <- return_weighed(context, Enumerables.listed(values), plan),
+    with {:enumerate, types} <- return_weighed(context, values, plan),
+         {:enumerate, _types} <-
+           return_weighed(context, Enumerables.listed(values, types), plan),
          do: {:refused, {:call, no_enumerable("result")}}
   end
 

@@ -14,6 +14,7 @@ defmodule Cybernetic.WASM.Execution.Lane do
   def large?({:put, bytes}), do: byte_size(bytes) > @large
   def large?({:set_global, _name, value}), do: large?(value)
   def large?({:call, _name, args}), do: Enum.any?(args, &large?/1)
+  def large?({:call_again, _name, args}), do: large?({:call, nil, args})
   def large?({:call_ref, _ref, args}), do: Enum.any?(args, &large?/1)
   # A term that was looked into.
   def large?({:"$kept", size, _term}), do: size > @large

@@ -23,6 +23,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   alias Cybernetic.WASM.Execution.{Cancel, Parts, Streams, Tally}
   alias Cybernetic.WASM.Imports.Bindings
+  alias Cybernetic.WASM.Resource.Destructors
 
   # A plan holds an environment's values.
   @derive {Inspect, only: [:limits, :engine, :scheduling, :command]}
@@ -44,6 +45,10 @@ defmodule Cybernetic.WASM.Execution.Plan do
             abi: nil,
             # Whether it is for a component, which is given values of WIT's types.
             component: false,
+            # Whether that may be called again while it waits for a host function.
+            reentrant: false,
+            # The process that ends resources of the host's, and the functions that end them, for a guest that is to be made.
+            owner: nil,
             # The limits of the whole life of a guest that is made by this plan, beside `limits`.
             budget: nil,
             # How one run goes, which no option says. `command`: the module is run as one, and its result is its exit code.
@@ -64,7 +69,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
   @options [
              imports: Imports.kind(),
              unknown_imports: {:one_of, [:refuse, :trap]},
-             sandbox: Sandbox.kind()
+             sandbox: Sandbox.kind(),
+             reentrant: :boolean
            ] ++
              Config.options([:scheduling, :metering, :deterministic, :allocation]) ++
              [wait: {:milliseconds, 0}, data: :any, key: :any] ++
@@ -77,6 +83,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
     :deterministic,
     :allocation,
     :unknown_imports,
+    :reentrant,
     :max_stack,
     :sandbox,
     :args,
@@ -237,10 +244,15 @@ defmodule Cybernetic.WASM.Execution.Plan do
          bindings: bindings,
          streams: streams,
          component: is_struct(module, Component),
+         reentrant: Map.get(opts, :reentrant, false),
+         owner: owner(bindings),
          abi: ABI.of(opts[:abi])
        }}
     end
   end
+
+  defp owner(%Bindings{ends: []}), do: nil
+  defp owner(%Bindings{ends: ends}), do: {Process.whereis(Destructors), ends}
 
   defp engine({metering, deterministic, off, _stack, allocation}, opts, sandbox) do
     {Map.get(opts, :metering, metering), deterministic or sandbox.deterministic, off,
@@ -325,6 +337,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
     %{
       plan
       | engine: nil,
+        owner: nil,
         streams: streams,
         command: false,
         report: false,
@@ -415,13 +428,17 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   @doc "The plan as Rust takes it: its limits, which Rust may keep, by themselves where there is nothing else to tell."
   @spec to_native(t) :: reference | tuple
-  def to_native(%__MODULE__{streams: nil, report: false, cancel: nil, engine: nil} = plan),
-    do: plan.kept || limits(plan)
+  def to_native(
+        %__MODULE__{streams: nil, report: false, cancel: nil, engine: nil, owner: nil} = plan
+      ),
+      do: plan.kept || limits(plan)
 
   def to_native(%__MODULE__{cancel: cancel} = plan) do
     {grants, console} = Streams.to_native(plan.streams)
     cancel = if cancel, do: elem(cancel, 0)
-    {:call, plan.kept || limits(plan), plan.engine, plan.report, cancel, grants, console}
+
+    {:call, plan.kept || limits(plan), plan.engine, {plan.report, cancel},
+     {grants, console, plan.owner}}
   end
 
   @doc "The limits of a guest's whole life as Rust takes them; `nil` where only its calls have limits."
@@ -433,6 +450,7 @@ defmodule Cybernetic.WASM.Execution.Plan do
 
   defp limits(%__MODULE__{limits: limits, wait: wait}) do
     {:limits, {limits.fuel, limits.max_memory, limits.max_table_elements, limits.max_instances},
-     {limits.timeout, limits.max_output, limits.max_host_calls, wait}, limits.max_transfer}
+     {limits.timeout, limits.max_output, limits.max_host_calls, wait},
+     {limits.max_transfer, limits.max_resources}}
   end
 end

@@ -4,17 +4,29 @@ defmodule Cybernetic.WASM.Host.Declarations do
 
   alias Cybernetic.WASM.Host.Function
 
-  @typedoc "A declaration, as a host module collects them: the function, its import's name, types, and options."
-  @type declared :: {atom, String.t(), params :: [atom], results :: [atom], keyword}
+  @typedoc """
+  A declaration, as a host module collects them: the function, its import's name where that is said, types, and options. In the place
+  of a type stands what a parameter without one is.
+  """
+  @type declared :: {atom, String.t() | nil, [param], results :: [atom], keyword}
+
+  @typedoc "The type of a parameter, or the parameter without a type, in words."
+  @type param :: atom | {:untyped, String.t()}
 
   @doc "The options of `use`, with their defaults."
   @spec defaults!(keyword) :: keyword
-  def defaults!(opts),
-    do: Keyword.merge([module: "env", extra: :refuse], options!(opts, [:module, :extra], "use"))
+  def defaults!(opts) do
+    opts = options!(opts, [:module, :interface, :extra], "use")
+
+    if opts[:module] && opts[:interface],
+      do: raise(ArgumentError, "functions are of a module: or of an interface:, not of both")
+
+    Keyword.merge([module: "env", extra: :refuse], opts)
+  end
 
   @doc "The options of `defimport`."
   @spec options!(term) :: keyword
-  def options!(opts), do: options!(opts, [:as, :module, :async], "defimport")
+  def options!(opts), do: options!(opts, [:as, :module, :async, :ends], "defimport")
 
   defp options!(opts, known, whose) do
     unless Keyword.keyword?(opts) do
@@ -37,14 +49,16 @@ defmodule Cybernetic.WASM.Host.Declarations do
   # What is no literal is an expression, whose value is not known yet.
   defp option!(_key, {_, _, _}), do: :ok
   defp option!(:module, name) when is_binary(name), do: :ok
-  defp option!(:as, name) when is_binary(name), do: :ok
+  defp option!(key, name) when key in [:as, :interface, :ends] and is_binary(name), do: :ok
   defp option!(:async, async) when is_boolean(async), do: :ok
   defp option!(:extra, extra) when extra in [:refuse, :ignore], do: :ok
 
   defp option!(key, value) do
     expected = %{
       module: "a string",
+      interface: "a string",
       as: "a string",
+      ends: "a string",
       async: "true or false",
       extra: ":refuse or :ignore"
     }
@@ -57,19 +71,49 @@ defmodule Cybernetic.WASM.Host.Declarations do
   @spec imports(module, [declared], keyword) ::
           %{String.t() => %{String.t() => Function.t() | [Function.t()]}}
   def imports(declared_by, declared, host) do
-    Enum.reduce(declared, %{}, fn {function, name, params, results, opts}, imports ->
+    Enum.reduce(declared, %{}, fn {function, as, params, results, opts}, imports ->
       entry = %Function{
         function: Elixir.Function.capture(declared_by, function, length(params) + 1),
-        signature: Function.signature(params, results),
+        signature: typed(host[:interface], params, results),
         declared_by: declared_by,
-        kind: if(opts[:async], do: :async, else: :sync),
+        kind: kind(opts, host[:interface], params),
         strict: host[:extra] == :refuse
       }
 
-      module = Keyword.get(opts, :module, host[:module])
+      name = opts[:ends] || as || import_name(function, host[:interface])
+      module = Keyword.get(opts, :module, host[:interface] || host[:module])
       Map.update(imports, module, %{name => entry}, &add(&1, module, name, entry))
     end)
   end
+
+  defp typed(nil, params, results) do
+    with {:untyped, param} <- Enum.find(params, &is_tuple/1) do
+      raise ArgumentError, "a parameter is variable :: type, got: #{param}"
+    end
+
+    Function.signature(params, results)
+  end
+
+  # The types are the component's.
+  defp typed(interface, params, results) do
+    if results != [] or Enum.any?(params, &is_atom/1) do
+      raise ArgumentError,
+            "the types of the interface #{inspect(interface)} are in the component: leave them out of the declaration"
+    end
+  end
+
+  defp kind(opts, interface, params) do
+    cond do
+      opts[:ends] == nil -> if(opts[:async], do: :async, else: :sync)
+      interface && params == [] && opts[:async] != true -> :ends
+      true -> raise ArgumentError, "what ends a resource of an interface takes that alone"
+    end
+  end
+
+  defp import_name(function, nil), do: Atom.to_string(function)
+  # As WIT has them.
+  defp import_name(function, _interface),
+    do: function |> Atom.to_string() |> String.replace("_", "-")
 
   # The clauses of one function are declared one by one. What is imported with several types is one function for each.
   defp add(functions, module, name, entry) do
@@ -81,7 +125,7 @@ defmodule Cybernetic.WASM.Host.Declarations do
 
       Enum.any?(others, &(&1.signature == entry.signature)) ->
         raise ArgumentError,
-              "#{inspect(module)} #{inspect(name)} is declared twice as #{entry.signature}"
+              "#{inspect(module)} #{inspect(name)} is declared twice as #{entry.signature || "a function of another arity"}"
 
       others == [] ->
         Map.put(functions, name, entry)
@@ -92,7 +136,7 @@ defmodule Cybernetic.WASM.Host.Declarations do
   end
 
   @doc "The name of a declaration, its arguments without their types, and the types of its parameters and results."
-  @spec parse(Macro.t()) :: {atom, [Macro.t()], params :: [atom], results :: [atom]}
+  @spec parse(Macro.t()) :: {atom, [Macro.t()], [param], results :: [atom]}
   def parse(declaration) do
     {head, results} = results(declaration)
     {name, _meta, [context | params]} = head(head)
@@ -114,8 +158,11 @@ defmodule Cybernetic.WASM.Host.Declarations do
 
   defp param({:"::", _, [variable, type]}), do: {variable, type!(type)}
 
-  defp param(other),
-    do: raise(ArgumentError, "a parameter is variable :: type, got: #{Macro.to_string(other)}")
+  defp param({:\\, _, _} = default),
+    do: raise(ArgumentError, "a parameter is variable :: type, got: #{Macro.to_string(default)}")
+
+  # Good in an interface alone: which it is for is not known yet.
+  defp param(pattern), do: {pattern, {:untyped, Macro.to_string(pattern)}}
 
   defp type!({type, _, context}) when is_atom(context), do: type!(type)
 

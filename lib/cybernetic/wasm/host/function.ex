@@ -1,16 +1,17 @@
 defmodule Cybernetic.WASM.Host.Function do
   @moduledoc false
-  # A host function with its declared type: what `Cybernetic.WASM.Host.defimport/2` makes, and the linker checks. A strict
-  # one must be imported by the module that it is given to.
+  # A host function with its declared type: what `Cybernetic.WASM.Host.defimport/2` makes, and the linker checks. One of an
+  # interface has no type but a component's. A strict one must be imported by the module that it is given to. `:ends` is no import:
+  # it ends resources of the host's.
 
   @enforce_keys [:function, :signature, :declared_by]
   defstruct [:function, :signature, :declared_by, kind: :sync, strict: true]
 
   @type t :: %__MODULE__{
           function: function,
-          signature: String.t(),
+          signature: String.t() | nil,
           declared_by: module,
-          kind: :sync | :async,
+          kind: :sync | :async | :ends,
           strict: boolean
         }
 

@@ -6,20 +6,27 @@ defmodule Cybernetic.WASM.Imports.Bindings do
   import Cybernetic.WASM.Sandbox.Check, only: [is_wasi: 1]
 
   alias Cybernetic.WASM.{Component, DeniedError, Imports, Instance, LinkError, Module, Sandbox}
-  alias Cybernetic.WASM.Imports.Words
+  alias Cybernetic.WASM.Imports.{Destructors, Words}
   alias Cybernetic.WASM.Sandbox.{Check, Interfaces}
 
   # `functions` and `names` are by the index of the function's import; in the place of a function is `:wasi` where WASI has it,
   # `:unknown` where calling it is to trap since `unknown` says so, and `nil` where another guest has it. `sources` are those of all imports in order, or `nil` where there is nothing but functions of
   # the host and of WASI. `answered` are the functions of WASI that the host answers itself, by index, and `given` is kept for a
-  # later call, and for the words of a later error.
-  defstruct functions: {}, names: {}, sources: nil, answered: [], given: %{}, unknown: :refuse
+  # later call, and for the words of a later error. `ends` are what ends resources of the host's, by the names of their types.
+  defstruct functions: {},
+            names: {},
+            sources: nil,
+            answered: [],
+            ends: [],
+            given: %{},
+            unknown: :refuse
 
   @type t :: %__MODULE__{
           functions: tuple,
           names: tuple,
           sources: [source] | nil,
           answered: [non_neg_integer],
+          ends: [Destructors.found()],
           given: Imports.given(),
           unknown: Imports.unknown()
         }
@@ -115,13 +122,21 @@ defmodule Cybernetic.WASM.Imports.Bindings do
             Enum.zip(Module.functions(module), found),
           do: %{module: from, name: name, wanted: signature, reason: reason}
 
-    unlinkable = if is_struct(module, Component), do: Module.unlinkable(module), else: []
+    {ends, others} = of_component(module, bindings.given)
 
-    case extra(module, bindings.given) ++ in_words(problems, bindings.given) ++ unlinkable do
-      [] -> {:ok, bindings}
+    case extra(module, bindings.given) ++ in_words(problems, bindings.given) ++ others do
+      [] -> {:ok, %{bindings | ends: ends}}
       problems -> {:error, LinkError.new(problems)}
     end
   end
+
+  # What ends resources that it imports, and what else is wrong with its imports.
+  defp of_component(%Component{} = component, given) do
+    {ends, problems} = Destructors.find(component, given)
+    {ends, problems ++ Module.unlinkable(component)}
+  end
+
+  defp of_component(_module, _given), do: {[], []}
 
   # Other imports than functions, or from other guests: the core checks the types of what those export. It also says what is
   # missing, since it knows of wrong types as well; unless it is not asked.
@@ -147,13 +162,23 @@ defmodule Cybernetic.WASM.Imports.Bindings do
   # What host modules declare and this module does not import.
   defp extra(module, given) do
     with [_ | _] = declared <- Imports.declared(given) do
-      imported = MapSet.new(Module.functions(module), &{elem(&1, 0), elem(&1, 1)})
+      imported = imported(module)
 
       for {from, name, function} <- declared, not MapSet.member?(imported, {from, name}) do
-        wanted = function.signature
+        wanted = function.signature || "function"
         %{module: from, name: name, wanted: wanted, reason: Words.not_imported(function)}
       end
     end
+  end
+
+  # An interface may be declared without its version.
+  defp imported(module) do
+    functions =
+      for function <- Module.functions(module), do: {elem(function, 0), elem(function, 1)}
+
+    resources = if is_struct(module, Component), do: Destructors.names(module), else: []
+    names = functions ++ resources
+    MapSet.new(names ++ for({from, name} <- names, do: {Imports.unversioned(from), name}))
   end
 
   @doc "The imports that nothing is given for, with their reasons."

@@ -43,6 +43,12 @@ defmodule Cybernetic.WASM.Imports.Words do
 
   def wrong(other, _arity), do: "a function is needed, got: #{Shown.term(other)}"
 
+  @doc "What is given under the name of a type of resources ends none."
+  @spec no_destructor(term) :: String.t()
+  def no_destructor(other),
+    do:
+      "a function of one argument, the resource that comes to its end, is needed, got: #{Shown.term(other)}"
+
   @doc "The options of one host function are none."
   @spec wrong_options() :: String.t()
   def wrong_options do

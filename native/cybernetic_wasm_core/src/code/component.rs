@@ -64,8 +64,8 @@ impl ComponentBody {
         let parent = interface.and_then(|name| self.wasmtime.get_export_index(None, name));
         let export = self.wasmtime.get_export_index(parent.as_ref(), &*item.name);
         match (&item.kind, export) {
-            (Kind::Func(func), _) if func.has_resources() => {
-                Err(CallError::Component("its resources are not served: the function takes or gives one"))
+            (Kind::Func(func), _) if func.has_system() => {
+                Err(CallError::Component("the function takes or gives a resource of WASI's, which nobody else has"))
             }
             (Kind::Func(func), Some(export)) if interface.is_none() || parent.is_some() => Ok((item, func, export)),
             _ => Err(self.missing(name)),

@@ -162,7 +162,7 @@ impl Code {
         if path != name {
             return self.function(&path);
         }
-        let gives_much = func.result.as_ref().is_some_and(|ty| !ty.is_bytes() && ty.has_lists());
+        let gives_much = func.result.as_ref().is_some_and(|ty| (!ty.is_bytes() && ty.has_lists()) || ty.has_terms());
         Ok(Arc::new(Function(Arc::new(Exported {
             name: path,
             argument_counter: None,

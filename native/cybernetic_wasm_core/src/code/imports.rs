@@ -83,9 +83,12 @@ impl Import {
         }
     }
 
-    /// Whether it gives references: a result may then be a term of any size.
+    /// Whether it gives references, or resources: a result may then be a term of any size.
     pub fn gives_references(&self) -> bool {
-        matches!(&self.ty, Signature::Core(core) if core.gives_references)
+        match &self.ty {
+            Signature::Core(core) => core.gives_references,
+            Signature::Wit(func) => func.gives_resources,
+        }
     }
 
     /// Whether an argument may be of any size, and takes time to be made. What WASI is called with is nothing that anybody else sees.
@@ -93,7 +96,7 @@ impl Import {
         match &self.ty {
             Signature::Wit(_) if served(&self.module).is_some() => false,
             Signature::Core(core) => core.ty.params().any(|ty| is_reference(&ty)),
-            Signature::Wit(func) => func.params.iter().any(|(_, ty)| ty.has_lists()),
+            Signature::Wit(func) => func.params.iter().any(|(_, ty)| ty.has_lists() || ty.has_terms()),
         }
     }
 

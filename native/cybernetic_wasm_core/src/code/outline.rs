@@ -2,9 +2,11 @@
 
 mod parts;
 
+use super::Metadata;
 use super::instrument;
 use crate::engine::{POOL_INSTANCE, POOL_INSTANCES, POOL_MEMORY, POOL_PER_MODULE, POOL_TABLE_ELEMENTS, YIELD_FUEL};
 use crate::error::{LoadError, shown};
+use crate::wit::Declared;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use wasmparser::{
@@ -88,6 +90,8 @@ struct Component {
     instance_bytes: u64,
     /// One of its modules does not fit a pool's slot.
     too_large: bool,
+    metadata: Metadata,
+    declared: Option<Declared>,
 }
 
 impl Outline {
@@ -244,6 +248,23 @@ impl Outline {
     /// Whether it is of a component.
     pub(crate) fn is_component(&self) -> bool {
         self.component.is_some()
+    }
+
+    /// Notes what a component's WIT says, once that has been found valid.
+    pub(crate) fn declare(&mut self, wasm: &[u8]) {
+        if let Some(component) = &mut self.component {
+            component.declared = Declared::read(wasm);
+        }
+    }
+
+    /// What a component's WIT says.
+    pub(super) fn declared(&self) -> Option<&Declared> {
+        self.component.as_ref()?.declared.as_ref()
+    }
+
+    /// What a component says of itself.
+    pub(super) fn metadata(&self) -> Option<&Metadata> {
+        self.component.as_ref().map(|component| &component.metadata)
     }
 
     /// Instances of modules that one of it may be made of.

@@ -29,13 +29,14 @@ impl Workshop {
         if request.instrument {
             wasm = instrument(&wasm)?.into();
         }
-        let outline = Outline::read(&wasm, request.refuse_deep)?;
+        let mut outline = Outline::read(&wasm, request.refuse_deep)?;
         let engine = self.engine(request.config, image::most_empty(&wasm))?;
         let code = match outline.is_component() {
             true => engine.precompile_component(&wasm),
             false => engine.precompile_module(&wasm),
         };
         let code = code.map_err(|error| explain(&wasm, request.config.features, error))?;
+        outline.declare(&wasm);
         Ok(Product { outline, wasm, code })
     }
 

@@ -48,13 +48,13 @@ impl Execution {
     }
 
     fn of_fresh<C: Called>(module: &Arc<Module>, called: C, setup: Setup) -> Self {
-        let Setup { runtime, limits, engine, grants } = setup;
+        let Setup { runtime, limits, engine, grants, owner } = setup;
         let invocation = Invocation::new(limits, runtime.ceilings());
         let config = allocate_for(engine, &invocation.limits);
         let mut execution = Self::fresh(&runtime, config.metering, &invocation);
         execution.module = Some(Arc::clone(module));
         execution.paced = Some(Paced::Fresh(Arc::clone(called.function())));
-        let given = Given { grants, sources: None, kernel: called.kernel() };
+        let given = Given { grants, sources: None, owner, kernel: called.kernel() };
         let wanted = Wanted { module: Arc::clone(module), form: Form::Loaded, config, given };
         execution.work = Some(Box::pin(async move {
             // What the module lacks is said before there is a guest.

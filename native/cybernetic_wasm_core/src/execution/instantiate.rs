@@ -32,15 +32,15 @@ impl Execution {
     ) -> Self {
         let form = if snapshottable { Form::Instrumented } else { Form::Loaded };
         let sources = sources.map(Arc::from);
-        let Setup { runtime, limits, engine, grants } = setup;
+        let Setup { runtime, limits, engine, grants, owner } = setup;
         let account = Arc::new(Account::new(budget));
         let invocation = Invocation::on_account(limits, runtime.ceilings(), Some(Arc::clone(&account)));
         let config = allocate_for(engine, &invocation.limits);
         let mut execution = Self::fresh(&runtime, config.metering, &invocation);
         execution.module = Some(Arc::clone(module));
         execution.paced = Some(Paced::Making(Arc::clone(module.code())));
-        let wanted =
-            Wanted { module: Arc::clone(module), form, config, given: Given { grants, sources, kernel: None } };
+        let given = Given { grants, sources, owner, kernel: None };
+        let wanted = Wanted { module: Arc::clone(module), form, config, given };
         execution.work = Some(Box::pin(async move {
             let (guest, module) = wanted.make(&runtime, &invocation).await?;
             store::end(&guest.store, &invocation);

@@ -23,7 +23,7 @@ impl Execution {
         (module, sources): (&Arc<Module>, Vec<Source>),
         setup: Setup,
     ) -> Result<Self, Error> {
-        let Setup { runtime, limits, engine, grants } = setup;
+        let Setup { runtime, limits, engine, grants, owner: _ } = setup;
         let mut execution = Self::on(live, limits);
         let config = live.engine_for(engine)?;
         execution.be_patient_for_guest();

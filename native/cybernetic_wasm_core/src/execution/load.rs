@@ -20,6 +20,7 @@ const LOADING: Limits = Limits {
     max_output: 0,
     max_host_calls: 0,
     max_transfer: 0,
+    max_resources: 0,
     wait: Duration::ZERO,
 };
 

@@ -84,5 +84,6 @@ pub(super) async fn make(
     let nothing = (ready.needs_system() && given.grants.is_none()).then(Grants::none);
     let grants = given.grants.as_deref().or(nothing.as_ref());
     let linked = Starting { ready: &ready, code: module.code(), linkers: module.linkers() };
-    Guest::new(Ingredients { code: module.code(), linked, grants, place, kernel }, invocation).await
+    let owner = given.owner.clone();
+    Guest::new(Ingredients { code: module.code(), linked, grants, owner, place, kernel }, invocation).await
 }

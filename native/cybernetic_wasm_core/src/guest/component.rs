@@ -7,15 +7,16 @@
 
 use super::bulk::or_bounds;
 use super::failure::classify_component;
+use super::resources::{Loans, Returns, claim, put, take};
 use crate::code::{Export, Function};
 use crate::error::{CallError, Error};
 use crate::store::{GuestStore, StoreData};
-use crate::value::Value;
+use crate::value::{Storing, Value};
 use crate::wit::{Func, Passed, Type, Typed};
 use std::pin::Pin;
 use std::sync::Arc;
-use wasmtime::AsContextMut;
 use wasmtime::component::{ComponentNamedList, Instance, Lift, Lower, TypedFunc, Val};
+use wasmtime::{AsContextMut, StoreContextMut};
 
 /// A component's instance.
 pub(crate) struct Component {
@@ -40,28 +41,52 @@ impl Component {
         &mut self,
         store: &mut GuestStore,
         function: &Arc<Function>,
-        args: Vec<Value>,
+        mut args: Vec<Value>,
     ) -> Result<Vec<Value>, Error> {
         let func = check(function, &args)?;
+        let _claims = claim(&mut args, func, store.data().id())?;
+        drop_left(store).await?;
         if !self.last.as_ref().is_some_and(|(last, _)| last.is(function)) {
-            self.last = Some((Arc::clone(function), self.find(store, function)?));
+            self.last = Some((Arc::clone(function), self.find(store, function, func)?));
         }
         let Some((_, callee)) = &self.last else { return Err(Error::Internal("a function is not kept".into())) };
-        let called = match callee {
-            Callee::Dynamic(callee) => dynamic(callee, &mut *store, func, args).await,
-            Callee::Typed(callee) => callee.call(store, func, args).await,
-        };
-        called.map_err(|error| explained(error, store))
+        match callee {
+            Callee::Dynamic(callee) => dynamic(callee, store.as_context_mut(), func, args).await,
+            Callee::Typed(callee) => {
+                let called = callee.call(store, func, args).await;
+                called.map_err(|error| explained(error, store))
+            }
+        }
     }
 
-    fn find(&self, store: &mut GuestStore, function: &Function) -> Result<Callee, Error> {
-        let (Export::Component(export, _), Some(func)) = (&function.export, function.wit()) else {
-            return Err(Error::Internal("a module's function is called in a component".into()));
-        };
-        let found = self.instance.get_func(&mut *store, export);
-        let found = found.ok_or_else(|| Error::Internal("a function export is gone".into()))?;
+    fn find(&self, store: &mut GuestStore, function: &Function, func: &Func) -> Result<Callee, Error> {
+        let found = find(self.instance, store.as_context_mut(), function)?;
         Ok(by_type(&found, func, store).map_or(Callee::Dynamic(found), Callee::Typed))
     }
+}
+
+/// Calls a function of a component that waits for a host function.
+pub(crate) async fn call_again(
+    mut store: StoreContextMut<'_, StoreData>,
+    function: &Function,
+    mut args: Vec<Value>,
+) -> Result<Vec<Value>, Error> {
+    let func = check(function, &args)?;
+    let instance = store.data().component.ok_or(CallError::Component("it calls the host while it starts"))?;
+    let _claims = claim(&mut args, func, store.data().id())?;
+    let found = find(instance, store.as_context_mut(), function)?;
+    Box::pin(dynamic(&found, store, func, args)).await
+}
+
+fn find(
+    instance: Instance,
+    store: StoreContextMut<'_, StoreData>,
+    function: &Function,
+) -> Result<wasmtime::component::Func, Error> {
+    let Export::Component(export, _) = &function.export else {
+        return Err(Error::Internal("a module's function is called in a component".into()));
+    };
+    instance.get_func(store, export).ok_or_else(|| Error::Internal("a function export is gone".into()))
 }
 
 /// The function's type, if the arguments are of it: Wasmtime must not be given others.
@@ -76,18 +101,44 @@ fn check<'f>(function: &'f Function, args: &[Value]) -> Result<&'f Func, Error> 
     Ok(func)
 }
 
+/// Drops the guest's resources that the embedder has let go of since the last call. What the guest does then is part of this one.
+async fn drop_left(store: &mut GuestStore) -> Result<(), Error> {
+    while let Some(resource) = store.data().resources.next_left() {
+        let invocation = Arc::clone(&store.data().invocation);
+        invocation.breathe().await;
+        let dropped = Box::pin(resource.resource_drop_async(&mut *store)).await;
+        dropped.map_err(|error| explained(error, &mut *store))?;
+    }
+    Ok(())
+}
+
 /// Calls by dynamic values.
 async fn dynamic(
     callee: &wasmtime::component::Func,
-    mut store: impl AsContextMut<Data = StoreData>,
+    mut store: StoreContextMut<'_, StoreData>,
     func: &Func,
     args: Vec<Value>,
-) -> wasmtime::Result<Vec<Value>> {
-    let params: Vec<Val> = args.into_iter().filter_map(Value::into_wit).map(|typed| typed.into_val()).collect();
+) -> Result<Vec<Value>, Error> {
+    let mut loans = Loans::default();
+    let args = args.into_iter().filter_map(Value::into_wit);
+    let params: Vec<Val> =
+        args.map(|typed| put(*typed, &mut loans, store.as_context_mut())).collect::<Result<_, _>>()?;
     let mut results = vec![Val::Bool(false); func.results()];
-    callee.call_async(&mut store, &params, &mut results).await?;
-    let results = results.into_iter().zip(&func.result).map(|(value, ty)| Typed::taken(value, ty).into());
-    Ok(results.collect())
+    let called = callee.call_async(store.as_context_mut(), &params, &mut results).await;
+    called.map_err(|error| explained(error, store.as_context_mut()))?;
+    loans.end(store.as_context_mut())?;
+    let results = results.into_iter().zip(&func.result);
+    results.map(|(value, ty)| Ok(received(value, ty, func, store.as_context_mut())?.into())).collect()
+}
+
+fn received(value: Val, ty: &Type, func: &Func, mut store: StoreContextMut<'_, StoreData>) -> Result<Typed, Error> {
+    if !func.gives_resources {
+        return Ok(Typed::taken(value, ty));
+    }
+    let mut returns = Returns::default();
+    let value = take(value, ty, &mut returns, store.as_context_mut())?;
+    returns.make(&mut store);
+    Ok(value)
 }
 
 /// What a failed call means to the caller.
@@ -114,7 +165,7 @@ where
         Box::pin(async move {
             let params = P::take(args).ok_or_else(|| Error::Internal("an argument is of another type".into()))?;
             let (result,) = self.call_async(store, params).await?;
-            let result = func.result.clone().map(|ty| Typed { ty, passed: result.give() }.into());
+            let result = func.result.clone().map(|ty| Typed { ty, passed: result.give(), carried: Vec::new() }.into());
             Ok(result.into_iter().collect())
         })
     }

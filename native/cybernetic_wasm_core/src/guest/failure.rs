@@ -43,6 +43,7 @@ pub(crate) fn classify(error: wasmtime::Error, invocation: &Invocation, code: &C
 /// The same of a component. What a guest passes can be no value of its type, which is its own fault, but to Wasmtime no trap.
 pub(crate) fn classify_component(error: wasmtime::Error, invocation: &Invocation, code: &Code) -> Error {
     const TOO_MUCH: &str = "too much data is being copied";
+    const TOO_MANY: &str = "store handle limit exceeded";
     // What was to be passed has been looked at before.
     const OF_OURS: &str = "type mismatch";
     let known = error.is::<Error>() || error.is::<wasmtime::Trap>() || error.is::<PoolConcurrencyLimitError>();
@@ -53,6 +54,10 @@ pub(crate) fn classify_component(error: wasmtime::Error, invocation: &Invocation
     if text.starts_with(TOO_MUCH) {
         let allowed = invocation.limits.max_transfer;
         return LimitError::new(Limit::Transfer, allowed, allowed.saturating_add(1)).into();
+    }
+    if text.ends_with(TOO_MANY) {
+        let allowed = invocation.limits.max_resources;
+        return LimitError::new(Limit::Resources, allowed, allowed.saturating_add(1)).into();
     }
     match (invocation.refused(), Error::internal(error)) {
         (Some(refused), _) => refused.into(),

@@ -1,17 +1,17 @@
 //! Linking a component: the interfaces of WASI are those of the guest's system; each other function that it imports is a trampoline
-//! that asks the driver. What else it may import are types of the interfaces' own, which need nothing, and resources and whole
-//! modules, which nothing is there for.
+//! that asks the driver, and each other type of resources is the embedder's, known by its index. What else it may import are types
+//! of the interfaces' own, which need nothing, and whole modules, which nothing is there for.
 
 use super::{Linked, Linkers, Ready};
 use crate::code::{Code, ComponentBody};
 use crate::error::{Error, ImportProblem, shown};
 use crate::host::ask_of_component;
 use crate::store::StoreData;
-use crate::wit::{Item, Kind, interface, served};
+use crate::wit::{Item, Kind, Resource, interface, served};
 use std::borrow::Cow;
-use wasmtime::component::{Linker, LinkerInstance};
+use wasmtime::component::{Linker, LinkerInstance, ResourceType};
 
-/// Binds every imported function of a component, once and for all. Of WASI's, those whose indices are among the `answered` are
+/// Binds every imported function and type of resources of a component, once and for all. Of WASI's, those functions whose indices are among the `answered` are
 /// the driver's all the same.
 pub(super) fn prepare(
     linkers: &Linkers,
@@ -24,13 +24,17 @@ pub(super) fn prepare(
     }
     let wasi = component.imports.iter().any(is_of_wasi);
     let mut linker = if wasi { linkers.wasi_p2()?.clone() } else { Linker::new(&linkers.engine().wasmtime) };
-    let functions = component.imports.iter().filter(|item| matches!(item.kind, Kind::Func(_)));
-    let functions: Vec<_> = (0..code.imports().len() as u32)
-        .zip(functions)
-        .filter(|(import, item)| !is_of_wasi(item) || answered.contains(import))
-        .collect();
-    // Those of one interface follow each other.
-    for interface in functions.chunk_by(|(_, one), (_, other)| one.interface == other.interface) {
+    let mut imports = 0..code.imports().len() as u32;
+    let items = component.imports.iter().filter_map(|item| match item.kind {
+        Kind::Func(_) => {
+            imports.next().filter(|import| !is_of_wasi(item) || answered.contains(import)).map(|import| (import, item))
+        }
+        Kind::Resource(_) => (!is_of_wasi(item)).then_some((u32::MAX, item)),
+        Kind::Type(_) | Kind::Other(_) => None,
+    });
+    let items: Vec<_> = items.collect();
+    // What is of one interface follows each other.
+    for interface in items.chunk_by(|(_, one), (_, other)| one.interface == other.interface) {
         define(&mut linker, interface).map_err(Error::internal)?;
     }
     match linker.instantiate_pre(&component.wasmtime) {
@@ -44,27 +48,42 @@ fn is_of_wasi(item: &Item) -> bool {
     item.interface.as_deref().is_some_and(|interface| served(interface).is_some())
 }
 
-fn define(linker: &mut Linker<StoreData>, functions: &[(u32, &Item)]) -> wasmtime::Result<()> {
-    let name = functions.first().and_then(|(_, item)| item.interface.as_deref());
+/// Defines what is of one interface: functions, with the numbers of their imports, and types of resources.
+fn define(linker: &mut Linker<StoreData>, items: &[(u32, &Item)]) -> wasmtime::Result<()> {
+    let name = items.first().and_then(|(_, item)| item.interface.as_deref());
     let mut instance: LinkerInstance<'_, StoreData> = match name {
         // What is defined of WASI's is, in the version that the linker has: one with a part of it in another would hide the rest.
         Some(name) => linker.instance(&served(name).map_or(Cow::Borrowed(name), |name| interface(name).into()))?,
         None => linker.root(),
     };
-    functions.iter().try_for_each(|(import, item)| {
-        let import = *import;
-        instance.func_new_async(&item.name, move |store, _ty, params, results| {
-            ask_of_component(import, store, params, results)
-        })
+    items.iter().try_for_each(|(import, item)| match &item.kind {
+        Kind::Resource(resource) => define_resource(&mut instance, &item.name, resource),
+        _ => define_function(&mut instance, &item.name, *import),
+    })
+}
+
+fn define_function(instance: &mut LinkerInstance<'_, StoreData>, name: &str, import: u32) -> wasmtime::Result<()> {
+    instance.func_new_async(name, move |store, _ty, params, results| ask_of_component(import, store, params, results))
+}
+
+/// A type that several names are of is the same under each.
+fn define_resource(
+    instance: &mut LinkerInstance<'_, StoreData>,
+    name: &str,
+    resource: &Resource,
+) -> wasmtime::Result<()> {
+    instance.resource(name, ResourceType::host_dynamic(resource.index), |mut store, number| {
+        store.data_mut().resources.end(number);
+        Ok(())
     })
 }
 
 fn problem(item: &Item) -> Option<ImportProblem> {
     let (wanted, reason) = match &item.kind {
         _ if is_of_wasi(item) => return None,
-        Kind::Func(_) | Kind::Type(_) => return None,
-        Kind::Resource(_) => ("resource", "resources of the host are not served"),
-        Kind::Other(kind) => (*kind, "nothing to link it to: only functions can be given"),
+        Kind::Resource(resource) if resource.system => ("resource", "one of WASI's, which is given by WASI alone"),
+        Kind::Func(_) | Kind::Type(_) | Kind::Resource(_) => return None,
+        Kind::Other(kind) => (*kind, "nothing to link it to: only functions and resources can be given"),
     };
     let module = item.interface.as_deref().unwrap_or(crate::code::WORLD).to_owned();
     Some(ImportProblem { module, name: item.name.to_string(), wanted: wanted.to_owned(), reason: reason.into() })

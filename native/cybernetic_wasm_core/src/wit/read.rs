@@ -2,7 +2,7 @@
 //!
 //! Types share parts, so that a short text can describe one of any size: what they come to, written out, is bounded.
 
-use super::{Func, Item, Kind, Name, Resource, Type};
+use super::{Func, Item, Kind, Name, Resource, Type, served};
 use crate::error::LoadError;
 use std::sync::Arc;
 use wasmtime::Engine;
@@ -11,10 +11,10 @@ use wasmtime::component::{Component, ResourceType};
 
 /// Types, fields, cases and names of all that a component imports and exports, written out. All interfaces of WASI 0.2 together
 /// have a few thousand.
-const MOST: usize = 100_000;
+pub(super) const MOST: usize = 100_000;
 
 /// Bytes of a name that counts as one part.
-const USUAL_NAME: usize = 32;
+pub(super) const USUAL_NAME: usize = 32;
 
 /// Reads the types of one component.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct Reader<'e> {
     engine: &'e Engine,
     left: usize,
     resources: Vec<(ResourceType, Name)>,
+    /// How many of these are imported: all that there are, as long as imports are read.
+    imported: usize,
 }
 
 type Read<T> = Result<T, LoadError>;
@@ -29,9 +31,11 @@ type Read<T> = Result<T, LoadError>;
 impl<'e> Reader<'e> {
     /// What a component imports and exports, in order.
     pub fn read(engine: &'e Engine, component: &Component) -> Read<(Vec<Item>, Vec<Item>)> {
-        let mut reader = Self { engine, left: MOST, resources: Vec::new() };
+        let mut reader = Self { engine, left: MOST, resources: Vec::new(), imported: usize::MAX };
         let ty = component.component_type();
-        Ok((reader.world(ty.imports(engine))?, reader.world(ty.exports(engine))?))
+        let imports = reader.world(ty.imports(engine))?;
+        reader.imported = reader.resources.len();
+        Ok((imports, reader.world(ty.exports(engine))?))
     }
 
     fn world<'a>(&mut self, items: impl Iterator<Item = (&'a str, types::ComponentExtern<'a>)>) -> Read<Vec<Item>> {
@@ -74,7 +78,7 @@ impl<'e> Reader<'e> {
             params.push((self.name(name)?, self.ty(&ty)?));
         }
         let result = func.results().next().map(|ty| self.ty(&ty)).transpose()?;
-        Ok(Func { params, result })
+        Ok(Func::new(params, result))
     }
 
     /// A long name counts for several parts.
@@ -93,11 +97,19 @@ impl<'e> Reader<'e> {
     fn resource(&mut self, ty: ResourceType, path: Option<String>) -> Read<Resource> {
         self.count(1)?;
         if let Some(index) = self.resources.iter().position(|(known, _)| *known == ty) {
-            return Ok(Resource { index: index as u32, name: Arc::clone(&self.resources[index].1) });
+            return Ok(self.known(index));
         }
         let name: Name = path.unwrap_or_else(|| "resource".to_owned()).into();
-        self.resources.push((ty, Arc::clone(&name)));
-        Ok(Resource { index: self.resources.len() as u32 - 1, name })
+        self.resources.push((ty, name));
+        Ok(self.known(self.resources.len() - 1))
+    }
+
+    fn known(&self, index: usize) -> Resource {
+        let name = Arc::clone(&self.resources[index].1);
+        // It was met where it is declared: what uses it comes later.
+        let interface = name.split_once('#').map_or(&*name, |(interface, _)| interface);
+        let (imported, system) = (index < self.imported, served(interface).is_some());
+        Resource { index: index as u32, host: imported && !system, system: imported && system, name }
     }
 
     fn optional(&mut self, ty: Option<Known>) -> Read<Option<Type>> {

@@ -1,6 +1,7 @@
 //! Values of WIT's types, on their way between the driver and Wasmtime.
 
-use super::Type;
+use super::{Carried, Resource, Type};
+use crate::error::Error;
 use std::fmt;
 use wasmtime::component::Val;
 
@@ -12,6 +13,8 @@ pub struct Typed {
     pub ty: Type,
     /// What is passed.
     pub passed: Passed,
+    /// The resources that are in it.
+    pub carried: Vec<Carried>,
 }
 
 /// A value as it is passed. A value of Wasmtime's has room for the largest in every byte of a list: what is mostly bytes goes
@@ -42,12 +45,14 @@ impl Typed {
             Val::List(elements) if ty.is_bytes() => Passed::Bytes(elements.iter().filter_map(byte).collect()),
             other => Passed::Val(other),
         };
-        Self { ty: ty.clone(), passed }
+        Self { ty: ty.clone(), passed, carried: Vec::new() }
     }
+}
 
-    /// The value as Wasmtime takes any.
+impl Passed {
+    /// The value as Wasmtime takes any, but for the resources in it.
     pub(crate) fn into_val(self) -> Val {
-        match self.passed {
+        match self {
             Passed::Val(value) => value,
             Passed::Bytes(bytes) => list(bytes),
             Passed::Optional(bytes) => Val::Option(bytes.map(|bytes| Box::new(list(bytes)))),
@@ -65,4 +70,40 @@ fn byte(value: &Val) -> Option<u8> {
 
 fn list(bytes: Vec<u8>) -> Val {
     Val::List(bytes.into_iter().map(Val::U8).collect())
+}
+
+/// Looks at each place of a resource in a value of this type, in order. The type says of each whether it is lent.
+pub(crate) fn visit<F>(value: &mut Val, ty: &Type, see: &mut F) -> Result<(), Error>
+where
+    F: FnMut(&mut Val, &Resource, bool) -> Result<(), Error>,
+{
+    match (value, ty) {
+        (place, Type::Own(resource)) => see(place, resource, false),
+        (place, Type::Borrow(resource)) => see(place, resource, true),
+        // A long list of what has none is not gone through.
+        (Val::List(values), Type::List(ty)) if ty.has_resources() => {
+            values.iter_mut().try_for_each(|value| visit(value, ty, see))
+        }
+        (Val::Record(values), Type::Record(fields)) => {
+            values.iter_mut().zip(&**fields).try_for_each(|((_, value), (_, ty))| visit(value, ty, see))
+        }
+        (Val::Tuple(values), Type::Tuple(types)) => {
+            values.iter_mut().zip(&**types).try_for_each(|(value, ty)| visit(value, ty, see))
+        }
+        (Val::Variant(name, Some(value)), Type::Variant(cases)) => {
+            let ty = cases.iter().find(|(known, _)| **known == **name).and_then(|(_, ty)| ty.as_ref());
+            ty.map_or(Ok(()), |ty| visit(value, ty, see))
+        }
+        (Val::Option(Some(value)), Type::Option(ty)) => visit(value, ty, see),
+        (Val::Result(Ok(Some(value))), Type::Result(types)) => inside(value, &types.0, see),
+        (Val::Result(Err(Some(value))), Type::Result(types)) => inside(value, &types.1, see),
+        _ => Ok(()),
+    }
+}
+
+fn inside<F>(value: &mut Val, ty: &Option<Type>, see: &mut F) -> Result<(), Error>
+where
+    F: FnMut(&mut Val, &Resource, bool) -> Result<(), Error>,
+{
+    ty.as_ref().map_or(Ok(()), |ty| visit(value, ty, see))
 }

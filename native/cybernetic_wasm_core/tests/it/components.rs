@@ -83,11 +83,11 @@ fn guest() -> Loaded {
     load(shared(), GUEST)
 }
 
-fn wit(ty: Type, value: Val) -> Value {
-    Typed { ty, passed: Passed::Val(value) }.into()
+pub(crate) fn wit(ty: Type, value: Val) -> Value {
+    Typed { ty, passed: Passed::Val(value), carried: Vec::new() }.into()
 }
 
-fn u32(number: u32) -> Value {
+pub(crate) fn u32(number: u32) -> Value {
     wit(Type::U32, Val::U32(number))
 }
 
@@ -96,7 +96,7 @@ fn text(text: &str) -> Value {
 }
 
 fn bytes(bytes: &[u8]) -> Value {
-    Typed { ty: Type::List(Arc::new(Type::U8)), passed: Passed::Bytes(bytes.to_vec()) }.into()
+    Typed { ty: Type::List(Arc::new(Type::U8)), passed: Passed::Bytes(bytes.to_vec()), carried: Vec::new() }.into()
 }
 
 fn numbers(numbers: &[u32]) -> Value {
@@ -112,7 +112,7 @@ fn one(values: Vec<Value>) -> (Type, Passed) {
     }
 }
 
-fn val(values: Vec<Value>) -> Val {
+pub(crate) fn val(values: Vec<Value>) -> Val {
     match one(values).1 {
         Passed::Val(value) => value,
         _ => panic!("bytes"),

@@ -23,6 +23,7 @@ mod linking;
 mod manifests;
 mod network;
 mod plugins;
+mod resources;
 mod scheduling;
 mod settings;
 mod shown;

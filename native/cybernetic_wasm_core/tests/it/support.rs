@@ -61,6 +61,7 @@ pub(crate) fn limits() -> Limits {
         max_output: 1_000_000,
         max_host_calls: 1_000_000,
         max_transfer: 16 << 20,
+        max_resources: 10_000,
         wait: Duration::ZERO,
     }
 }
@@ -92,7 +93,7 @@ impl Loaded {
     }
 
     pub(crate) fn setup_for(&self, engine: EngineConfig, limits: Limits) -> Setup {
-        Setup { runtime: Arc::clone(&self.runtime), limits, engine, grants: None }
+        Setup { runtime: Arc::clone(&self.runtime), limits, engine, grants: None, owner: None }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::terms::abi::Passed;
 use crate::terms::call::CallOptions;
 use crate::terms::handle::Handle;
 use crate::terms::value::{self, Terms};
-use crate::terms::wit::{Room, Undecoded};
+use crate::terms::wit::{Room, Undecoded, encode_enumerate};
 use crate::terms::{error, exported_function, function_of, wit};
 use cybernetic_wasm_core::code::Function;
 use cybernetic_wasm_core::error::CallError;
@@ -137,11 +137,10 @@ impl<G: Given> Wanted<G> {
         match begin(given, function, &options) {
             Ok(execution) => started(env, Ok(execution), &options, lane),
             Err(Undecoded::Error(failure)) => error::refused(env, failure),
-            Err(Undecoded::Later(when)) => {
-                if when == atoms::dirty() {
-                    runtime().ceilings().expect();
-                }
-                when.encode(env)
+            Err(Undecoded::Enumerate(types)) => encode_enumerate(env, &types),
+            Err(Undecoded::Dirty) => {
+                runtime().ceilings().expect();
+                atoms::dirty().encode(env)
             }
         }
     }

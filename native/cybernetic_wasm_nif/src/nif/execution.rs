@@ -9,7 +9,7 @@ use crate::terms::host_call::HostCallTuple;
 use crate::terms::kept::KeptTerm;
 use crate::terms::step::{self, decode_command, decode_return};
 use crate::terms::value::Terms;
-use crate::terms::wit::{Room, Undecoded};
+use crate::terms::wit::{Room, Undecoded, encode_enumerate};
 use crate::terms::{binary, error, tally};
 use crate::{atoms, courier};
 use cybernetic_wasm_core::code::Code;
@@ -115,6 +115,15 @@ fn execution_unlisten(execution: Handle<'_, ExecutionResource>) -> bool {
     execution.0.try_lock().is_some_and(|execution| execution.unlisten())
 }
 
+/// The process has the resources that were handed over with an open host call. Nobody else can have the execution yet.
+#[rustler::nif]
+fn execution_take_over(execution: Handle<'_, ExecutionResource>, call: HostCallTuple) -> Atom {
+    if let Some(execution) = execution.0.try_lock() {
+        execution.take_over(call.into());
+    }
+    atoms::ok()
+}
+
 /// Gives an open host call what `make` decodes for it, and steps.
 fn serve<'a>(
     env: Env<'a>,
@@ -137,9 +146,10 @@ fn serve<'a>(
     Ok(match given {
         Ok(()) => step::held(env, known, execution, lane),
         Err(Undecoded::Error(failure)) => error::refused(env, failure),
-        Err(Undecoded::Later(when)) => {
+        Err(Undecoded::Enumerate(types)) => encode_enumerate(env, &types),
+        Err(Undecoded::Dirty) => {
             execution.want_dirty();
-            when.encode(env)
+            atoms::dirty().encode(env)
         }
     })
 }
@@ -152,9 +162,7 @@ lanes! {
         call: HostCallTuple,
         term: Term<'a>,
     ) -> NifResult<Term<'a>> {
-        serve(env, execution, (call.into(), lane), |importer, _room| {
-            Ok(decode_command(importer, term)?.map_err(Undecoded::Error))
-        })
+        serve(env, execution, (call.into(), lane), |importer, room| decode_command(importer, term, room))
     }
 }
 

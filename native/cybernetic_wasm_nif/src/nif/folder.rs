@@ -44,6 +44,6 @@ fn folder_unlock(lock: ResourceArc<LockResource>) -> Atom {
     atoms::ok()
 }
 
-fn as_path<'a>(bytes: &'a Binary<'_>) -> &'a Path {
+pub(super) fn as_path<'a>(bytes: &'a Binary<'_>) -> &'a Path {
     Path::new(OsStr::from_bytes(bytes))
 }

@@ -3,6 +3,7 @@
 use super::Optional;
 use super::engine::EngineTuple;
 use super::grants::GrantsMap;
+use super::owner::OwnerTuple;
 use crate::atoms;
 use crate::resources::{CancelResource, OptionsResource};
 use cybernetic_wasm_core::engine::EngineConfig;
@@ -11,6 +12,7 @@ use cybernetic_wasm_core::limits::Limits;
 use cybernetic_wasm_core::module::Module;
 use cybernetic_wasm_core::runtime::Runtime;
 use cybernetic_wasm_core::system::Grants;
+use cybernetic_wasm_core::wit::Owner;
 use cybernetic_wasm_core::{Cancel, Stdin};
 use rustler::{Atom, Binary, Decoder, NifRecord, NifResult, ResourceArc, Term};
 use std::sync::Arc;
@@ -23,12 +25,13 @@ struct LimitsTuple(Limits);
 impl<'a> Decoder<'a> for LimitsTuple {
     fn decode(term: Term<'a>) -> NifResult<Self> {
         type Numbers = (u64, u64, u64, u64);
-        let (tag, sizes, others, max_transfer): (Atom, Numbers, Numbers, u64) = term.decode()?;
+        let (tag, sizes, others, of_components): (Atom, Numbers, Numbers, (u64, u64)) = term.decode()?;
         if tag != atoms::limits() {
             return Err(rustler::Error::BadArg);
         }
         let (fuel, max_memory, max_table_elements, max_instances) = sizes;
         let (timeout, max_output, max_host_calls, wait) = others;
+        let (max_transfer, max_resources) = of_components;
         Ok(Self(Limits {
             fuel,
             max_memory,
@@ -38,6 +41,7 @@ impl<'a> Decoder<'a> for LimitsTuple {
             max_output,
             max_host_calls,
             max_transfer,
+            max_resources,
             wait: Duration::from_millis(wait),
         }))
     }
@@ -65,14 +69,17 @@ struct CallRecord<'a> {
     /// What a fresh guest is given of the system.
     grants: Optional<GrantsMap<'a>>,
     console: Optional<ConsoleRecord<'a>>,
+    /// What ends resources of the host's.
+    owner: Optional<OwnerTuple>,
 }
 
 // By hand, since what is derived allocates, and every call with options has one.
 impl<'a> Decoder<'a> for CallRecord<'a> {
     fn decode(term: Term<'a>) -> NifResult<Self> {
-        let (tag, limits, engine, report, cancel, grants, console): (Atom, _, _, _, _, _, _) = term.decode()?;
+        let (tag, limits, engine, (report, cancel), (grants, console, owner)): (Atom, _, _, (_, _), (_, _, _)) =
+            term.decode()?;
         match tag == atoms::call() {
-            true => Ok(Self { limits, engine, report, cancel, grants, console }),
+            true => Ok(Self { limits, engine, report, cancel, grants, console, owner }),
             false => Err(rustler::Error::BadArg),
         }
     }
@@ -101,6 +108,7 @@ struct Beside {
     engine: Option<EngineConfig>,
     cancel: Option<Arc<Cancel>>,
     grants: Option<Arc<Grants>>,
+    owner: Option<Arc<dyn Owner>>,
     stdin: Option<Stdin>,
     hand_over: bool,
 }
@@ -130,7 +138,8 @@ impl CallOptions {
         let beside = self.beside.as_ref();
         let engine = beside.and_then(|beside| beside.engine).unwrap_or(*module.code().requested());
         let grants = beside.and_then(|beside| beside.grants.clone());
-        Setup { runtime: Arc::clone(runtime), limits: self.limits.clone(), engine, grants }
+        let owner = beside.and_then(|beside| beside.owner.clone());
+        Setup { runtime: Arc::clone(runtime), limits: self.limits.clone(), engine, grants, owner }
     }
 }
 
@@ -148,6 +157,7 @@ impl<'a> Decoder<'a> for CallOptions {
             engine: record.engine.0.map(TryInto::try_into).transpose()?,
             cancel: record.cancel.0.map(|cancel| Arc::clone(&cancel.0)),
             grants: record.grants.0.map(TryInto::try_into).transpose()?.map(Arc::new),
+            owner: record.owner.0.map(OwnerTuple::into_owner),
             stdin: console.map(|console| stdin(console.stdin)).transpose()?.flatten(),
             hand_over: console.is_some_and(|console| console.hand_over),
         };

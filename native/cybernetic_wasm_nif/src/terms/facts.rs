@@ -3,13 +3,15 @@
 use super::map;
 use super::wit::encode_world;
 use crate::atoms;
-use cybernetic_wasm_core::code::{Code, ExternType, FuncType, GlobalType, MemoryType, Mutability, TableType};
+use cybernetic_wasm_core::code::{
+    Code, ExternType, FuncType, GlobalType, MemoryType, Metadata, Mutability, Producer, TableType,
+};
 use cybernetic_wasm_core::value::{ValType, reference_name, type_name};
 use rustler::{Encoder, Env, Term};
 
 pub(crate) fn encode<'a>(env: Env<'a>, code: &Code) -> Term<'a> {
     let world = match code.world() {
-        Some((imports, exports)) => [encode_world(env, imports), encode_world(env, exports)],
+        Some(world) => encode_world(env, world, code.declared()),
         None => of_module(env, code),
     };
     let sections = code
@@ -24,6 +26,28 @@ pub(crate) fn encode<'a>(env: Env<'a>, code: &Code) -> Term<'a> {
             ("custom_sections", sections.collect::<Vec<_>>().encode(env)),
             ("own_memories", code.own_memories().encode(env)),
             ("code_size", code.code_size().encode(env)),
+        ],
+    )
+}
+
+/// What a component says of itself.
+pub(crate) fn encode_metadata<'a>(env: Env<'a>, metadata: &Metadata) -> Term<'a> {
+    let producer = |producer: &Producer| {
+        let Producer { role, name, version } = producer;
+        map(env, &[("role", role.encode(env)), ("name", name.encode(env)), ("version", version.encode(env))])
+    };
+    map(
+        env,
+        &[
+            ("name", metadata.name.encode(env)),
+            ("version", metadata.version.encode(env)),
+            ("description", metadata.description.encode(env)),
+            ("authors", metadata.authors.encode(env)),
+            ("licences", metadata.licences.encode(env)),
+            ("homepage", metadata.homepage.encode(env)),
+            ("source", metadata.source.encode(env)),
+            ("revision", metadata.revision.encode(env)),
+            ("producers", metadata.producers.iter().map(producer).collect::<Vec<_>>().encode(env)),
         ],
     )
 }

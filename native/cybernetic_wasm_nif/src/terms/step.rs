@@ -12,6 +12,7 @@ use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::execution::{Execution, Product, Step};
 use cybernetic_wasm_core::lane::Lane;
 use cybernetic_wasm_core::mail::{Answer, Command, HostCall};
+use cybernetic_wasm_core::value::Value;
 use parking_lot::MutexGuard;
 use rustler::{Atom, Binary, Encoder, Env, NifResult, ResourceArc, Term};
 use std::time::Duration;
@@ -107,12 +108,18 @@ fn encode_open<'a>(env: Env<'a>, resource: Term<'a>, step: Step) -> Term<'a> {
         Step::WantsInput => (atoms::wants_input(), resource).encode(env),
         Step::Output => (atoms::output(), resource).encode(env),
         Step::HostCall { call, args } => {
-            (atoms::host_call(), resource, HostCallTuple::from(call), value::encode_all(env, &args)).encode(env)
+            let tag = if args.iter().any(hands_terms) { atoms::handing() } else { atoms::host_call() };
+            (tag, resource, HostCallTuple::from(call), value::encode_all(env, &args)).encode(env)
         }
         Step::Answered(Ok(answer)) => (atoms::answer(), encode_answer(env, &answer)).encode(env),
         Step::Answered(Err(failure)) => error::refused(env, failure),
         Step::Finished(_) | Step::Failed(_) => atoms::nil().encode(env),
     }
+}
+
+/// Whether resources of the host's are given back with it.
+fn hands_terms(value: &Value) -> bool {
+    matches!(value, Value::Wit(typed) if !typed.carried.is_empty() && typed.ty.hands_terms())
 }
 
 /// An answer as Elixir has it.
@@ -133,7 +140,7 @@ fn forget<'a>(env: Env<'a>, execution: &Execution) -> Term<'a> {
 }
 
 /// A command for an open host call of one of `importer`'s imports.
-pub(crate) fn decode_command(importer: &Code, term: Term<'_>) -> NifResult<Result<Command, Error>> {
+pub(crate) fn decode_command(importer: &Code, term: Term<'_>, room: Room) -> NifResult<Result<Command, Undecoded>> {
     let tag: Atom = match term.decode::<Atom>() {
         Ok(atom) if atom == atoms::raise() => return Ok(Ok(Command::Raise)),
         Ok(atom) if atom == atoms::unknown_import() => return Ok(Ok(Command::Unknown)),
@@ -143,14 +150,18 @@ pub(crate) fn decode_command(importer: &Code, term: Term<'_>) -> NifResult<Resul
     };
     if tag == atoms::call() {
         let (_, name, args): (Atom, Binary<'_>, Terms<'_>) = term.decode()?;
-        return Ok(reentry(importer, &name, args));
+        return Ok(reentry(importer, &name, args).map_err(Undecoded::Error));
+    }
+    if tag == atoms::call_again() {
+        let (_, name, args): (Atom, Binary<'_>, Terms<'_>) = term.decode()?;
+        return Ok(call_again(importer, &name, (args, room)));
     }
     if tag == atoms::call_ref() {
         let (_, reference, args): (Atom, Term<'_>, Terms<'_>) = term.decode()?;
-        return Ok(call_ref(reference, args));
+        return Ok(call_ref(reference, args).map_err(Undecoded::Error));
     }
     let access = access::decode(importer, tag, term)?.ok_or(rustler::Error::BadArg)?;
-    Ok(access.map(Command::Access))
+    Ok(access.map(Command::Access).map_err(Undecoded::Error))
 }
 
 /// The return from a host call of one of `importer`'s functions. Its number of results is checked here, for a friendly error,
@@ -175,10 +186,21 @@ fn call_ref(reference: Term<'_>, args: Terms<'_>) -> Result<Command, Error> {
     Ok(Command::CallRef { reference, args })
 }
 
+/// A component that is written for it.
+fn call_again(importer: &Code, name: &[u8], (args, room): (Terms<'_>, Room)) -> Result<Command, Undecoded> {
+    let function = super::exported_function(importer, name)?;
+    function.check_arity(args.len())?;
+    let args = match function.wit() {
+        Some(func) => wit::decode_arguments(func, args, room)?,
+        None => value::decode_all(args, function.params().iter())?,
+    };
+    Ok(Command::CallAgain { function, args })
+}
+
 fn reentry(importer: &Code, name: &[u8], args: Terms<'_>) -> Result<Command, Error> {
     let function = super::exported_function(importer, name)?;
     function.check_arity(args.len())?;
-    // A component is not called again: what is called and in which host call the core says.
+    // A component is not called again without being asked for: what is called and in which host call the core says.
     if function.wit().is_some() {
         return Ok(Command::Call { function, args: Vec::new() });
     }

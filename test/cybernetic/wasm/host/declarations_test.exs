@@ -397,7 +397,7 @@ defmodule Cybernetic.WASM.Host.DeclarationsTest do
       # They were ignored, so that a misspelt `async:` made the function a synchronous one.
       for {code, words} <- [
             {"defimport f(_ctx), asnyc: true, do: 1",
-             "unknown option of defimport :asnyc; known are: :as, :module, :async"},
+             "unknown option of defimport :asnyc; known are: :as, :module, :async, :ends"},
             {"defimport f(_ctx), extra: :ignore, do: 1", "unknown option of defimport :extra"},
             {"defimport f(_ctx), async: 1, do: 1", "option :async must be true or false, got: 1"},
             {"defimport f(_ctx), async: nil, do: 1", "option :async must be true or false"},
@@ -409,7 +409,8 @@ defmodule Cybernetic.WASM.Host.DeclarationsTest do
       end
 
       for {use, words} <- [
-            {", modul: \"env\"", "unknown option of use :modul; known are: :module, :extra"},
+            {", modul: \"env\"",
+             "unknown option of use :modul; known are: :module, :interface, :extra"},
             {", module: :env", "option :module must be a string, got: :env"},
             {", extra: :warn", "option :extra must be :refuse or :ignore, got: :warn"},
             {", extra: false", "option :extra must be :refuse or :ignore"},
@@ -530,5 +531,86 @@ defmodule Cybernetic.WASM.Host.DeclarationsTest do
     assert problems[{"env", "gone"}] =~ "missing"
     assert problems[{"env", "add"}] =~ "declares it as (func (param i32 i32) (result i32))"
     assert problems[{"env", "none"}] =~ "the module does not import it"
+  end
+
+  describe "of an interface" do
+    defmodule Database do
+      use Cybernetic.WASM.Host, interface: "acme:host/db"
+
+      defimport(open(_ctx, number), as: "[constructor]conn", do: {:conn, number, self()})
+      defimport(get(_ctx, {:conn, number, _pid}), as: "[method]conn.get", do: number)
+      defimport(shut(_ctx, {:conn, number, _pid}), as: "[static]conn.close", do: number)
+      defimport(finish({:conn, _number, pid} = conn), ends: "conn", do: send(pid, {:ended, conn}))
+    end
+
+    defmodule Greetings do
+      use Cybernetic.WASM.Host, interface: "acme:host/greetings"
+
+      defimport say_hello(_ctx, "") do
+        "Hello!"
+      end
+
+      defimport say_hello(_ctx, name) do
+        "Hello, #{name}!"
+      end
+    end
+
+    @resources "test/fixtures/components/resources.wat"
+
+    defp component, do: Cybernetic.WASM.Runtime.load_module!(@resources)
+
+    test "the types are the component's, and the version may be left out" do
+      assert {:ok, 7} = Executor.call(component(), "open", [7], imports: Database)
+      assert_receive {:ended, {:conn, 7, _pid}}
+
+      assert {:ok, {:conn, 8, _pid}} =
+               Executor.call(component(), "hand-out", [8], imports: Database)
+    end
+
+    test "names have hyphens, and a function may have several clauses" do
+      assert %{"acme:host/greetings" => %{"say-hello" => function}} = Greetings.__wasm_imports__()
+      assert function.function.(nil, "") == "Hello!"
+      assert function.function.(nil, "Ada") == "Hello, Ada!"
+    end
+
+    test "what is declared and not imported is named, beside what is missing" do
+      assert {:error, %LinkError{problems: problems}} =
+               Executor.call(component(), "open", [1], imports: Greetings)
+
+      names = MapSet.new(problems, &{&1.module, &1.name})
+      assert {"acme:host/greetings", "say-hello"} in names
+      assert {"acme:host/db@1.0.0", "[method]conn.get"} in names
+    end
+
+    test "a function of another arity is refused" do
+      module =
+        declare(
+          ~S|defimport f(_ctx, _a, _b), as: "[method]conn.get", do: 1|,
+          ", interface: \"acme:host/db\""
+        )
+
+      assert {:error, %LinkError{problems: problems}} =
+               Executor.call(component(), "open", [1], imports: [Database, module])
+
+      assert [%{name: "[method]conn.get", reason: reason}] = problems
+      assert reason =~ "a function of 2 arguments"
+    end
+
+    test "types, and what ends nothing, are refused" do
+      interface = ", interface: \"acme:host/db\""
+
+      for {code, use, words} <- [
+            {"defimport f(_ctx, a :: i32), do: a", interface, "leave them out"},
+            {"defimport f(_ctx) :: i32, do: 1", interface, "leave them out"},
+            {"defimport f(_ctx, a), ends: \"conn\", do: a", interface, "takes that alone"},
+            {"defimport f(a), ends: \"conn\", do: a", "", "takes that alone"},
+            {"defimport f(a), ends: :conn, do: a", interface, "option :ends must be a string"},
+            {"defimport f(_ctx), do: 1", ", interface: \"a:b/c\", module: \"env\"",
+             "not of both"},
+            {"defimport f(_ctx), do: 1", ", interface: 1", "option :interface must be a string"}
+          ] do
+        assert wrong(code, use) =~ words
+      end
+    end
   end
 end

@@ -9,8 +9,14 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Reader do
 
   @capabilities Capabilities.keys()
 
-  # In the order in which an error lists them: each key, and the name of its field or option.
-  @tables [{"module", :module}, {"capabilities", :capabilities}, {"limits", :limits}]
+  # In the order in which an error lists them: each key, and the name of its field or option. One of the first two stands for the
+  # other.
+  @tables [
+    {"module", :module},
+    {"component", :module},
+    {"capabilities", :capabilities},
+    {"limits", :limits}
+  ]
 
   @keys %{
     module: [{"name", :name}, {"version", :version}, {"entry", :entry}, {"digest", :digest}],
@@ -27,6 +33,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Reader do
       {"output", :max_output},
       {"host_calls", :max_host_calls},
       {"transfer", :max_transfer},
+      {"resources", :max_resources},
       {"table_elements", :max_table_elements},
       {"instances", :max_instances}
     ]
@@ -64,6 +71,7 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Reader do
 
   defp fields(tree, at) do
     tables = table(tree, at, @tables)
+    one_of_both(Enum.filter(tables, &match?({:module, _node, _at}, &1)))
 
     read =
       for {table, node, at} <- tables do
@@ -83,6 +91,11 @@ defmodule Cybernetic.WASM.Sandbox.Manifest.Reader do
       places: for({key, _node, at} <- tables ++ nodes, into: %{}, do: {key, {at.key, at.line}})
     })
   end
+
+  defp one_of_both([_module, {_field, node, at}]),
+    do: refuse(node, at, "[module] or [component], not both")
+
+  defp one_of_both(_one_or_none), do: :ok
 
   # A capability reads all of its keys at once, at the place of the first of them.
   defp values(:capabilities, nodes) do

@@ -41,9 +41,13 @@ pub(super) fn read(wasm: &[u8], refuse_deep: bool) -> Result<Outline, LoadError>
                 let part = open.pop();
                 part.map_or(Ok(()), |part| whole.add(part))?;
             }
-            // Those that are in one of its parts are not its own.
-            Payload::CustomSection(section) if open.len() == 1 => {
-                whole.outline.note_section(section.name(), section.data().len());
+            Payload::CustomSection(section) => {
+                // Those that are in one of its parts are not its own.
+                if open.len() == 1 {
+                    whole.outline.note_section(section.name(), section.data().len());
+                    whole.component.metadata.note(&section);
+                }
+                whole.component.metadata.note_producers(&section);
             }
             payload => match open.last_mut() {
                 Some(Part::Module(module)) => module.read_payload(payload, wasm, refuse_deep)?,

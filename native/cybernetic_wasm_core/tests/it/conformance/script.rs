@@ -107,6 +107,7 @@ fn limits() -> Limits {
         max_output: 0,
         max_host_calls: 10_000,
         max_transfer: 16 << 20,
+        max_resources: 10_000,
         wait: Duration::ZERO,
     }
 }

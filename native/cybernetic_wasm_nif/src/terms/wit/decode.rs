@@ -1,13 +1,16 @@
 //! From terms to values.
 
 use crate::atoms;
+use crate::resources::OwnedResource;
+use crate::terms::kept::KeptTerm;
 use crate::terms::value::{Terms, Value, f32_bits, f64_bits, given, integer};
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::error::{CallError, shown};
 use cybernetic_wasm_core::lane::Lane;
-use cybernetic_wasm_core::wit::{Func, Name, Passed, Type, Typed, Val};
+use cybernetic_wasm_core::wit::{Carried, Func, Handle, Name, Passed, Resource, Type, Typed, Val};
 use rustler::types::tuple::get_tuple;
-use rustler::{Atom, Binary, ListIterator, MapIterator, Term, TermType};
+use rustler::{Atom, Binary, ListIterator, MapIterator, ResourceArc, Term, TermType};
+use std::sync::Arc;
 
 /// What Wasmtime has a value in, whatever it is.
 const VALUE: u64 = 40;
@@ -19,8 +22,10 @@ const INLINE: u64 = 256 << 10;
 pub(crate) enum Undecoded {
     /// They cannot be.
     Error(Error),
-    /// They can be made on a dirty scheduler (`:dirty`), or by Elixir from what it alone can look into (`:enumerate`).
-    Later(Atom),
+    /// They can be made on a dirty scheduler.
+    Dirty,
+    /// Elixir has to make lists of what it alone can look into, where these types have lists.
+    Enumerate(Vec<Type>),
 }
 
 impl<E: Into<Error>> From<E> for Undecoded {
@@ -35,16 +40,18 @@ pub(crate) struct Room {
     allowed: u64,
     /// What may still be made on a normal scheduler.
     inline: Option<u64>,
+    /// The resources in what has been made.
+    carried: Vec<Carried>,
 }
 
 impl Room {
     pub(crate) fn new(allowed: u64, lane: Lane) -> Self {
-        Self { left: allowed, allowed, inline: (lane == Lane::Inline).then_some(INLINE) }
+        Self { left: allowed, allowed, inline: (lane == Lane::Inline).then_some(INLINE), carried: Vec::new() }
     }
 
     fn take(&mut self, bytes: u64) -> Result<(), Fault> {
         if let Some(inline) = &mut self.inline {
-            *inline = inline.checked_sub(bytes).ok_or(Fault::Later(atoms::dirty()))?;
+            *inline = inline.checked_sub(bytes).ok_or(Fault::Dirty)?;
         }
         let allowed = self.allowed;
         let too_much = || Fault::at_most(allowed);
@@ -56,7 +63,8 @@ impl Room {
 /// What is wrong with a term, and where in it.
 enum Fault {
     Part(Box<Part>),
-    Later(Atom),
+    Dirty,
+    Enumerate,
 }
 
 struct Part {
@@ -86,13 +94,19 @@ impl Fault {
         self
     }
 
-    fn undecoded(self, index: usize, start: impl FnOnce() -> String) -> Undecoded {
+    fn undecoded<'t>(
+        self,
+        types: impl Iterator<Item = &'t Type>,
+        index: usize,
+        start: impl FnOnce() -> String,
+    ) -> Undecoded {
         match self.within(start) {
             Fault::Part(part) => {
                 let Part { path, expected, given } = *part;
                 Undecoded::Error(CallError::Part { index, path: shown::text(&path), expected, given }.into())
             }
-            Fault::Later(atom) => Undecoded::Later(atom),
+            Fault::Dirty => Undecoded::Dirty,
+            Fault::Enumerate => Undecoded::Enumerate(types.map(Clone::clone).collect()),
         }
     }
 }
@@ -104,7 +118,8 @@ pub(crate) fn decode_arguments(func: &Func, terms: Terms<'_>, mut room: Room) ->
     let mut values = Vec::with_capacity(terms.len());
     for (index, (term, (name, ty))) in terms.into_iter().zip(&func.params).enumerate() {
         let start = || format!("argument {} ({:?})", index + 1, &**name);
-        values.push(typed(term, ty, &mut room).map_err(|fault| fault.undecoded(index, start))?);
+        let types = func.params.iter().map(|(_, ty)| ty);
+        values.push(typed(term, ty, &mut room).map_err(|fault| fault.undecoded(types, index, start))?);
     }
     Ok(values)
 }
@@ -113,7 +128,10 @@ pub(crate) fn decode_arguments(func: &Func, terms: Terms<'_>, mut room: Room) ->
 pub(crate) fn decode_result(func: &Func, terms: Terms<'_>, mut room: Room) -> Result<Vec<Value>, Undecoded> {
     let results = terms.into_iter().zip(&func.result);
     results
-        .map(|(term, ty)| typed(term, ty, &mut room).map_err(|fault| fault.undecoded(0, || "result".into())))
+        .map(|(term, ty)| {
+            let undecoded = |fault: Fault| fault.undecoded(func.result.iter(), 0, || "result".into());
+            typed(term, ty, &mut room).map_err(undecoded)
+        })
         .collect()
 }
 
@@ -127,7 +145,7 @@ fn typed(term: Term<'_>, ty: &Type, room: &mut Room) -> Decoded<Value> {
         }
         false => Passed::Val(decode(term, ty, room)?),
     };
-    Ok(Typed { ty: ty.clone(), passed }.into())
+    Ok(Typed { ty: ty.clone(), passed, carried: std::mem::take(&mut room.carried) }.into())
 }
 
 fn decode(term: Term<'_>, ty: &Type, room: &mut Room) -> Decoded<Val> {
@@ -159,7 +177,8 @@ fn decode(term: Term<'_>, ty: &Type, room: &mut Room) -> Decoded<Val> {
         Type::Flags(names) => return flags(term, (ty, names)).map(Val::Flags),
         Type::Option(inner) => return option(term, (ty, inner), room).map(Val::Option),
         Type::Result(types) => return result(term, (ty, types), room).map(Val::Result),
-        Type::Own(_) | Type::Borrow(_) => None,
+        Type::Own(of) => return resource(term, (ty, of), room, Carried::Own),
+        Type::Borrow(of) => return resource(term, (ty, of), room, Carried::Borrow),
     };
     value.ok_or_else(|| Fault::of(ty, term))
 }
@@ -191,7 +210,7 @@ fn string(term: Term<'_>, room: &mut Room) -> Decoded<String> {
 fn iodata<'a>(term: Term<'a>, room: &Room) -> Decoded<Option<Binary<'a>>> {
     match term.get_type() {
         TermType::Binary => Ok(term.decode().ok()),
-        TermType::List if room.inline.is_some() && !term.is_empty_list() => Err(Fault::Later(atoms::dirty())),
+        TermType::List if room.inline.is_some() && !term.is_empty_list() => Err(Fault::Dirty),
         TermType::List => Ok(Binary::from_iolist(term).ok()),
         _ => Ok(None),
     }
@@ -208,7 +227,7 @@ fn only_elixir(term: Term<'_>) -> Option<Fault> {
         TermType::Map => term.map_get(atoms::__struct__()).is_ok(),
         _ => false,
     };
-    maybe.then_some(Fault::Later(atoms::enumerate()))
+    maybe.then_some(Fault::Enumerate)
 }
 
 fn list(term: Term<'_>, (ty, element): (&Type, &Type), room: &mut Room) -> Decoded<Vec<Val>> {
@@ -393,4 +412,41 @@ fn result(term: Term<'_>, (ty, types): (&Type, &(Option<Type>, Option<Type>)), r
         _ => return Err(Fault::of(ty, term)),
     };
     Ok(if ok { Ok(value) } else { Err(value) })
+}
+
+/// A resource has its place in a value as the number of what comes beside it.
+fn resource(
+    term: Term<'_>,
+    (ty, resource): (&Type, &Resource),
+    room: &mut Room,
+    of_guest: fn(Arc<Handle>) -> Carried,
+) -> Decoded<Val> {
+    let carried = match resource.host {
+        true => of_host(term, room)?,
+        false => of_guest(handle(term, (ty, resource))?),
+    };
+    room.carried.push(carried);
+    Ok(Val::U32(room.carried.len() as u32 - 1))
+}
+
+/// Any term is a resource of the host's. How large it is nobody knows before it has been copied.
+fn of_host(term: Term<'_>, room: &Room) -> Decoded<Carried> {
+    let may_be_large = matches!(term.get_type(), TermType::List | TermType::Tuple | TermType::Map | TermType::Fun);
+    match room.inline.is_some() && may_be_large {
+        true => Err(Fault::Dirty),
+        false => Ok(Carried::Term(Arc::new(KeptTerm::new(term)))),
+    }
+}
+
+/// One of the guest's: whether it is of this guest the core says.
+fn handle(term: Term<'_>, (ty, resource): (&Type, &Resource)) -> Decoded<Arc<Handle>> {
+    let reference =
+        term.map_get(atoms::reference()).ok().and_then(|term| term.decode::<ResourceArc<OwnedResource>>().ok());
+    let handle = Arc::clone(&reference.ok_or_else(|| Fault::of(ty, term))?.0);
+    let given = match handle.resource() {
+        other if other != resource => shown::name(&other.name),
+        _ if !handle.is_kept() => "a resource that has been dropped or given away".into(),
+        _ => return Ok(handle),
+    };
+    Err(Fault::new(shown::text(&ty.to_string()), given))
 }

@@ -1,17 +1,44 @@
 //! What a component imports and exports, as terms.
 
+use super::declared::encode_shape;
 use crate::atoms;
 use crate::terms::{atom, map};
-use cybernetic_wasm_core::wit::{Func, Item, Kind, Name, Type};
+use cybernetic_wasm_core::wit::{Declaration, Declared, Func, Item, Kind, Name, Type};
 use rustler::{Encoder, Env, Term};
+use std::collections::HashMap;
 
-/// Imports or exports.
-pub(crate) fn encode_world<'a>(env: Env<'a>, items: &[Item]) -> Term<'a> {
+/// Imports and exports, with what WIT says of them.
+pub(crate) fn encode_world<'a>(
+    env: Env<'a>,
+    (imports, exports): (&[Item], &[Item]),
+    declared: Option<&Declared>,
+) -> [Term<'a>; 2] {
+    let declared = declared.map_or([&[][..]; 2], |declared| [&declared.imports[..], &declared.exports[..]]);
+    [encode_items(env, imports, declared[0]), encode_items(env, exports, declared[1])]
+}
+
+fn encode_items<'a>(env: Env<'a>, items: &[Item], declared: &[Declaration]) -> Term<'a> {
+    let known: HashMap<_, _> =
+        declared.iter().map(|found| ((found.interface.as_deref(), &*found.name), found)).collect();
     let item = |item: &Item| {
-        let names = [("interface", item.interface.as_deref().encode(env)), ("name", (*item.name).encode(env))];
-        map(env, &[names[0], names[1], ("type", kind(env, &item.kind))])
+        let found = known.get(&(item.interface.as_deref(), &*item.name));
+        map(
+            env,
+            &[
+                ("interface", item.interface.as_deref().encode(env)),
+                ("name", (*item.name).encode(env)),
+                ("type", kind(env, &item.kind)),
+                ("declared", found.map(|found| encode_shape(env, &found.shape)).encode(env)),
+                ("docs", found.and_then(|found| found.docs.as_deref()).encode(env)),
+            ],
+        )
     };
     items.iter().map(item).collect::<Vec<_>>().encode(env)
+}
+
+/// Of terms of these types Elixir is to make lists where there are enumerables.
+pub(crate) fn encode_enumerate<'a>(env: Env<'a>, types: &[Type]) -> Term<'a> {
+    (atoms::enumerate(), types.iter().map(|ty| encode_type(env, ty)).collect::<Vec<_>>()).encode(env)
 }
 
 fn kind<'a>(env: Env<'a>, kind: &Kind) -> Term<'a> {
