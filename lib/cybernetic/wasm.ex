@@ -11,7 +11,7 @@ defmodule Cybernetic.WASM do
   @type call_option :: Executor.option() | {:instance, Instance.target()}
 
   @doc """
-  Makes a module with a function for each function that a module of WebAssembly exports.
+  Makes a module with a function for each function that a module or a component of WebAssembly exports.
 
       defmodule MyApp.Thumb do
         use Cybernetic.WASM,
@@ -33,6 +33,25 @@ defmodule Cybernetic.WASM do
   application's `priv` folder as it is there. What is loaded must have the digest of what was compiled for: another file is a
   `Cybernetic.WASM.LoadError` with the reason `:digest_mismatch`.
 
+  ## Components
+
+  A component's functions that are in an interface become functions of a module inside: `acme:shop/orders@1.2.0` gives
+  `MyApp.Shop.Orders`. Their types, and the names of those, are in the specifications; what WIT says of them is their documentation.
+  A method is called by the name of its resource, `cart_add`, and a constructor `new_cart`. What the component imports becomes
+  callbacks, of the module of its interface: a module with `use Cybernetic.WASM.Host, interface: "acme:host/log"` and `@behaviour
+  MyApp.Shop.Log` is told by the compiler what it lacks. `:only`, `:except` and `:as` take whole names, as in
+  `"acme:shop/orders@1.2.0#place"`.
+
+      defmodule MyApp.Shop do
+        use Cybernetic.WASM, otp_app: :my_app, source: {:priv, :my_app, "wasm/shop.wasm"}
+      end
+
+      MyApp.Shop.Orders.place([%{item: "tea", count: 2}])   # {:ok, {:ok, receipt}} or {:ok, {:error, problem}}
+
+  With `wit: "wit/"`, a file or a folder of WIT, and `world: "plugin"`, where that has several, the functions are those of the WIT,
+  whose documentation a component does not keep. The source is not looked at while the code is compiled: what is loaded later may be
+  any component that exports the same, and is a `Cybernetic.WASM.LoadError` with the reason `:unexpected` otherwise.
+
   ## Functions beside those of the exports
 
     * `module/0` - the `Cybernetic.WASM.Module`
@@ -44,6 +63,7 @@ defmodule Cybernetic.WASM do
   ## Options
 
     * `:source` - what is loaded, as by `Cybernetic.WASM.Runtime.load_module/2`. Needed.
+    * `:wit`, `:world` - see "Components"
     * `:otp_app` - an application whose configuration may change the next two, as
       `config :my_app, MyApp.Thumb, call: [timeout: 200]`. Default: none.
     * `:load` - options of `Cybernetic.WASM.Runtime.load_module/2`, such as `[manifest: true]`. They hold while the module is
@@ -74,6 +94,12 @@ defmodule Cybernetic.WASM do
       iex> {:ok, instance} = Division.instance()
       iex> Division.div_mod!(7, 2, instance: instance)
       [3, 1]
+
+      iex> defmodule Greeter do
+      ...>   use Cybernetic.WASM, source: "priv/wasm/greeter.wasm"
+      ...> end
+      iex> Greeter.greet!("Ada")
+      "Hello, Ada!"
 
       iex> defmodule Text do
       ...>   use Cybernetic.WASM,

@@ -2,16 +2,18 @@ defmodule Cybernetic.WASM.Interface do
   @moduledoc false
   # What `use Cybernetic.WASM` puts into a module: a function for each export of a module of WebAssembly, which is loaded to see
   # what there is while the Elixir one is compiled. `Interface.Names` says which functions there are, `Interface.Function` has
-  # their code, `Interface.Calls` is what they do. A source that has its functions in groups would have a list of `Function` for
-  # each of them.
+  # their code, `Interface.Calls` is what they do. A component has its functions in interfaces: `Interface.World` says which, and
+  # `Interface.Types` what they take and give.
 
   alias Cybernetic.WASM.{ABI, Component, Digest, Module, Options, Shown}
-  alias Cybernetic.WASM.Interface.{Calls, Function, Names}
+  alias Cybernetic.WASM.Interface.{Calls, Function, Names, World}
   alias Cybernetic.WASM.Loader.Sources
 
   @names {"a list of names of exports", &__MODULE__.names?/1}
   @options [
     source: :any,
+    wit: {"a path of WIT, or nil", &__MODULE__.text?/1},
+    world: {"the name of a world, or nil", &__MODULE__.text?/1},
     otp_app: {"an application's name", &is_atom/1},
     # What a source is fetched with may be in it.
     load: {:unshown, {"a keyword list", &Keyword.keyword?/1}},
@@ -24,23 +26,41 @@ defmodule Cybernetic.WASM.Interface do
       {"a map of names of exports to lists of :bytes, :pointer, :cstring, {:room, size} and :value",
        &__MODULE__.by_abi?/1}
   ]
-  @defaults %{otp_app: nil, load: [], only: nil, except: [], as: %{}, abi: nil, by_abi: %{}}
+  @defaults %{
+    otp_app: nil,
+    wit: nil,
+    world: nil,
+    load: [],
+    only: nil,
+    except: [],
+    as: %{},
+    abi: nil,
+    by_abi: %{}
+  }
 
   # Of what is wrong: a module may have a hundred thousand exports.
   @most_told 20
 
+  # The functions are the generated module's own. Those of a component's interfaces are in `groups`.
   @enforce_keys [:functions, :digest, :file]
-  defstruct [:functions, :digest, :file]
+  # Those that were made of WIT alone have no digest, but the files of that.
+  defstruct [:functions, :digest, :file, groups: [], wit: []]
 
   @type t :: %__MODULE__{
           functions: [Function.t()],
-          digest: String.t(),
-          file: Path.t() | nil
+          digest: String.t() | nil,
+          file: Path.t() | nil,
+          groups: [World.t()],
+          wit: [Path.t()]
         }
 
   @doc false
   @spec names?(term) :: boolean
   def names?(names), do: is_list(names) and Enum.all?(names, &is_binary/1)
+
+  @doc false
+  @spec text?(term) :: boolean
+  def text?(text), do: is_binary(text) or text == nil
 
   @doc false
   @spec renaming?(term) :: boolean
@@ -84,7 +104,7 @@ defmodule Cybernetic.WASM.Interface do
       @wasm_interface unquote(__MODULE__).new!(unquote(given), __ENV__)
       @wasm_digest @wasm_interface.digest
       @wasm_file @wasm_interface.file
-      if @wasm_file, do: @external_resource(@wasm_file)
+      for file <- List.wrap(@wasm_file) ++ @wasm_interface.wit, do: @external_resource(file)
     end
   end
 
@@ -100,6 +120,7 @@ defmodule Cybernetic.WASM.Interface do
       def __wasm__(:call), do: unquote(opts[:call] || [])
       def __wasm__(:abi), do: unquote(opts[:abi])
       def __wasm__(:digest), do: @wasm_digest
+      def __wasm__(:expected), do: unquote(__MODULE__).expected(@wasm_interface)
       def __wasm__(:stamp), do: {unquote(code), @wasm_digest}
 
       @doc false
@@ -133,32 +154,37 @@ defmodule Cybernetic.WASM.Interface do
 
   # Names and types are known when the body of the module runs.
   defp functions do
-    quote unquote: false do
-      for function <- @wasm_interface.functions do
-        arguments = Cybernetic.WASM.Interface.Function.arguments(function)
-        bang = Cybernetic.WASM.Interface.Function.bang(function)
-
-        @doc Cybernetic.WASM.Interface.Function.doc(function)
-        for spec <- Cybernetic.WASM.Interface.Function.specs(function), do: @spec(unquote(spec))
-
-        def unquote(function.name)(unquote_splicing(arguments), opts \\ []) do
-          Cybernetic.WASM.Interface.Calls.call(
-            {__MODULE__, unquote(function.passes != nil)},
-            unquote(function.export),
-            unquote(Cybernetic.WASM.Interface.Function.passed(function)),
-            opts
-          )
-        end
-
-        @doc Cybernetic.WASM.Interface.Function.bang_doc(function)
-        for spec <- Cybernetic.WASM.Interface.Function.bang_specs(function),
-            do: @spec(unquote(spec))
-
-        def unquote(bang)(unquote_splicing(arguments), opts \\ []) do
-          Cybernetic.WASM.Error.unwrap!(unquote(function.name)(unquote_splicing(arguments), opts))
-        end
-      end
+    quote do
+      unquote(__MODULE__).define(@wasm_interface, __ENV__)
     end
+  end
+
+  @doc "Defines the functions in the module that is being compiled, and for each interface of a component a module in that."
+  @spec define(t, Macro.Env.t()) :: :ok
+  def define(interface, env) do
+    own = Enum.find(interface.groups, &(&1.interface == nil))
+    definitions = if own, do: own.types ++ own.callbacks, else: []
+    functions = for function <- interface.functions, do: Function.definition(function, env.module)
+    Enum.each(definitions ++ functions, &Code.eval_quoted(&1, [], env))
+
+    for group <- interface.groups, group.interface != nil, do: define_group(group, env)
+    :ok
+  end
+
+  defp define_group(group, env) do
+    functions = for function <- group.functions, do: Function.definition(function, env.module)
+
+    code =
+      quote do
+        @moduledoc unquote("The interface `#{group.interface}`: see `#{inspect(env.module)}`.")
+        (unquote_splicing(group.types ++ group.callbacks ++ functions))
+      end
+
+    Elixir.Module.create(
+      Elixir.Module.concat(env.module, group.module),
+      code,
+      Macro.Env.location(env)
+    )
   end
 
   # While the module is compiled
@@ -167,19 +193,55 @@ defmodule Cybernetic.WASM.Interface do
   @spec new!(keyword, Macro.Env.t()) :: t
   def new!(given, env) do
     given = Map.merge(@defaults, Options.check!(given, @options, "option of use Cybernetic.WASM"))
-    module = load!(given, env)
-
-    {functions, misfits} = module |> functions() |> by_abi(given)
+    made_of = made_of!(given, env)
+    {functions, misfits} = made_of |> functions() |> by_abi(given)
 
     case Names.assign(functions, given) do
       {:ok, functions} when misfits == [] ->
-        %__MODULE__{functions: functions, digest: module.digest, file: file(given.source)}
+        {own, groups} = grouped(functions, made_of)
+
+        struct!(
+          %__MODULE__{functions: own, digest: nil, file: nil, groups: groups},
+          from(made_of, given)
+        )
 
       named ->
         problems = with {:ok, _functions} <- named, do: {:error, []}
         fail!(env, in_words(env.module, misfits ++ elem(problems, 1)))
     end
   end
+
+  # What is loaded, or what WIT says of it.
+  defp made_of!(%{wit: nil, world: nil} = given, env), do: load!(given, env)
+
+  defp made_of!(%{wit: nil}, _env),
+    do: raise(ArgumentError, "option :world of use Cybernetic.WASM needs the option :wit")
+
+  defp made_of!(%{abi: abi} = given, env) when abi != nil, do: no_abi!(given, env)
+
+  defp made_of!(given, env) do
+    case Component.declared_in(given.wit, given.world) do
+      {:ok, world} -> {:world, world}
+      {:error, why} -> fail!(env, "#{inspect(env.module)}: #{Shown.path(given.wit)}: #{why}")
+    end
+  end
+
+  defp from({:world, _world}, given), do: [wit: files(given.wit)]
+  defp from(module, given), do: [digest: module.digest, file: file(given.source)]
+
+  defp files(wit) do
+    if File.dir?(wit), do: wit |> Path.join("**/*.wit") |> Path.wildcard(), else: [wit]
+  end
+
+  @doc "What a component has to export that is loaded for it, with its type in words; nothing, where its digest says all."
+  @spec expected(t) :: [{String.t(), String.t()}]
+  def expected(%__MODULE__{digest: nil} = interface) do
+    for group <- interface.groups,
+        function <- group.functions,
+        do: {function.export, Function.signature(function)}
+  end
+
+  def expected(_interface), do: []
 
   defp in_words(module, problems) do
     {told, others} = Enum.split(problems, @most_told)
@@ -222,11 +284,8 @@ defmodule Cybernetic.WASM.Interface do
     opts = Calls.configured(given.load, given.otp_app, env.module, :load)
 
     case Calls.fetch(given.source, opts) do
-      {:ok, %Component{}} ->
-        fail!(
-          env,
-          "#{inspect(env.module)}: it is a component, for which no functions are defined yet: call it with Executor"
-        )
+      {:ok, %Component{}} when given.abi != nil ->
+        no_abi!(given, env)
 
       {:ok, module} ->
         module
@@ -236,10 +295,30 @@ defmodule Cybernetic.WASM.Interface do
     end
   end
 
+  defp no_abi!(_given, env),
+    do: fail!(env, "#{inspect(env.module)}: a component passes bytes by itself: leave out abi:")
+
+  defp functions({:world, world}), do: World.functions(world.imports, world.exports)
+
+  defp functions(%Component{} = component),
+    do: World.functions(Component.imports(component), Component.exports(component))
+
   defp functions(module) do
     for %{name: name, type: {:function, params, results}} <- Module.exports(module),
         do: %Function{export: name, params: params, results: results}
   end
+
+  defp grouped(functions, {:world, %{imports: imports, exports: exports}}),
+    do: {own(functions), World.groups(functions, imports, exports)}
+
+  defp grouped(functions, %Component{} = component) do
+    world = %{imports: Component.imports(component), exports: Component.exports(component)}
+    grouped(functions, {:world, world})
+  end
+
+  defp grouped(functions, _module), do: {functions, []}
+
+  defp own(functions), do: Enum.filter(functions, &(&1.wit.interface == nil))
 
   @spec fail!(Macro.Env.t(), String.t()) :: no_return
   defp fail!(env, description) do

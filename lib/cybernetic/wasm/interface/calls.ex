@@ -3,7 +3,19 @@ defmodule Cybernetic.WASM.Interface.Calls do
   # What the functions of a generated module do when they are called. The module of WebAssembly is loaded by the first who needs
   # it, and kept in a persistent term: reading it copies nothing.
 
-  alias Cybernetic.WASM.{ABI, Error, Executor, Instance, Loader, Module, Options}
+  alias Cybernetic.WASM.{
+    ABI,
+    Component,
+    Error,
+    Executor,
+    Instance,
+    Loader,
+    LoadError,
+    Module,
+    Options
+  }
+
+  alias Cybernetic.WASM.Component.Words
   alias Cybernetic.WASM.Runtime.Registration
 
   # An environment's values may be in them, and what a source is fetched with.
@@ -26,11 +38,36 @@ defmodule Cybernetic.WASM.Interface.Calls do
   end
 
   defp load(owner, stamp) do
-    opts = Keyword.put(options(owner, :load), :digest, owner.__wasm__(:digest))
+    opts = options(owner, :load)
+    digest = owner.__wasm__(:digest)
+    opts = if digest, do: Keyword.put(opts, :digest, digest), else: opts
 
     with {:ok, module} <- fetch(owner.__wasm__(:source), opts),
+         :ok <- expected(owner.__wasm__(:expected), module),
          do: {:ok, keep(owner, {stamp, module, ABI.of(owner.__wasm__(:abi))})}
   end
+
+  # What was made of WIT alone takes any component that exports what that says.
+  defp expected([], _module), do: :ok
+
+  defp expected(expected, module) do
+    exports = exports(module)
+
+    wrong =
+      for {name, type} <- expected,
+          exports[name] not in [type, :unsaid],
+          do: %{name: name, expected: type, found: exports[name]}
+
+    if wrong == [], do: :ok, else: {:error, %LoadError{reason: :unexpected, exports: wrong}}
+  end
+
+  defp exports(%Component{} = component) do
+    for %{type: {:func, _, _}} = item <- Component.exports(component),
+        into: %{},
+        do: {Component.path(item), if(item.declared, do: Words.item(item), else: :unsaid)}
+  end
+
+  defp exports(_module), do: %{}
 
   @doc "Loads a module, which gets no name of the node's: a name may be given another module."
   @spec fetch(Loader.source(), keyword) :: {:ok, Module.loaded()} | {:error, Error.t()}

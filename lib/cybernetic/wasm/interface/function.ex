@@ -5,8 +5,9 @@ defmodule Cybernetic.WASM.Interface.Function do
   alias Cybernetic.WASM.Shown
 
   @enforce_keys [:export, :params, :results]
-  # `passes` is how it takes its arguments by an ABI, and `gives` what it gives then: `:values` or `:bytes`.
-  defstruct [:export, :params, :results, :name, :passes, gives: :values]
+  # `passes` is how it takes its arguments by an ABI, and `gives` what it gives then: `:values` or `:bytes`. Of a component's function
+  # `wit` has all that there is to say.
+  defstruct [:export, :params, :results, :name, :passes, :wit, gives: :values]
 
   @typedoc "How an argument is passed by an ABI: see `Cybernetic.WASM.ABI`. Room is no argument of the function in Elixir."
   @type kind :: :bytes | :pointer | :cstring | :value | {:room, non_neg_integer}
@@ -17,7 +18,19 @@ defmodule Cybernetic.WASM.Interface.Function do
           results: [String.t()],
           name: atom,
           passes: [kind] | nil,
+          wit: wit | nil,
           gives: :values | :bytes
+        }
+
+  @typedoc "A component's function: what its name is made of, its type in WIT's words, and its types and names in Elixir."
+  @type wit :: %{
+          interface: String.t() | nil,
+          word: String.t(),
+          signature: String.t(),
+          docs: String.t() | nil,
+          names: [String.t()],
+          params: [Macro.t()],
+          result: Macro.t()
         }
 
   # The types that `Cybernetic.WASM.Value` has names for.
@@ -59,6 +72,7 @@ defmodule Cybernetic.WASM.Interface.Function do
   def arity(function), do: length(types(function))
 
   # Of its arguments in Elixir.
+  defp types(%__MODULE__{wit: %{params: types}}), do: types
   defp types(%__MODULE__{passes: nil, params: params}), do: Enum.map(params, &type/1)
   defp types(%__MODULE__{passes: kinds, params: params}), do: types(kinds, params)
 
@@ -79,9 +93,51 @@ defmodule Cybernetic.WASM.Interface.Function do
   @spec bang(t) :: atom
   def bang(function), do: :"#{function.name}!"
 
+  @doc "The function and its twin that raises, of a module that was generated as `owner`."
+  @spec definition(t, module) :: Macro.t()
+  def definition(function, owner) do
+    {arguments, by_abi?} = {arguments(function), function.passes != nil}
+
+    quote do
+      @doc unquote(doc(function))
+      unquote_splicing(for spec <- specs(function), do: quote(do: @spec(unquote(spec))))
+
+      def unquote(function.name)(unquote_splicing(arguments), opts \\ []) do
+        Cybernetic.WASM.Interface.Calls.call(
+          {unquote(owner), unquote(by_abi?)},
+          unquote(function.export),
+          unquote(passed(function)),
+          opts
+        )
+      end
+
+      @doc unquote(bang_doc(function))
+      unquote_splicing(for spec <- bang_specs(function), do: quote(do: @spec(unquote(spec))))
+
+      def unquote(bang(function))(unquote_splicing(arguments), opts \\ []) do
+        Cybernetic.WASM.Error.unwrap!(unquote(function.name)(unquote_splicing(arguments), opts))
+      end
+    end
+  end
+
   @doc "Its parameters, without the options."
   @spec arguments(t) :: [Macro.t()]
+  def arguments(%__MODULE__{wit: %{names: names}}),
+    do: for({name, index} <- Enum.with_index(names, 1), do: argument(name, index))
+
   def arguments(function), do: function |> arity() |> Macro.generate_arguments(__MODULE__)
+
+  # As WIT calls it, where that is a variable of its own in Elixir.
+  defp argument(name, index) do
+    name = String.replace(name, "-", "_")
+
+    plain? =
+      name =~ ~r/\A[a-z][a-z0-9_]*\z/ and
+        Code.string_to_quoted(name) == {:ok, {String.to_atom(name), [line: 1], nil}}
+
+    name = if plain?, do: name, else: "arg#{index}"
+    Macro.var(String.to_atom(name), __MODULE__.Arguments)
+  end
 
   @doc "What it passes on of them."
   @spec passed(t) :: [Macro.t()]
@@ -98,12 +154,15 @@ defmodule Cybernetic.WASM.Interface.Function do
   @spec doc(t) :: String.t()
   def doc(function) do
     """
-    Calls the export `#{Shown.name(function.export)}`, of the type `#{signature(function)}`#{way(function)}.
+    #{said(function)}Calls the export `#{Shown.name(function.export)}`, of the type `#{signature(function)}`#{way(function)}.
 
     The call has a fresh instance, or that of the option `:instance`. Other options are those of
     `Cybernetic.WASM.Executor.call/4`; with `:instance` those of `Cybernetic.WASM.Instance.call/4`.
     """
   end
+
+  defp said(%__MODULE__{wit: %{docs: docs}}) when docs != nil, do: docs <> "\n\n"
+  defp said(_function), do: ""
 
   defp way(%__MODULE__{passes: nil}), do: ""
   defp way(%__MODULE__{passes: kinds}), do: ", by an ABI, with #{inspect(kinds)}"
@@ -113,8 +172,10 @@ defmodule Cybernetic.WASM.Interface.Function do
   def bang_doc(function),
     do: "As `#{function.name}/#{arity(function) + 1}`, but raises the error."
 
-  @doc "Its type in the text format's words."
+  @doc "Its type in the text format's words, or in WIT's."
   @spec signature(t) :: String.t()
+  def signature(%__MODULE__{wit: %{signature: signature}}), do: signature
+
   def signature(%__MODULE__{params: params, results: results}),
     do: "(#{Enum.join(params, " ")}) -> (#{Enum.join(results, " ")})"
 
@@ -137,6 +198,7 @@ defmodule Cybernetic.WASM.Interface.Function do
         do: quote(do: unquote(name)(unquote_splicing(types)) :: unquote(result))
   end
 
+  defp result(%__MODULE__{wit: %{result: result}}), do: result
   defp result(%__MODULE__{gives: :bytes}), do: quote(do: binary | nil)
   defp result(%__MODULE__{results: []}), do: nil
   defp result(%__MODULE__{results: [one]}), do: type(one)

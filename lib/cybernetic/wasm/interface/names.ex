@@ -53,12 +53,15 @@ defmodule Cybernetic.WASM.Interface.Names do
     (choice.only == nil or export in choice.only) and export not in choice.except
   end
 
-  defp name(%Function{export: export}, as) do
+  defp name(%Function{export: export} = function, as) do
     case as do
       %{^export => name} -> Atom.to_string(name)
-      _ -> snake_case(export)
+      _ -> function |> word() |> snake_case()
     end
   end
+
+  defp word(%Function{wit: %{word: word}}), do: word
+  defp word(%Function{export: export}), do: export
 
   @doc "The name of an export as Elixir would have it, if it can be spoken at all."
   @spec snake_case(String.t()) :: String.t()
@@ -120,7 +123,9 @@ defmodule Cybernetic.WASM.Interface.Names do
     end
   end
 
-  defp speakable?(name), do: byte_size(name) <= @longest and name =~ @speakable
+  @doc "Whether Elixir can say it."
+  @spec speakable?(String.t()) :: boolean
+  def speakable?(name), do: byte_size(name) <= @longest and name =~ @speakable
 
   # It has one arity more, with options, and a twin that raises.
   defp in_kernel?(name, arity) do
@@ -131,11 +136,51 @@ defmodule Cybernetic.WASM.Interface.Names do
   end
 
   defp colliding(named) do
-    by_name = Enum.group_by(named, &elem(&1, 0), fn {_name, function} -> function.export end)
+    by_name =
+      Enum.group_by(named, fn {name, function} -> {interface(function), name} end, fn {_name,
+                                                                                       function} ->
+        function.export
+      end)
 
-    for {name, [_, _ | _] = exports} <- Enum.sort(by_name) do
+    for {{_interface, name}, [_, _ | _] = exports} <- Enum.sort(by_name) do
       "the exports #{Enum.map_join(exports, " and ", &Shown.quoted/1)} would both be #{name}: name one of them with as:, " <>
         "or leave it out with except:"
     end
   end
+
+  # Each interface has a module of its own.
+  defp interface(%Function{wit: %{interface: interface}}), do: interface
+  defp interface(_function), do: nil
+
+  @doc """
+  The modules of interfaces, inside of the generated one: by the interface's own name, or by more of it where that is several's.
+
+      iex> Cybernetic.WASM.Interface.Names.modules(["acme:shop/orders@1.2.0", "wasi:io/log", "acme:host/log"])
+      %{"acme:shop/orders@1.2.0" => "Orders", "wasi:io/log" => "IoLog", "acme:host/log" => "HostLog"}
+  """
+  @spec modules([String.t()]) :: %{String.t() => String.t()}
+  def modules(interfaces) do
+    written = Map.new(interfaces, &{&1, &1 |> ways() |> Enum.map(fn way -> camel_case(way) end)})
+
+    Map.new(interfaces, fn interface ->
+      others = written |> Map.delete(interface) |> Map.values() |> Enum.concat()
+
+      {interface,
+       Enum.find(written[interface], &(&1 not in others)) || List.last(written[interface])}
+    end)
+  end
+
+  # From the shortest to the whole.
+  defp ways(interface) do
+    [path | version] = String.split(interface, "@", parts: 2)
+    words = String.split(path, ~r/[:\/]/)
+    shorter = for count <- 1..length(words), do: words |> Enum.take(-count) |> Enum.join("-")
+    shorter ++ for(version <- version, do: Enum.join(words ++ [version], "-"))
+  end
+
+  defp camel_case(words),
+    do: words |> String.split(~r/[^A-Za-z0-9]+/, trim: true) |> Enum.map_join(&capitalized/1)
+
+  defp capitalized(word),
+    do: String.capitalize(String.first(word)) <> String.slice(word, 1..-1//1)
 end
