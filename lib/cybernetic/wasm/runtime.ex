@@ -22,9 +22,9 @@ defmodule Cybernetic.WASM.Runtime do
     * `:max_compile_memory` - bytes that compiling may take. Default: what is configured. More than that is not given.
     * `:max_compile_time` - milliseconds of processor time that compiling may take. Default: what is configured. More than
       that is not given.
-    * `:manifest` - what the module's calls are held to: `true` for `module.toml` in the same directory, a path, or a
+    * `:manifest` - what the module's calls are held to: `true` for `module.toml` or `Component.toml` in the same directory, a path, or a
       `Cybernetic.WASM.Sandbox.Manifest`; or options of its `load/2`, such as `[require_limits: true, offer: [:stdio]]`, with the
-      path as `:file` where it is not `module.toml`. Default: `false`.
+      path as `:file` where it is neither of these. Default: `false`.
 
     * `:sandbox` - a `Cybernetic.WASM.Sandbox`, or a preset's name, that the module's calls are held to: they have what it grants,
       within the manifest if there is one, and their own options only narrow it. Default: none.

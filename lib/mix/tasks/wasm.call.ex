@@ -1,5 +1,5 @@
 defmodule Mix.Tasks.Wasm.Call do
-  @shortdoc "Calls a function of a WebAssembly module"
+  @shortdoc "Calls a function of a WebAssembly module or component"
 
   @moduledoc """
   Calls an exported function of a WebAssembly module, within limits, and prints what it returns.
@@ -24,7 +24,18 @@ defmodule Mix.Tasks.Wasm.Call do
   | `v128` | `0x` and up to 32 hexadecimal digits, the last of which are the first lane |
   | references | `null` |
 
-  There are no others: text is passed through the guest's memory, which takes Elixir (guides/text.md).
+  There are no others: text is passed through a module's memory, which takes Elixir (guides/text.md).
+
+  A component's function takes text and more: it is called as in Elixir, by its name and that of its interface, and its arguments are
+  written in [WAVE](https://docs.rs/wasm-wave):
+
+  | type | written as |
+  |---|---|
+  | `bool`, integers, floats | `true`, `42`, `1.5`, `inf`, `nan` |
+  | `string`, `char`, `list<u8>` | as they are; within another value `"tea"`, `'x'`, `[1, 2]` |
+  | `list`, `tuple`, `record` | `[1, 2]`, `(1, "a")`, `{item: "tea", count: 2}` |
+  | `variant`, `enum`, `flags` | `empty`, `sold-out("tea")`, `{read, write}` |
+  | `option`, `result` | `none`, `some(1)`, `ok(1)`, `err("no")`, `ok` |
 
   Results are written in the same way, each on a line; integers are signed. A function without results
   prints nothing. A negative number is never taken for an option; after `--` nothing is.
@@ -45,7 +56,8 @@ defmodule Mix.Tasks.Wasm.Call do
     * `--manifest PATH` - what the guest may use instead of all that: see
       `Cybernetic.WASM.Sandbox.Manifest`. Options then only narrow it.
     * `--json` - prints one JSON object: `result` or `error`, and `usage` if asked for. Several results
-      are a list and none is `null`; what no JSON number holds is a string: `"nan"`, `"inf"`, a `v128`
+      are a list and none is `null`; what no JSON number holds is a string: `"nan"`, `"inf"`, a `v128`. Of a
+      component a case with a value is an object, `{"ok": 1}`, and `none` is `null`.
     * `--help`
 
   What is not given is as configured: see `Cybernetic.WASM.Config`.
@@ -69,6 +81,12 @@ defmodule Mix.Tasks.Wasm.Call do
       $ mix wasm.call priv/wasm/compute.wasm process 42 --json --usage
       {"result":84,"usage":{"fuel":4,"peak_memory":65536,"wall_time":205.648,"slice_time":201.442,"slices":1,"host_calls":0}}
 
+      $ mix wasm.call priv/wasm/greeter.wasm greet Ada
+      Hello, Ada!
+
+      $ mix wasm.call priv/wasm/greeter.wasm acme:shop/orders#place '[{item: "tea", count: 2}]'
+      ok({number: 1, total: 2, gift: false})
+
       $ mix wasm.call priv/wasm/compute.wasm spin --fuel 1_000_000
       mix wasm.call: the fuel limit was reached: 1,000,000 units of fuel allowed, all used (to raise: --fuel)
       $ echo $?
@@ -77,7 +95,8 @@ defmodule Mix.Tasks.Wasm.Call do
 
   use Mix.Task
 
-  alias Cybernetic.WASM.{CallError, DeniedError, Executor, JSON, Module, Runtime}
+  alias Cybernetic.WASM.{CallError, Component, DeniedError, Executor, JSON, Module, Runtime}
+  alias Cybernetic.WASM.Component.Words
   alias Cybernetic.WASM.Sandbox.Manifest
 
   alias Mix.Tasks.Wasm.{
@@ -87,7 +106,8 @@ defmodule Mix.Tasks.Wasm.Call do
     ImportOptions,
     LimitOptions,
     TextFormat,
-    UsageReport
+    UsageReport,
+    Wave
   }
 
   @task "wasm.call"
@@ -129,7 +149,7 @@ defmodule Mix.Tasks.Wasm.Call do
          :ok <- CommandLine.start(),
          {:ok, manifest} <- GrantOptions.manifest(options, []),
          {:ok, grants} <- grants(options, manifest, limits),
-         {:ok, module} <- CommandLine.load_module(file, metering),
+         {:ok, module} <- CommandLine.load(file, metering),
          :ok <- if(manifest, do: Manifest.check(manifest, module), else: :ok),
          {:ok, function, words} <- function(words, module) do
       imports = AssemblyScript.imports(module)
@@ -164,7 +184,7 @@ defmodule Mix.Tasks.Wasm.Call do
          {:ok, args} <- arguments(words, params),
          {:ok, run} <-
            module |> run(function, args, opts) |> in_words() |> in_range(words, params) do
-      {:ok, list(run.result, results), run.usage}
+      {:ok, run.result |> list(results) |> Enum.zip(results), run.usage}
     end
   end
 
@@ -200,9 +220,41 @@ defmodule Mix.Tasks.Wasm.Call do
     end
   end
 
+  defp functions(%Component{} = component) do
+    for %{type: {:func, _params, _result}} = item <- Component.exports(component),
+        do: "\n  #{TextFormat.plain(Component.path(item))}: #{Words.item(item)}"
+  end
+
   defp functions(module) do
     for %{name: name, type: {:function, _, _} = type} <- Module.exports(module),
         do: "\n  #{TextFormat.name(name)} #{TextFormat.type(type)}"
+  end
+
+  defp signature(%Component{} = component, function, given) do
+    case Component.type(component, function) do
+      {:ok, {:func, params, result}} when length(params) == given ->
+        results = if result, do: [{:wit, result}], else: []
+        {:ok, for({_name, type} <- params, do: {:wit, type}), results}
+
+      {:ok, {:func, params, _result} = type} ->
+        call_error(
+          reason: :arity,
+          expected: length(params),
+          given: given,
+          signature: Words.declaration(type)
+        )
+
+      {:ok, type} ->
+        call_error(
+          reason: :wrong_export_kind,
+          export: function,
+          given: if(is_tuple(type), do: elem(type, 0), else: type) |> to_string(),
+          expected: "function"
+        )
+
+      {:error, error} ->
+        {:error, error}
+    end
   end
 
   defp signature(module, function, given) do
@@ -243,25 +295,34 @@ defmodule Mix.Tasks.Wasm.Call do
 
   defp call_error(facts), do: {:error, struct!(CallError, facts)}
 
-  # Arguments
+  # Arguments. A component's types are tagged: the words for them are others.
 
   defp arguments(words, params) do
-    values = Enum.zip_with(words, params, &TextFormat.read/2)
+    values = Enum.zip_with(words, params, &read/2)
 
-    case Enum.find_index(values, &(&1 == :error)) do
+    case Enum.find_index(values, &(not match?({:ok, _value}, &1))) do
       nil -> {:ok, for({:ok, value} <- values, do: value)}
-      index -> wrong(index, words, params)
+      index -> wrong(index, words, params, Enum.at(values, index))
     end
   end
 
-  # What is out of range the library refuses, and speaks of Elixir terms.
-  defp in_range({:error, %CallError{reason: :type, index: index}}, words, params),
-    do: wrong(index, words, params)
+  defp read(word, {:wit, type}), do: Wave.read(word, type)
+  defp read(word, type), do: TextFormat.read(word, type)
+
+  # What is out of range the library refuses, and speaks of Elixir terms; of a component's it says where.
+  defp in_range({:error, %CallError{reason: :type, index: index, path: nil}}, words, params),
+    do: wrong(index, words, params, :error)
 
   defp in_range(result, _words, _params), do: result
 
-  defp wrong(index, words, params) do
-    expected = params |> Enum.at(index) |> TextFormat.expected()
+  defp wrong(index, words, params, why) do
+    expected =
+      case {Enum.at(params, index), why} do
+        {{:wit, type}, {:error, where}} -> "#{Words.type(type)} (#{where})"
+        {{:wit, type}, _unknown} -> Words.type(type)
+        {type, _unknown} -> TextFormat.expected(type)
+      end
+
     call_error(reason: :type, index: index, expected: expected, given: Enum.at(words, index))
   end
 
@@ -273,7 +334,7 @@ defmodule Mix.Tasks.Wasm.Call do
   end
 
   defp print(results, usage, options) do
-    Enum.each(results, &(&1 |> TextFormat.write() |> CommandLine.print()))
+    Enum.each(results, &(&1 |> write() |> CommandLine.print()))
     if options[:usage], do: UsageReport.print(usage)
   end
 
@@ -281,8 +342,12 @@ defmodule Mix.Tasks.Wasm.Call do
   defp json([result]), do: json_value(result)
   defp json(results), do: Enum.map(results, &json_value/1)
 
-  defp json_value(value) when is_number(value) or is_nil(value), do: value
-  defp json_value(value), do: TextFormat.write(value)
+  defp json_value({value, {:wit, type}}), do: Wave.json(value, type)
+  defp json_value({value, _type}) when is_number(value) or is_nil(value), do: value
+  defp json_value({value, _type}), do: TextFormat.write(value)
+
+  defp write({value, {:wit, type}}), do: Wave.write(value, type)
+  defp write({value, _type}), do: TextFormat.write(value)
 
   @spec fail(CommandLine.error(), [String.t()]) :: no_return
   defp fail(error, argv) do

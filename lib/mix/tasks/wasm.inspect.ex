@@ -1,9 +1,10 @@
 defmodule Mix.Tasks.Wasm.Inspect do
-  @shortdoc "Shows what a WebAssembly module imports and exports"
+  @shortdoc "Shows what a WebAssembly module or component imports and exports"
 
   @moduledoc """
   Shows what is known of a WebAssembly module: size, digests, imports, exports, memories and custom
-  sections. The module is validated and compiled, and nothing in it runs.
+  sections. Of a component it shows its world, in the words of WIT, and what it says of itself. It is
+  validated and compiled, and nothing in it runs.
 
       mix wasm.inspect FILE [options]
 
@@ -43,17 +44,30 @@ defmodule Mix.Tasks.Wasm.Inspect do
         "producers" 35 bytes
         "target_features" 14 bytes
 
+      $ mix wasm.inspect priv/wasm/greeter.wasm | grep -A 6 exports
+      exports: 5
+        greet: func(name: string) -> string
+        acme:shop/orders@1.2.0 line: record { item: string, count: u32 }
+        acme:shop/orders@1.2.0 receipt: record { number: u32, total: u32, gift: bool }
+        acme:shop/orders@1.2.0 problem: variant { empty, sold-out(string) }
+        acme:shop/orders@1.2.0 place: func(lines: list<line>) -> result<receipt, problem>
+      made with: 3
+
       $ mix wasm.inspect mix.exs
       mix wasm.inspect: cannot load mix.exs: not WebAssembly: it starts with the bytes 64 65 66 6d 6f 64 75 6c
   """
 
   use Mix.Task
 
-  alias Cybernetic.WASM.{JSON, Module}
+  alias Cybernetic.WASM.{Component, JSON, Module}
+  alias Cybernetic.WASM.Component.Words
   alias Mix.Tasks.Wasm.{CommandLine, TextFormat}
 
   @task "wasm.inspect"
   @usage "FILE [--json]"
+
+  # What a component says of itself, in the order in which it is shown.
+  @said [:name, :version, :description, :authors, :licences, :homepage, :source, :revision]
 
   @impl true
   def run(argv) do
@@ -67,7 +81,7 @@ defmodule Mix.Tasks.Wasm.Inspect do
     with {:ok, options, words} <- parsed,
          {:ok, file} <- CommandLine.one_argument(words, "FILE", "mix #{@task} #{@usage}"),
          :ok <- CommandLine.start(),
-         {:ok, module} <- CommandLine.load_module(file) do
+         {:ok, module} <- CommandLine.load(file) do
       CommandLine.print(if options[:json], do: json(file, module), else: text(file, module))
     else
       {:error, error} -> CommandLine.stop(error, @task, json: CommandLine.asked?(argv, "--json"))
@@ -83,14 +97,42 @@ defmodule Mix.Tasks.Wasm.Inspect do
       "digest: #{module.digest}",
       "digest: #{Module.digest(module, :sha256)}",
       "code: #{Module.code_size(module)} bytes of machine code and metadata",
-      list("imports", Module.imports(module), &imported/1),
-      list("exports", Module.exports(module), &exported/1),
-      list("memories", memories(module), &memory/1),
+      parts(module),
       list("custom sections", Module.custom_sections(module), &section/1)
     ]
     |> List.flatten()
     |> Enum.join("\n")
   end
+
+  defp parts(%Component{} = component) do
+    metadata = Component.metadata(component)
+    said = for key <- @said, text = metadata[key], do: "#{key}: #{TextFormat.name(text)}"
+
+    [
+      said,
+      list("imports", world(Component.imports(component)), & &1),
+      list("exports", world(Component.exports(component)), & &1),
+      list("made with", metadata.producers, &producer/1)
+    ]
+  end
+
+  defp parts(module) do
+    [
+      list("imports", Module.imports(module), &imported/1),
+      list("exports", Module.exports(module), &exported/1),
+      list("memories", memories(module), &memory/1)
+    ]
+  end
+
+  defp world(items) do
+    for %{interface: interface, name: name} = item <- items do
+      place = if interface, do: "#{TextFormat.plain(interface)} ", else: ""
+      "#{place}#{TextFormat.plain(name)}: #{Words.item(item)}"
+    end
+  end
+
+  defp producer(%{role: role, name: name, version: version}),
+    do: "#{role}: #{TextFormat.plain(name)} #{TextFormat.plain(version)}"
 
   defp list(title, [], _line), do: "#{title}: none"
 
@@ -123,21 +165,42 @@ defmodule Mix.Tasks.Wasm.Inspect do
   # JSON
 
   defp json(file, module) do
-    JSON.encode(
-      file: file,
-      size: module.size,
-      digest: module.digest,
-      sha256: Module.digest(module, :sha256),
-      code_size: Module.code_size(module),
-      imports: for(item <- Module.imports(module), do: [module: item.module] ++ named(item)),
-      exports: Enum.map(Module.exports(module), &named/1),
-      custom_sections:
-        for(
-          %{name: name, size: size} <- Module.custom_sections(module),
+    sections =
+      for %{name: name, size: size} <- Module.custom_sections(module),
           do: [name: name, size: size]
-        )
+
+    JSON.encode(
+      [
+        file: file,
+        size: module.size,
+        digest: module.digest,
+        sha256: Module.digest(module, :sha256),
+        code_size: Module.code_size(module)
+      ] ++ json_parts(module) ++ [custom_sections: sections]
     )
   end
+
+  defp json_parts(%Component{} = component) do
+    [
+      metadata: Component.metadata(component),
+      dependencies: Component.dependencies(component),
+      imports: Enum.map(Component.imports(component), &item/1),
+      exports: Enum.map(Component.exports(component), &item/1)
+    ]
+  end
+
+  defp json_parts(module) do
+    [
+      imports: for(item <- Module.imports(module), do: [module: item.module] ++ named(item)),
+      exports: Enum.map(Module.exports(module), &named/1)
+    ]
+  end
+
+  defp item(%{interface: interface, name: name, docs: docs, type: type} = item),
+    do: [interface: interface, name: name, kind: kind(type), type: Words.item(item), docs: docs]
+
+  defp kind(type) when is_tuple(type), do: elem(type, 0)
+  defp kind(type), do: type
 
   defp named(%{name: name, type: type}), do: [name: name, type: type(type)]
 

@@ -14,7 +14,7 @@ defmodule Mix.Tasks.Wasm.Manifest do
   ## Options
 
     * `--output PATH` - writes it there, and refuses to overwrite a file. Beside its module it is called
-      `module.toml`.
+      `module.toml`, beside a component `Component.toml` as well.
     * `--help`
 
   ## Exit status
@@ -51,7 +51,7 @@ defmodule Mix.Tasks.Wasm.Manifest do
     with {:ok, options, words} <- parsed,
          {:ok, file} <- CommandLine.one_argument(words, "FILE", "mix #{@task} #{@usage}"),
          :ok <- CommandLine.start(),
-         {:ok, module} <- CommandLine.load_module(file),
+         {:ok, module} <- CommandLine.load(file),
          text = StarterManifest.text(module, Config.get().limits),
          # A module with more imports than a manifest has room for.
          {:ok, _manifest} <- Manifest.parse(text, file: "the manifest of #{file}"),

@@ -156,7 +156,7 @@ defmodule Mix.Tasks.Wasm.Run do
   defp load(file, manifest, limits) do
     opts = [max_module_size: @max_module_size] ++ LimitOptions.metering(limits)
 
-    with {:ok, module} <- CommandLine.load_module(file, opts),
+    with {:ok, module} <- CommandLine.load(file, opts),
          :ok <- if(manifest, do: Manifest.check(manifest, module), else: :ok),
          do: {:ok, module}
   end

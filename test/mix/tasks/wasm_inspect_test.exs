@@ -81,17 +81,4 @@ defmodule Mix.Tasks.Wasm.InspectTest do
     assert {2, "", message} = run("wasm.inspect", ["a", "b"])
     assert message =~ "one FILE is expected, got: a b"
   end
-
-  test "is for modules, and says what a component is" do
-    for task <- ["wasm.inspect", "wasm.manifest", "wasm.run"] do
-      assert {2, "", message} = run(task, ["priv/wasm/greeter.wasm"])
-      assert message =~ "is a component, and this task is for modules"
-    end
-
-    assert {2, "", message} = run("wasm.call", ["priv/wasm/greeter.wasm", "greet", "a"])
-    assert message =~ "is a component"
-
-    assert {0, "priv/wasm/greeter.wasm: ok\n", ""} =
-             run("wasm.validate", ["priv/wasm/greeter.wasm"])
-  end
 end

@@ -9,6 +9,8 @@ defmodule Cybernetic.WASM.Loader.Fetcher do
 
   # What a manifest is called beside its module.
   @manifest "module.toml"
+  @of_component "Component.toml"
+  @several "Component.toml is there as well: say with manifest: which of them it is"
 
   @doc "Reads it."
   @spec fetch(Request.t()) :: {:ok, Fetched.t()} | {:error, Error.t()}
@@ -138,7 +140,12 @@ defmodule Cybernetic.WASM.Loader.Fetcher do
 
   defp own_manifest(request) do
     {file, opts} = Keyword.pop_lazy(options(request), :file, fn -> beside(request.source) end)
-    if file, do: Manifest.load(file, opts), else: {:ok, nil}
+
+    case file do
+      nil -> {:ok, nil}
+      {:several, path} -> {:error, %ManifestError{reason: :unreadable, file: path, got: @several}}
+      path -> Manifest.load(path, opts)
+    end
   end
 
   defp options(%{manifest: true}), do: []
@@ -154,7 +161,18 @@ defmodule Cybernetic.WASM.Loader.Fetcher do
         nil
 
       {path, _source} ->
-        path |> Path.dirname() |> Path.join(@manifest)
+        path |> Path.dirname() |> manifest_in()
+    end
+  end
+
+  # Which of two is meant nobody can say before the bytes are read, and one may grant more than the other.
+  defp manifest_in(folder) do
+    [usual | others] = for name <- [@manifest, @of_component], do: Path.join(folder, name)
+
+    case {File.exists?(usual), Enum.filter(others, &File.exists?/1)} do
+      {true, [_other]} -> {:several, usual}
+      {false, [other]} -> other
+      {_there, []} -> usual
     end
   end
 

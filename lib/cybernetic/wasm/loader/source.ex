@@ -36,7 +36,8 @@ defmodule Cybernetic.WASM.Loader.Source do
     * `:headers` - names and values, which go to the origin of the URL, and nowhere that it sends on to
     * `:http` - over the load's
 
-  The signature of `x.wasm` is `x.wasm.sig`, its manifest `module.toml`, in the same place.
+  The signature of `x.wasm` is `x.wasm.sig`, its manifest `module.toml`, in the same place; on a disk it may be
+  `Component.toml` as well.
   A server that does not say where its answer ends (it sends neither length nor chunks) is only taken at its word for a module that
   is pinned: whoever can end the connection cuts the answer, also where it is encrypted.
 

@@ -1,6 +1,7 @@
 defmodule Cybernetic.WASM.Sandbox.Manifest do
   @moduledoc """
-  The limits and grants of a module, in a [TOML](https://toml.io) file beside it, usually `module.toml`.
+  The limits and grants of a module or a component, in a [TOML](https://toml.io) file beside it, usually `module.toml` or
+  `Component.toml`.
 
       iex> alias Cybernetic.WASM.Sandbox.Manifest
       iex> {:ok, manifest} = Manifest.parse(\"""
@@ -28,10 +29,10 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
   Every key may be left out, and an unknown key is an error. A capability that is left out is refused, but for
   `host_functions`: without that key, the caller may give any.
 
-  | `[module]` | |
+  | `[module]`, or `[component]` in its place | |
   |---|---|
   | `name`, `version` | texts; the version is of the form `"1.0.0"` |
-  | `entry` | the function that is meant to be called, `"_start"` of a program. The module has to export it. It is not called by itself. |
+  | `entry` | the function that is meant to be called, `"_start"` of a program. The module has to export it. It is not called by itself. Of a component it may be an interface's: `"acme:shop/orders#place"`. |
   | `digest` | `"blake3:…"` or `"sha256:…"` with 64 lowercase hexadecimal digits. Any other module is refused. |
 
   | `[capabilities]` | |
@@ -53,8 +54,8 @@ defmodule Cybernetic.WASM.Sandbox.Manifest do
 
   | `[limits]` | |
   |---|---|
-  | `memory`, `stack`, `output` | bytes |
-  | `fuel`, `host_calls`, `table_elements`, `instances` | |
+  | `memory`, `stack`, `output`, `transfer` | bytes |
+  | `fuel`, `host_calls`, `table_elements`, `instances`, `resources` | |
   | `time_ms` | milliseconds |
 
   `Cybernetic.WASM.Sandbox` explains the grants, `Cybernetic.WASM.Limits` the limits.

@@ -5,7 +5,6 @@ defmodule Mix.Tasks.Wasm.CommandLine do
 
   alias Cybernetic.WASM.{
     CallError,
-    Component,
     Config,
     Error,
     JSON,
@@ -167,17 +166,6 @@ defmodule Mix.Tasks.Wasm.CommandLine do
     Enum.each([Startup, Notices], &Logger.delete_module_level/1)
   end
 
-  @doc "Loads a module for a task that does nothing with a component."
-  @spec load_module(Path.t(), keyword) :: {:ok, Module.t()} | {:error, Error.t() | UsageError.t()}
-  def load_module(file, opts \\ []) do
-    with {:ok, %Component{}} <- load(file, opts) do
-      usage_error(
-        "#{Shown.path(file)} is a component, and this task is for modules: Cybernetic.WASM.Component says what it exports, " <>
-          "and Cybernetic.WASM.Executor calls it"
-      )
-    end
-  end
-
   @doc "Loads a module or a component from a path, or from standard input where that is `-`."
   @spec load(Path.t(), keyword) :: {:ok, Module.loaded()} | {:error, Error.t()}
   def load(file, opts \\ [])
@@ -295,7 +283,7 @@ defmodule Mix.Tasks.Wasm.CommandLine do
   # The library speaks of values and of options in Elixir.
   defp text(%UsageError{} = error, task), do: "#{error.message}\nMore: mix help #{task}"
 
-  defp text(%CallError{reason: :type} = error, _task),
+  defp text(%CallError{reason: :type, path: nil} = error, _task),
     do: "argument #{error.index + 1} must be #{error.expected}, got: #{error.given}"
 
   defp text(%LinkError{} = error, _task) do

@@ -5,8 +5,8 @@ defmodule Mix.Tasks.Wasm.StarterManifest do
 
   import Cybernetic.WASM.Sandbox.Check, only: [is_wasi: 1]
 
-  alias Cybernetic.WASM.{Limits, Module, Sandbox}
-  alias Cybernetic.WASM.Sandbox.Capabilities
+  alias Cybernetic.WASM.{Component, Limits, Module, Sandbox}
+  alias Cybernetic.WASM.Sandbox.{Capabilities, Interfaces}
 
   # More are listed by their modules.
   @most_listed 100
@@ -22,7 +22,7 @@ defmodule Mix.Tasks.Wasm.StarterManifest do
     """
     # What the module may use. Written from what it imports: read it before you grant it.
 
-    [module]
+    [#{table(module)}]
     #{name(module)}version = "0.1.0"
     #{entry(module)}
     # No other module is taken. Remove the line to take the next version, too.
@@ -54,9 +54,16 @@ defmodule Mix.Tasks.Wasm.StarterManifest do
   defp needs(module) do
     denied = Sandbox.check(module, Sandbox.new(wasi: true, host_functions: []))
     needs = Enum.group_by(denied, & &1.capability, &Map.take(&1, [:module, :name]))
-    wasi? = Enum.any?(Module.imports(module), &is_wasi(&1.module))
+
+    wasi? = Enum.any?(Module.functions(module), &wasi?(module, elem(&1, 0)))
     if wasi?, do: Map.put_new(needs, :wasi, []), else: needs
   end
+
+  defp wasi?(%Component{}, interface), do: Interfaces.served?(interface)
+  defp wasi?(_module, from), do: is_wasi(from)
+
+  defp table(%Component{}), do: "component"
+  defp table(_module), do: "module"
 
   # [module]
 
@@ -64,7 +71,7 @@ defmodule Mix.Tasks.Wasm.StarterManifest do
   defp name(%{name: file}), do: "name = #{file |> Path.rootname() |> string()}\n"
 
   defp entry(module) do
-    names = for %{name: name, type: {:function, _, _}} <- Module.exports(module), do: name
+    names = functions(module)
     shown = names |> Enum.filter(&(byte_size(&1) <= @longest_shown and &1 != "")) |> Enum.take(10)
 
     case {"_start" in names, names, shown} do
@@ -82,6 +89,14 @@ defmodule Mix.Tasks.Wasm.StarterManifest do
     end
   end
 
+  defp functions(%Component{} = component) do
+    for %{type: {:func, _, _}} = item <- Component.exports(component), do: Component.path(item)
+  end
+
+  defp functions(module) do
+    for %{name: name, type: {:function, _, _}} <- Module.exports(module), do: name
+  end
+
   # [capabilities]
 
   defp wasi(needs) when not is_map_key(needs, :wasi), do: ""
@@ -93,7 +108,7 @@ defmodule Mix.Tasks.Wasm.StarterManifest do
           do: capability.suggestion()
 
     [
-      "# WASI preview 1. What is not granted of it below answers with an error.\nwasi = true\n",
+      "# WASI. What is not granted of it below answers with an error.\nwasi = true\n",
       suggestions
     ]
   end

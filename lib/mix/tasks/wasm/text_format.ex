@@ -48,6 +48,10 @@ defmodule Mix.Tasks.Wasm.TextFormat do
   @spec name(String.t()) :: String.t()
   def name(name), do: inspect(name, binaries: :as_strings)
 
+  @doc "A name: bare where it is one plain word, quoted otherwise."
+  @spec plain(String.t()) :: String.t()
+  def plain(name), do: if(name =~ ~r/\A[\x21-\x7e]+\z/, do: name, else: name(name))
+
   # Values
 
   @doc "Reads a value of a type. What is out of a type's range is the library's to refuse."
@@ -102,7 +106,7 @@ defmodule Mix.Tasks.Wasm.TextFormat do
 
   defp number(text) do
     with true <- text =~ ~r/\A[+-]?\.?\d[\d._e+-]*\z/,
-         {float, ""} <- text |> plain() |> Float.parse() do
+         {float, ""} <- text |> ungrouped() |> Float.parse() do
       {:ok, float}
     else
       _ -> :error
@@ -113,7 +117,7 @@ defmodule Mix.Tasks.Wasm.TextFormat do
   end
 
   # As Float.parse/1 takes them: a digit before the point, none grouped.
-  defp plain(digits) do
+  defp ungrouped(digits) do
     digits
     |> String.replace(~r/\A([+-]?)\./, "\\g{1}0.")
     |> String.replace(~r/(?<=\d)_(?=\d)/, "")

@@ -185,7 +185,8 @@ defmodule Cybernetic.WASM.Sandbox.ManifestTest do
       assert Exception.message(error) =~
                "(did you mean memory?); known are: memory, threading, wasi"
 
-      assert %{suggestion: nil, known: ~w(module capabilities limits)} = refused("colour = 1")
+      assert %{suggestion: nil, known: ~w(module component capabilities limits)} =
+               refused("colour = 1")
     end
 
     test "names a key that is missing" do
@@ -554,6 +555,59 @@ defmodule Cybernetic.WASM.Sandbox.ManifestTest do
       assert {:ok, ready} = Runtime.preinit(module, "process", [1])
       assert ready.manifest == module.manifest
       assert {:error, %LimitError{allowed: 10_000}} = Executor.call(ready, "spin", [])
+    end
+  end
+
+  describe "of a component" do
+    @describetag :tmp_dir
+
+    @component """
+    [component]
+    entry = "acme:shop/orders#place"
+    [limits]
+    memory = 4_000_000
+    fuel = 1_000_000
+    time_ms = 1_000
+    """
+
+    test "a table of that name stands for that of a module, and not for both" do
+      manifest = parse!(@component, require_limits: [max_memory: 524_288..4_194_304])
+      assert manifest.entry == "acme:shop/orders#place"
+
+      assert message("[component]\nentry = 1") ==
+               "module.toml:2: component.entry: expected a text, got 1"
+
+      assert message("[module]\nentry = 'a'\n[component]\nentry = 'b'") =~
+               "module.toml:3: component: expected [module] or [component], not both"
+
+      assert message("[plugin]") =~ "known are: module, component, capabilities, limits"
+    end
+
+    test "is found beside it as Component.toml, where nothing else is", %{tmp_dir: dir} do
+      path = Path.join(dir, "greeter.wasm")
+      File.cp!("priv/wasm/greeter.wasm", path)
+      load = fn -> Runtime.load_module(path, manifest: true) end
+
+      assert {:error, %ManifestError{reason: :unreadable, file: file}} = load.()
+      assert file == Path.join(dir, "module.toml")
+
+      File.write!(Path.join(dir, "Component.toml"), @component)
+      assert {:ok, greeter} = load.()
+      assert greeter.manifest.file == Path.join(dir, "Component.toml")
+      assert greeter.manifest.limits[:fuel] == 1_000_000
+
+      # One of them may grant more than the other.
+      File.write!(Path.join(dir, "module.toml"), @component)
+      assert {:error, %ManifestError{reason: :unreadable} = error} = load.()
+      assert Exception.message(error) =~ "Component.toml is there as well"
+    end
+
+    test "has to name one of its functions", %{tmp_dir: dir} do
+      manifest =
+        parse!(String.replace(@component, "#place", "#line"), file: Path.join(dir, "c.toml"))
+
+      assert {:error, %ManifestError{reason: :module}} =
+               Runtime.load_module("priv/wasm/greeter.wasm", manifest: manifest)
     end
   end
 end
