@@ -161,6 +161,7 @@ defmodule Cybernetic.WASM.Security.ManifestsTest do
       "output" => @numbers,
       "host_calls" => @numbers,
       "transfer" => @numbers,
+      "resources" => @numbers,
       "table_elements" => @numbers,
       "instances" => @numbers
     }
