@@ -3,12 +3,23 @@
 //! Whoever can write to a folder, or put another in its place, decides what is read there. So every folder on the way is one
 //! that nobody but root and the user can change, from the root on, and none is a link.
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, fsync, mkdirat, openat, statat};
+use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{DirBuilder, File, Metadata, TryLockError, symlink_metadata};
+use std::fs::{File, TryLockError, symlink_metadata};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+
+/// On the way to it a folder need only be entered, not read.
+#[cfg(target_os = "linux")]
+const WAY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+#[cfg(not(target_os = "linux"))]
+const WAY: OFlags = LISTED;
+
+const LISTED: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A folder that cannot be relied on.
 #[derive(Debug)]
@@ -52,58 +63,117 @@ impl fmt::Display for Why {
     }
 }
 
+impl fmt::Display for NotOurs {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.path.display(), self.why)
+    }
+}
+
 /// Holds if the folder belongs to the user, nobody else may write to it, and nobody but root and the user can put another in
 /// its place. With `make`, folders that are missing are made, for the user alone, and last.
 pub fn ours(path: &Path, make: bool) -> Result<(), NotOurs> {
-    let because = |path: &Path, why| NotOurs { path: path.to_owned(), why };
-    let plain = path.components().all(|part| !matches!(part, Component::ParentDir));
-    if !(plain && path.is_absolute()) {
-        return Err(because(path, Why::NotPlain));
-    }
-    let user = rustix::process::geteuid().as_raw();
-    let mut way: Vec<_> = path.ancestors().collect();
-    while let Some(at) = way.pop() {
-        let last = way.is_empty();
-        found(at, make).and_then(|folder| judge(&folder, user, last)).map_err(|why| because(at, why))?;
-    }
-    Ok(())
+    open(path, make).map(drop)
 }
 
-fn found(path: &Path, make: bool) -> Result<Metadata, Why> {
-    match symlink_metadata(path) {
-        Err(error) if make && error.kind() == io::ErrorKind::NotFound => {
-            add(path).map_err(Why::System)?;
-            symlink_metadata(path).map_err(Why::System)
+/// The same folder, open: whatever the path leads to by now, it is the one that was judged.
+pub fn open(path: &Path, make: bool) -> Result<OwnedFd, NotOurs> {
+    let mut parts = path.components();
+    let is_plain =
+        parts.next() == Some(Component::RootDir) && parts.clone().all(|part| matches!(part, Component::Normal(_)));
+    if !is_plain {
+        return Err(NotOurs { path: path.to_owned(), why: Why::NotPlain });
+    }
+    let mut way = Way::begin(make)?;
+    for part in parts {
+        way.enter(part.as_os_str())?;
+    }
+    way.end()
+}
+
+/// The way to a folder, one step at a time, each judged before the next.
+struct Way {
+    make: bool,
+    reached: PathBuf,
+    folder: OwnedFd,
+}
+
+impl Way {
+    fn begin(make: bool) -> Result<Self, NotOurs> {
+        let reached = PathBuf::from("/");
+        match openat(CWD, "/", WAY, Mode::empty()) {
+            Ok(folder) => Ok(Self { make, reached, folder }),
+            Err(errno) => Err(NotOurs { path: reached, why: system(errno) }),
         }
-        found => found.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Why::Missing,
-            io::ErrorKind::NotADirectory => Why::NotAFolder,
-            _ => Why::System(error),
-        }),
+    }
+
+    fn enter(&mut self, name: &OsStr) -> Result<(), NotOurs> {
+        self.judge(false)?;
+        self.reached.push(name);
+        self.folder = self.next(name).map_err(|why| self.because(why))?;
+        Ok(())
+    }
+
+    fn end(self) -> Result<OwnedFd, NotOurs> {
+        self.judge(true)?;
+        self.listed().map_err(|errno| self.because(system(errno)))
+    }
+
+    fn judge(&self, last: bool) -> Result<(), NotOurs> {
+        let stat = fstat(&self.folder).map_err(|errno| self.because(system(errno)))?;
+        judge(&stat, last).map_err(|why| self.because(why))
+    }
+
+    fn because(&self, why: Why) -> NotOurs {
+        NotOurs { path: self.reached.clone(), why }
+    }
+
+    fn next(&self, name: &OsStr) -> Result<OwnedFd, Why> {
+        let enter = || openat(&self.folder, name, WAY, Mode::empty());
+        let entered = match enter() {
+            Err(Errno::NOENT) if self.make => self.add(name).and_then(|()| enter()),
+            entered => entered,
+        };
+        entered.map_err(|errno| self.why_not(name, errno))
+    }
+
+    /// Two may do so at once.
+    fn add(&self, name: &OsStr) -> Result<(), Errno> {
+        match mkdirat(&self.folder, name, Mode::RWXU) {
+            Err(errno) if errno != Errno::EXIST => Err(errno),
+            _ => fsync(self.listed()?),
+        }
+    }
+
+    fn listed(&self) -> Result<OwnedFd, Errno> {
+        openat(&self.folder, ".", LISTED, Mode::empty())
+    }
+
+    fn why_not(&self, name: &OsStr, errno: Errno) -> Why {
+        match statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+            Ok(FileType::Symlink) => Why::Link,
+            Ok(FileType::Directory) => system(errno),
+            Ok(_) => Why::NotAFolder,
+            Err(Errno::NOENT) => Why::Missing,
+            Err(_) => system(errno),
+        }
     }
 }
 
-/// Two may do so at once.
-fn add(path: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all()),
-    }
+fn system(errno: Errno) -> Why {
+    Why::System(errno.into())
 }
 
 /// In a sticky folder, such as /tmp, nobody can rename or remove what is another's. Where a group has its user's number, it has
 /// no other member: many systems give each user such a group, and let it write.
-fn judge(folder: &Metadata, user: u32, last: bool) -> Result<(), Why> {
-    const STICKY: u32 = 0o1000;
-    let mode = folder.mode();
-    let by_group = mode & 0o020 != 0 && (last || folder.gid() != folder.uid());
-    let open = (by_group || mode & 0o002 != 0) && (last || mode & STICKY == 0);
-    match folder {
-        _ if folder.is_symlink() => Err(Why::Link),
-        _ if !folder.is_dir() => Err(Why::NotAFolder),
-        _ if folder.uid() != user && (last || folder.uid() != 0) => Err(Why::Foreign),
-        _ if open => Err(Why::Writable),
-        _ => Ok(()),
+fn judge(folder: &Stat, last: bool) -> Result<(), Why> {
+    let mode = Mode::from_raw_mode(folder.st_mode);
+    let by_group = mode.contains(Mode::WGRP) && (last || folder.st_gid != folder.st_uid);
+    let is_open = (by_group || mode.contains(Mode::WOTH)) && (last || !mode.contains(Mode::SVTX));
+    let is_ours = folder.st_uid == rustix::process::geteuid().as_raw();
+    match is_ours || (folder.st_uid == 0 && !last) {
+        false => Err(Why::Foreign),
+        true if is_open => Err(Why::Writable),
+        true => Ok(()),
     }
 }
 
@@ -117,7 +187,7 @@ impl Lock {
     pub fn take(path: &Path) -> io::Result<Option<Self>> {
         loop {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let lock = Self(File::from(open(path, flags, Mode::RUSR | Mode::WUSR)?));
+            let lock = Self(File::from(openat(CWD, path, flags, Mode::RUSR | Mode::WUSR)?));
             match lock.0.try_lock() {
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),

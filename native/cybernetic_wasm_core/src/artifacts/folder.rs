@@ -1,25 +1,18 @@
 //! A folder of the user's own: nobody else can write to it, nor put another in its place, so what is in it was put there by
 //! the user's own processes.
 
+use crate::folder;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, flock, fstat,
-    fsync, futimens, linkat, mkdirat, openat, renameat, statat, unlinkat,
+    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, flock, fstat, fsync,
+    futimens, linkat, openat, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Component, Path, PathBuf};
-
-/// On the way to it a folder need only be entered, not read.
-#[cfg(target_os = "linux")]
-const WAY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-#[cfg(not(target_os = "linux"))]
-const WAY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-const LISTED: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+use std::path::Path;
+use std::time::Duration;
 
 /// Nobody is to wait for the other end of a pipe.
 const FILE: OFlags = OFlags::NONBLOCK.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -41,18 +34,7 @@ pub(super) struct Entry {
 impl Folder {
     /// Opens the folder, or makes it, and what leads to it; or says why it cannot be used.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
-        let mut components = path.components();
-        if components.next() != Some(Component::RootDir) {
-            return Err(format!("{} does not begin at the root", path.display()));
-        }
-        let mut way = Way::begin()?;
-        for component in components {
-            match component {
-                Component::Normal(name) => way.enter(name)?,
-                _ => return Err(format!("{} goes up again", path.display())),
-            }
-        }
-        way.end()
+        folder::open(path, true).map(Self).map_err(|not| not.to_string())
     }
 
     /// A file of the user's own, for reading; `None` where there is none of this name.
@@ -78,13 +60,14 @@ impl Folder {
         loop {
             let name = format!("{DRAFT}{:032x}", rand::random::<u128>());
             let file = openat(&self.0, &name, NEW_FILE, Mode::RUSR | Mode::WUSR)?;
-            // It shows that somebody is at it. Where there are no such locks nobody removes it.
-            let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
-            let is_there = fstat(&file)?.st_nlink > 0;
             let draft = Draft { folder: self, name, file: file.into() };
-            // Somebody who makes room may have found it before it was locked.
-            if is_there {
-                return Ok(draft);
+            // The lock shows that somebody is at it.
+            match flock(&draft.file, FlockOperation::NonBlockingLockExclusive) {
+                // Somebody who makes room has found it before that, and removes it.
+                Err(Errno::WOULDBLOCK) => {}
+                // Or has done so already. Where there are no such locks nobody does.
+                _ if fstat(&draft.file)?.st_nlink == 0 => {}
+                _ => return Ok(draft),
             }
         }
     }
@@ -170,8 +153,15 @@ impl Drop for Draft<'_> {
     }
 }
 
+/// Uses within so long count as one: each is written to the disk.
+const SAME_USE: Duration = Duration::from_secs(60);
+
 /// Notes that a file was used.
 pub(super) fn touch(file: &File) {
+    let used = file.metadata().and_then(|facts| facts.modified());
+    if used.is_ok_and(|used| used.elapsed().is_ok_and(|ago| ago < SAME_USE)) {
+        return;
+    }
     let now = || Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     // On a disk that is only read nothing needs to be removed either.
     let _ = futimens(file, &Timestamps { last_access: now(), last_modification: now() });
@@ -188,68 +178,4 @@ fn own(stat: &Stat) -> Result<(), String> {
 
 fn others_write(stat: &Stat) -> bool {
     Mode::from_raw_mode(stat.st_mode).intersects(Mode::WGRP | Mode::WOTH)
-}
-
-/// The way to the folder, one step at a time.
-struct Way {
-    reached: PathBuf,
-    folder: OwnedFd,
-}
-
-impl Way {
-    fn begin() -> Result<Self, String> {
-        let folder = openat(CWD, "/", WAY, Mode::empty()).map_err(|errno| format!("/: {errno}"))?;
-        let way = Self { reached: PathBuf::from("/"), folder };
-        way.check()?;
-        Ok(way)
-    }
-
-    fn enter(&mut self, name: &OsStr) -> Result<(), String> {
-        self.reached.push(name);
-        let enter = || openat(&self.folder, name, WAY, Mode::empty());
-        let folder = match enter() {
-            Err(Errno::NOENT) => match mkdirat(&self.folder, name, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => enter(),
-                Err(errno) => Err(errno),
-            },
-            entered => entered,
-        };
-        self.folder = folder.map_err(|errno| self.why_not(name, errno))?;
-        self.check()
-    }
-
-    fn why_not(&self, name: &OsStr, errno: Errno) -> String {
-        let path = self.reached.display();
-        match statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
-            Ok(FileType::Symlink) => format!("{path} is a symbolic link (give the path that it leads to)"),
-            Ok(FileType::Directory) | Err(_) => format!("{path}: {errno}"),
-            Ok(_) => format!("{path} is not a folder"),
-        }
-    }
-
-    /// Who owns a folder, or may write to it, can put another in the place of what is below it. In one where everybody may
-    /// write, like that of temporary files, a bit keeps them from each other's.
-    fn check(&self) -> Result<(), String> {
-        let stat = self.stat()?;
-        let sticky = Mode::from_raw_mode(stat.st_mode).contains(Mode::SVTX);
-        match stat.st_uid {
-            other if other != 0 && other != geteuid().as_raw() => {
-                Err(format!("{} belongs to another user ({other})", self.reached.display()))
-            }
-            _ if others_write(&stat) && !sticky => {
-                Err(format!("{} can be written to by others", self.reached.display()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn stat(&self) -> Result<Stat, String> {
-        fstat(&self.folder).map_err(|errno| format!("{}: {errno}", self.reached.display()))
-    }
-
-    fn end(self) -> Result<Folder, String> {
-        own(&self.stat()?).map_err(|why| format!("{} {why}", self.reached.display()))?;
-        let folder = openat(&self.folder, ".", LISTED, Mode::empty());
-        folder.map(Folder).map_err(|errno| format!("{}: {errno}", self.reached.display()))
-    }
 }

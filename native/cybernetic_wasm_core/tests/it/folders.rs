@@ -1,6 +1,6 @@
 //! Folders that can be relied on, and the lock on one.
 
-use cybernetic_wasm_core::folder::{Lock, NotOurs, Why, ours};
+use cybernetic_wasm_core::folder::{Lock, NotOurs, Why, open, ours};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -74,6 +74,36 @@ fn nor_is_one_below_a_folder_that_others_write_to() {
     assert!(matches!(refused(&inner), (at, Why::Writable) if at == path));
     open_to(&path, 0o1777);
     ours(&inner, false).unwrap();
+}
+
+/// Many systems give each user a group of its own, and let that write.
+#[test]
+fn one_that_the_users_own_group_may_write_to_may_lead_to_it() {
+    let (_folder, path) = folder();
+    let inner = path.join("inner");
+    fs::create_dir(&inner).unwrap();
+    let is_own = |facts: fs::Metadata| facts.uid() == facts.gid();
+    open_to(&path, 0o770);
+    match is_own(fs::metadata(&path).unwrap()) {
+        true => ours(&inner, false).unwrap(),
+        false => assert!(matches!(refused(&inner), (at, Why::Writable) if at == path)),
+    }
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&path, None, Some(12_345)).unwrap();
+        assert!(matches!(refused(&inner), (at, Why::Writable) if at == path));
+    }
+}
+
+#[test]
+fn a_folder_is_the_one_that_was_judged_whatever_its_path_leads_to_by_then() {
+    let (_folder, path) = folder();
+    let (inner, other) = (path.join("inner"), path.join("other"));
+    fs::create_dir(&inner).unwrap();
+    fs::write(inner.join("file"), "").unwrap();
+    let opened = open(&inner, false).unwrap();
+    fs::rename(&inner, &other).unwrap();
+    symlink("/etc", &inner).unwrap();
+    assert!(rustix::fs::statat(&opened, "file", rustix::fs::AtFlags::empty()).is_ok());
 }
 
 #[test]

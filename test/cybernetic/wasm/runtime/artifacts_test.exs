@@ -89,7 +89,7 @@ defmodule Cybernetic.WASM.Runtime.ArtifactsTest do
     assert {output, 0} = run(folder, ~s|for _ <- 1..2, do: Runtime.load_module!("#{@compute}")
                             IO.inspect({counts.(), Runtime.artifacts()}, width: :infinity)|)
 
-    why = "#{folder} can be written to by others"
+    why = "#{folder}: others may write to it"
     assert output =~ inspect({[0, 0, 0, 1], %{folder: folder, reason: why}})
     assert [_once] = Regex.scan(~r/compiled modules are not kept on disk/, output)
 
@@ -107,7 +107,7 @@ defmodule Cybernetic.WASM.Runtime.ArtifactsTest do
              env: [{"XDG_CACHE_HOME", "/dev/null/cache"}]
            ) == %{
              folder: "/dev/null/cache/cybernetic_wasm/artifacts",
-             reason: "/dev/null is not a folder"
+             reason: "/dev/null: it is no folder"
            }
   end
 

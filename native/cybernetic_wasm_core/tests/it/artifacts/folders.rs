@@ -41,13 +41,13 @@ fn a_folder_that_others_can_write_to_is_not_used() {
     fs::create_dir(&inner).unwrap();
     for mode in [0o777, 0o770, 0o707, 0o1777] {
         set_mode(&inner, mode);
-        assert_eq!(why_off(&inner), format!("{} can be written to by others", inner.display()));
+        assert_eq!(why_off(&inner), format!("{}: others may write to it", inner.display()));
     }
     set_mode(&inner, 0o755);
     fill(&inner, &[numbered(1)]);
     // Nor one in whose place others can put another.
     set_mode(folder.path(), 0o777);
-    assert_eq!(why_off(&inner), format!("{} can be written to by others", folder.path().display()));
+    assert_eq!(why_off(&inner), format!("{}: others may write to it", folder.path().display()));
     // Unless they cannot touch what is not theirs there.
     set_mode(folder.path(), 0o1777);
     let runtime = node(&inner);
@@ -64,7 +64,7 @@ fn no_symbolic_link_leads_to_it() {
     symlink(&real, &link).unwrap();
     for path in [link.clone(), link.join("artifacts")] {
         let why = why_off(&path);
-        assert!(why.starts_with(&format!("{} is a symbolic link", link.display())), "{why}");
+        assert!(why.starts_with(&format!("{}: it is a symbolic link", link.display())), "{why}");
     }
     assert_eq!(fs::read_dir(&real).unwrap().count(), 0);
 }
@@ -79,7 +79,7 @@ fn another_users_folder_is_not_used() {
     fs::create_dir_all(&inner).unwrap();
     for path in [inner.clone(), folder.path().join("a")] {
         chown(&path, Some(65_534), None).unwrap();
-        assert_eq!(why_off(&inner), format!("{} belongs to another user (65534)", path.display()));
+        assert_eq!(why_off(&inner), format!("{}: it belongs to another user", path.display()));
         chown(&path, Some(0), None).unwrap();
     }
 }
@@ -89,11 +89,11 @@ fn what_is_no_way_to_a_folder_is_said_so() {
     let folder = folder();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    assert_eq!(why_off(&file), format!("{} is not a folder", file.display()));
-    assert_eq!(why_off(&file.join("below")), format!("{} is not a folder", file.display()));
-    assert_eq!(why_off(Path::new("some/where")), "some/where does not begin at the root");
+    assert_eq!(why_off(&file), format!("{}: it is no folder", file.display()));
+    assert_eq!(why_off(&file.join("below")), format!("{}: it is no folder", file.display()));
+    assert_eq!(why_off(Path::new("some/where")), "some/where: the path is not absolute, or has .. in it");
     let up = folder.path().join("a/../b");
-    assert_eq!(why_off(&up), format!("{} goes up again", up.display()));
+    assert_eq!(why_off(&up), format!("{}: the path is not absolute, or has .. in it", up.display()));
 }
 
 #[test]
