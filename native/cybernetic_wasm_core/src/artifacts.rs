@@ -6,26 +6,29 @@
 //! that is changed, cut or replaced is at the worst not taken, and its module compiled anew.
 //!
 //! The folder (`artifacts/shelf.rs`) may be used by several processes at once: a file is written beside and then renamed. It is
-//! read and written on threads of its own (`artifacts/line.rs`), and holds no more bytes than it may (`artifacts/room.rs`).
+//! read and written on threads of its own (`artifacts/line.rs`), for which no load waits long (`artifacts/readers.rs`), and holds no more bytes than it may (`artifacts/room.rs`).
 
 mod counters;
 mod file;
 mod folder;
 mod keys;
 mod line;
+mod readers;
 mod room;
 mod shelf;
 
 pub use counters::ArtifactStats;
-pub(crate) use line::Line;
+pub(crate) use readers::Search;
 
 use crate::code::{CodeKey, Compiled};
-use crate::compiler::{BUILD, Notice, Notices, cores};
+use crate::compiler::{BUILD, Notice, Notices};
 use crate::engine::machine;
 use crate::error::Error;
 use counters::Counters;
+use line::Line;
 use once_cell::sync::OnceCell;
 use parking_lot::{Mutex, RwLock};
+use readers::{PATIENCE, Readers};
 use room::Room;
 use shelf::{Open, Shelf};
 use std::collections::HashSet;
@@ -72,7 +75,9 @@ pub struct ArtifactPlace {
 
 pub(crate) struct Artifacts {
     shelf: RwLock<Option<Arc<Shelf>>>,
-    readers: OnceCell<Line>,
+    readers: OnceCell<Readers>,
+    /// The disk has not answered in time, and not since.
+    hangs: AtomicBool,
     writer: OnceCell<Line>,
     counters: Counters,
     notices: Arc<Notices>,
@@ -81,9 +86,6 @@ pub(crate) struct Artifacts {
     /// That nothing can be written was told, and nothing was written since.
     told_unwritten: AtomicBool,
 }
-
-/// Threads that read.
-const READERS: usize = 4;
 
 /// Files that wait to be written. What comes beyond that is compiled again some time.
 const MOST_WAITING: usize = 256;
@@ -96,6 +98,7 @@ impl Artifacts {
         Arc::new(Self {
             shelf: RwLock::new(settings.map(Shelf::new)),
             readers: OnceCell::new(),
+            hangs: AtomicBool::new(false),
             writer: OnceCell::new(),
             counters: Counters::default(),
             notices: Arc::clone(notices),
@@ -128,11 +131,11 @@ impl Artifacts {
     }
 
     /// The threads that read, where there is something to be read.
-    pub(crate) fn readers(&self) -> Option<&Line> {
-        if !self.may_be_on() {
+    fn readers(&self) -> Option<&Readers> {
+        if !self.may_be_on() || self.hangs.load(Relaxed) {
             return None;
         }
-        self.readers.get_or_try_init(|| Line::start("wasm-artifacts", cores().min(READERS))).ok()
+        self.readers.get_or_try_init(Readers::start).ok()
     }
 
     /// Whether code is kept, as far as is known.
@@ -166,32 +169,50 @@ impl Artifacts {
         }
     }
 
-    /// What `load` makes of the code that is kept for `key`; `None` where there is none that can be used. `source` is what the
-    /// key's digest is of.
-    pub(crate) fn load<T>(
-        &self,
-        key: CodeKey,
-        source: &Arc<[u8]>,
-        load: impl FnOnce(Compiled) -> Result<T, Error>,
-    ) -> Option<Result<T, Error>> {
-        let shelf = self.open()?;
-        let loaded = match shelf.read(key, source) {
-            Ok(Some(compiled)) => load(compiled),
-            Ok(None) => {
-                self.counters.misses.fetch_add(1, Relaxed);
-                return None;
-            }
-            Err(error) => Err(Error::Internal(error.to_string())),
-        };
+    /// The code that is kept for `key`, where there is some that is under its seal. `source` is what the key's digest is of.
+    pub(crate) fn find(&self, key: CodeKey, source: impl FnOnce() -> Arc<[u8]>) -> Option<Compiled> {
+        let found = self.open()?.read(key, source);
+        // The disk answers, or does so again.
+        self.hangs.store(false, Relaxed);
+        match found {
+            Ok(Some(compiled)) => return Some(compiled),
+            Ok(None) => _ = self.counters.misses.fetch_add(1, Relaxed),
+            Err(error) => self.refuse(key.digest, error.to_string()),
+        }
+        None
+    }
+
+    /// What code from the disk came to as it was loaded; `None` where it is no good, and is to be compiled.
+    pub(crate) fn judge<T>(&self, digest: [u8; 32], loaded: Result<T, Error>) -> Option<Result<T, Error>> {
         match loaded {
             Err(Error::Internal(detail)) => {
-                self.refuse(key.digest, detail);
+                self.refuse(digest, detail);
                 None
             }
             loaded => {
                 self.counters.hits.fetch_add(1, Relaxed);
                 Some(loaded)
             }
+        }
+    }
+
+    /// Has code looked for; false where nobody can.
+    pub(crate) fn search(&self, search: &Arc<impl Search>) -> bool {
+        let readers = self.readers();
+        readers.inspect(|readers| readers.push(search)).is_some()
+    }
+
+    /// Notes that a search was given up. Until the disk answers nothing more is looked for.
+    pub(crate) fn give_up(&self) {
+        self.counters.misses.fetch_add(1, Relaxed);
+        if !self.hangs.swap(true, Relaxed)
+            && let Some(shelf) = &*self.shelf.read()
+        {
+            let folder = shelf.settings.folder.display();
+            let seconds = PATIENCE.as_secs();
+            let why =
+                format!("{folder}: a file could not be read within {seconds} seconds; until it is, none is asked for");
+            self.notices.add(Notice::NoArtifacts(why));
         }
     }
 

@@ -1,20 +1,22 @@
 //! The node: its engines, its compiled-module cache, its compiling threads and its ceilings, under one roof. Loading goes
-//! through it.
+//! through it; where the code comes from that is not in memory is in `runtime/landing.rs`.
+
+mod landing;
 
 use crate::artifacts::{ArtifactPlace, ArtifactSettings, ArtifactStats, Artifacts};
-use crate::cache::{Awaited, Cache, CacheStats, Flight, FlightKey, Lookup};
+use crate::cache::{Awaited, Cache, CacheStats, FlightKey, Lookup};
 use crate::code::{Code, CodeKey, Compiled};
-use crate::compiler::{Asker, Budget, Client, Compiler, CompilerSettings, CompilerStats, Job, Notice, Request};
-use crate::engine::{Allocation, CodeConfig, Engine, EngineConfig, Features, Metering, Ticker};
+use crate::compiler::{Asker, Budget, Compiler, CompilerSettings, CompilerStats, Notice};
+use crate::engine::{Allocation, Engine, EngineConfig, Features, Metering, Ticker};
 use crate::error::Error;
 use crate::invocation::Invocation;
 use crate::limits::{Ceilings, NodeLimits};
 use crate::linker::Linkers;
 use crate::live::Snapshot;
 use crate::module::{Form, Module};
+use landing::Landing;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -278,19 +280,19 @@ impl Runtime {
         match cached.then(|| self.cache.look_up(wanted.key)) {
             Some(Lookup::Hit(module)) => Loading::Done(module),
             Some(Lookup::Join(flight)) => Loading::UnderWay(flight),
-            Some(Lookup::Start(flight)) => self.make(wanted, source(), flight, cached),
-            None => self.make(wanted, source(), Awaited::new(&Arc::default()), cached),
+            Some(Lookup::Start(flight)) => self.make(wanted, source, flight, cached),
+            None => self.make(wanted, source, Awaited::new(&Arc::default()), cached),
         }
     }
 
-    /// Looks for the code on disk, and has it compiled where it is not there.
-    fn make(self: &Arc<Self>, wanted: Wanted, source: Arc<[u8]>, flight: Awaited, cached: bool) -> Loading {
-        let (runtime, landing) = (Arc::clone(self), Arc::clone(&flight.0));
-        let landing = Landing { runtime, flight: landing, wanted, cached, landed: false };
-        match self.artifacts.readers() {
-            Some(readers) => readers.push(move || landing.find(source)),
-            None => landing.compile(source),
-        }
+    fn make(
+        self: &Arc<Self>,
+        wanted: Wanted,
+        source: impl FnOnce() -> Arc<[u8]>,
+        flight: Awaited,
+        cached: bool,
+    ) -> Loading {
+        Landing::new(self, &flight, wanted, cached).begin(source);
         Loading::UnderWay(flight)
     }
 
@@ -405,113 +407,6 @@ struct Wanted {
     key: FlightKey,
     config: EngineConfig,
     asker: Asker,
-}
-
-/// What a flight waits for: code that is found, or compiled.
-struct Landing {
-    runtime: Arc<Runtime>,
-    flight: Arc<Flight>,
-    wanted: Wanted,
-    cached: bool,
-    landed: bool,
-}
-
-impl Landing {
-    /// On a thread that may wait for a disk.
-    fn find(mut self, source: Arc<[u8]>) {
-        if !self.wants() {
-            return;
-        }
-        match self.found(&source) {
-            Some(module) => self.land(module),
-            None => self.compile(source),
-        }
-    }
-
-    fn found(&self, source: &Arc<[u8]>) -> Option<Result<Arc<Module>, Error>> {
-        match self.config() {
-            Ok(config) => {
-                let key = CodeKey { config, ..self.wanted.key.code };
-                self.runtime.artifacts.load(key, source, |compiled| self.module(compiled))
-            }
-            Err(error) => Some(Err(error)),
-        }
-    }
-
-    fn compile(self, source: Arc<[u8]>) {
-        let (Wanted { key, asker, .. }, runtime) = (self.wanted, Arc::clone(&self.runtime));
-        let request = Request {
-            config: key.code.config,
-            instrument: key.code.instrumented,
-            budget: key.budget,
-            threads: 1,
-            refuse_deep: false,
-        };
-        runtime.compiler.submit(Job { key: key.code, request, source, asker, again: false, client: Box::new(self) });
-    }
-
-    fn module(&self, compiled: Compiled) -> Result<Arc<Module>, Error> {
-        let compiled = Arc::new(self.runtime.count(compiled)?);
-        self.runtime.module(&compiled, self.wanted.config).map(Arc::new)
-    }
-
-    fn land(&mut self, module: Result<Arc<Module>, Error>) {
-        self.landed = true;
-        let flight = Arc::clone(&self.flight);
-        if let Ok(module) = &module {
-            self.tell_if_too_large(module);
-        }
-        match self.cached {
-            true => self.runtime.cache.land(self.wanted.key, flight, module),
-            false => flight.land(module),
-        }
-    }
-
-    /// Before anybody is woken: who has waited for a compilation reads the notices.
-    fn tell_if_too_large(&self, module: &Module) {
-        if self.cached
-            && let Some(allowed) = self.runtime.cache.note_too_large(module)
-        {
-            let (digest, size) = (*module.code().digest(), module.code().size());
-            self.runtime.compiler.notices().add(Notice::TooLarge { digest, size, allowed });
-        }
-    }
-}
-
-impl Client for Landing {
-    fn wants(&self) -> bool {
-        match self.cached {
-            true => self.runtime.cache.is_awaited(self.wanted.key, &self.flight),
-            false => self.flight.is_awaited(),
-        }
-    }
-
-    /// The first engine of its kind may find no room for its pool: all take other code from then on.
-    fn config(&self) -> Result<CodeConfig, Error> {
-        self.runtime.linkers(self.wanted.config)?;
-        let CodeKey { digest, instrumented, .. } = self.wanted.key.code;
-        Ok(self.runtime.key(digest, self.wanted.config, instrumented).config)
-    }
-
-    fn take(mut self: Box<Self>, compiled: Result<Compiled, Error>) {
-        let module = compiled.and_then(|compiled| {
-            let module = catch_unwind(AssertUnwindSafe(|| self.module(compiled)));
-            module.unwrap_or_else(|panic| Err(Error::panic(&*panic)))
-        });
-        if let Ok(module) = &module {
-            self.runtime.artifacts.keep_later(module.code().compiled());
-        }
-        self.land(module);
-    }
-}
-
-/// Whoever waits is told, also where a job is lost.
-impl Drop for Landing {
-    fn drop(&mut self) {
-        if !self.landed {
-            self.land(Err(Error::Internal("the compilation was given up".into())));
-        }
-    }
 }
 
 /// A load that has begun.

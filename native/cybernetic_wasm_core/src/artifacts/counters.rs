@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct ArtifactStats {
     /// Modules loaded from the disk.
     pub hits: u64,
-    /// Modules of which there was no file.
+    /// Modules of which there was no file, or none that was read in time.
     pub misses: u64,
     /// Files that were not taken.
     pub refused: u64,

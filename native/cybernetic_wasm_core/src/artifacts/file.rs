@@ -7,10 +7,12 @@
 use super::keys::Subject;
 use crate::code::{CodeKey, Compiled};
 use blake3::{Hash, Hasher};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use cybernetic_wasm_artifact::Filling;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
+use std::thread;
 
 const MAGIC: [u8; 16] = *b"cybernetic.wasm\x01";
 
@@ -27,6 +29,12 @@ const OF_PARTS: u8 = 1;
 
 /// So much is read, sealed and written while a processor has it at hand.
 const PIECE: usize = 64 << 10;
+
+/// Of so much the seal is worked out by a thread of its own, while the next piece is read and written: that takes as long again.
+const MUCH: u64 = 1 << 20;
+
+/// Pieces between the two.
+const PIECES: usize = 8;
 
 pub(super) struct Head {
     outline: u64,
@@ -89,7 +97,12 @@ pub(super) fn head(file: &mut File, subject: &Subject<'_>) -> io::Result<Head> {
 }
 
 /// Reads code that was written for `key`. The seal is checked over the very bytes that are given, and before they are.
-pub(super) fn read(file: &mut File, subject: &Subject<'_>, key: CodeKey, source: &Arc<[u8]>) -> io::Result<Compiled> {
+pub(super) fn read(
+    file: &mut File,
+    subject: &Subject<'_>,
+    key: CodeKey,
+    source: impl FnOnce() -> Arc<[u8]>,
+) -> io::Result<Compiled> {
     let head = head(file, subject)?;
     let mut seal = subject.seal(OF_PARTS);
     let mut outline = Vec::with_capacity(head.outline as usize);
@@ -102,21 +115,63 @@ pub(super) fn read(file: &mut File, subject: &Subject<'_>, key: CodeKey, source:
         return Err(damaged("its seal is broken"));
     }
     let outline = postcard::from_bytes(&outline).map_err(io::Error::other)?;
-    let wasm = if head.binary.is_some() { binary.into() } else { Arc::clone(source) };
+    let wasm = if head.binary.is_some() { binary.into() } else { source() };
     Ok(Compiled::new(key, wasm, outline, code.complete()?))
 }
 
 fn copy(file: &mut File, length: u64, seal: &mut Hasher, into: &mut impl Write) -> io::Result<()> {
-    let mut buffer = vec![0; length.min(PIECE as u64) as usize];
-    let mut left = length;
-    while left > 0 {
-        let piece = &mut buffer[..left.min(PIECE as u64) as usize];
-        file.read_exact(piece).map_err(|_| damaged("it ends too early"))?;
-        seal.update(piece);
-        into.write_all(piece)?;
-        left -= piece.len() as u64;
-    }
-    Ok(())
+    let beside = if length < MUCH { None } else { copy_beside(file, length, seal, into) };
+    beside.unwrap_or_else(|| {
+        let mut piece = Vec::new();
+        pieces(length).try_for_each(|size| {
+            fill(&mut piece, size, file)?;
+            seal.update(&piece);
+            into.write_all(&piece)
+        })
+    })
+}
+
+/// The same with another thread that seals the very pieces that are written; `None` where there is none to be had.
+fn copy_beside(file: &mut File, length: u64, seal: &mut Hasher, into: &mut impl Write) -> Option<io::Result<()>> {
+    let (written, to_seal) = bounded::<Vec<u8>>(PIECES);
+    let (sealed, spare) = bounded(PIECES);
+    (0..PIECES).try_for_each(|_| sealed.try_send(Vec::new())).ok()?;
+    thread::scope(|scope| {
+        let seal_all = move || {
+            for piece in to_seal {
+                seal.update(&piece);
+                let _ = sealed.send(piece);
+            }
+        };
+        let begun = thread::Builder::new().name("wasm-artifacts".to_owned()).spawn_scoped(scope, seal_all);
+        begun.ok()?;
+        Some(write_pieces(file, length, into, (&spare, written)))
+    })
+}
+
+fn write_pieces(
+    file: &mut File,
+    length: u64,
+    into: &mut impl Write,
+    (spare, written): (&Receiver<Vec<u8>>, Sender<Vec<u8>>),
+) -> io::Result<()> {
+    let gone = || io::Error::other("the sealing thread is gone");
+    pieces(length).try_for_each(|size| {
+        let mut piece = spare.recv().map_err(|_| gone())?;
+        fill(&mut piece, size, file)?;
+        into.write_all(&piece)?;
+        written.send(piece).map_err(|_| gone())
+    })
+}
+
+/// The sizes of the pieces of so many bytes.
+fn pieces(length: u64) -> impl Iterator<Item = usize> {
+    (0..length).step_by(PIECE).map(move |at| (length - at).min(PIECE as u64) as usize)
+}
+
+fn fill(piece: &mut Vec<u8>, size: usize, file: &mut File) -> io::Result<()> {
+    piece.resize(size, 0);
+    file.read_exact(piece).map_err(|_| damaged("it ends too early"))
 }
 
 /// Writes code to a new file.

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 type Work = Box<dyn FnOnce() + Send>;
 
 /// Takes work, and does it in order. The threads end with this.
-pub(crate) struct Line(Sender<Work>);
+pub(super) struct Line(Sender<Work>);
 
 impl Line {
     pub(super) fn start(name: &str, threads: usize) -> io::Result<Self> {
@@ -29,7 +29,7 @@ impl Line {
         }
     }
 
-    pub(crate) fn push(&self, work: impl FnOnce() + Send + 'static) {
+    pub(super) fn push(&self, work: impl FnOnce() + Send + 'static) {
         // It is only lost where all threads are: see above.
         let _ = self.0.send(Box::new(work));
     }

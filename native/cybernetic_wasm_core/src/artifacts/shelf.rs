@@ -37,8 +37,8 @@ impl Shelf {
         }
     }
 
-    /// The code that is kept for `key`, if there is any.
-    pub(super) fn read(&self, key: CodeKey, source: &Arc<[u8]>) -> io::Result<Option<Compiled>> {
+    /// The code that is kept for `key`, if there is any; `source` is what the key's digest is of.
+    pub(super) fn read(&self, key: CodeKey, source: impl FnOnce() -> Arc<[u8]>) -> io::Result<Option<Compiled>> {
         let Open { folder, keys } = self.ready()?;
         let subject = keys.subject(&key);
         let Some(mut file) = folder.file(&subject.name())? else { return Ok(None) };

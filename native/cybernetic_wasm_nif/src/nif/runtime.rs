@@ -18,8 +18,9 @@ pub(super) fn runtime() -> &'static Arc<Runtime> {
     RUNTIME.get_or_init(|| Runtime::new(Settings::default()))
 }
 
-/// Makes the runtime with these settings. One that is there, on which guests may be running, takes them for what is to come.
-#[rustler::nif(schedule = "DirtyCpu")]
+/// Makes the runtime with these settings. One that is there, on which guests may be running, takes them for what is to come. It may
+/// wait for the disk.
+#[rustler::nif(schedule = "DirtyIo")]
 fn runtime_start<'a>(env: Env<'a>, settings: SettingsMap) -> Term<'a> {
     let settings: Settings = settings.into();
     let runtime = RUNTIME.get_or_init(|| Runtime::new(settings.clone()));
