@@ -87,3 +87,43 @@ fn what_comes_in_pieces_is_the_same_code_and_reads_back_as_it_came() {
         }
     }
 }
+
+/// Bytes of memory that this process has: what is mapped several times counts once.
+fn memory() -> u64 {
+    let facts = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+    let line = facts.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
+    1_024 * line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+}
+
+/// Few functions that are large: what Wasmtime keeps of each function for each load is its own affair.
+fn large(engine: &Engine) -> Vec<u8> {
+    let body =
+        "(i32.mul (local.get 0) (i32.const 3)) (local.set 0) (i32.store (local.get 0) (local.get 0)) ".repeat(5_000);
+    let functions: String =
+        (0..32).map(|n| format!(r#"(func (export "f{n}") (param i32) (result i32) {body} (i32.const {n}))"#)).collect();
+    let wasm = wat::parse_str(format!("(module (memory 1) {functions})")).unwrap();
+    engine.precompile_module(&wasm).unwrap()
+}
+
+#[test]
+fn a_thousand_loads_of_what_came_in_pieces_share_its_pages() {
+    let engine = Engine::default();
+    let code = large(&engine);
+    let size = code.len() as u64;
+    assert!(size > 1 << 20, "{size}");
+    let mut filling = Filling::new(size);
+    filling.write_all(&code).unwrap();
+    let artifact = filling.complete().unwrap();
+    let load = || {
+        let module = artifact.load(&engine).unwrap();
+        // Every page of the code is looked at.
+        assert!(module.text().iter().step_by(4_096).map(|byte| u64::from(*byte)).sum::<u64>() > 0);
+        module
+    };
+    let mut loaded = vec![load()];
+    let one = memory();
+    loaded.extend((1..1_000).map(|_| load()));
+    let grown = memory().saturating_sub(one);
+    // What Wasmtime keeps of a load beside its pages is some kilobytes.
+    assert!(grown < 10 * size, "{} loads take {grown} bytes more than one of {size}", loaded.len());
+}

@@ -1,7 +1,11 @@
 //! Compiled code on disk: what is kept is found again, and nothing but what this user's own processes of this build have
 //! written is ever run.
 
+#[cfg(target_os = "linux")]
+mod crashes;
 mod folders;
+#[cfg(target_os = "linux")]
+mod hung;
 mod writers;
 
 use crate::support::{Driver, Loaded, call, call_on, eventually, limits, load, number, own, property, try_load};

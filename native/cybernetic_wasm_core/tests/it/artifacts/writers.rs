@@ -1,4 +1,4 @@
-//! Several processes that write to one folder, and are ended in the middle of it.
+//! Several processes that write to one folder.
 
 use super::*;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -76,39 +76,6 @@ fn check(folder: &Path, kept: &[usize]) {
     runtime.keep(&module.module).unwrap();
     assert_eq!(answer(&module), next as i64);
     assert_eq!(stats(&runtime).refused, 0, "{:?}", runtime.take_notices());
-}
-
-fn clear(folder: &Path) {
-    files(folder).iter().for_each(|file| fs::remove_file(file).unwrap());
-}
-
-#[test]
-fn a_writer_that_is_killed_leaves_nothing_half_written() {
-    let folder = folder();
-    let mut kept_in_all = 0;
-    for round in 0..200_u64 {
-        // Every eighth begins where there is no key yet.
-        if round % 8 == 0 {
-            fs::read_dir(folder.path()).unwrap().for_each(|entry| fs::remove_file(entry.unwrap().path()).unwrap());
-        }
-        let mut writer = Writer::start(folder.path(), 1_000 * round as usize);
-        let mut kept = if round % 2 == 0 { Vec::new() } else { writer.kept(1) };
-        std::thread::sleep(Duration::from_micros(rand_below(12_000)));
-        kept.extend(writer.kill());
-        check(folder.path(), &kept);
-        kept_in_all += kept.len();
-        clear(folder.path());
-    }
-    assert!(kept_in_all >= 100, "they were ended at work: {kept_in_all}");
-    // The next one that writes sweeps up.
-    fill(folder.path(), &[numbered(1)]);
-    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left.len(), 2, "{left:?}");
-}
-
-fn rand_below(most: u64) -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::hash::RandomState::new().build_hasher().finish() % most
 }
 
 #[test]
