@@ -87,8 +87,15 @@ defmodule Cybernetic.WASM.Runtime.Transitions do
     with %Versions{} = versions <- Names.versions(name),
          {:ok, {:name, ^name, selector}} when selector != :current <- Reference.parse(text),
          serial when serial != nil <- Versions.find(versions, selector),
-         do: versions |> Versions.ask(text, selector) |> Names.write([]),
+         do: ask(versions, text, selector),
          else: (_gone -> :ok)
+  end
+
+  # What is not kept any more goes first: a row that nobody writes anew would lead to a version that there was.
+  defp ask(versions, text, selector) do
+    asking = Versions.ask(versions, text, selector)
+    for {other, _selector} <- versions.asked -- asking.asked, do: Names.delete(other)
+    Names.write(asking, [])
   end
 
   # Putting

@@ -11,8 +11,10 @@ defmodule Cybernetic.WASM.Runtime.Versions do
   # read one and find what fits takes some ten times as long as the rest of a look-up.
   defstruct [:name, :current, :highest, :split, all: [], before: [], left: [], asked: []]
 
-  # Whoever asks for ever other ones waits for each.
+  # So many are kept. Where there are more, one look-up in so many takes the place of the oldest: a requirement that comes often is at
+  # hand soon, and whoever comes with ever other ones has few of them written down.
   @most_asked 32
+  @seldom 32
 
   @type serial :: pos_integer
 
@@ -68,16 +70,17 @@ defmodule Cybernetic.WASM.Runtime.Versions do
          do: serial(versions, version)
   end
 
-  @doc "Whether one more requirement may be kept, with what it finds."
+  @doc "Whether a requirement that is not kept is to be, with what it finds."
   @spec may_ask?(t) :: boolean
-  def may_ask?(%__MODULE__{asked: asked}), do: length(asked) < @most_asked
+  def may_ask?(%__MODULE__{asked: asked}) when length(asked) < @most_asked, do: true
+  # A number that nobody else gets, and no state as `:rand` has it.
+  def may_ask?(_versions), do: :erlang.phash2(:erlang.unique_integer(), @seldom) == 0
 
-  @doc "With the text of a look-up by a requirement, whose answer is to be at hand."
+  @doc "With the text of a look-up by a requirement, whose answer is to be at hand. Others that had been may not be there any more."
   @spec ask(t, String.t(), Reference.selector()) :: t
   def ask(versions, text, selector) do
-    if may_ask?(versions) and not List.keymember?(versions.asked, text, 0),
-      do: %{versions | asked: [{text, selector} | versions.asked]},
-      else: versions
+    others = List.keydelete(versions.asked, text, 0)
+    %{versions | asked: Enum.take([{text, selector} | others], @most_asked)}
   end
 
   @doc "What is found for these texts: a serial, or `nil`."

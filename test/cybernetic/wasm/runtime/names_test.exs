@@ -18,6 +18,8 @@ defmodule Cybernetic.WASM.Runtime.NamesTest do
     Store
   }
 
+  alias Cybernetic.WASM.Runtime.{Names, Registry}
+
   defp number(given), do: Executor.call(given, "number")
 
   describe "a load under a name" do
@@ -324,6 +326,27 @@ defmodule Cybernetic.WASM.Runtime.NamesTest do
         assert {:error, %CallError{reason: :no_such_name} = error} = number(name <> odd)
         assert Exception.message(error) =~ "behind the @ stands a version"
       end
+    end
+
+    test "is at hand for a requirement that comes often, whatever came before", %{name: name} do
+      others = for number <- 1..40, do: "#{name}@>= 1.0.#{number}"
+      for text <- others, do: {:ok, _} = number(text)
+      at_hand = fn -> Names.versions(name).asked |> Enum.map(&elem(&1, 0)) |> Enum.sort() end
+      wanted = name <> "@~> 1.2"
+
+      eventually(fn ->
+        {:ok, 130} = number(wanted)
+        # What was asked before is done.
+        _ = :sys.get_state(Registry)
+        wanted in at_hand.()
+      end)
+
+      assert length(at_hand.()) == 32
+      for text <- [wanted | others], do: assert(Names.row(text) != nil == text in at_hand.())
+      for text <- [wanted | others], do: assert({:ok, 130} = number(text))
+      # A version that comes later is found by all of them.
+      load_numbered!(name, 190, version: "1.9.0")
+      for text <- [wanted | others], do: assert({:ok, 190} = number(text))
     end
 
     test "of any shape is no more than not there" do
