@@ -15,7 +15,7 @@ defmodule Cybernetic.WASM.Store.Disk do
   @behaviour Cybernetic.WASM.Store.Backend
 
   alias Cybernetic.WASM.{Digest, Reference, StoreError}
-  alias Cybernetic.WASM.Store.{Backend, Record}
+  alias Cybernetic.WASM.Store.{Backend, Lookup, Record}
   alias Cybernetic.WASM.Store.Disk.{Files, Folder}
 
   @hex 64
@@ -80,20 +80,11 @@ defmodule Cybernetic.WASM.Store.Disk do
   # Files by their first two digits.
   defp deep(root, folder) do
     with {:ok, folders} <- Files.list(root, folder) do
-      gather(Enum.filter(folders, &hex?(&1, 2)), fn two ->
+      Lookup.collect(Enum.filter(folders, &hex?(&1, 2)), fn two ->
         with {:ok, names} <- Files.list(root, Path.join(folder, two)),
              do: {:ok, Enum.filter(names, &(hex?(&1, @hex) and String.starts_with?(&1, two)))}
       end)
     end
-  end
-
-  defp gather(folders, list) do
-    Enum.reduce_while(folders, {:ok, []}, fn folder, {:ok, found} ->
-      case list.(folder) do
-        {:ok, more} -> {:cont, {:ok, more ++ found}}
-        error -> {:halt, error}
-      end
-    end)
   end
 
   defp hex?(text, digits), do: byte_size(text) == digits and text =~ ~r/\A[0-9a-f]+\z/
