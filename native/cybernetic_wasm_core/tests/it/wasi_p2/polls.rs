@@ -87,7 +87,7 @@ fn a_real_clock_goes_on_while_there_is_no_input() {
 #[test]
 fn waiting_for_nothing_or_too_much_traps() {
     assert_eq!(run(&["poll-nothing"], stdio()).trap().message, "it waits for nothing");
-    let many = Limits { max_resources: 20_000, ..limits() };
+    let many = Limits { max_resources: 100_000, ..limits() };
     let trap = ended(start_on(&guest(), &["timers", "10001", "1"], clocks(Clocks::Fixed(0)), many)).trap();
     assert_eq!((trap.code, trap.message.as_str()), ("wasi", "it waits for more than 10000 things at once"));
 }
