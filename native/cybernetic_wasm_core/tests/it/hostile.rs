@@ -1,6 +1,8 @@
 //! Whatever bytes a stranger sends, and whatever a valid module then does, the outcome is a value or an error that says
 //! what is wrong. Nothing panics, nothing hangs, nothing is left behind.
 
+mod components;
+
 use crate::support::{
     Driver, Loaded, OpenCall, PATIENCE, call, eventually_unused, instantiate, limits, load, number, own, property,
     shared, start, try_load,
