@@ -39,6 +39,7 @@ defmodule Cybernetic.WASM.Bench.Components do
     tagged = Map.put(line, "tags", ["hot", "new"])
     atoms = %{item: "a pot of tea", count: 2, price: 2.5, sold: true, code: ?x}
     guest = instance(component)
+    bounded = Instance.new!(component, imports: imports(), max_transfer: 262_144)
 
     [
       {"record of five fields",
@@ -46,7 +47,9 @@ defmodule Cybernetic.WASM.Bench.Components do
       {"record of five fields, with atoms as keys",
        fn -> {:ok, ^line_of_five} = Instance.call(guest, "a-line", [atoms]) end},
       {"record with a list in it",
-       fn -> {:ok, ^tagged} = Instance.call(guest, "a-tagged", [tagged]) end}
+       fn -> {:ok, ^tagged} = Instance.call(guest, "a-tagged", [tagged]) end},
+      {"record with a list in it, max_transfer: 256 KiB",
+       fn -> {:ok, ^tagged} = Instance.call(bounded, "a-tagged", [tagged]) end}
     ]
   end
 

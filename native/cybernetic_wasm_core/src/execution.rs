@@ -104,6 +104,14 @@ impl Paced {
             Paced::Making(code) => &code.making,
         }
     }
+
+    /// Whether what the guest passes from here on is made soon enough for a normal scheduler.
+    fn may_go_on_inline(&self, limits: &Limits) -> bool {
+        match self {
+            Paced::Fresh(function) | Paced::Warm(function) => function.may_go_on_inline(limits),
+            Paced::Making(code) => code.may_go_on_inline(limits),
+        }
+    }
 }
 
 impl Execution {
@@ -345,13 +353,24 @@ impl Execution {
         self.is_small() && !importer.imports().get(call.import as usize).is_some_and(Import::gives_references)
     }
 
+    /// Whether a normal scheduler may carry this command out, as far as that lies with what is called by it.
+    pub fn may_carry_out_inline(&self, command: &Command) -> bool {
+        match command {
+            Command::CallAgain { function, .. } => function.may_go_on_inline(&self.invocation.limits),
+            _ => true,
+        }
+    }
+
     /// Whether a normal scheduler may take the next step of a guest that has waited: it dozed, and it is small.
     pub fn may_wake_inline(&self) -> bool {
         self.invocation.dozing() && self.is_small()
     }
 
     fn is_small(&self) -> bool {
-        self.invocation.peak_memory() <= INLINE_MEMORY && self.invocation.output_bytes() <= INLINE_OUTPUT
+        let limits = &self.invocation.limits;
+        self.invocation.peak_memory() <= INLINE_MEMORY
+            && self.invocation.output_bytes() <= INLINE_OUTPUT
+            && self.paced.as_ref().is_none_or(|paced| paced.may_go_on_inline(limits))
     }
 
     /// Bytes of values that may be passed at once: see [`crate::limits::Limits::max_transfer`].

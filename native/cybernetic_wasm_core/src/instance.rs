@@ -5,6 +5,7 @@ use crate::access::{Access, Word, memory_name};
 use crate::code::{Code, Function};
 use crate::error::{CallError, Error};
 use crate::guest::{Guest, carry_out, memory, range};
+use crate::limits::Limits;
 use crate::live::LiveGuest;
 use crate::mail::Answer;
 use crate::member::MemberId;
@@ -35,8 +36,8 @@ impl<'g> Instance<'g> {
     }
 
     /// Whether a call of `function` may start on a normal scheduler.
-    pub fn may_run_inline(&self, function: &Function) -> bool {
-        function.warm.is_short() && self.guest.is_small() && !function.takes_much()
+    pub fn may_run_inline(&self, function: &Function, limits: &Limits) -> bool {
+        function.warm.is_short() && self.guest.is_small() && function.fits_inline(limits)
     }
 
     /// Tells what of the embedder's answers its host calls. The embedder owns it: were it the guest's, one that holds on to the

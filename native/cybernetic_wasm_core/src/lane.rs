@@ -51,6 +51,10 @@ pub(crate) const INLINE_MEMORY: u64 = 2 << 20;
 /// Output that a normal scheduler may copy at a call's end: some 0.1 ms.
 pub(crate) const INLINE_OUTPUT: u64 = 256 << 10;
 
+/// Bytes of a component's values, as the host holds them, that a normal scheduler makes of terms, or reads in a guest's memory. Nothing
+/// interrupts either: this takes well under a millisecond.
+pub const INLINE_VALUES: u64 = 256 << 10;
+
 /// A slice on a normal scheduler, far from the millisecond that one allows. A call that takes no longer is short. Less would not
 /// do: after a rest, with cold caches, a call takes several times as long as among others, and a hop as much again.
 const SHORT: Duration = Duration::from_micros(250);

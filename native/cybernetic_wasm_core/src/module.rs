@@ -3,7 +3,7 @@
 use crate::code::{Code, CodeKey};
 use crate::engine::EngineConfig;
 use crate::error::{Error, ImportProblem};
-use crate::limits::Reserved;
+use crate::limits::{Limits, Reserved};
 use crate::linker::{Linked, Linkers, Ready, Source};
 use crate::system::Grants;
 use once_cell::sync::OnceCell;
@@ -104,8 +104,8 @@ impl Module {
     }
 
     /// Whether a live instance may be made on a normal scheduler.
-    pub fn may_instantiate_inline(&self) -> bool {
-        self.code.making.is_short()
+    pub fn may_instantiate_inline(&self, limits: &Limits) -> bool {
+        self.code.making.is_short() && self.code.may_go_on_inline(limits)
     }
 
     /// The module ready to instantiate, its imports bound to these sources where there are any. Otherwise the host answers all of

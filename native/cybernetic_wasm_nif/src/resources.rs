@@ -99,6 +99,22 @@ impl Held for ExecutionResource {
     const ADVICE: &'static str = "have that process use it";
 }
 
+/// Bytes that are a binary where they are.
+pub(crate) struct BytesResource(pub(crate) Vec<u8>);
+
+#[rustler::resource_impl]
+impl Resource for BytesResource {}
+
+impl Drop for BytesResource {
+    /// So much is unmapped, which takes longer than to send it.
+    fn drop(&mut self) {
+        const MUCH: usize = 4 << 20;
+        if self.0.len() >= MUCH {
+            reap(std::mem::take(&mut self.0));
+        }
+    }
+}
+
 /// An execution that Elixir has a reference to, and that reference: it goes back as it came, and borrowing costs less than
 /// counting one more holder.
 #[derive(Clone, Copy)]

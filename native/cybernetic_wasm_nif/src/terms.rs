@@ -18,11 +18,12 @@ pub(crate) mod value;
 pub(crate) mod wit;
 
 use crate::atoms;
+use crate::resources::BytesResource;
 use cybernetic_wasm_core::code::{Code, Function};
 use cybernetic_wasm_core::error::CallError;
 use cybernetic_wasm_core::instance::Instance;
 use cybernetic_wasm_core::member::MemberId;
-use rustler::{Atom, Decoder, Encoder, Env, NifResult, Term};
+use rustler::{Atom, Decoder, Encoder, Env, NifResult, ResourceArc, Term};
 use std::sync::Arc;
 
 /// A map with atom keys. The keys are the fields of an Elixir struct, written in this crate: never a guest's words.
@@ -39,6 +40,15 @@ pub(crate) fn atom<'a>(env: Env<'a>, name: &'static str) -> Term<'a> {
 /// Bytes as a binary.
 pub(crate) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
     rustler::NewBinary::from_slice(env, bytes).into()
+}
+
+/// The same of bytes that nobody else has. Many are not copied once more: the binary is where they are.
+pub(crate) fn given_away<'a>(env: Env<'a>, bytes: Vec<u8>) -> Term<'a> {
+    const MANY: usize = 128 << 10;
+    match bytes.len() < MANY {
+        true => binary(env, &bytes),
+        false => ResourceArc::new(BytesResource(bytes)).make_binary(env, |bytes| &bytes.0).to_term(env),
+    }
 }
 
 /// Something, or `nil`. It is looked at before it is decoded: a decoder that fails makes a message first.

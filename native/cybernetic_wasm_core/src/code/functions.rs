@@ -3,9 +3,10 @@
 use super::imports::Import;
 use super::{Body, Code, ComponentBody, ENTRY, ModuleBody, instrument};
 use crate::error::{CallError, shown};
-use crate::lane::Pace;
+use crate::lane::{INLINE_VALUES, Pace};
+use crate::limits::Limits;
 use crate::value::{check_arity, is_reference, signature};
-use crate::wit::Func;
+use crate::wit::{Func, Type};
 use std::ops::Deref;
 use std::sync::Arc;
 use wasmtime::component::ComponentExportIndex;
@@ -24,6 +25,8 @@ pub struct Exported {
     params: Vec<ValType>,
     results: Vec<ValType>,
     takes_much: bool,
+    /// Lists in its result, or in what the component gives to the host, which are read without interruption.
+    passes_lists: bool,
     /// It is one that the module imports: nobody calls it but the embedder.
     pub(crate) exported_again: bool,
     /// To be called before it with the number of arguments, the last of which may be left out.
@@ -93,14 +96,19 @@ impl Function {
         }
     }
 
-    /// Whether what it takes or gives may be of any size, and takes time to be made; or what the module's imports take.
-    pub fn takes_much(&self) -> bool {
-        self.takes_much
+    /// Whether what it takes and gives, and what the imports of its module take, is made soon enough for a normal scheduler.
+    pub(crate) fn fits_inline(&self, limits: &Limits) -> bool {
+        !self.takes_much && (!self.passes_lists || limits.max_transfer <= INLINE_VALUES)
+    }
+
+    /// Whether a call of it that was suspended in a host call may go on on a normal scheduler.
+    pub(crate) fn may_go_on_inline(&self, limits: &Limits) -> bool {
+        self.core().is_some() || self.fits_inline(limits)
     }
 
     /// Whether a call in a fresh instance may start on a normal scheduler.
-    pub fn may_run_inline(&self) -> bool {
-        self.fresh.is_short() && !self.takes_much
+    pub fn may_run_inline(&self, limits: &Limits) -> bool {
+        self.fresh.is_short() && self.fits_inline(limits)
     }
 
     /// Whether it is a program's entry.
@@ -147,6 +155,7 @@ impl Code {
                 params: ty.params().collect(),
                 results: ty.results().collect(),
                 takes_much: ty.params().any(|ty| is_reference(&ty)) || self.imports.iter().any(Import::takes_much),
+                passes_lists: false,
                 export: Export::Module(export, ty),
                 fresh: Pace::default(),
                 warm: Pace::default(),
@@ -162,7 +171,7 @@ impl Code {
         if path != name {
             return self.function(&path);
         }
-        let gives_much = func.result.as_ref().is_some_and(|ty| (!ty.is_bytes() && ty.has_lists()) || ty.has_terms());
+        let gives = |is: fn(&Type) -> bool| func.result.as_ref().is_some_and(is);
         Ok(Arc::new(Function(Arc::new(Exported {
             name: path,
             argument_counter: None,
@@ -170,11 +179,19 @@ impl Code {
             exported_again: false,
             params: Vec::new(),
             results: Vec::new(),
-            takes_much: gives_much || self.imports.iter().any(Import::takes_much),
+            takes_much: gives(Type::has_terms) || self.imports.iter().any(Import::takes_much),
+            passes_lists: gives(|ty| !ty.is_bytes() && ty.has_lists()) || self.imports.iter().any(Import::takes_lists),
             export: Export::Component(export, Arc::clone(func)),
             fresh: Pace::default(),
             warm: Pace::default(),
         }))))
+    }
+
+    /// Whether what a component gives to the host while it starts is made soon enough for a normal scheduler.
+    pub(crate) fn may_go_on_inline(&self, limits: &Limits) -> bool {
+        let any = |is: fn(&Import) -> bool| self.imports.iter().any(is);
+        let fits = limits.max_transfer <= INLINE_VALUES || !any(Import::takes_lists);
+        !self.is_component() || (fits && !any(Import::takes_much))
     }
 
     /// What `function`, of another compilation of the same source, is here.

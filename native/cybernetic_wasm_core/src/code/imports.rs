@@ -96,8 +96,13 @@ impl Import {
         match &self.ty {
             Signature::Wit(_) if served(&self.module).is_some() => false,
             Signature::Core(core) => core.ty.params().any(|ty| is_reference(&ty)),
-            Signature::Wit(func) => func.params.iter().any(|(_, ty)| ty.has_lists() || ty.has_terms()),
+            Signature::Wit(func) => func.params.iter().any(|(_, ty)| ty.has_terms()),
         }
+    }
+
+    /// Whether there are lists in a component's arguments.
+    pub(super) fn takes_lists(&self) -> bool {
+        matches!(&self.ty, Signature::Wit(func) if func.params.iter().any(|(_, ty)| ty.has_lists()))
     }
 
     /// How many parameters it has.

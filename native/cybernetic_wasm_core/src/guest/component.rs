@@ -1,7 +1,7 @@
 //! A component's instance, and calls of its functions.
 //!
-//! A call goes by Wasmtime's dynamic values, but for types that are mostly bytes: each byte of a list is a value of its own there,
-//! and takes a hundred nanoseconds. Those are called by their types.
+//! A call goes by Wasmtime's dynamic values, but for types that are mostly bytes or text, and for the plainest: each byte of a list is
+//! a value of its own there, and takes a hundred nanoseconds. Those are called by their types.
 //!
 //! A failure of any kind leaves the store closed, or with what a result was that nobody could read: no other call is made there.
 
@@ -278,6 +278,18 @@ impl Gives for Option<Vec<u8>> {
     }
 }
 
+impl Gives for Result<String, String> {
+    fn is(ty: &Type) -> bool {
+        let is_text = |ty: &Option<Type>| ty.as_ref() == Some(&Type::String);
+        matches!(ty, Type::Result(types) if is_text(&types.0) && is_text(&types.1))
+    }
+
+    fn give(self) -> Passed {
+        let boxed = |text| Some(Box::new(Val::String(text)));
+        Passed::Val(Val::Result(self.map(boxed).map_err(boxed)))
+    }
+}
+
 impl Gives for Result<Vec<u8>, String> {
     fn is(ty: &Type) -> bool {
         let is_text = |ty: &Type| *ty == Type::String;
@@ -317,9 +329,10 @@ type Fallible = Result<Bytes, Text>;
 
 fn by_type(found: &wasmtime::component::Func, func: &Func, store: &mut GuestStore) -> Option<Box<dyn ByType>> {
     shapes! { func, found, store;
-        () -> Bytes | Option<Bytes> | Fallible;
-        (u32) -> Bytes | Option<Bytes> | Fallible;
-        (Text) -> Bytes | Option<Bytes> | Fallible;
+        () -> Bytes | Text | Option<Bytes> | Fallible;
+        (u32) -> Bytes | Text | Option<Bytes> | Fallible;
+        (u32, u32) -> u32;
+        (Text) -> Bytes | Text | Result<Text, Text> | Option<Bytes> | Fallible;
         (Bytes) -> Bytes | Text | u32 | Option<Bytes> | Fallible;
         (Text, Bytes) -> Bytes | Text | u32 | Option<Bytes> | Fallible;
         (Bytes, Bytes) -> Bytes | Text | u32 | Option<Bytes> | Fallible;

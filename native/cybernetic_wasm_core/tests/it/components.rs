@@ -1,14 +1,15 @@
 //! Components: loaded, called, limited and stopped as modules are.
 
 use crate::support::{
-    Driver, Loaded, call_within, first, instantiate, limits, load, own, poisoned_by, shared, start, try_load, yields,
+    Driver, Loaded, call_within, eventually, first, instantiate, limits, load, own, poisoned_by, shared, start,
+    to_host_call, try_load, yields,
 };
 use cybernetic_wasm_core::Error;
 use cybernetic_wasm_core::access::Access;
 use cybernetic_wasm_core::engine::{EngineConfig, Metering, POOL_SLOTS};
 use cybernetic_wasm_core::error::{CallError, Limit, LoadError};
 use cybernetic_wasm_core::execution::{Execution, Product};
-use cybernetic_wasm_core::lane::Lane;
+use cybernetic_wasm_core::lane::{INLINE_VALUES, Lane};
 use cybernetic_wasm_core::limits::Limits;
 use cybernetic_wasm_core::live::LiveGuest;
 use cybernetic_wasm_core::value::Value;
@@ -47,6 +48,9 @@ const GUEST: &str = r#"
     (func (export "spin") (loop (br 0)))
     (func (export "trap") unreachable)
     (func (export "say") (param i32 i32) (result i32) (call $say (local.get 0) (local.get 1)))
+    (func (export "tell") (param i32 i32) (result i32)
+      (drop (call $say (local.get 0) (local.get 1)))
+      (i32.store (i32.const 16) (i32.const 1024)) (i32.store (i32.const 20) (i32.const 3)) (i32.const 16))
     (func (export "beyond") (result i32)
       (i32.store (i32.const 16) (i32.const -16)) (i32.store (i32.const 20) (i32.const 64)) (i32.const 16))
     (func (export "no_text") (result i32)
@@ -69,6 +73,8 @@ const GUEST: &str = r#"
   (func (export "trap") (canon lift (core func $i "trap")))
   (func (export "say") (param "text" string) (result u32)
     (canon lift (core func $i "say") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+  (func (export "tell") (param "text" string) (result (list u32))
+    (canon lift (core func $i "tell") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
   (func (export "beyond") (result string)
     (canon lift (core func $i "beyond") (memory (core memory $memory "memory"))))
   (func (export "no-text") (result string)
@@ -246,6 +252,34 @@ fn it_runs_in_slices_and_ends_with_its_fuel() {
     match call_within(&guest(), "spin", &[], Limits { fuel: 1_000_000, ..limits() }) {
         Err(Error::Limit(error)) => assert_eq!(error.limit, Limit::Fuel),
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_normal_scheduler_reads_lists_only_where_they_are_bounded_to_few() {
+    let component = guest();
+    let few = Limits { max_transfer: INLINE_VALUES, ..limits() };
+    let function = component.function("numbers").unwrap();
+    eventually("a function that does nothing proves short", || {
+        call("numbers", &[numbers(&[1, 2])]).unwrap();
+        function.may_run_inline(&few)
+    });
+    assert!(!function.may_run_inline(&limits()));
+    let plain = component.function("text").unwrap();
+    eventually("so does one that has no lists", || {
+        call("text", &[text("")]).unwrap();
+        plain.may_run_inline(&limits())
+    });
+}
+
+#[test]
+fn a_call_that_gives_a_list_goes_on_after_a_host_call_where_that_may_be_read() {
+    let few = Limits { max_transfer: INLINE_VALUES, ..limits() };
+    for (name, limits, fits) in [("tell", limits(), false), ("tell", few, true), ("say", limits(), true)] {
+        let component = guest();
+        let mut execution = start(&component, name, &[text("")], limits);
+        let call = to_host_call(&mut execution);
+        assert_eq!(execution.fits_inline(&component, call), fits, "{name}");
     }
 }
 

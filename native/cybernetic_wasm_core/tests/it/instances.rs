@@ -443,7 +443,7 @@ fn guests_of_a_module_hold_its_functions_apart_and_share_what_is_known_of_them()
     eventually("one guest's calls prove the function short for the other", || {
         let mut execution = Execution::call_on(first(&guests[0]), &of(&guests[0]), vec![], limits()).unwrap();
         Driver::default().values(&mut execution).unwrap();
-        first(&guests[1]).may_run_inline(&of(&guests[1]))
+        first(&guests[1]).may_run_inline(&of(&guests[1]), &limits())
     });
     let missing = guests[0].function("b").unwrap_err();
     assert_eq!(missing, module.function("b").unwrap_err());

@@ -272,7 +272,7 @@ fn prove(step: impl Fn() -> bool) -> usize {
 fn a_function_proves_short_after_three_calls_and_an_overrun_demotes_it() {
     let module = load(shared(), SPIN);
     let function = module.function("count").unwrap();
-    let short = || function.may_run_inline();
+    let short = || function.may_run_inline(&limits());
     assert!(!short(), "a function starts on a dirty scheduler");
     let calls = prove(|| {
         call(&module, "count", &[Value::I32(10)]).unwrap();
@@ -297,9 +297,9 @@ fn calls_on_a_live_instance_prove_themselves_apart_from_fresh_ones() {
     let instance = instantiate(&module, limits()).unwrap();
     prove(|| {
         call_on(&instance, "one", &[]).unwrap();
-        crate::support::first(&instance).may_run_inline(&function)
+        crate::support::first(&instance).may_run_inline(&function, &limits())
     });
-    assert!(!function.may_run_inline(), "no fresh instance was ever made for it");
+    assert!(!function.may_run_inline(&limits()), "no fresh instance was ever made for it");
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn a_live_instance_with_a_large_memory_never_runs_inline() {
     let instance = instantiate(&module, limits()).unwrap();
     for _ in 0..50 {
         call_on(&instance, "f", &[]).unwrap();
-        assert!(!crate::support::first(&instance).may_run_inline(&function));
+        assert!(!crate::support::first(&instance).may_run_inline(&function, &limits()));
     }
 }
 

@@ -113,7 +113,7 @@ impl<G: Given> Wanted<G> {
     }
 
     fn on_live<'a>(self, at: (Env<'a>, Lane), instance: Instance<'_>, name: &[u8]) -> Term<'a> {
-        let proven = |function: &Function| instance.may_run_inline(function);
+        let proven = |function: &Function, limits: &Limits| instance.may_run_inline(function, limits);
         self.begin(at, function_of(instance, name), proven, |given, function, options| {
             given.on_live(function, instance, (options.limits.clone(), at.1))
         })
@@ -123,7 +123,7 @@ impl<G: Given> Wanted<G> {
         self,
         (env, lane): (Env<'a>, Lane),
         function: Result<Arc<Function>, CallError>,
-        proven: impl FnOnce(&Function) -> bool,
+        proven: impl FnOnce(&Function, &Limits) -> bool,
         begin: impl FnOnce(G, Arc<Function>, &CallOptions) -> Result<Execution, Undecoded>,
     ) -> Term<'a> {
         let Self { given, options, scheduling } = self;
@@ -131,7 +131,7 @@ impl<G: Given> Wanted<G> {
             Ok(function) => function,
             Err(failure) => return error::refused(env, failure),
         };
-        if belongs_on_dirty(lane, given.scheduling(scheduling), || proven(&function)) {
+        if belongs_on_dirty(lane, given.scheduling(scheduling), || proven(&function, &options.limits)) {
             return atoms::dirty().encode(env);
         }
         match begin(given, function, &options) {

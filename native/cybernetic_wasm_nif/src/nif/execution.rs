@@ -142,7 +142,10 @@ fn serve<'a>(
     }
     let made = make(&importer, Room::new(execution.max_transfer(), lane))?;
     drop(importer);
-    let given = made.and_then(|command| Ok(execution.command(call, command)?));
+    let given = made.and_then(|command| match lane == Lane::Inline && !execution.may_carry_out_inline(&command) {
+        true => Err(Undecoded::Dirty),
+        false => Ok(execution.command(call, command)?),
+    });
     Ok(match given {
         Ok(()) => step::held(env, known, execution, lane),
         Err(Undecoded::Error(failure)) => error::refused(env, failure),

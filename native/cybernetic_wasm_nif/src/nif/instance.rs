@@ -38,7 +38,7 @@ lanes! {
         if sources.0.is_some() && lane == Lane::Inline {
             return Ok(atoms::dirty().encode(env));
         }
-        if belongs_on_dirty(lane, scheduling, || module.0.may_instantiate_inline()) {
+        if belongs_on_dirty(lane, scheduling, || module.0.may_instantiate_inline(&options.limits)) {
             return Ok(atoms::dirty().encode(env));
         }
         let setup = options.setup(runtime(), &module.0);
@@ -261,7 +261,7 @@ fn access_to<'a>(
         Err(failure) => return Ok(error::refused(env, failure)),
     };
     Ok(match instance.access(access) {
-        Ok(Ok(answer)) => (atoms::answer(), encode_answer(env, &answer)).encode(env),
+        Ok(Ok(answer)) => (atoms::answer(), encode_answer(env, answer)).encode(env),
         Ok(Err(failure)) => error::refused(env, failure),
         Err(access) => {
             let execution = Execution::access(instance, access, options.limits.clone());

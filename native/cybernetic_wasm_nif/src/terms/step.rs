@@ -20,7 +20,7 @@ use std::time::Duration;
 /// Takes the first step of an execution and encodes the outcome. It has no resource yet: a call that ends here never needs one.
 pub(crate) fn first<'a>(env: Env<'a>, mut execution: Execution, report: bool, lane: Lane) -> Term<'a> {
     let step = run(env, &mut execution, lane);
-    encode_ended(env, &execution, &step, report).unwrap_or_else(|| {
+    encode_ended(env, &execution, step, report).unwrap_or_else(|step| {
         let resource = ResourceArc::new(ExecutionResource::new(execution, report));
         encode_open(env, resource.encode(env), step)
     })
@@ -42,8 +42,8 @@ pub(crate) fn held<'a>(
     lane: Lane,
 ) -> Term<'a> {
     let step = run(env, &mut execution, lane);
-    let ended = encode_ended(env, &execution, &step, known.execution.1);
-    ended.unwrap_or_else(|| encode_open(env, known.term, step))
+    let ended = encode_ended(env, &execution, step, known.execution.1);
+    ended.unwrap_or_else(|step| encode_open(env, known.term, step))
 }
 
 /// Another process has the execution for a moment: one that was given the context of a host call. What this one has begun
@@ -76,24 +76,25 @@ fn percent(time: Duration) -> i32 {
     (time.as_micros() / 10).min(100) as i32
 }
 
-fn encode_ended<'a>(env: Env<'a>, execution: &Execution, step: &Step, report: bool) -> Option<Term<'a>> {
+/// The outcome, or the step if it was not the last.
+fn encode_ended<'a>(env: Env<'a>, execution: &Execution, step: Step, report: bool) -> Result<Term<'a>, Step> {
     match step {
         Step::Finished(product) => {
             let tally = if report { tally::encode(env, &execution.tally()) } else { forget(env, execution) };
-            Some((atoms::finished(), encode_product(env, product), tally).encode(env))
+            Ok((atoms::finished(), encode_product(env, product), tally).encode(env))
         }
         Step::Failed(failure) => {
-            Some((atoms::failed(), error::encode(env, failure), tally::encode(env, &execution.tally())).encode(env))
+            Ok((atoms::failed(), error::encode(env, &failure), tally::encode(env, &execution.tally())).encode(env))
         }
-        _ => None,
+        open => Err(open),
     }
 }
 
-fn encode_product<'a>(env: Env<'a>, product: &Product) -> Term<'a> {
+fn encode_product<'a>(env: Env<'a>, product: Product) -> Term<'a> {
     match product {
         Product::Values(values) => value::encode_results(env, values),
-        Product::Guest(guest) => ResourceArc::new(GuestResource(guest.clone())).encode(env),
-        Product::Module(module) => ResourceArc::new(ModuleResource(module.clone())).encode(env),
+        Product::Guest(guest) => ResourceArc::new(GuestResource(guest)).encode(env),
+        Product::Module(module) => ResourceArc::new(ModuleResource(module)).encode(env),
         Product::Member(member) => member.0.encode(env),
         Product::Answer(answer) => encode_answer(env, answer),
         Product::Snapshot(snapshot) => binary(env, snapshot.as_ref()),
@@ -109,9 +110,9 @@ fn encode_open<'a>(env: Env<'a>, resource: Term<'a>, step: Step) -> Term<'a> {
         Step::Output => (atoms::output(), resource).encode(env),
         Step::HostCall { call, args } => {
             let tag = if args.iter().any(hands_terms) { atoms::handing() } else { atoms::host_call() };
-            (tag, resource, HostCallTuple::from(call), value::encode_all(env, &args)).encode(env)
+            (tag, resource, HostCallTuple::from(call), value::encode_all(env, args)).encode(env)
         }
-        Step::Answered(Ok(answer)) => (atoms::answer(), encode_answer(env, &answer)).encode(env),
+        Step::Answered(Ok(answer)) => (atoms::answer(), encode_answer(env, answer)).encode(env),
         Step::Answered(Err(failure)) => error::refused(env, failure),
         Step::Finished(_) | Step::Failed(_) => atoms::nil().encode(env),
     }
@@ -123,13 +124,13 @@ fn hands_terms(value: &Value) -> bool {
 }
 
 /// An answer as Elixir has it.
-pub(crate) fn encode_answer<'a>(env: Env<'a>, answer: &Answer) -> Term<'a> {
+pub(crate) fn encode_answer<'a>(env: Env<'a>, answer: Answer) -> Term<'a> {
     match answer {
         Answer::Done => atoms::ok().encode(env),
-        Answer::Bytes(bytes) => binary(env, bytes),
+        Answer::Bytes(bytes) => binary(env, &bytes),
         Answer::Values(values) => value::encode_results(env, values),
         Answer::Number(number) => number.encode(env),
-        Answer::Range { offset, length, size } => (*offset, *length, *size).encode(env),
+        Answer::Range { offset, length, size } => (offset, length, size).encode(env),
     }
 }
 

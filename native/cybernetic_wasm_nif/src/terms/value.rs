@@ -225,34 +225,37 @@ fn given_binary(term: Term<'_>) -> String {
 }
 
 /// One result is the bare value, none is `nil`, several are a list.
-pub(crate) fn encode_results<'a>(env: Env<'a>, values: &[Value]) -> Term<'a> {
-    match values {
-        [] => atoms::nil().encode(env),
-        [value] => encode(env, value),
-        values => encode_all(env, values),
+pub(crate) fn encode_results<'a>(env: Env<'a>, mut values: Vec<Value>) -> Term<'a> {
+    match (values.len(), values.pop()) {
+        (_, None) => atoms::nil().encode(env),
+        (1, Some(value)) => encode(env, value),
+        (_, Some(last)) => {
+            values.push(last);
+            encode_all(env, values)
+        }
     }
 }
 
 /// A list of values.
-pub(crate) fn encode_all<'a>(env: Env<'a>, values: &[Value]) -> Term<'a> {
-    values.iter().rev().fold(Term::list_new_empty(env), |list, value| list.list_prepend(encode(env, value)))
+pub(crate) fn encode_all<'a>(env: Env<'a>, values: Vec<Value>) -> Term<'a> {
+    values.into_iter().rev().fold(Term::list_new_empty(env), |list, value| list.list_prepend(encode(env, value)))
 }
 
-fn encode<'a>(env: Env<'a>, value: &Value) -> Term<'a> {
+fn encode<'a>(env: Env<'a>, value: Value) -> Term<'a> {
     match value {
         Value::I32(value) => value.encode(env),
         Value::I64(value) => value.encode(env),
-        Value::F32(bits) => encode_f32(env, *bits),
-        Value::F64(bits) => encode_f64(env, *bits),
+        Value::F32(bits) => encode_f32(env, bits),
+        Value::F64(bits) => encode_f64(env, bits),
         Value::V128(value) => super::binary(env, &value.to_le_bytes()),
         Value::Null => atoms::nil().encode(env),
-        Value::Extern(host) => match (&**host as &dyn Any).downcast_ref::<KeptTerm>() {
+        Value::Extern(host) => match (&*host as &dyn Any).downcast_ref::<KeptTerm>() {
             Some(term) => term.load(env),
             None => atom(env, "externref"),
         },
-        Value::Func(func) => ResourceArc::new(FuncRefResource(func.clone())).encode(env),
+        Value::Func(func) => ResourceArc::new(FuncRefResource(func)).encode(env),
         Value::Opaque(kind) => atom(env, kind),
-        Value::Wit(typed) => wit::encode(env, typed),
+        Value::Wit(typed) => wit::encode(env, *typed),
     }
 }
 

@@ -2,24 +2,24 @@
 
 use crate::atoms;
 use crate::resources::OwnedResource;
-use crate::terms::binary;
 use crate::terms::kept::KeptTerm;
 use crate::terms::value::{encode_f32, encode_f64};
-use crate::terms::{atom, map};
+use crate::terms::{atom, binary, given_away, map};
 use cybernetic_wasm_core::wit::{Carried, Handle, Passed, Type, Typed, Val};
 use rustler::types::tuple::make_tuple;
 use rustler::{Encoder, Env, ResourceArc, Term};
 use std::sync::Arc;
 
 /// The term of a value.
-pub(crate) fn encode<'a>(env: Env<'a>, typed: &Typed) -> Term<'a> {
-    match &typed.passed {
-        Passed::Val(value) => encode_val(env, value, &typed.ty, &typed.carried),
-        Passed::Bytes(bytes) => binary(env, bytes),
+pub(crate) fn encode<'a>(env: Env<'a>, typed: Typed) -> Term<'a> {
+    match typed.passed {
+        Passed::Val(Val::String(text)) => given_away(env, text.into_bytes()),
+        Passed::Val(value) => encode_val(env, &value, &typed.ty, &typed.carried),
+        Passed::Bytes(bytes) => given_away(env, bytes),
         Passed::Optional(None) => atoms::none().encode(env),
-        Passed::Optional(Some(bytes)) => (atoms::some(), binary(env, bytes)).encode(env),
-        Passed::Fallible(Ok(bytes)) => (atoms::ok(), binary(env, bytes)).encode(env),
-        Passed::Fallible(Err(text)) => (atoms::error(), binary(env, text.as_bytes())).encode(env),
+        Passed::Optional(Some(bytes)) => (atoms::some(), given_away(env, bytes)).encode(env),
+        Passed::Fallible(Ok(bytes)) => (atoms::ok(), given_away(env, bytes)).encode(env),
+        Passed::Fallible(Err(text)) => (atoms::error(), given_away(env, text.into_bytes())).encode(env),
     }
 }
 
