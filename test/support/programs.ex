@@ -9,7 +9,10 @@ defmodule Cybernetic.WASM.Programs do
 
   @large "target/programs"
 
-  @doc "The module of a fixture."
+  @doc "The module of a fixture, or the component of one: `{:component, name}`."
+  def program({:component, name}),
+    do: Runtime.load_module!("test/fixtures/components/wasi/#{name}.wasm")
+
   def program(name), do: Runtime.load_module!("test/fixtures/wasi/#{name}.wasm")
 
   @doc "Where a large program is, once it has been built."

@@ -78,7 +78,11 @@ impl Guest {
         store.data_mut().resources.set_owner(owner);
         store::begin(&mut store, invocation)?;
         if let Some(grants) = grants {
-            store.data_mut().system = Some(System::new(grants, invocation, code.ceilings()).await?);
+            let mut system = System::new(grants, invocation, code.ceilings()).await?;
+            if code.is_component() {
+                system.descriptors.begin_empty();
+            }
+            store.data_mut().system = Some(system);
         }
         if let Some(settings) = kernel {
             store.data_mut().give_kernel(Kernel::new(settings));

@@ -12,6 +12,7 @@ mod apart;
 mod clocks;
 mod descriptors;
 mod directories;
+mod file_streams;
 mod grants;
 mod listing;
 mod network;
@@ -26,7 +27,8 @@ mod times;
 pub(crate) use apart::{Buffer, NUMBER};
 pub(crate) use clocks::Clock;
 pub use clocks::Clocks;
-pub(crate) use descriptors::{Descriptor, Descriptors, Full, NEW_FILE};
+pub(crate) use descriptors::{Descriptor, Descriptors, Full, LONGEST_PATH, NEW_FILE, growth};
+pub(crate) use file_streams::Position;
 pub use grants::{Directory, Grants};
 pub(crate) use listing::{Listing, Unlisted, inode};
 pub(crate) use network::{Lookup, Network, is_any};
@@ -44,7 +46,9 @@ use apart::Share;
 use random::Source;
 use scratch::Scratch;
 use std::io::IsTerminal;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use stdio::Console;
 use times::Times;
 use tokio::runtime::Handle;
@@ -56,6 +60,14 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiView};
 /// Which of this process's own standard streams are a terminal's.
 pub fn terminals() -> [bool; 3] {
     [std::io::stdin().is_terminal(), std::io::stdout().is_terminal(), std::io::stderr().is_terminal()]
+}
+
+/// What never waits, since it may block the thread.
+pub(crate) fn now<T>(work: impl Future<Output = T>) -> Result<T, Error> {
+    match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Ok(done),
+        Poll::Pending => Err(Error::Internal("file work has to wait".into())),
+    }
 }
 
 /// One guest's share of the system.

@@ -8,6 +8,7 @@ defmodule Cybernetic.WASM.Sandbox.Interfaces do
     wasi:cli/terminal-input wasi:cli/terminal-output
     wasi:cli/terminal-stderr wasi:cli/terminal-stdin wasi:cli/terminal-stdout
     wasi:clocks/monotonic-clock wasi:clocks/wall-clock
+    wasi:filesystem/preopens wasi:filesystem/types
     wasi:io/error wasi:io/poll wasi:io/streams
     wasi:random/insecure wasi:random/insecure-seed wasi:random/random
     wasi:sockets/instance-network wasi:sockets/ip-name-lookup wasi:sockets/network

@@ -85,22 +85,35 @@ async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
 }
 
 impl System {
-    /// Lends the guest's system to `work` on another thread, with what that fills. A guest that is given up meanwhile leaves
-    /// both there.
+    /// Lends what `wasmtime-wasi` knows of the guest to `work` on another thread, with what that fills. A guest that is given up
+    /// meanwhile leaves both there.
     pub(crate) async fn apart<B: Send + 'static, T: Send + 'static>(
         &mut self,
         mut buffer: B,
         work: impl FnOnce(&mut WasiP1Ctx, &mut B) -> T + Send + 'static,
     ) -> Result<(B, T), Error> {
-        let (permits, held) = (self.share.enter().await?, self.descriptors.held());
         let Some(mut ctx) = self.ctx.take() else { return Err(Error::Internal("there is no system".into())) };
-        let (ctx, buffer, done) = elsewhere(move || {
-            let done = work(&mut ctx, &mut buffer);
-            drop((permits, held));
-            (ctx, buffer, done)
-        })
-        .await?;
+        let (ctx, buffer, done) = self
+            .elsewhere(move || {
+                let done = work(&mut ctx, &mut buffer);
+                (ctx, buffer, done)
+            })
+            .await?;
         self.ctx = Some(ctx);
         Ok((buffer, done))
+    }
+
+    /// Does `work` on another thread, among all that is done there for guests.
+    pub(crate) async fn elsewhere<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let (permits, held) = (self.share.enter().await?, self.descriptors.held());
+        elsewhere(move || {
+            let done = work();
+            drop((permits, held));
+            done
+        })
+        .await
     }
 }

@@ -84,6 +84,15 @@ impl Listing {
         start.and_then(|start| self.entries.get(*start as usize..)).unwrap_or_default()
     }
 
+    /// One entry: that after it, what it is, and its name; `None` at the end.
+    pub(crate) fn entry(&self, cookie: u64) -> Option<(u64, u8, &str)> {
+        let entry = self.from(cookie);
+        let (next, rest) = entry.split_first_chunk::<8>()?;
+        let (length, rest) = rest.get(8..)?.split_first_chunk::<4>()?;
+        let name = rest.get(4..)?.get(..u32::from_le_bytes(*length) as usize)?;
+        Some((u64::from_le_bytes(*next), rest[0], std::str::from_utf8(name).ok()?))
+    }
+
     /// Bytes that it takes.
     pub(super) fn size(&self) -> usize {
         self.entries.len() + size_of_val(self.starts.as_slice())

@@ -29,7 +29,7 @@ impl Console {
         *self.invocation.lock() = Arc::clone(invocation);
     }
 
-    fn invocation(&self) -> Arc<Invocation> {
+    pub(super) fn invocation(&self) -> Arc<Invocation> {
         Arc::clone(&self.invocation.lock())
     }
 

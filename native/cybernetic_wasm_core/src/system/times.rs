@@ -29,6 +29,11 @@ impl Times {
         }
     }
 
+    /// The time that stands for all, if there is one.
+    pub(crate) fn shown(&self) -> Option<u64> {
+        self.0
+    }
+
     /// Puts it into a filestat that the guest is given, whose times are at `times`.
     pub(crate) fn hide(&self, memory: &mut [u8], times: u32) {
         const TIMES: usize = 3 * size_of::<u64>();

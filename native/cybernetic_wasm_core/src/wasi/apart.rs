@@ -9,12 +9,10 @@ use super::null;
 use super::posix::filestat;
 use crate::error::Error;
 use crate::store::StoreData;
-use crate::system::{Buffer, Descriptor, Listing, NEW_FILE, NUMBER, System, Unlisted, inode};
+use crate::system::{Buffer, Descriptor, Listing, NEW_FILE, NUMBER, System, Unlisted, inode, now};
 use rustix::fs::fstat;
 use std::fs::File;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use wasmtime::Caller;
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::filesystem::Descriptor as Held;
@@ -160,7 +158,8 @@ async fn list(system: &mut System, fd: u32) -> wasmtime::Result<Option<Errno>> {
     if !matches!(system.descriptors.get(fd), Some(Descriptor::Given | Descriptor::NullFolder | Descriptor::Opened)) {
         return Ok(Some(Errno::Badf));
     }
-    let empty = system.descriptors.new_listing(fd);
+    system.descriptors.forget_listing(fd);
+    let empty = system.descriptors.new_listing();
     let (listing, taken) = system.apart(empty, move |ctx, listing| take(ctx, listing, fd)).await?;
     match taken? {
         Ok(()) => {
@@ -205,14 +204,6 @@ fn named(errno: rustix::io::Errno) -> Errno {
         System::NOENT => Errno::Noent,
         System::NOMEM => Errno::Nomem,
         _ => Errno::Io,
-    }
-}
-
-/// What never waits, since it may block the thread.
-fn now<T>(work: impl Future<Output = T>) -> Result<T, Error> {
-    match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(done) => Ok(done),
-        Poll::Pending => Err(Error::Internal("file work has to wait".into())),
     }
 }
 

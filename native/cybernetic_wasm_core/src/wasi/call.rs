@@ -7,16 +7,13 @@ use super::posix::Place;
 use super::preview::Preview;
 use crate::error::shown;
 use crate::invocation::Invocation;
-use crate::system::{Descriptor, Full, NEW_FILE, System};
+use crate::system::{Descriptor, Full, LONGEST_PATH, NEW_FILE, System, growth};
 use wasmtime_wasi::p1::types::{Errno, Fd, Fdflags};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
 use wiggle::GuestMemory;
 
 /// Pieces that one read or write may have, as POSIX systems have it: looking for the first that is not empty takes time.
 pub(super) const MOST_PIECES: u32 = 1_024;
-
-/// The longest path that Linux takes.
-const LONGEST_PATH: u32 = 4_096;
 
 /// The descriptor that a path begins at, and where it is in memory.
 type Path = (Option<u32>, (u32, u32));
@@ -139,7 +136,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// What a write adds to a file beyond its end counts, also what it skips: a byte in each block of a hole fills them all.
+    /// What a write adds to a file beyond its end counts.
     async fn before_write(&mut self, system: &mut System, memory: &mut [u8]) -> Option<Errno> {
         if self.function == Function::fd_read {
             return None;
@@ -157,11 +154,11 @@ impl<'a> Call<'a> {
             flags.contains(Fdflags::APPEND)
         };
         let start = if appends { size } else { start };
-        self.charge(system, u64::from(self.wanted).saturating_add(start.saturating_sub(size)))
+        self.charge(system, growth(size, start, self.wanted.into()))
     }
 
     async fn before_files(&mut self, system: &mut System, memory: &mut [u8]) -> Option<Errno> {
-        if self.paths().into_iter().flatten().any(|(_, (_, length))| length > LONGEST_PATH) {
+        if self.paths().into_iter().flatten().any(|(_, (_, length))| length as usize > LONGEST_PATH) {
             return Some(Errno::Nametoolong);
         }
         match self.function {

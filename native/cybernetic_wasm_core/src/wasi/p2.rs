@@ -11,6 +11,7 @@
 mod cli;
 mod clocks;
 mod entry;
+mod filesystem;
 mod poll;
 mod random;
 mod sockets;
@@ -39,6 +40,7 @@ pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Store
     linker.allow_shadowing(true);
     cli::add_to_linker(&mut linker)?;
     clocks::add_to_linker(&mut linker)?;
+    filesystem::add_to_linker(&mut linker)?;
     poll::add_to_linker(&mut linker)?;
     random::add_to_linker(&mut linker)?;
     sockets::add_to_linker(&mut linker)?;

@@ -69,8 +69,12 @@ pub(super) async fn filestat(
 
 /// The flag by which a link at the end of a path is followed, where the path itself says so.
 fn follow(memory: &GuestMemory<'_>, path: (u32, u32)) -> u32 {
-    let is_inside = text(memory, path).is_some_and(|path| path.ends_with(b"/") || path.ends_with(b"/."));
-    if is_inside { Lookupflags::SYMLINK_FOLLOW.bits() } else { 0 }
+    if text(memory, path).is_some_and(is_inside) { Lookupflags::SYMLINK_FOLLOW.bits() } else { 0 }
+}
+
+/// Whether a path says that a directory is meant.
+pub(super) fn is_inside(path: &[u8]) -> bool {
+    path.ends_with(b"/") || path.ends_with(b"/.")
 }
 
 /// A directory is removed by its name.
@@ -147,9 +151,13 @@ fn is_one_of(errno: i32, ones: &[Errno]) -> bool {
 
 /// How long a path is without the slashes behind its last name; `None` where there are none.
 fn named(memory: &GuestMemory<'_>, path: (u32, u32)) -> Option<u32> {
-    let path = text(memory, path)?;
+    name(text(memory, path)?).map(|length| length as u32)
+}
+
+/// The same of a path.
+pub(super) fn name(path: &[u8]) -> Option<usize> {
     let length = path.iter().rposition(|byte| *byte != b'/')? + 1;
-    (length < path.len()).then_some(length as u32)
+    (length < path.len()).then_some(length)
 }
 
 fn text<'a>(memory: &'a GuestMemory<'_>, path: (u32, u32)) -> Option<&'a [u8]> {

@@ -3,6 +3,7 @@
 
 mod cli;
 mod clocks;
+mod files;
 mod linking;
 mod polls;
 mod random;
@@ -69,7 +70,11 @@ fn start_on(guest: &Loaded, args: &[&str], grants: Grants, limits: Limits) -> Ex
 }
 
 fn begin(args: &[&str], grants: Grants) -> Execution {
-    start_on(&guest(), args, grants, limits())
+    begin_of(&guest(), args, grants)
+}
+
+fn begin_of(guest: &Loaded, args: &[&str], grants: Grants) -> Execution {
+    start_on(guest, args, grants, limits())
 }
 
 /// What came of a run.

@@ -340,5 +340,8 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Filesystem do
   end
 
   @impl true
+  def interfaces, do: [{"wasi:filesystem/preopens", :empty}, {"wasi:filesystem/types", :errno}]
+
+  @impl true
   def hint, do: ~s|add filesystem: [{"/host/dir", "/guest/dir"}]|
 end
