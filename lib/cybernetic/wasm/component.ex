@@ -53,11 +53,18 @@ defmodule Cybernetic.WASM.Component do
   A component that imports interfaces of WASI 0.2 is linked with them whatever its sandbox grants, since many import what they
   never use; which release of 0.2 does not matter. What is not granted answers with the interface's own error and is in the
   `denials` of the run; where an interface has no error to give, for the time and for random bytes, the call traps. One that
-  exports `wasi:cli/run` is a command, which `Cybernetic.WASM.Executor.run(component, :start)` runs.
+  exports `wasi:cli/run` is a command, which `Cybernetic.WASM.Executor.run(component, :start)` runs; one that
+  exports `wasi:http/incoming-handler` answers requests, by `Cybernetic.WASM.HTTP.handle/3`.
 
-      {:ok, run} = Executor.run(component, :start, args: ["in.txt"], sandbox: :command)
-      run.exit_code   # 0
-      run.denials     # what it asked for and was refused
+      iex> alias Cybernetic.WASM.{Executor, Runtime, Sandbox}
+      iex> {:ok, files} = Runtime.load_module("test/fixtures/components/wasi/rust_files.wasm")
+      iex> sandbox = Sandbox.new(stdio: :captured, filesystem: [{"priv/wasm", "/data"}])
+      iex> {:ok, run} = Executor.run(files, :start, args: ["read", "/data/compute.wat"], sandbox: sandbox)
+      iex> run.stdout =~ "(module"
+      true
+      iex> {:ok, run} = Executor.run(files, :start, args: ["rm", "/data/compute.wat"], sandbox: sandbox)
+      iex> {run.exit_code, for(denial <- run.denials, do: {denial.operation, denial.detail, denial.errno})}
+      {1, [{"wasi:filesystem/types#unlink-file-at", "compute.wat", :not_permitted}]}
 
   Functions that a call gives under the name of such an interface are called in the place of the library's. The
   [guide](guides/wasi.md) has the interfaces and what each needs.

@@ -12,9 +12,10 @@ defmodule Cybernetic.WASM.Execution do
 
   alias Cybernetic.WASM.{ABI, CancelledError, Error, Limits, Native, Notices, Run}
   alias Cybernetic.WASM.Component.Enumerables
-  alias Cybernetic.WASM.Execution.{Cancel, HostCall, Plan, Streams, Tally, Terms}
+  alias Cybernetic.WASM.Execution.{Cancel, Errands, HostCall, Plan, Streams, Tally, Terms}
   alias Cybernetic.WASM.Execution.Streams.{Input, Output}
   alias Cybernetic.WASM.Host.Context
+  alias Cybernetic.WASM.HTTP.Asked
 
   @typedoc "What runs: a fresh instance of a module, or a live instance's member."
   @type target :: {:fresh, reference} | {:live, reference, non_neg_integer}
@@ -34,6 +35,20 @@ defmodule Cybernetic.WASM.Execution do
 
   @doc "The first step of a call."
   @spec start(target, String.t(), list, Plan.t()) :: term
+  def start({:fresh, module}, _name, _args, %Plan{asked: %Asked{native: asked}} = plan) do
+    options = Plan.to_native(plan)
+
+    with :dirty <- Native.execution_handle(module, asked, options, plan.scheduling),
+         do: Native.execution_handle_dirty(module, asked, options, plan.scheduling)
+  end
+
+  def start({:live, instance, member}, _name, _args, %Plan{asked: %Asked{native: asked}} = plan) do
+    options = Plan.to_native(plan)
+
+    with :dirty <- Native.instance_handle(instance, member, asked, options, plan.scheduling),
+         do: Native.instance_handle_dirty(instance, member, asked, options, plan.scheduling)
+  end
+
   def start(target, name, args, %Plan{abi: nil, component: true} = plan) do
     with {:enumerate, types} <- first_step(target, name, args, plan),
          {:enumerate, _types} <-
@@ -120,10 +135,15 @@ defmodule Cybernetic.WASM.Execution do
   def close_input(outcome, %Plan{streams: nil}), do: outcome
 
   def close_input(outcome, plan) do
-    case Streams.close(plan.streams) do
+    case close(plan) do
       {:error, error} when elem(outcome, 0) == :ok -> {:error, error}
       _closed -> outcome
     end
+  end
+
+  defp close(plan) do
+    errands = Errands.close(plan)
+    with :ok <- Streams.close(plan.streams), do: errands
   end
 
   @doc """
@@ -158,6 +178,25 @@ defmodule Cybernetic.WASM.Execution do
 
   def go_on({context, plan, how}), do: context |> reply(how, plan) |> streamed(plan)
 
+  @doc """
+  Drives a step of a guest that answers a request to the next of its answer, or to the end of the call. `go_on_to_answer/1` goes on
+  from there, `abandon/1` gives the guest up.
+  """
+  @spec drive_to_answer(term, Plan.t()) ::
+          {:answer, [Errands.piece()], suspended} | outcome
+  def drive_to_answer(step, plan), do: step |> loop(plan, nil) |> answered(plan)
+
+  @doc "From there on."
+  @spec go_on_to_answer(suspended) :: {:answer, [Errands.piece()], suspended} | outcome
+  def go_on_to_answer({:written, execution, plan}),
+    do: execution |> wake(plan) |> drive_to_answer(plan)
+
+  # Of what it has answered while a host function of its own ran, the beginning comes first.
+  defp answered({:answer, piece, suspended}, plan),
+    do: {:answer, Errands.take_answers(plan) ++ [piece], suspended}
+
+  defp answered(ended, plan), do: ended(ended, plan)
+
   @doc "Gives a suspended call up."
   @spec abandon(suspended) :: :ok
   def abandon({:ended, _ended, plan}), do: abandon_input(plan)
@@ -171,7 +210,7 @@ defmodule Cybernetic.WASM.Execution do
 
   # Nobody waits for a result that could tell of it.
   defp abandon_input(plan) do
-    with {:error, error} <- Streams.close(plan.streams), do: Error.raise!(error)
+    with {:error, error} <- close(plan), do: Error.raise!(error)
   end
 
   # A command that returns has ended well; a component's says whether it has.
@@ -203,6 +242,16 @@ defmodule Cybernetic.WASM.Execution do
 
       {:error, error} ->
         end_with(execution, error)
+    end
+  end
+
+  # There is something to do for its HTTP.
+  defp loop({:http, execution, errand}, plan, raised) do
+    case Errands.run(execution, errand, plan) do
+      :ok -> execution |> wake(plan) |> loop(plan, raised)
+      {:answer, piece} -> answer(execution, piece, plan, raised)
+      {:refused, error} -> {:refused, error(error, plan)}
+      {:error, error} -> end_with(execution, error)
     end
   end
 
@@ -316,6 +365,14 @@ defmodule Cybernetic.WASM.Execution do
     end
   end
 
+  # Nobody takes it while a host function runs.
+  defp answer(execution, piece, %Plan{inside: true} = plan, raised) do
+    Errands.keep_answer(plan, piece)
+    execution |> wake(plan) |> loop(plan, raised)
+  end
+
+  defp answer(execution, piece, plan, _raised), do: {:answer, piece, {:written, execution, plan}}
+
   # Host calls
 
   # The next step ends the call, and says how.
@@ -372,6 +429,6 @@ defmodule Cybernetic.WASM.Execution do
   defp again(command, _plan), do: command
 
   # What a host function's own calls put out is handed over when it has returned.
-  defp silent(%Plan{stream: false} = plan), do: plan
-  defp silent(plan), do: %{plan | stream: false}
+  defp silent(%Plan{stream: false, asked: nil} = plan), do: plan
+  defp silent(plan), do: %{plan | stream: false, inside: true}
 end

@@ -111,6 +111,10 @@ defmodule Cybernetic.WASM.Native do
   def execution_exchange_dirty(_module, _name, _passed, _options, _scheduling), do: stub()
   def abi_new(_abi), do: stub()
   def kernel_new(_config, _log_level, _most), do: stub()
+  def execution_handle(_module, _asked, _options, _scheduling), do: stub()
+  def execution_handle_dirty(_module, _asked, _options, _scheduling), do: stub()
+  def execution_errand_done(_execution, _number, _came), do: stub()
+  def execution_errand_done_dirty(_execution, _number, _came), do: stub()
   def execution_step(_execution), do: stub()
   def execution_step_dirty(_execution), do: stub()
   def execution_wake(_execution), do: stub()
@@ -166,6 +170,8 @@ defmodule Cybernetic.WASM.Native do
   def instance_exchange_dirty(_instance, _member, _name, _passed, _options, _scheduling),
     do: stub()
 
+  def instance_handle(_instance, _member, _asked, _options, _scheduling), do: stub()
+  def instance_handle_dirty(_instance, _member, _asked, _options, _scheduling), do: stub()
   def instance_call_ref(_instance, _member, _ref, _args, _options, _scheduling), do: stub()
   def instance_call_ref_dirty(_instance, _member, _ref, _args, _options, _scheduling), do: stub()
   def instance_read(_instance, _member, _memory, _offset, _length), do: stub()

@@ -15,6 +15,7 @@ mod text;
 
 pub(crate) use artifact::{CodeKey, Compiled};
 pub(crate) use component::ComponentBody;
+pub use component::HANDLER;
 pub(crate) use functions::Export;
 pub use functions::{Function, kind};
 pub(crate) use imports::WORLD;

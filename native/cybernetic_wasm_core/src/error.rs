@@ -24,6 +24,9 @@ pub enum Error {
     /// The guest gave what the ABI does not say that it is called by.
     #[error(transparent)]
     Abi(#[from] AbiError),
+    /// The guest has not answered the request that it was called for.
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
     /// The guest trapped.
     #[error(transparent)]
     Trap(#[from] Trap),
@@ -77,6 +80,7 @@ impl Error {
             Error::Link(_) => "link",
             Error::Call(_) => "call",
             Error::Abi(_) => "abi",
+            Error::Answer(_) => "answer",
             Error::Trap(_) => "trap",
             Error::Limit(_) => "limit",
             Error::Exit(_) => "exit",
@@ -92,7 +96,7 @@ impl Error {
             Error::Limit(error) => error.blame(),
             Error::Load(LoadError::CompilerFailed(_)) | Error::Host | Error::Internal(_) => Blame::Host,
             Error::Load(_) | Error::Link(_) | Error::Call(_) | Error::Cancelled => Blame::Caller,
-            Error::Abi(_) | Error::Trap(_) | Error::Exit(_) => Blame::Guest,
+            Error::Abi(_) | Error::Answer(_) | Error::Trap(_) | Error::Exit(_) => Blame::Guest,
         }
     }
 
@@ -133,6 +137,20 @@ fn is_out_of_memory(error: &(dyn std::error::Error + 'static)) -> bool {
 pub fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+/// Why there is no answer to a request that a guest was called for.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AnswerError {
+    /// It has returned without one.
+    #[error("the guest returned without an answer")]
+    None,
+    /// It has answered with this error code of `wasi:http`.
+    #[error("the guest answered with an error: {0}")]
+    Refused(String),
+    /// It has returned, or given up, before the body of its answer had ended.
+    #[error("the guest has not ended the body of its answer")]
+    Unfinished,
 }
 
 /// Why a module was refused.

@@ -4,6 +4,7 @@
 //! that future until the lane's time is spent, and ends in one [`Step`].
 
 mod call;
+mod handle;
 mod instantiate;
 mod link;
 mod load;
@@ -13,7 +14,7 @@ mod reset;
 mod snapshot;
 mod step;
 
-pub use crate::invocation::Usage;
+pub use crate::invocation::{Asked, Came, Errand, Fields, NotSent, Request, Usage};
 pub use step::{Product, Step, Tally};
 
 use crate::code::{Code, Function, Import};
@@ -74,6 +75,8 @@ pub struct Execution {
     failure: Option<Box<Error>>,
     /// It has been given standard input.
     fed: bool,
+    /// The last step ended for an errand.
+    errand: bool,
     /// Among those who want a dirty scheduler: while it runs there, and after a spent slice.
     presence: Option<Presence>,
     slice: Duration,
@@ -135,6 +138,7 @@ impl Execution {
             patience: patience(ceilings, invocation),
             failure: None,
             fed: false,
+            errand: false,
             presence: None,
             slice: Duration::ZERO,
             slices: 1,
@@ -193,6 +197,7 @@ impl Execution {
                 _ => {}
             }
         }
+        self.errand = matches!(step, Step::Http(_));
         match step {
             Step::Yielded => {
                 self.slices += 1;
@@ -233,6 +238,11 @@ impl Execution {
             }
             if invocation.take_hop() {
                 return Step::Yielded;
+            }
+            match invocation.errand(&mut Context::from_waker(&waker)) {
+                Some(Ok(errand)) => return Step::Http(errand),
+                Some(Err(limit)) => return self.end(Err(limit.into())),
+                None => {}
             }
             if !invocation.woken() {
                 return Step::Waiting;
@@ -289,6 +299,7 @@ impl Execution {
         if self.fed {
             self.invocation.set_stdin(Stdin::Bytes(Vec::new()));
         }
+        self.invocation.close_http();
         self.invocation.turn.give_back();
         if self.failure.is_none() {
             self.failure = result.as_ref().err().cloned().map(Box::new);
@@ -361,9 +372,10 @@ impl Execution {
         }
     }
 
-    /// Whether a normal scheduler may take the next step of a guest that has waited: it dozed, and it is small.
+    /// Whether a normal scheduler may take the next step of a guest that has waited, or for which an errand was run: it goes on in
+    /// its own code, and it is small.
     pub fn may_wake_inline(&self) -> bool {
-        self.invocation.dozing() && self.is_small()
+        (self.errand || self.invocation.dozing()) && self.is_small()
     }
 
     fn is_small(&self) -> bool {
@@ -397,6 +409,11 @@ impl Execution {
     /// Answers [`Step::WantsInput`] with the next piece, or with the input's end.
     pub fn give_input(&self, piece: Option<Vec<u8>>) {
         self.invocation.give_input(piece);
+    }
+
+    /// What came of an errand for the exchange with this number; zero is that of the request that the call is for.
+    pub fn errand_done(&self, number: u32, came: Came) {
+        self.invocation.errand_done(number, came);
     }
 
     /// Lets the guest wait after each write to its standard output and error: see [`Step::Output`].

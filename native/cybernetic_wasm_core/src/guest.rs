@@ -7,6 +7,7 @@ mod component;
 mod exception;
 mod exchange;
 mod failure;
+mod known_type;
 mod managed;
 mod resources;
 

@@ -7,6 +7,7 @@
 mod account;
 mod cancel;
 mod denials;
+mod http;
 mod input;
 mod meter;
 mod output;
@@ -17,17 +18,21 @@ mod wake;
 pub(crate) use account::Account;
 pub use cancel::Cancel;
 pub use denials::Denial;
+pub(crate) use http::Awaited;
+pub use http::{Asked, Came, Errand, Fields, NotSent, Request};
 pub use input::Stdin;
 pub use meter::Usage;
 pub use output::{Output, Stream};
 pub use wake::Listener;
 
+use self::http::Http;
 use crate::error::{Limit, LimitError, Waiting};
 use crate::limits::{Ceilings, Limits};
 use crate::mail::Mail;
 use denials::Denials;
 use input::Input;
 use meter::Meter;
+use once_cell::sync::OnceCell;
 use output::Emitted;
 use parking_lot::Mutex;
 use quanta::Instant;
@@ -53,6 +58,8 @@ pub(crate) struct Invocation {
     output: Emitted,
     stdin: Mutex<Input>,
     denials: Mutex<Denials>,
+    /// What it has to do with HTTP, if anything.
+    http: OnceCell<Arc<Http>>,
     /// Set while the call waits for something that others have: a place among the live guests, or a guest.
     queueing: AtomicBool,
     /// Set while the call waits for a module to be compiled.
@@ -100,6 +107,7 @@ impl Invocation {
             output: Emitted::default(),
             stdin: Mutex::default(),
             denials: Mutex::default(),
+            http: OnceCell::new(),
             queueing: AtomicBool::new(false),
             compiling: AtomicBool::new(false),
             dozing: AtomicBool::new(false),

@@ -17,6 +17,9 @@
 //! What a guest calls of WASI, a module of its previews or a component of 0.2, is answered in [`wasi`], by what it has of the [`system`]; only when it reads what nobody has
 //! given yet, or writes what somebody wants to see at once, does a step end for it.
 //!
+//! A component that answers a request, or sends some, has the driver run errands: a step ends for each
+//! ([`execution::Step::Http`]).
+//!
 //! A call that passes bytes is an [`abi::Exchange`]: within step 3 the guest also allocates and lets go.
 //!
 //! A call on a live [`instance::Instance`] differs in step 3: it leases the guest that is there already ([`live`]), and gives
@@ -48,6 +51,7 @@
 //! - *step*: polls of an execution until there is something to tell, or its *slice* of time is spent.
 //! - *crowd*: those who want a dirty scheduler. While they are more than there are of these, slices are short.
 //! - *host call*: a guest's call of a function that the embedder answers; *command*: what is asked of the guest meanwhile.
+//! - *errand*: what the driver does for a guest's HTTP: it takes a piece of its answer, or gives it one of a body.
 //! - *tally*: what a call used, put out and was refused.
 //! - *grant*, *denial*: what a guest was given of the system; what it asked for and was refused.
 //!

@@ -23,6 +23,7 @@ mod scratch;
 mod stdio;
 mod timer;
 mod times;
+mod web;
 
 pub(crate) use apart::{Buffer, NUMBER};
 pub(crate) use clocks::Clock;
@@ -56,6 +57,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiView};
+use web::Web;
 
 /// Which of this process's own standard streams are a terminal's.
 pub fn terminals() -> [bool; 3] {
@@ -85,6 +87,7 @@ pub(crate) struct System {
     share: Share,
     /// What a component has of the network.
     pub(crate) network: Option<Arc<Network>>,
+    web: Web,
     console: Arc<Console>,
     /// Whether there is any directory.
     files: bool,
@@ -127,6 +130,7 @@ impl System {
             stdio: grants.stdio,
             share: Share::of(grants),
             network,
+            web: Web::default(),
             descriptors,
             console,
             files,

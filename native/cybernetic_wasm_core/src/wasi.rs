@@ -25,6 +25,7 @@ mod preview;
 pub use function::functions;
 pub(crate) use function::signature_of;
 pub use p2::interfaces;
+pub(crate) use p2::receive;
 pub(crate) use preview::Preview;
 
 use crate::error::Error;

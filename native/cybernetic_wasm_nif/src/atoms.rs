@@ -31,6 +31,7 @@ rustler::atoms! {
     answer,
     refused,
     waiting,
+    http,
     failed,
     // Commands
     raise,

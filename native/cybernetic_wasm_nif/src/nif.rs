@@ -23,6 +23,7 @@ mod call;
 mod component;
 mod execution;
 mod folder;
+mod http;
 mod instance;
 mod json;
 mod manifest;

@@ -9,6 +9,7 @@ pub(crate) mod facts;
 pub(crate) mod grants;
 pub(crate) mod handle;
 pub(crate) mod host_call;
+pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod kept;
 pub(crate) mod owner;

@@ -15,7 +15,7 @@ defmodule Cybernetic.WASM.Error do
   | `Cybernetic.WASM.ABIError` | the guest gave a pointer or a length that cannot be, where bytes are passed |
   | `Cybernetic.WASM.TrapError` | the guest trapped, threw an exception that nobody caught, or ended itself |
   | `Cybernetic.WASM.LimitError` | a limit struck, of the call, of a load or of the node |
-  | `Cybernetic.WASM.HTTPError` | a request of the library's HTTP client got no answer |
+  | `Cybernetic.WASM.HTTPError` | a request of the library's HTTP client got no answer, or a component gave none |
   | `Cybernetic.WASM.HostError` | a host function raised, or stopped the guest |
   | `Cybernetic.WASM.CancelledError` | somebody cancelled the call |
   | `Cybernetic.WASM.PluginError` | a module meets no contract, its codec cannot write or read something, or the plugin itself reports an error |
@@ -108,6 +108,7 @@ defmodule Cybernetic.WASM.Error do
     link: LinkError,
     call: CallError,
     abi: ABIError,
+    answer: HTTPError,
     cancelled: CancelledError,
     trap: TrapError,
     limit: LimitError,

@@ -1,6 +1,7 @@
 defmodule Cybernetic.WASM.HTTPError do
   @moduledoc """
-  An HTTP request got no answer that can be used: see `Cybernetic.WASM.HTTP.Client`.
+  An HTTP request got no answer that can be used, from a server (`Cybernetic.WASM.HTTP.Client`) or from a component
+  (`Cybernetic.WASM.HTTP`).
 
   An answer with a status of 400 or more is an answer, and no such error.
 
@@ -18,15 +19,29 @@ defmodule Cybernetic.WASM.HTTPError do
     * `:too_large` - a body of `size` bytes, as far as they are known, where `allowed` are the ceiling
     * `:truncated` - the connection ended before the message did
     * `:redirect` - a redirection that is not followed, of an answer with `status`; `detail` says why
+    * `:no_answer` - the component returned without an answer
+    * `:refused` - the component answered with an error code; `detail` has it, in the component's words
+    * `:unfinished` - the component has not ended the body of its answer
 
   `url` is the one that was asked last, without its query, which may hold a secret. No header, nor what came in one, is in
   any field. `blame` is `:node` for what may go well a little later (`:unresolved`, `:unreachable`, `:timeout`,
-  `:truncated`), and `:caller` otherwise.
+  `:truncated`), `:guest` for what a component does, which then have `usage` and `run`, and `:caller` otherwise.
   """
 
   alias Cybernetic.WASM.Shown
 
-  defexception [:reason, :url, :detail, :during, :status, :size, :allowed, blame: :caller]
+  defexception [
+    :reason,
+    :url,
+    :detail,
+    :during,
+    :status,
+    :size,
+    :allowed,
+    :usage,
+    :run,
+    blame: :caller
+  ]
 
   @typedoc "Why there is no answer."
   @type t :: %__MODULE__{
@@ -37,7 +52,9 @@ defmodule Cybernetic.WASM.HTTPError do
           status: 300..399 | nil,
           size: non_neg_integer | nil,
           allowed: pos_integer | nil,
-          blame: :caller | :node
+          usage: Cybernetic.WASM.Usage.t() | nil,
+          run: Cybernetic.WASM.Run.t() | nil,
+          blame: :caller | :guest | :node
         }
 
   @passing [:unresolved, :unreachable, :timeout, :truncated]
@@ -50,6 +67,7 @@ defmodule Cybernetic.WASM.HTTPError do
   end
 
   @impl true
+  def message(%__MODULE__{blame: :guest} = error), do: "no answer: #{why(error)}"
   def message(%__MODULE__{url: nil} = error), do: "cannot send the request: #{why(error)}"
   def message(%__MODULE__{} = error), do: "no answer from #{error.url}: #{why(error)}"
 
@@ -65,6 +83,13 @@ defmodule Cybernetic.WASM.HTTPError do
   defp why(%{reason: :timeout} = error), do: "the time was over #{during(error.during)}"
   defp why(%{reason: :protocol} = error), do: "not HTTP/1.1 as it should be: #{error.detail}"
   defp why(%{reason: :truncated}), do: "the connection ended before the message did"
+
+  defp why(%{reason: :no_answer}), do: "the component returned without one"
+
+  defp why(%{reason: :refused} = error),
+    do: "the component answered with an error: #{error.detail}"
+
+  defp why(%{reason: :unfinished}), do: "the component has not ended its body"
 
   defp why(%{reason: :redirect} = error),
     do: "its redirection (status #{error.status}) is not followed: #{error.detail}"

@@ -49,6 +49,10 @@ defmodule Cybernetic.WASM.Execution.Plan do
             reentrant: false,
             # The process that ends resources of the host's, and the functions that end them, for a guest that is to be made.
             owner: nil,
+            # The request that a component is to answer, if it is called for one.
+            asked: nil,
+            # What is under way for a component's HTTP is kept under this.
+            errands: nil,
             # The limits of the whole life of a guest that is made by this plan, beside `limits`.
             budget: nil,
             # How one run goes, which no option says. `command`: the module is run as one, and its result is its exit code.
@@ -59,6 +63,8 @@ defmodule Cybernetic.WASM.Execution.Plan do
             report: false,
             stream: false,
             cancel: nil,
+            # Whether it is for what a host function asks of its guest.
+            inside: false,
             # Which of a guest's members it is for, and references that keep the members' host functions alive: the guest itself
             # does not.
             member: 0,
@@ -357,6 +363,10 @@ defmodule Cybernetic.WASM.Execution.Plan do
   @doc "The plan of one run: two may go on at once in one process."
   @spec begin(t) :: t
   def begin(%__MODULE__{streams: nil} = plan), do: plan
+
+  def begin(%__MODULE__{component: true} = plan),
+    do: %{plan | streams: Streams.begin(plan.streams), errands: make_ref()}
+
   def begin(plan), do: %{plan | streams: Streams.begin(plan.streams)}
 
   @doc "The plan within these limits as well."

@@ -9,7 +9,7 @@ defmodule Cybernetic.WASM.Execution.Streams do
   import Cybernetic.WASM.Sandbox.Check, only: [is_wasi: 1]
 
   alias Cybernetic.WASM.{Component, DeniedError, HostError, Module, Options, Sandbox}
-  alias Cybernetic.WASM.Execution.Devices
+  alias Cybernetic.WASM.Execution.{Devices, Pull}
   alias Cybernetic.WASM.Execution.Streams.{Input, Output}
 
   # `grants` is what a fresh guest is made with, `stdin` `nil`, bytes or `:pull`, `source` what is pulled, under `key`.
@@ -36,7 +36,7 @@ defmodule Cybernetic.WASM.Execution.Streams do
     args: {:unshown, {@args, &__MODULE__.args?/1}},
     program: {@name, &__MODULE__.program?/1},
     env: :any,
-    stdin: {:unshown, {"iodata, an Enumerable of it, or nil", &Input.readable?/1}}
+    stdin: {:unshown, {"iodata, an Enumerable of it, or nil", &Pull.readable?/1}}
   ]
   @keys Keyword.keys(@options)
 

@@ -212,6 +212,11 @@ defmodule Cybernetic.WASM.HTTP.Client do
   @spec head(exchange) :: {:ok, Response.t(), exchange} | {:error, HTTPError.t()}
   defdelegate head(exchange), to: Exchange
 
+  @doc "The same, but waits no longer than so many milliseconds."
+  @spec head(exchange, non_neg_integer) ::
+          {:ok, Response.t(), exchange} | {:error, HTTPError.t()}
+  defdelegate head(exchange, milliseconds), to: Exchange
+
   @doc """
   The next bytes of the answer's body: those that are there, or come next, at most some 64 KB. At its end, which closes the
   connection, the trailers.

@@ -4,7 +4,7 @@ defmodule Cybernetic.WASM.HTTP.Exchange do
   # sets the pace. It is a value of the process that began it, and every function gives the next one. One that gives an
   # error, or the end, has closed the connection.
 
-  alias Cybernetic.WASM.HTTPError
+  alias Cybernetic.WASM.{Deadline, HTTPError}
 
   alias Cybernetic.WASM.HTTP.{
     Chunks,
@@ -141,6 +141,17 @@ defmodule Cybernetic.WASM.HTTP.Exchange do
   end
 
   def head(_exchange), do: raise(ArgumentError, "the head of this answer has been read before")
+
+  @doc "The same, but for no longer than so many milliseconds."
+  @spec head(t, non_neg_integer) :: {:ok, Response.t(), t} | {:error, HTTPError.t()}
+  def head(%{settings: %{deadline: deadline}} = exchange, milliseconds) do
+    sooner = milliseconds |> Deadline.in_ms() |> Deadline.earlier(deadline)
+
+    with {:ok, response, exchange} <- exchange |> due(sooner) |> head(),
+         do: {:ok, response, due(exchange, deadline)}
+  end
+
+  defp due(exchange, deadline), do: put_in(exchange.settings.deadline, deadline)
 
   defp headed(exchange, 101, _fields, _rest),
     do: fail(exchange, :protocol, detail: "it changes to another protocol")

@@ -30,6 +30,16 @@ defmodule Cybernetic.WASM.HTTP.Fields do
     end
   end
 
+  @doc "The fields without those that say how a message is framed and where it goes: they are a connection's own."
+  @spec without_own(term) :: term
+  def without_own(fields) when is_list(fields) and length(fields) >= 0,
+    do: Enum.reject(fields, &own?/1)
+
+  def without_own(other), do: other
+
+  defp own?({name, _value}) when is_binary(name), do: String.downcase(name, :ascii) in @own
+  defp own?(_other), do: false
+
   @doc "Checks the fields of a request, or says what is wrong with them: never what they hold."
   @spec check(term, map) :: {:ok, t} | {:error, String.t()}
   def check(fields, bounds) when is_list(fields) do

@@ -60,17 +60,19 @@ defmodule Cybernetic.WASM.HTTP.Request do
   defp keys!(other),
     do: raise(ArgumentError, "a request is a map with a url, got: #{Shown.kind(other)}")
 
-  defp method(atom) when is_atom(atom),
+  @doc "A method as it is sent, or what is wrong with it."
+  @spec method(term) :: {:ok, String.t()} | {:error, String.t()}
+  def method(atom) when is_atom(atom),
     do: atom |> Atom.to_string() |> String.upcase(:ascii) |> method()
 
   # CONNECT asks for a tunnel, whatever some servers take for it.
-  defp method(text) when is_binary(text) and byte_size(text) <= @longest_method do
+  def method(text) when is_binary(text) and byte_size(text) <= @longest_method do
     if text =~ ~r/\A[!#$%&'*+.^_`|~0-9A-Za-z-]+\z/ and String.upcase(text, :ascii) != "CONNECT",
       do: {:ok, text},
       else: {:error, "the method is none"}
   end
 
-  defp method(_other), do: {:error, "the method is none"}
+  def method(_other), do: {:error, "the method is none"}
 
   defp body(nil), do: {:ok, nil}
   defp body(:open), do: {:ok, :open}

@@ -9,6 +9,7 @@ defmodule Cybernetic.WASM.Sandbox.Interfaces do
     wasi:cli/terminal-stderr wasi:cli/terminal-stdin wasi:cli/terminal-stdout
     wasi:clocks/monotonic-clock wasi:clocks/wall-clock
     wasi:filesystem/preopens wasi:filesystem/types
+    wasi:http/outgoing-handler wasi:http/types
     wasi:io/error wasi:io/poll wasi:io/streams
     wasi:random/insecure wasi:random/insecure-seed wasi:random/random
     wasi:sockets/instance-network wasi:sockets/ip-name-lookup wasi:sockets/network

@@ -8,6 +8,9 @@ use std::sync::Arc;
 use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentExportIndex};
 
+/// The function of a component that answers requests, in whichever version of its interface.
+pub const HANDLER: &str = "wasi:http/incoming-handler#handle";
+
 /// A component, loaded into an engine.
 pub(crate) struct ComponentBody {
     pub(crate) wasmtime: Component,
@@ -64,7 +67,8 @@ impl ComponentBody {
         let parent = interface.and_then(|name| self.wasmtime.get_export_index(None, name));
         let export = self.wasmtime.get_export_index(parent.as_ref(), &*item.name);
         match (&item.kind, export) {
-            (Kind::Func(func), _) if func.has_system() => {
+            // But for those of a request, which the guest's own table has.
+            (Kind::Func(func), _) if func.has_system() && unversioned(&item.path()) != HANDLER => {
                 Err(CallError::Component("the function takes or gives a resource of WASI's, which nobody else has"))
             }
             (Kind::Func(func), Some(export)) if interface.is_none() || parent.is_some() => Ok((item, func, export)),

@@ -47,7 +47,7 @@ impl Execution {
         Self::of_live(instance, Passing { exchange, code }, limits)
     }
 
-    fn of_fresh<C: Called>(module: &Arc<Module>, called: C, setup: Setup) -> Self {
+    pub(super) fn of_fresh<C: Called>(module: &Arc<Module>, called: C, setup: Setup) -> Self {
         let Setup { runtime, limits, engine, grants, owner } = setup;
         let invocation = Invocation::new(limits, runtime.ceilings());
         let config = allocate_for(engine, &invocation.limits);
@@ -69,7 +69,7 @@ impl Execution {
         execution
     }
 
-    fn of_live<C: Called>(instance: Instance<'_>, called: C, limits: Limits) -> Result<Self, Error> {
+    pub(super) fn of_live<C: Called>(instance: Instance<'_>, called: C, limits: Limits) -> Result<Self, Error> {
         let mut execution = Self::on(instance.guest, limits);
         let member = instance.member;
         execution.paced = Some(Paced::Warm(Arc::clone(called.function())));
@@ -90,7 +90,7 @@ impl Execution {
 }
 
 /// What a guest is called for.
-trait Called: Send + 'static {
+pub(super) trait Called: Send + 'static {
     /// What it gives.
     type Gives: Send;
 

@@ -1,7 +1,7 @@
 //! How a step of an execution ends, and what an execution makes.
 
 use crate::error::Error;
-use crate::invocation::{Denial, Output, Usage};
+use crate::invocation::{Denial, Errand, Output, Usage};
 use crate::live::{LiveGuest, Snapshot};
 use crate::mail::{Answer, HostCall, Notice};
 use crate::member::MemberId;
@@ -28,6 +28,9 @@ pub enum Step {
     WantsInput,
     /// The guest has written: see [`super::Execution::take_output_of`].
     Output,
+    /// There is something to do for the guest's HTTP: see [`super::Execution::errand_done`]. What it tells of the guest's own answer
+    /// needs no word.
+    Http(Errand),
     /// The answer to a command; the host call is still open.
     Answered(Result<Answer, Error>),
     /// Nothing to do until a wake-up: see [`super::Execution::listen`].

@@ -36,6 +36,10 @@ impl Component {
         Self { instance, last: None }
     }
 
+    pub(super) fn instance(&self) -> Instance {
+        self.instance
+    }
+
     /// Calls a function.
     pub(super) async fn call(
         &mut self,
@@ -86,6 +90,12 @@ fn find(
     let Export::Component(export, _) = &function.export else {
         return Err(Error::Internal("a module's function is called in a component".into()));
     };
+    // One that answers requests is called with what the guest's own table has, and no other way.
+    if function.wit().is_some_and(|func| func.has_system()) {
+        return Err(
+            CallError::Component("the function takes or gives a resource of WASI's, which nobody else has").into()
+        );
+    }
     instance.get_func(store, export).ok_or_else(|| Error::Internal("a function export is gone".into()))
 }
 

@@ -280,7 +280,7 @@ impl Lease {
 /// Errors that come before anything runs, or when it has come to its end.
 fn is_harmless(error: &Error) -> bool {
     let is_count = |limit| matches!(limit, Limit::Instances | Limit::LiveInstances);
-    matches!(error, Error::Call(_) | Error::Link(_) | Error::Abi(_))
+    matches!(error, Error::Call(_) | Error::Link(_) | Error::Abi(_) | Error::Answer(_))
         || matches!(error, Error::Limit(error) if is_count(error.limit))
 }
 

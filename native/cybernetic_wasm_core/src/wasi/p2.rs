@@ -12,10 +12,13 @@ mod cli;
 mod clocks;
 mod entry;
 mod filesystem;
+mod http;
 mod poll;
 mod random;
 mod sockets;
 mod streams;
+
+pub(crate) use http::receive;
 
 use crate::store::StoreData;
 use crate::wit::SERVED;
@@ -41,6 +44,7 @@ pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Store
     cli::add_to_linker(&mut linker)?;
     clocks::add_to_linker(&mut linker)?;
     filesystem::add_to_linker(&mut linker)?;
+    http::add_to_linker(&mut linker)?;
     poll::add_to_linker(&mut linker)?;
     random::add_to_linker(&mut linker)?;
     sockets::add_to_linker(&mut linker)?;

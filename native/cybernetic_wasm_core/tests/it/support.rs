@@ -331,6 +331,7 @@ impl<'a> Driver<'a> {
                 Step::Waiting => wait(execution),
                 Step::WantsInput => execution.give_input(None),
                 Step::Output => {}
+                Step::Http(errand) => panic!("nobody runs errands here: {errand:?}"),
                 Step::HostCall { call, args } => {
                     let mut open = OpenCall { execution, host_call: call, args, driver: self, failed: None };
                     let results = (self.host)(&mut open);

@@ -4,6 +4,7 @@
 mod cli;
 mod clocks;
 mod files;
+mod http;
 mod linking;
 mod polls;
 mod random;

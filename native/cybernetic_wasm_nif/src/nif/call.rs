@@ -75,14 +75,14 @@ lanes! {
 }
 
 /// A call as Elixir asks for it.
-struct Wanted<G> {
-    given: G,
-    options: CallOptions,
-    scheduling: Atom,
+pub(super) struct Wanted<G> {
+    pub(super) given: G,
+    pub(super) options: CallOptions,
+    pub(super) scheduling: Atom,
 }
 
 /// What a call passes.
-trait Given {
+pub(super) trait Given {
     /// Refuses what can be seen to be wrong before it is decoded.
     fn check(&self, function: &Function) -> Result<(), CallError>;
 
@@ -105,14 +105,14 @@ trait Given {
 }
 
 impl<G: Given> Wanted<G> {
-    fn in_fresh<'a>(self, at: (Env<'a>, Lane), module: &Arc<Module>, name: &[u8]) -> Term<'a> {
+    pub(super) fn in_fresh<'a>(self, at: (Env<'a>, Lane), module: &Arc<Module>, name: &[u8]) -> Term<'a> {
         let function = exported_function(module.code(), name);
         self.begin(at, function, Function::may_run_inline, |given, function, options| {
             given.in_fresh(function, module, (options.setup(runtime(), module), at.1))
         })
     }
 
-    fn on_live<'a>(self, at: (Env<'a>, Lane), instance: Instance<'_>, name: &[u8]) -> Term<'a> {
+    pub(super) fn on_live<'a>(self, at: (Env<'a>, Lane), instance: Instance<'_>, name: &[u8]) -> Term<'a> {
         let proven = |function: &Function, limits: &Limits| instance.may_run_inline(function, limits);
         self.begin(at, function_of(instance, name), proven, |given, function, options| {
             given.on_live(function, instance, (options.limits.clone(), at.1))

@@ -3,7 +3,9 @@
 use super::{atom, binary, map};
 use crate::atoms;
 use cybernetic_wasm_core::Error;
-use cybernetic_wasm_core::error::{AbiError, CallError, Exception, Frame, ImportProblem, LimitError, LoadError, Trap};
+use cybernetic_wasm_core::error::{
+    AbiError, AnswerError, CallError, Exception, Frame, ImportProblem, LimitError, LoadError, Trap,
+};
 use rustler::{Encoder, Env, Term};
 
 pub(crate) fn encode<'a>(env: Env<'a>, error: &Error) -> Term<'a> {
@@ -12,6 +14,7 @@ pub(crate) fn encode<'a>(env: Env<'a>, error: &Error) -> Term<'a> {
         Error::Link(problems) => link(env, problems),
         Error::Call(error) => call(env, error),
         Error::Abi(error) => abi(env, error),
+        Error::Answer(error) => answer(env, error),
         Error::Trap(trap) => self::trap(env, trap),
         Error::Limit(error) => limit(env, error),
         Error::Exit(code) => map(env, &[("exit_code", code.encode(env))]),
@@ -166,6 +169,15 @@ fn abi<'a>(env: Env<'a>, error: &AbiError) -> Term<'a> {
             let object = [("offset", offset.encode(env)), ("class", id.encode(env)), ("length", length.encode(env))];
             map(env, &[reason("not_managed"), ("export", export.encode(env)), object[0], object[1], object[2]])
         }
+    }
+}
+
+fn answer<'a>(env: Env<'a>, error: &AnswerError) -> Term<'a> {
+    let reason = |name| ("reason", atom(env, name));
+    match error {
+        AnswerError::None => map(env, &[reason("no_answer")]),
+        AnswerError::Refused(code) => map(env, &[reason("refused"), ("detail", code.encode(env))]),
+        AnswerError::Unfinished => map(env, &[reason("unfinished")]),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::host_call::HostCallTuple;
 use super::value::Terms;
 use super::wit::{Room, Undecoded};
-use super::{access, binary, error, tally, value, wit};
+use super::{access, binary, error, http, tally, value, wit};
 use crate::atoms;
 use crate::resources::{ExecutionResource, GuestResource, Known, ModuleResource};
 use cybernetic_wasm_core::Error;
@@ -108,6 +108,7 @@ fn encode_open<'a>(env: Env<'a>, resource: Term<'a>, step: Step) -> Term<'a> {
         Step::Waiting => (atoms::waiting(), resource).encode(env),
         Step::WantsInput => (atoms::wants_input(), resource).encode(env),
         Step::Output => (atoms::output(), resource).encode(env),
+        Step::Http(errand) => (atoms::http(), resource, http::encode(env, &errand)).encode(env),
         Step::HostCall { call, args } => {
             let tag = if args.iter().any(hands_terms) { atoms::handing() } else { atoms::host_call() };
             (tag, resource, HostCallTuple::from(call), value::encode_all(env, args)).encode(env)

@@ -227,8 +227,11 @@ defmodule Cybernetic.WASM.Sandbox.Capabilities.Network do
 
   @impl true
   def interfaces do
-    for name <- ~w(ip-name-lookup tcp tcp-create-socket udp udp-create-socket),
-        do: {"wasi:sockets/#{name}", :errno}
+    sockets =
+      for name <- ~w(ip-name-lookup tcp tcp-create-socket udp udp-create-socket),
+          do: {"wasi:sockets/#{name}", :errno}
+
+    [{"wasi:http/outgoing-handler", :errno} | sockets]
   end
 
   # WASI preview 1 has functions of sockets, but none that opens one.
