@@ -295,6 +295,7 @@ defmodule Cybernetic.WASM.Interface do
     end
   end
 
+  @spec no_abi!(map, Macro.Env.t()) :: no_return
   defp no_abi!(_given, env),
     do: fail!(env, "#{inspect(env.module)}: a component passes bytes by itself: leave out abi:")
 

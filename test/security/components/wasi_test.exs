@@ -8,12 +8,12 @@ defmodule Cybernetic.WASM.Security.Components.WASITest do
 
   @calls "test/fixtures/components/wasi_calls.wasm"
 
+  setup :quiet_node
+
   defp run(args, opts \\ []) do
     component = Runtime.load_module!(@calls)
     Executor.run(component, :start, Keyword.merge([args: args, sandbox: :command], opts))
   end
-
-  defp live, do: Runtime.stats().live_instances
 
   test "handles that are never given back come to an end" do
     assert {:error, %kind{}} = run(["streams", "1000000"], max_host_calls: 10_000_000)
@@ -21,7 +21,10 @@ defmodule Cybernetic.WASM.Security.Components.WASITest do
   end
 
   test "waiting for too much, and asking for too much, end the component alone" do
-    assert {:error, %TrapError{code: :wasi}} = run(["timers", "10001", "1000000000"])
+    timers = ["timers", "10001", "1000000000"]
+    assert {:error, %LimitError{limit: :resources}} = run(timers)
+    many = Sandbox.new(clocks: :real, stdio: :captured, max_resources: 100_000)
+    assert {:error, %TrapError{code: :wasi}} = run(timers, sandbox: many)
     assert {:error, %TrapError{code: :wasi}} = run(["poll-nothing"])
 
     assert {:error, %LimitError{limit: :transfer, blame: :guest}} =
@@ -38,11 +41,10 @@ defmodule Cybernetic.WASM.Security.Components.WASITest do
   end
 
   test "a component whose caller is killed while it sleeps is gone" do
-    before = live()
     caller = spawn(fn -> run(["sleep", "3600000000000"]) end)
-    eventually(fn -> live() > before end)
+    until_live(1)
     Process.exit(caller, :kill)
-    eventually(fn -> live() == before end)
+    until_live(0)
   end
 
   test "a component whose caller is killed while it reads from a peer is gone, and its socket closed" do

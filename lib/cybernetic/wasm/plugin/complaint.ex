@@ -27,9 +27,13 @@ defmodule Cybernetic.WASM.Plugin.Complaint do
   @spec of_abort(Surface.t()) :: Host.imports()
   def of_abort(surface) do
     if Surface.imports?(surface, "env", "abort"),
-      do: %{"env" => %{"abort" => &raise!(&1, Abort.facts(&1, {&2, &3, &4, &5}))}},
+      do: %{"env" => %{"abort" => &aborted/5}},
       else: %{}
   end
+
+  @spec aborted(Host.ctx(), integer, integer, integer, integer) :: no_return
+  defp aborted(ctx, message, file, line, column),
+    do: raise!(ctx, Abort.facts(ctx, {message, file, line, column}))
 
   @doc "The error with which a call has ended that way; another one as it is."
   @spec of(error) :: error | PluginError.t() when error: Cybernetic.WASM.Error.t()

@@ -113,7 +113,7 @@ defmodule Cybernetic.WASM.Sandbox.Check do
   end
 
   @doc "Host functions that the sandbox does not allow."
-  @spec unlisted([map], Sandbox.t()) :: [Sandbox.denied()]
+  @spec unlisted([map] | map, Sandbox.t()) :: [Sandbox.denied()]
   def unlisted(imports, sandbox) when is_list(imports),
     do: imports |> Enum.uniq_by(&{&1.module, &1.name}) |> Enum.flat_map(&unlisted(&1, sandbox))
 

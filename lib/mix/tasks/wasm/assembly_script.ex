@@ -8,7 +8,7 @@ defmodule Mix.Tasks.Wasm.AssemblyScript do
   @abort %{module: "env", name: "abort", type: {:function, ["i32", "i32", "i32", "i32"], []}}
 
   @doc "Host functions for the module; none for one of another language."
-  @spec imports(Module.t()) :: Host.imports()
+  @spec imports(Module.loaded()) :: Host.imports()
   def imports(module) do
     if @abort in Module.imports(module),
       do: %{"env" => %{"abort" => &abort/5}},

@@ -15,7 +15,7 @@ defmodule Mix.Tasks.Wasm.StarterManifest do
   @longest_shown 100
 
   @doc "A manifest's text, with these limits."
-  @spec text(Module.t(), Limits.t()) :: String.t()
+  @spec text(Module.loaded(), Limits.t()) :: String.t()
   def text(module, limits) do
     needs = needs(module)
 

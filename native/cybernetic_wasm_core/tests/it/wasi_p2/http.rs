@@ -189,7 +189,7 @@ fn a_live_instance_answers_again_after_it_has_not() {
     let site = site();
     let guest = instantiate(&site, limits()).unwrap();
     let function = site.function(HANDLER).unwrap();
-    let mut handle = |path| Execution::handle_on(first(&guest), &function, asked(path, Some(b"")), limits()).unwrap();
+    let handle = |path| Execution::handle_on(first(&guest), &function, asked(path, Some(b"")), limits()).unwrap();
     assert_eq!(failure(&mut handle("/mute")), AnswerError::None.into());
     for count in ["1", "2"] {
         let mut execution = handle("/count");
