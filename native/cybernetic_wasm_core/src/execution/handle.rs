@@ -2,8 +2,8 @@
 
 use super::call::Called;
 use super::{Execution, Product, Setup};
-use crate::code::{Code, Function};
-use crate::error::{CallError, Error};
+use crate::code::Function;
+use crate::error::Error;
 use crate::guest::Guest;
 use crate::instance::Instance;
 use crate::invocation::Asked;
@@ -42,10 +42,6 @@ impl Called for Handling {
 
     fn function(&self) -> &Arc<Function> {
         &self.function
-    }
-
-    fn check(&self, _: &Code) -> Result<(), CallError> {
-        Ok(())
     }
 
     fn with_fresh(self, function: Arc<Function>) -> Self {

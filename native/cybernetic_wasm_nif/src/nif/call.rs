@@ -84,10 +84,14 @@ pub(super) struct Wanted<G> {
 /// What a call passes.
 pub(super) trait Given {
     /// Refuses what can be seen to be wrong before it is decoded.
-    fn check(&self, function: &Function) -> Result<(), CallError>;
+    fn check(&self, _: &Function) -> Result<(), CallError> {
+        Ok(())
+    }
 
-    /// Where the call may start, whatever the caller wants.
-    fn scheduling(&self, wanted: Atom) -> Atom;
+    /// How many bytes of it are copied before the call starts. Many belong on a dirty scheduler, whatever the caller wants.
+    fn bytes(&self) -> u64 {
+        0
+    }
 
     fn in_fresh(
         self,
@@ -131,7 +135,8 @@ impl<G: Given> Wanted<G> {
             Ok(function) => function,
             Err(failure) => return error::refused(env, failure),
         };
-        if belongs_on_dirty(lane, given.scheduling(scheduling), || proven(&function, &options.limits)) {
+        let scheduling = if Lane::Inline.may_copy(given.bytes()) { scheduling } else { atoms::dirty() };
+        if belongs_on_dirty(lane, scheduling, || proven(&function, &options.limits)) {
             return atoms::dirty().encode(env);
         }
         match begin(given, function, &options) {
@@ -160,10 +165,6 @@ impl Given for Terms<'_> {
         function.check_arity(self.len())
     }
 
-    fn scheduling(&self, wanted: Atom) -> Atom {
-        wanted
-    }
-
     fn in_fresh(
         self,
         function: Arc<Function>,
@@ -185,15 +186,10 @@ impl Given for Terms<'_> {
     }
 }
 
-/// Bytes, of which many belong on a dirty scheduler.
+/// Bytes. How many parameters they are for is seen when they are decoded.
 impl Given for Passed<'_> {
-    /// How many parameters they are for is seen when they are decoded.
-    fn check(&self, _: &Function) -> Result<(), CallError> {
-        Ok(())
-    }
-
-    fn scheduling(&self, wanted: Atom) -> Atom {
-        if Lane::Inline.may_copy(self.bytes()) { wanted } else { atoms::dirty() }
+    fn bytes(&self) -> u64 {
+        self.bytes()
     }
 
     fn in_fresh(

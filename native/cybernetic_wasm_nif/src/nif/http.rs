@@ -64,14 +64,10 @@ lanes! {
     }
 }
 
-/// A request, of whose body much belongs on a dirty scheduler.
+/// A request.
 impl Given for AskedRecord<'_> {
-    fn check(&self, _: &Function) -> Result<(), CallError> {
-        Ok(())
-    }
-
-    fn scheduling(&self, wanted: Atom) -> Atom {
-        if Lane::Inline.may_copy(self.bytes()) { wanted } else { atoms::dirty() }
+    fn bytes(&self) -> u64 {
+        self.bytes()
     }
 
     fn in_fresh(
