@@ -36,10 +36,15 @@ use delegate;
 /// Has `wasmtime-wasi` do something, where its sockets are registered.
 fn delegated<T>(data: &mut StoreData, work: impl FnOnce(&mut WasiSocketsCtxView<'_>) -> T) -> wasmtime::Result<T> {
     count(data)?;
-    let system = system(data)?;
-    let reactor = system.reactor();
+    let (reactor, mut sockets) = sockets(data)?;
     let _entered = reactor.as_ref().map(Handle::enter);
-    Ok(work(&mut system.ctx()?.sockets()))
+    Ok(work(&mut sockets))
+}
+
+/// What `wasmtime-wasi` knows of the guest's sockets, and where they are registered.
+fn sockets(data: &mut StoreData) -> wasmtime::Result<(Option<Handle>, WasiSocketsCtxView<'_>)> {
+    let system = system(data)?;
+    Ok((system.reactor(), system.ctx()?.sockets()))
 }
 
 pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
@@ -83,9 +88,7 @@ impl tcp_create_socket::Host for StoreData {
 impl udp_create_socket::Host for StoreData {
     async fn create_udp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<UdpSocket>> {
         open(self, "wasi:sockets/udp-create-socket#create-udp-socket")?;
-        let system = system(self).map_err(SocketError::trap)?;
-        let reactor = system.reactor();
-        let mut sockets = system.ctx().map_err(SocketError::trap)?.sockets();
+        let (reactor, mut sockets) = sockets(self).map_err(SocketError::trap)?;
         let opened = within(reactor, sockets.create_udp_socket(family)).await;
         opened.inspect_err(|_| close(self))
     }

@@ -1,15 +1,14 @@
 //! `wasi:sockets/tcp`.
 
-use super::{check_own, check_peer, close, delegate, delegated, denied};
+use super::{check_own, check_peer, close, delegate, delegated, denied, sockets};
 use crate::network::Protocol;
 use crate::store::StoreData;
 use crate::system::within;
-use crate::wasi::p2::entry::{Work, enter, system};
+use crate::wasi::p2::entry::{Work, enter};
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::bindings::sockets::network::{IpAddressFamily, IpSocketAddress, Network};
 use wasmtime_wasi::p2::bindings::sockets::tcp::{Host, HostTcpSocket, ShutdownType};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, SocketError, SocketResult, TcpSocket};
-use wasmtime_wasi::sockets::WasiSocketsView;
 
 type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
 type Accepted = (Resource<TcpSocket>, Resource<DynInputStream>, Resource<DynOutputStream>);
@@ -26,9 +25,7 @@ impl HostTcpSocket for StoreData {
     ) -> SocketResult<()> {
         enter(self, Work::Short).await.map_err(SocketError::trap)?;
         check_own(self, "wasi:sockets/tcp#start-bind", own)?;
-        let system = system(self).map_err(SocketError::trap)?;
-        let reactor = system.reactor();
-        let mut sockets = system.ctx().map_err(SocketError::trap)?.sockets();
+        let (reactor, mut sockets) = sockets(self).map_err(SocketError::trap)?;
         within(reactor, sockets.start_bind(socket, network, own)).await
     }
 

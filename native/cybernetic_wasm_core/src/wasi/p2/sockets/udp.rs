@@ -1,10 +1,10 @@
 //! `wasi:sockets/udp`.
 
-use super::{check_own, check_peer, close, delegate, delegated};
+use super::{check_own, check_peer, close, delegate, delegated, sockets};
 use crate::network::Protocol;
 use crate::store::StoreData;
 use crate::system::within;
-use crate::wasi::p2::entry::{Work, count, enter, system};
+use crate::wasi::p2::entry::{Work, count, enter};
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::bindings::sockets::network::{IpAddressFamily, IpSocketAddress, Network};
 use wasmtime_wasi::p2::bindings::sockets::udp::{
@@ -12,7 +12,6 @@ use wasmtime_wasi::p2::bindings::sockets::udp::{
     IncomingDatagramStream, OutgoingDatagram, OutgoingDatagramStream,
 };
 use wasmtime_wasi::p2::{DynPollable, SocketError, SocketResult, UdpSocket};
-use wasmtime_wasi::sockets::WasiSocketsView;
 
 type Socket = Resource<UdpSocket>;
 type Incoming = Resource<IncomingDatagramStream>;
@@ -29,9 +28,7 @@ impl HostUdpSocket for StoreData {
     ) -> SocketResult<()> {
         enter(self, Work::Short).await.map_err(SocketError::trap)?;
         check_own(self, "wasi:sockets/udp#start-bind", own)?;
-        let system = system(self).map_err(SocketError::trap)?;
-        let reactor = system.reactor();
-        let mut sockets = system.ctx().map_err(SocketError::trap)?.sockets();
+        let (reactor, mut sockets) = sockets(self).map_err(SocketError::trap)?;
         within(reactor, sockets.start_bind(socket, network, own)).await
     }
 
@@ -40,9 +37,7 @@ impl HostUdpSocket for StoreData {
         if let Some(peer) = peer {
             check_peer(self, ("wasi:sockets/udp#stream", Protocol::Udp), peer)?;
         }
-        let system = system(self).map_err(SocketError::trap)?;
-        let reactor = system.reactor();
-        let mut sockets = system.ctx().map_err(SocketError::trap)?.sockets();
+        let (reactor, mut sockets) = sockets(self).map_err(SocketError::trap)?;
         within(reactor, sockets.stream(socket, peer)).await
     }
 
@@ -98,9 +93,7 @@ impl HostOutgoingDatagramStream for StoreData {
 
     async fn drop(&mut self, stream: Outgoing) -> wasmtime::Result<()> {
         count(self)?;
-        let system = system(self)?;
-        let reactor = system.reactor();
-        let mut sockets = system.ctx()?.sockets();
+        let (reactor, mut sockets) = sockets(self)?;
         within(reactor, HostOutgoingDatagramStream::drop(&mut sockets, stream)).await
     }
 
