@@ -99,19 +99,13 @@ pub(crate) fn command<'a>(
     let dirs = vec![Directory { host: directory.into(), guest: "/d".into(), writable: false }];
     let grants = Arc::new(Grants {
         args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-        env: Vec::new(),
         dirs: if args.len() > 1 { dirs } else { Vec::new() },
-        scratch: None,
-        null: None,
         times: FileTimes::Real,
-        quota: 0,
         max_open: 64,
-        network: None,
         clocks: Clocks::Real,
         random: Random::System,
         stdio: [true; 3],
-        terminals: [false; 3],
-        answered: Vec::new(),
+        ..Grants::none()
     });
     let setup = Setup { grants: Some(grants), ..setup(runtime, &module) };
     Ok(Subject::each(name, move || {

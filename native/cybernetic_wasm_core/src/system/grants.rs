@@ -52,7 +52,7 @@ pub struct Grants {
 
 impl Grants {
     /// Those of a guest that was given none.
-    pub(crate) fn none() -> Self {
+    pub fn none() -> Self {
         Self {
             args: Vec::new(),
             env: Vec::new(),

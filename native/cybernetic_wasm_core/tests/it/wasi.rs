@@ -236,22 +236,7 @@ fn import(name: &str) -> u32 {
 
 /// Nothing but what every guest of WASI has.
 fn nothing() -> Grants {
-    Grants {
-        args: vec!["guest".into()],
-        env: Vec::new(),
-        dirs: Vec::new(),
-        scratch: None,
-        null: None,
-        times: FileTimes::Real,
-        quota: 1_000_000,
-        max_open: 64,
-        network: None,
-        clocks: Clocks::None,
-        random: Random::None,
-        stdio: [false; 3],
-        terminals: [false; 3],
-        answered: Vec::new(),
-    }
+    Grants { args: vec!["guest".into()], times: FileTimes::Real, quota: 1_000_000, max_open: 64, ..Grants::none() }
 }
 
 fn stdio() -> Grants {

@@ -36,22 +36,7 @@ fn guest_on(runtime: &Arc<cybernetic_wasm_core::runtime::Runtime>) -> Loaded {
 }
 
 fn nothing() -> Grants {
-    Grants {
-        args: Vec::new(),
-        env: Vec::new(),
-        dirs: Vec::new(),
-        scratch: None,
-        null: None,
-        times: FileTimes::Real,
-        quota: 1_000_000,
-        max_open: 64,
-        network: None,
-        clocks: Clocks::None,
-        random: Random::None,
-        stdio: [false; 3],
-        terminals: [false; 3],
-        answered: Vec::new(),
-    }
+    Grants { times: FileTimes::Real, quota: 1_000_000, max_open: 64, ..Grants::none() }
 }
 
 fn stdio() -> Grants {
