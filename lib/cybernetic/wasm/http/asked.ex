@@ -5,7 +5,7 @@ defmodule Cybernetic.WASM.HTTP.Asked do
 
   require Record
 
-  alias Cybernetic.WASM.{HTTPError, Options, Shown}
+  alias Cybernetic.WASM.HTTPError
   alias Cybernetic.WASM.Execution.Pull
   alias Cybernetic.WASM.HTTP.{Fields, Request, URL}
 
@@ -29,7 +29,7 @@ defmodule Cybernetic.WASM.HTTP.Asked do
   @doc "Checks a request."
   @spec new(map | keyword) :: {:ok, t} | {:error, HTTPError.t()}
   def new(given) do
-    given = keys!(given)
+    given = Request.keys!(given, @keys, "a path")
     headers = Map.get(given, :headers, [])
 
     with {:ok, method} <- Request.method(Map.get(given, :method, "GET")),
@@ -44,22 +44,6 @@ defmodule Cybernetic.WASM.HTTP.Asked do
       {:error, why} -> {:error, HTTPError.new(:invalid, detail: why)}
     end
   end
-
-  defp keys!(given) when is_list(given) or (is_map(given) and not is_struct(given)) do
-    given = Map.new(given)
-
-    case Map.keys(given) -- @keys do
-      [] ->
-        given
-
-      [key | _] ->
-        raise ArgumentError,
-              "unknown key #{Shown.term(key)} of a request; known are: #{Options.list(@keys)}"
-    end
-  end
-
-  defp keys!(other),
-    do: raise(ArgumentError, "a request is a map with a path, got: #{Shown.kind(other)}")
 
   defp url(given, headers) do
     {scheme, path} = {Map.get(given, :scheme, :http), Map.get(given, :path, "/")}

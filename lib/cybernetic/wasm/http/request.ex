@@ -31,7 +31,7 @@ defmodule Cybernetic.WASM.HTTP.Request do
   @doc "Checks a request."
   @spec new(map | keyword, Settings.t()) :: {:ok, t} | {:error, HTTPError.t()}
   def new(given, settings) do
-    given = keys!(given)
+    given = keys!(given, @keys, "a url")
 
     with {:ok, method} <- method(Map.get(given, :method, "GET")),
          {:ok, url} <- URL.parse(Map.get(given, :url)),
@@ -44,21 +44,24 @@ defmodule Cybernetic.WASM.HTTP.Request do
     end
   end
 
-  defp keys!(given) when is_list(given) or (is_map(given) and not is_struct(given)) do
+  @doc "What is given as a request, as a map that has none but `known` keys. `needed` is what one cannot do without, in words."
+  @spec keys!(term, [atom], String.t()) :: map
+  def keys!(given, known, _needed)
+      when is_list(given) or (is_map(given) and not is_struct(given)) do
     given = Map.new(given)
 
-    case Map.keys(given) -- @keys do
+    case Map.keys(given) -- known do
       [] ->
         given
 
       [key | _] ->
         raise ArgumentError,
-              "unknown key #{Shown.term(key)} of a request; known are: #{Options.list(@keys)}"
+              "unknown key #{Shown.term(key)} of a request; known are: #{Options.list(known)}"
     end
   end
 
-  defp keys!(other),
-    do: raise(ArgumentError, "a request is a map with a url, got: #{Shown.kind(other)}")
+  def keys!(other, _known, needed),
+    do: raise(ArgumentError, "a request is a map with #{needed}, got: #{Shown.kind(other)}")
 
   @doc "A method as it is sent, or what is wrong with it."
   @spec method(term) :: {:ok, String.t()} | {:error, String.t()}
