@@ -59,6 +59,19 @@ defmodule Cybernetic.WASM.PluginError do
 
   @most_named 20
 
+  @doc false
+  # That of a run in which the function gave the null pointer.
+  @spec no_result(String.t() | :start, Cybernetic.WASM.Run.t()) :: t
+  def no_result(function, run) do
+    %__MODULE__{
+      reason: :no_result,
+      function: function,
+      usage: run.usage,
+      run: run,
+      blame: :guest
+    }
+  end
+
   @impl true
   def message(%__MODULE__{reason: :no_contract, missing: [{name, missing}]}),
     do: "the module does not meet the contract #{inspect(name)}: it lacks #{listed(missing)}"

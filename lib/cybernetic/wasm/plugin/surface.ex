@@ -62,6 +62,11 @@ defmodule Cybernetic.WASM.Plugin.Surface do
     }
   end
 
+  @doc "Whether a function without parameters is given no input."
+  @spec calls_for_nothing?(t, String.t(), term) :: boolean
+  def calls_for_nothing?(surface, function, input),
+    do: input in [nil, ""] and match?({[], _results}, function(surface, function))
+
   @doc "The type of a function, or `nil`."
   @spec function(t, String.t()) :: {[String.t()], [String.t()]} | Component.item_type() | nil
   def function(%__MODULE__{functions: functions}, name), do: Map.get(functions, name)

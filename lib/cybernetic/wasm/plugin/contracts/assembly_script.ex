@@ -56,10 +56,9 @@ defmodule Cybernetic.WASM.Plugin.Contracts.AssemblyScript do
 
   @impl true
   def request(function, input, encode, state) do
-    case {Surface.function(state.surface, function), input} do
-      {{[], _results}, nothing} when nothing in [nil, ""] -> {:ok, []}
-      _takes_bytes -> with {:ok, bytes} <- encode.(input), do: object(bytes, state.pass)
-    end
+    if Surface.calls_for_nothing?(state.surface, function, input),
+      do: {:ok, []},
+      else: with({:ok, bytes} <- encode.(input), do: object(bytes, state.pass))
   end
 
   defp object(bytes, :bytes), do: {:ok, [{:pointer, bytes}]}
@@ -80,10 +79,8 @@ defmodule Cybernetic.WASM.Plugin.Contracts.AssemblyScript do
   end
 
   @impl true
-  def response(function, %{result: nil} = run, _decode, _state) do
-    error = %PluginError{reason: :no_result, function: function, blame: :guest}
-    {:error, %{error | usage: run.usage, run: run}}
-  end
+  def response(function, %{result: nil} = run, _decode, _state),
+    do: {:error, PluginError.no_result(function, run)}
 
   def response(_function, run, decode, _state), do: decode.(run.result)
 

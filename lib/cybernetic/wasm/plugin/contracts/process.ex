@@ -39,10 +39,9 @@ defmodule Cybernetic.WASM.Plugin.Contracts.Process do
 
   @impl true
   def request(function, input, encode, state) do
-    case {Surface.function(state.surface, function), input} do
-      {{[], _results}, nothing} when nothing in [nil, ""] -> {:ok, []}
-      _takes_text -> with {:ok, bytes} <- encode.(input), do: cstring(bytes)
-    end
+    if Surface.calls_for_nothing?(state.surface, function, input),
+      do: {:ok, []},
+      else: with({:ok, bytes} <- encode.(input), do: cstring(bytes))
   end
 
   defp cstring(bytes) do
@@ -56,10 +55,8 @@ defmodule Cybernetic.WASM.Plugin.Contracts.Process do
   end
 
   @impl true
-  def response(function, %{result: nil} = run, _decode, _state) do
-    error = %PluginError{reason: :no_result, function: function, blame: :guest}
-    {:error, %{error | usage: run.usage, run: run}}
-  end
+  def response(function, %{result: nil} = run, _decode, _state),
+    do: {:error, PluginError.no_result(function, run)}
 
   def response(_function, run, decode, _state), do: decode.(run.result)
 end
