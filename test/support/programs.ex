@@ -72,6 +72,21 @@ defmodule Cybernetic.WASM.Programs do
     denials |> Enum.map(&{&1.capability, &1.operation, &1.errno}) |> Enum.uniq()
   end
 
+  @doc "For `setup`: beside what is granted lies what must not be seen, as `escapes.c` expects it."
+  def granted_and_outside(_context) do
+    root = directory()
+    granted = Path.join(root, "granted")
+    outside = Path.join(root, "outside")
+    for dir <- ["granted/sub", "outside/empty"], do: File.mkdir_p!(Path.join(root, dir))
+    File.write!(Path.join(outside, "secret"), "SECRET of the host")
+    File.ln_s!("secret", Path.join(outside, "link"))
+    File.write!(Path.join(granted, "inside.txt"), "inside\n")
+    File.ln_s!("../outside/secret", Path.join(granted, "host-file"))
+    File.ln_s!("../outside", Path.join(granted, "host-dir"))
+    File.ln_s!(Path.join(outside, "secret"), Path.join(granted, "host-absolute"))
+    {:ok, granted: granted, outside: outside}
+  end
+
   @doc "A directory of the test's own, gone after it."
   def directory do
     name = "cybernetic_wasm_test_#{System.pid()}_#{System.unique_integer([:positive])}"

@@ -8,19 +8,7 @@ defmodule Cybernetic.WASM.Security.Components.FilesTest do
   @files {:component, "files"}
   @rust {:component, "rust_files"}
 
-  setup do
-    root = directory()
-    granted = Path.join(root, "granted")
-    outside = Path.join(root, "outside")
-    for dir <- ["granted/sub", "outside/empty"], do: File.mkdir_p!(Path.join(root, dir))
-    File.write!(Path.join(outside, "secret"), "SECRET of the host")
-    File.ln_s!("secret", Path.join(outside, "link"))
-    File.write!(Path.join(granted, "inside.txt"), "inside\n")
-    File.ln_s!("../outside/secret", Path.join(granted, "host-file"))
-    File.ln_s!("../outside", Path.join(granted, "host-dir"))
-    File.ln_s!(Path.join(outside, "secret"), Path.join(granted, "host-absolute"))
-    {:ok, granted: granted, outside: outside}
-  end
+  setup :granted_and_outside
 
   defp sandboxed(args, sandbox, program \\ @files), do: run!(program, args, sandbox: sandbox)
 

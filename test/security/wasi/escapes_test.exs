@@ -7,20 +7,7 @@ defmodule Cybernetic.WASM.Security.WASI.EscapesTest do
 
   alias Cybernetic.WASM.{Executor, Guests, LimitError, RawCalls}
 
-  # Beside what is granted lies what must not be seen: as `escapes.c` expects it.
-  setup do
-    root = directory()
-    granted = Path.join(root, "granted")
-    outside = Path.join(root, "outside")
-    for dir <- ["granted/sub", "outside/empty"], do: File.mkdir_p!(Path.join(root, dir))
-    File.write!(Path.join(outside, "secret"), "SECRET of the host")
-    File.ln_s!("secret", Path.join(outside, "link"))
-    File.write!(Path.join(granted, "inside.txt"), "inside\n")
-    File.ln_s!("../outside/secret", Path.join(granted, "host-file"))
-    File.ln_s!("../outside", Path.join(granted, "host-dir"))
-    File.ln_s!(Path.join(outside, "secret"), Path.join(granted, "host-absolute"))
-    {:ok, granted: granted, outside: outside}
-  end
+  setup :granted_and_outside
 
   for mode <- [:rw, :ro] do
     test "no trick leaves a directory that is granted as #{inspect(mode)}", context do
